@@ -1,0 +1,42 @@
+# make reproduce [PLAN=quick]  install, run the plan, print the verdicts
+# make test                    install, lint, type-check, test
+# make report                  verdicts, report and README table again, from what is recorded
+# make lock                    pin newer dependencies
+
+PLAN ?= quick
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# Compiled Python files halve the start of every stage.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: reproduce test check report lock
+.DEFAULT_GOAL := reproduce
+
+reproduce: $(VENV)/.ready
+	@test -f experiments/plan/$(PLAN).yaml || { echo "error: PLAN = $(PLAN) has no file in experiments/plan; plans: $(patsubst experiments/plan/%.yaml,%,$(wildcard experiments/plan/*.yaml))" >&2; exit 2; }
+	@ln -sfn experiments/plan/$(PLAN).yaml params.yaml
+	dvc repro
+	@python -m repro.cli.verdicts
+
+test: $(VENV)/.ready
+	ruff check --quiet
+	ruff format --check --quiet
+	mypy --no-error-summary
+	python -m pytest
+
+report: $(VENV)/.ready
+	python -m repro.cli.verify
+	python -m repro.cli.report
+	@python -m repro.cli.verdicts
+
+lock: $(VENV)/.ready
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --group dev pyproject.toml --output-file requirements.lock
+
+$(VENV)/.ready: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12" >&2; exit 2; }
+	@echo "Installing into $(VENV): about 6 GB of disk, most of it PyTorch's GPU libraries."
+	@$(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
+	@python -m pip install --quiet --disable-pip-version-check uv
+	@uv pip install --quiet --require-hashes --python $(VENV)/bin/python -r requirements.lock
+	@touch $@

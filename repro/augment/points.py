@@ -1,0 +1,17 @@
+"""Views of points in the plane: the weak view is the point itself, the strong one is jittered."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from repro.seeding import Streams
+
+
+def draw_strong(streams: Streams, step: int, count: int, jitter: float) -> Tensor:
+    """Offsets of standard deviation `jitter` for `count` points, float32 [*lead, count, 2]."""
+    return streams.normal("strong view", step, (count, 2)) * jitter
+
+
+def apply(points: Tensor, offsets: Tensor) -> Tensor:
+    """Points [*lead, count, 2] moved by offsets of the same shape."""
+    return points + offsets

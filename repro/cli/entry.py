@@ -1,0 +1,28 @@
+"""What all entry points share: errors as one clear sentence, seeds on the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+EXIT_USER_ERROR = 2
+EXIT_OUT_OF_TIME = 75  # EX_TEMPFAIL: the state is saved, run the same command again
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Runs `main` and exits: 0, its own status, or 2 with one sentence for a mistake that the user can mend."""
+    try:
+        status = main() or 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        status = _complain(f"{where}{error.strerror or error}; check that the place exists, is writable and has room")
+    except (ValueError, RuntimeError) as error:
+        status = _complain(str(error))
+    except KeyboardInterrupt:
+        status = _complain("interrupted; run the same command again to go on from the last saved state", 130)
+    sys.exit(status)
+
+
+def _complain(sentence: str, status: int = EXIT_USER_ERROR) -> int:
+    print(f"error: {sentence}", file=sys.stderr)
+    return status

@@ -1,0 +1,59 @@
+"""Composes every run of the chosen plan and prepares its data.
+
+Leaves artifacts/configs/<run>.yaml (settings, with the hash of the data) and artifacts/data/ (data, splits). A run is
+trained again only when its resolved configuration changes, whichever file the change was made in.
+
+    python -m repro.cli.prepare [--plan params.yaml]
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from repro.cli.entry import run
+from repro.config.compose import ROOT, compose, experiments, read_plan
+from repro.config.departures import departures
+from repro.config.read import ConfigError, as_mapping, closest
+from repro.data.training import describe_split, prepare, training_hash
+
+CONFIGS = Path("artifacts/configs")
+DATA = Path("artifacts/data")
+
+
+def main() -> None:
+    """Composes and checks all runs before anything is written."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plan", type=Path, default=Path("params.yaml"), help="the plan file (default: params.yaml)")
+    plan = read_plan(parser.parse_args().plan)
+    configs = []
+    for planned in plan:
+        if planned.experiment not in experiments(ROOT):
+            known = experiments(ROOT)
+            raise ConfigError(
+                f"runs.{planned.name}: no experiment {planned.experiment!r}; {closest(planned.experiment, known)}"
+            )
+        configs.append(compose(planned.experiment, planned.overrides))
+    for folder in (CONFIGS, DATA / "splits"):
+        folder.mkdir(parents=True, exist_ok=True)
+    hashes: dict[str, str] = {}
+    for planned, config in zip(plan, configs, strict=True):
+        prepare(config.data, DATA)
+        key = f"{config.data}{planned.seeds}"
+        if key not in hashes:
+            hashes[key] = training_hash(config.data, planned.seeds)
+            (DATA / "splits" / f"{config.data.name}-{hashes[key][:12]}.json").write_text(
+                describe_split(config.data, planned.seeds)
+            )
+        resolved = as_mapping(replace(config, data_hash=hashes[key]))
+        (CONFIGS / f"{planned.name}.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
+        settled = [d for d in departures(config) if not d.open]
+        print(f"{planned.name}: {len(planned.seeds)} seeds, {config.budget.steps} steps, recipe {config.recipe.name}, "
+              f"{len(settled)} departures from it")  # fmt: skip
+
+
+if __name__ == "__main__":
+    run(main)

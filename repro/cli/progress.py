@@ -1,0 +1,45 @@
+"""Progress of several worker processes as one bar, or as plain lines where no one watches a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+
+class Progress:
+    """Steps done of `total`.
+
+    Args:
+        label: what is being done.
+        total: steps in all.
+        interval: seconds between plain lines.
+    """
+
+    def __init__(self, label: str, total: int, interval: float = 15.0) -> None:
+        self._label, self._total, self._interval = label, total, interval
+        self._started = self._last = time.monotonic()
+        self._bar = tqdm(total=total, desc=label, unit="step") if sys.stderr.isatty() else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif kind is None:
+            print(f"{self._label}: {self._total} steps in {time.monotonic() - self._started:.0f} s", flush=True)
+
+    def show(self, done: int) -> None:
+        """`done` steps of the total are done."""
+        if self._bar is not None:
+            self._bar.update(min(done, self._total) - self._bar.n)
+        elif time.monotonic() - self._last >= self._interval:
+            self._last = time.monotonic()
+            left = (self._last - self._started) * (self._total - done) / max(done, 1)
+            print(f"{self._label}: {done}/{self._total} steps, about {left:.0f} s left", flush=True)

@@ -1,0 +1,45 @@
+"""Writes results/REPORT.md and results/figures/ from the recorded runs and verdicts; needs no model.
+
+python -m repro.cli.report
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from repro.cli.entry import run
+from repro.cli.verify import CLAIMS, rebuild_all
+from repro.files import write_whole
+from repro.records.runs import read_runs
+from repro.records.verdicts import read_verdicts
+from repro.report.render import render
+from repro.verify.claims import read_claims
+
+RESULTS = Path("results")
+
+
+def main() -> None:
+    """Renders and writes everything."""
+    mpl.use("agg")
+    runs = read_runs()
+    report = render(runs, rebuild_all(runs), read_claims(CLAIMS), read_verdicts())
+    shutil.rmtree(RESULTS / "figures", ignore_errors=True)
+    for key, figure in report.figures.items():
+        write_whole(RESULTS / "figures" / f"{key}.png", _png(figure))
+    write_whole(RESULTS / "REPORT.md", report.markdown.encode())
+    print(f"{RESULTS / 'REPORT.md'} with {len(report.figures)} figures")
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    run(main)

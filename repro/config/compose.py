@@ -1,0 +1,113 @@
+"""Composes an experiment from the files in experiments/ with Hydra. Training reads the result and needs no Hydra."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from repro.config.read import ConfigError, as_mapping, closest, read_config
+from repro.config.schema import Config
+
+ROOT = Path("experiments")
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One entry of a plan: an experiment, changes to it, and the seeds to run it with."""
+
+    name: str
+    experiment: str
+    overrides: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+def compose(experiment: str, overrides: Sequence[str] = (), root: Path = ROOT) -> Config:
+    """The checked configuration of experiments/experiment/<experiment>.yaml with `overrides` such as `method.feedback=none`.
+
+    Raises:
+        ConfigError: for an unknown experiment or override, or an impossible value.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    known = experiments(root)
+    if experiment not in known:
+        raise ConfigError(
+            f"experiment = {experiment!r} has no file in {root / 'experiment'}; {closest(experiment, known)}"
+        )
+    try:
+        with initialize_config_dir(str(root.resolve()), version_base="1.3"):
+            composed = hydra_compose("config", [f"+experiment={experiment}", *overrides])
+        mapping: Any = OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(experiment, overrides, str(error), root)) from None
+    return read_config(mapping)
+
+
+def experiments(root: Path = ROOT) -> list[str]:
+    """Names of all experiment files."""
+    return sorted(path.stem for path in (root / "experiment").glob("*.yaml"))
+
+
+def read_plan(path: Path) -> list[PlannedRun]:
+    """The runs of a plan file.
+
+    Raises:
+        ConfigError: when the file is missing or an entry is not of the form `name: {seeds: 0-9}`.
+    """
+    if not path.exists():
+        plans = sorted(p.stem for p in (ROOT / "plan").glob("*.yaml"))
+        raise ConfigError(f"no plan at {path}; choose one with: make reproduce PLAN=<name>; plans: {', '.join(plans)}")
+    runs = (yaml.safe_load(path.read_text()) or {}).get("runs")
+    if not isinstance(runs, dict) or not runs:
+        raise ConfigError(f"{path}: wants a mapping `runs:` of names to {{seeds: 0-9}}")
+    planned = []
+    for name, entry in runs.items():
+        unknown = set(entry) - {"experiment", "overrides", "seeds"}
+        if unknown or "seeds" not in entry:
+            raise ConfigError(f"{path}: runs.{name} = {entry}: wants seeds and, if needed, experiment and overrides")
+        overrides = tuple(entry.get("overrides", ()))
+        planned.append(PlannedRun(name, entry.get("experiment", name), overrides, parse_seeds(entry["seeds"])))
+    return planned
+
+
+def parse_seeds(text: str | int) -> tuple[int, ...]:
+    """`3`, `0-4` or `0-4,10` to seeds in order.
+
+    Raises:
+        ConfigError: for anything else, or a seed given twice.
+    """
+    seeds: list[int] = []
+    for part in str(text).split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if not match or (match[2] and int(match[2]) < int(match[1])):
+            raise ConfigError(f"seeds = {text!r}: wants a list such as 0-4 or 0,2,5")
+        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+    if len(set(seeds)) != len(seeds):
+        raise ConfigError(f"seeds = {text!r}: names a seed twice")
+    return tuple(seeds)
+
+
+def _explain(experiment: str, overrides: Sequence[str], error: str, root: Path) -> str:
+    """Hydra's error as one sentence; for a misspelt setting, with the nearest known one."""
+    misspelt = re.search(r"Could not override '([^']+)'", error)
+    if misspelt and overrides:
+        known = list(_dotted_keys(as_mapping(compose(experiment, (), root))))
+        return f"{experiment}: {misspelt[1]} is not a setting; {closest(misspelt[1], known)}"
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    return f"{experiment} {' '.join(overrides)}: {'; '.join(lines[:2])}"
+
+
+def _dotted_keys(mapping: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in mapping.items():
+        yield prefix + key
+        if isinstance(value, dict):
+            yield from _dotted_keys(value, f"{prefix}{key}.")

@@ -1,0 +1,52 @@
+"""Compares a run with the recipe it names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from repro.config.read import as_mapping
+from repro.config.schema import Config
+
+
+@dataclass(frozen=True)
+class Departure:
+    """One setting in which a run differs from its recipe, or that the recipe leaves open."""
+
+    key: str  # dotted
+    prescribed: str  # the recipe's value, or why it gives none
+    here: str  # the run's value
+    open: bool  # True where the recipe does not settle it
+
+
+def departures(config: Config) -> list[Departure]:
+    """All departures of `config` from `config.recipe`, those the recipe settles first.
+
+    Raises:
+        KeyError: when the recipe names a key that no run has.
+    """
+    mapping = as_mapping(config)
+    found = []
+    for key, prescribed in config.recipe.values.items():
+        here = lookup(mapping, key)
+        if here is not None and here != prescribed:
+            found.append(Departure(key, str(prescribed), str(here), open=False))
+    if config.budget.reduced:
+        found.append(Departure("budget", "as the recipe", config.budget.reduced, open=False))
+    for key, why in config.recipe.open.items():
+        here = lookup(mapping, key)
+        if here is not None:
+            found.append(Departure(key, why, str(here), open=True))
+    return found
+
+
+def lookup(mapping: dict[str, Any], key: str) -> Any:
+    """The value at a dotted key; None where this run's choice of data, model or method has no such setting."""
+    value: Any = mapping
+    for part in key.split("."):
+        if not isinstance(value, dict):
+            raise KeyError(key)
+        if part not in value:
+            return None
+        value = value[part]
+    return value

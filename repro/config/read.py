@@ -1,0 +1,103 @@
+"""From a plain mapping to a checked `Config`, and back. Everything wrong is refused by key, value and remedy."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from repro.config.check import check
+from repro.config.schema import CHOICES, Config
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message names the key, the value and the remedy."""
+
+
+def closest(word: str, known: list[str]) -> str:
+    """The remedy for a misspelt word: the nearest known ones, else all of them."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}"
+
+
+def read_config(mapping: Mapping[str, Any]) -> Config:
+    """Builds and checks a `Config` from nested mappings.
+
+    Raises:
+        ConfigError: for an unknown or missing key, a wrong type or an impossible value.
+    """
+    config = typing.cast(Config, _build(Config, mapping, ""))
+    problems = check(config)
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return config
+
+
+def read_config_file(path: Path) -> Config:
+    """Reads a resolved configuration, as `prepare` writes it."""
+    if not path.is_file():
+        raise ConfigError(f"no configuration at {path}; write it with: python -m repro.cli.prepare")
+    return read_config(yaml.safe_load(path.read_text()))
+
+
+def as_mapping(config: Config) -> dict[str, Any]:
+    """The inverse of `read_config`: nested plain dictionaries, ready for YAML."""
+    return typing.cast(dict[str, Any], _plain(asdict(config)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value.value if isinstance(value, StrEnum) else value
+
+
+def _build(cls: type, mapping: Any, path: str) -> Any:
+    if not isinstance(mapping, Mapping):
+        raise ConfigError(f"{path or 'configuration'} = {mapping!r}: wants a mapping of settings")
+    hints = typing.get_type_hints(cls)
+    known = [f.name for f in fields(cls)]
+    for key in mapping:
+        if key not in known:
+            raise ConfigError(f"{path}{key} is not a setting of {cls.__name__}; {closest(str(key), known)}")
+    given = {key: _convert(hints[key], value, f"{path}{key}") for key, value in mapping.items()}
+    try:
+        return cls(**given)
+    except TypeError as error:
+        raise ConfigError(f"{path or 'configuration'}: {str(error).split('__init__() ')[-1]}") from None
+
+
+def _convert(wanted: Any, value: Any, path: str) -> Any:
+    if isinstance(wanted, types.UnionType):
+        choices = CHOICES[path]
+        name = value.get("name") if isinstance(value, Mapping) else None
+        if name not in choices:
+            raise ConfigError(f"{path}.name = {name!r} is unknown; {closest(str(name), list(choices))}")
+        return _build(choices[name], value, f"{path}.")
+    if is_dataclass(wanted):
+        return _build(typing.cast(type, wanted), value, f"{path}.")
+    if isinstance(wanted, type) and issubclass(wanted, StrEnum):
+        members = [member.value for member in wanted]
+        if value not in members:
+            raise ConfigError(f"{path} = {value!r} is not a {wanted.__name__}; {closest(str(value), members)}")
+        return wanted(value)
+    if typing.get_origin(wanted) is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path} = {value!r}: wants a mapping")
+        return dict(value)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not wanted:
+        hint = " (YAML reads 1e-5 as text: write 1.0e-5)" if wanted is float and isinstance(value, str) else ""
+        raise ConfigError(f"{path} = {value!r}: wants {_article(wanted)}, not {_article(type(value))}{hint}")
+    return value
+
+
+def _article(kind: type) -> str:
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(kind, kind.__name__)

@@ -1,0 +1,54 @@
+"""What training sees and what evaluation sees, kept in two types so that neither can be passed for the other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Seeds = int | Sequence[int]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Training data of one seed (lead = ()) or of R seeds side by side (lead = (R,)).
+
+    B labelled and U unlabelled examples of shape E: images C x H x W uint8, or points of 2 float32.
+    """
+
+    labelled: Tensor  # [*lead, B, *E]
+    labels: Tensor  # int64 [*lead, B]
+    unlabelled: Tensor  # [*lead, U, *E]
+    hidden_labels: Tensor  # int64 [*lead, U]; recorded against pseudo labels, never trained on
+    labelled_indices: Tensor  # int64 [*lead, B], positions in the source
+    unlabelled_indices: Tensor  # int64 [*lead, U]
+
+    def to(self, device: torch.device | str) -> TrainingSet:
+        """The same set on `device`."""
+        return TrainingSet(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class HeldOutSet:
+    """Test data: N examples for each seed."""
+
+    examples: Tensor  # [*lead, N, *E]
+    labels: Tensor  # int64 [*lead, N]
+
+
+def fingerprint(*tensors: Tensor) -> str:
+    """SHA-256 over shapes, types and bytes."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def class_counts(labels: Tensor, classes: int) -> list[int]:
+    """How often each class occurs in int64 [N]."""
+    return [int(count) for count in torch.bincount(labels.flatten(), minlength=classes)]

@@ -1,0 +1,1 @@
+"""From trained weights to predictions for every test example, accuracy and curves."""

@@ -1,0 +1,44 @@
+"""What is known of one evaluated run: the values that verdicts and the report are made from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """One run folder: R seeds (one, unless trained stacked), N test examples, M unlabelled ones, T snapshots."""
+
+    name: str  # of the run in its plan; the experiment's name unless the plan changes settings
+    seeds: list[int]
+    config: dict[str, Any]  # resolved
+    counted: str  # the network whose accuracy is the method's, a key of `predictions`
+    predictions: dict[str, np.ndarray]  # network -> uint8 [R, N], predicted classes of the final weights
+    accuracy: dict[str, list[float]]  # network -> [R], as evaluation computed it; verification computes it again
+    data: dict[str, Any]  # training_hash, held_out_hash, and the predictions' own hash
+    environment: dict[str, Any]  # revision, clean, versions, device, seconds
+    departures: list[dict[str, Any]]  # from the recipe: key, prescribed, here, open
+    metrics: pd.DataFrame  # one row every log_every steps: step, then means over seeds
+    curve: dict[str, np.ndarray] = field(default_factory=dict)
+    """"step" [T]; "accuracy/<network>" [R, T] on the test set; "pseudo_label_wrong" [R, T], the share of unlabelled
+    examples that the labelling network gets wrong; "wrong_stays" [R, T], of those wrong at the snapshot before, the
+    share that now has the same wrong label (NaN at the first)."""
+    boundary: dict[str, np.ndarray] = field(default_factory=dict)
+    """For data in the plane, first seeds only: "x" [G], "y" [G], "<network>" uint8 [S, G, G] (255 x probability of
+    class 1, rows along y), "points" [S, P, 2], "classes" [S, P], "labelled" [S, B, 2], "labels" [S, B]."""
+
+
+def predictions_hash(predictions: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over the networks' names, in order, and their predicted classes: shapes, types and bytes."""
+    digest = hashlib.sha256()
+    for network in sorted(predictions):
+        array = np.ascontiguousarray(predictions[network])
+        digest.update(f"{network}{array.dtype}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

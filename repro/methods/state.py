@@ -1,0 +1,71 @@
+"""What every method takes and changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from repro.config.schema import Optim
+from repro.optim.learner import Learner
+from repro.seeding import Draws
+
+BuildModel = Callable[[str], nn.Module]
+"""From a role, "teacher" or "student", to a fresh network."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's data: B labelled and U unlabelled examples of shape E, each with leading shape `lead`."""
+
+    labelled: Tensor  # [*lead, B, *E], the view trained on
+    labels: Tensor  # int64 [*lead, B]
+    weak: Tensor  # [*lead, U, *E]; a view that the method does not look at is the example itself
+    strong: Tensor  # [*lead, U, *E], another view of the same examples
+    hidden_labels: Tensor  # int64 [*lead, U]; enters metrics only
+    draws: Draws  # this step's random numbers
+    probe: bool = False  # whether to compute the metrics that cost extra passes
+
+
+@dataclass
+class State:
+    """Networks by role, the number of steps taken, and a method's other tensors."""
+
+    learners: dict[str, Learner]
+    step: int = 0
+    memory: dict[str, Tensor] = field(default_factory=dict)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All tensors, flat."""
+        flat = {f"memory.{k}": v for k, v in self.memory.items()}
+        for role, learner in self.learners.items():
+            flat |= {f"{role}.{k}": v for k, v in learner.state_dict().items()}
+        return flat
+
+    def load_state_dict(self, state: dict[str, Tensor], step: int) -> None:
+        """The inverse of `state_dict`, in place."""
+        for role, learner in self.learners.items():
+            learner.load_state_dict(
+                {k.removeprefix(f"{role}."): v for k, v in state.items() if k.startswith(f"{role}.")}
+            )
+        for key, tensor in self.memory.items():
+            tensor.copy_(state[f"memory.{key}"])
+        self.step = step
+
+
+def new_learner(role: str, build: BuildModel, optim: Optim, steps: int, lead: tuple[int, ...]) -> Learner:
+    """The learner of a role, with that role's optimiser."""
+    return Learner(build(role), getattr(optim, role), steps, optim.average_decay, lead)
+
+
+def dropout_noise(learner: Learner, x: Tensor, draws: Draws, name: str) -> Tensor | None:
+    """Uniform numbers [*lead, N, F] of the stream `name`, for a network with dropout on F features; else None."""
+    features: int = learner.model.noise_features  # type: ignore[assignment]
+    return draws.uniform(name, (x.shape[len(learner.lead)], features)) if features else None
+
+
+def logits_of(learner: Learner, x: Tensor, draws: Draws, noise: str) -> Tensor:
+    """Training-mode logits [*lead, N, K], with the dropout noise of the stream `noise`."""
+    logits: Tensor = learner.model(x, dropout_noise(learner, x, draws, noise))
+    return logits

@@ -1,0 +1,1 @@
+"""Networks: examples [*lead, N, ...] to logits [*lead, N, K]."""

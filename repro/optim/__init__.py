@@ -1,0 +1,1 @@
+"""Schedules, vector arithmetic, and the learner: a network with its optimiser and average."""

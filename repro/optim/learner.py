@@ -1,0 +1,88 @@
+"""A network with its optimiser state and its weight average."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from repro.config.schema import Optimiser
+from repro.models.layers import BatchNorm
+from repro.optim.schedules import average_decay, learning_rate
+from repro.optim.vectors import clip_norm_
+
+
+class Learner:
+    """One network in training.
+
+    Args:
+        model: examples [*lead, N, ...] to logits [*lead, N, K].
+        config: its optimiser.
+        total_steps: length of the learning-rate schedule.
+        decay: of the average of weights and running statistics; 0 keeps no average.
+        lead: leading shape of every parameter: () or (R,) for R stacked networks.
+    """
+
+    def __init__(
+        self, model: nn.Module, config: Optimiser, total_steps: int, decay: float = 0.0, lead: tuple[int, ...] = ()
+    ) -> None:
+        self.model = model.train()
+        self.config, self.total_steps, self.decay, self.lead = config, total_steps, decay, lead
+        self.parameters: list[Tensor] = list(model.parameters())
+        self.momentum = [torch.zeros_like(p) for p in self.parameters] if config.momentum else []
+        exempt = {id(p) for m in model.modules() if isinstance(m, BatchNorm) for p in m.parameters()}
+        self._decayed = [i for i, p in enumerate(self.parameters) if id(p) not in exempt]
+        self.average = {k: v.clone() for k, v in model.state_dict().items()} if decay else {}
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of this step."""
+        return learning_rate(self.config, step, self.total_steps)
+
+    def gradients(self, loss: Tensor, retain_graph: bool = False) -> list[Tensor]:
+        """Gradient of `loss` summed over stacked networks (each network's loss depends on its own weights only)."""
+        return list(torch.autograd.grad(loss.sum(), self.parameters, retain_graph=retain_graph, materialize_grads=True))
+
+    @torch.no_grad()
+    def apply(self, gradients: Sequence[Tensor], step: int) -> None:
+        """One step of Nesterov's method: a <- momentum a + g; w <- w - rate (g + momentum a).
+
+        Weight decay is added to g first, then g is clipped, as in the released code.
+        """
+        gradients = list(gradients)
+        if self.config.weight_decay:
+            decayed = [self.parameters[i] for i in self._decayed]
+            sums = torch._foreach_add([gradients[i] for i in self._decayed], decayed, alpha=self.config.weight_decay)
+            for i, gradient in zip(self._decayed, sums, strict=True):
+                gradients[i] = gradient
+        if self.config.clip_norm:
+            clip_norm_(gradients, self.config.clip_norm, self.lead)
+        if self.config.momentum:
+            torch._foreach_mul_(self.momentum, self.config.momentum)
+            torch._foreach_add_(self.momentum, gradients)
+            gradients = list(torch._foreach_add(gradients, self.momentum, alpha=self.config.momentum))
+        torch._foreach_add_(self.parameters, gradients, alpha=-self.learning_rate(step))
+        if self.average:
+            self._update_average(average_decay(self.decay, step))
+
+    def _update_average(self, decay: float) -> None:
+        current = self.model.state_dict()
+        torch._foreach_lerp_(list(self.average.values()), [current[k] for k in self.average], 1 - decay)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything that the next step depends on, as one flat dictionary."""
+        return (
+            {f"model.{k}": v for k, v in self.model.state_dict().items()}
+            | {f"momentum.{i}": v for i, v in enumerate(self.momentum)}
+            | {f"average.{k}": v for k, v in self.average.items()}
+        )
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state_dict`, in place.
+
+        Raises:
+            KeyError: when an entry is missing.
+        """
+        for key, tensor in self.state_dict().items():
+            tensor.copy_(state[key])

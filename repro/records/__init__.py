@@ -1,0 +1,1 @@
+"""The shape of results/: the only code that knows it."""

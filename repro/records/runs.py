@@ -1,0 +1,115 @@
+"""Run folders: results/runs/<run>/seed-<n>/, or seeds-<a>-<b>/ for seeds trained side by side.
+
+config.yaml        resolved settings          predictions.npz   uint8 [R, N] for each network
+environment.json   revision, versions, device evaluation.json   accuracy by network and seed; data hashes
+departures.json    from the recipe            curve.npz         along training, see EvaluatedRun.curve
+metrics.csv        one row every log_every    boundary.npz      two moons only
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from repro.evaluate.run import EvaluatedRun
+from repro.train.result import folder_name
+
+RUNS = Path("results/runs")
+
+
+class RecordError(ValueError):
+    """A run folder that cannot be read; the message names the file and the remedy."""
+
+
+def replace_run(folders: Sequence[EvaluatedRun], root: Path = RUNS) -> Path:
+    """Writes all folders of one run in place of what was recorded of it, whole or not at all.
+
+    Raises:
+        OSError: when the place cannot be written; the old record is kept.
+    """
+    place = root / folders[0].name
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root, prefix=".writing-") as temporary:
+        fresh = Path(temporary) / "fresh"
+        for run in folders:
+            folder = fresh / folder_name(run.seeds)
+            folder.mkdir(parents=True)
+            _fill(folder, run)
+        if place.exists():
+            os.replace(place, Path(temporary) / "old")
+        os.replace(fresh, place)
+    return place
+
+
+def _fill(folder: Path, run: EvaluatedRun) -> None:
+    (folder / "config.yaml").write_text(yaml.safe_dump(run.config, sort_keys=False))
+    (folder / "environment.json").write_text(_json(run.environment))
+    (folder / "departures.json").write_text(_json(run.departures))
+    run.metrics.to_csv(folder / "metrics.csv", index=False, float_format="%.6g")
+    evaluation = {"seeds": run.seeds, "counted": run.counted, "accuracy": run.accuracy, "data": run.data}
+    (folder / "evaluation.json").write_text(_json(evaluation))
+    _save_arrays(folder / "predictions.npz", run.predictions)
+    _save_arrays(folder / "curve.npz", run.curve)
+    if run.boundary:
+        _save_arrays(folder / "boundary.npz", run.boundary)
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **{key.replace("/", "."): value for key, value in arrays.items()})
+    path.write_bytes(buffer.getvalue())
+
+
+def read_run(folder: Path) -> EvaluatedRun:
+    """Reads a run folder.
+
+    Raises:
+        RecordError: when a file is missing or damaged.
+    """
+    try:
+        evaluation = json.loads((folder / "evaluation.json").read_text())
+        return EvaluatedRun(
+            name=folder.parent.name,
+            seeds=evaluation["seeds"],
+            config=yaml.safe_load((folder / "config.yaml").read_text()),
+            counted=evaluation["counted"],
+            predictions=_load_arrays(folder / "predictions.npz"),
+            accuracy=evaluation["accuracy"],
+            data=evaluation["data"],
+            environment=json.loads((folder / "environment.json").read_text()),
+            departures=json.loads((folder / "departures.json").read_text()),
+            metrics=pd.read_csv(folder / "metrics.csv"),
+            curve=_load_arrays(folder / "curve.npz"),
+            boundary=_load_arrays(folder / "boundary.npz") if (folder / "boundary.npz").exists() else {},
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise RecordError(
+            f"{folder} cannot be read ({error}); evaluate it again: dvc repro --force --single-item evaluate"
+        ) from error
+
+
+def _load_arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {key.replace(".", "/"): arrays[key] for key in arrays.files}
+
+
+def read_runs(root: Path = RUNS) -> dict[str, list[EvaluatedRun]]:
+    """All recorded runs by name, each with its folders in order of seeds."""
+    found: dict[str, list[EvaluatedRun]] = {}
+    for folder in sorted(root.glob("*/seed*")):
+        run = read_run(folder)
+        found.setdefault(run.name, []).append(run)
+    return {name: sorted(runs, key=lambda run: run.seeds) for name, runs in sorted(found.items())}

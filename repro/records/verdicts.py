@@ -1,0 +1,45 @@
+"""results/verdicts.json, and the generated part of the README."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from repro.files import write_whole
+from repro.records.runs import RecordError
+from repro.verify.verdict import Status, Verdict
+
+VERDICTS = Path("results/verdicts.json")
+BEGIN, END = "<!-- verdicts: generated, do not edit -->", "<!-- end of verdicts -->"
+
+
+def write_verdicts(verdicts: Sequence[Verdict], path: Path = VERDICTS) -> None:
+    """Writes all verdicts, in the claims' order."""
+    write_whole(path, (json.dumps([asdict(verdict) for verdict in verdicts], indent=1) + "\n").encode())
+
+
+def read_verdicts(path: Path = VERDICTS) -> list[Verdict]:
+    """Reads what `write_verdicts` wrote.
+
+    Raises:
+        RecordError: when the file is missing or damaged.
+    """
+    try:
+        entries = json.loads(path.read_text())
+        return [Verdict(**entry | {"status": Status(entry["status"])}) for entry in entries]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RecordError(f"{path} cannot be read ({error}); judge again with: python -m repro.cli.verify") from error
+
+
+def replace_generated(text: str, table: str) -> str:
+    """`text` with `table` between the two marks.
+
+    Raises:
+        RecordError: when the marks are not there, once each and in order.
+    """
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise RecordError(f"README.md must hold the lines {BEGIN!r} and {END!r}, once each and in this order")
+    head, rest = text.split(BEGIN)
+    return f"{head}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"

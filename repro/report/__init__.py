@@ -1,0 +1,1 @@
+"""Verdicts, scores and runs in; Markdown and figures out. Nothing here reads or writes a file."""

@@ -1,0 +1,55 @@
+"""Differences between arms, paired by seed, with p-values corrected for their number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from repro.report.arms import Arm
+from repro.report.groups import Group, reference_name
+from repro.verify.statistics import holm, paired_difference
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better an arm is than the reference, in points; NaN where it cannot be said."""
+
+    name: str  # of the arm
+    reference: str
+    n: int  # seeds in both
+    mean: float
+    low: float
+    high: float
+    p: float  # paired t-test
+    corrected_p: float  # Holm, within the group
+
+
+def differences(group: Group, arms: Sequence[Arm]) -> list[Difference]:
+    """Every arm but the reference against it, over the seeds they share; empty without a reference."""
+    by_name = {arm.name: arm for arm in arms}
+    found = []
+    for arm in arms:
+        reference = by_name.get(reference_name(group, arm.name))
+        if reference is not None and reference is not arm and arm.accuracy:
+            found.append(_difference(arm, reference))
+    return _corrected(found)
+
+
+def _difference(arm: Arm, reference: Arm) -> Difference:
+    ours = {seed: 100 * share for seed, share in arm.accuracy.items()}
+    theirs = {seed: 100 * share for seed, share in reference.accuracy.items()}
+    paired = paired_difference(ours, {} if _different_data(arm, reference) else theirs)
+    return Difference(
+        arm.name, reference.name, paired.n, paired.mean, paired.low, paired.high, paired.p_value, math.nan
+    )
+
+
+def _different_data(arm: Arm, reference: Arm) -> bool:
+    shared = arm.training_hash.keys() & reference.training_hash.keys()
+    return any(arm.training_hash[seeds] != reference.training_hash[seeds] for seeds in shared)
+
+
+def _corrected(found: Sequence[Difference]) -> list[Difference]:
+    adjusted = holm([difference.p for difference in found])
+    return [replace(difference, corrected_p=p) for difference, p in zip(found, adjusted, strict=True)]

@@ -1,0 +1,111 @@
+"""Which runs belong together, and what is compared within each group."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs whose names start alike: the same data and setting, different methods."""
+
+    key: str  # of its figures
+    prefix: str
+    heading: str
+    intro: str
+    reference: str  # the arm that paired differences are taken to
+    needs: str = ""  # an arm without which nothing of the group is shown
+    good: tuple[float, ...] = ()  # accuracies that count as a good separator; () where that has no meaning
+    boundary: tuple[str, ...] = ()  # arms whose decision regions are drawn
+
+
+GROUPS = (
+    Group(
+        key="moons_stated",
+        prefix="moons_stated_",
+        heading="Two moons, as the paper states them",
+        intro="2,000 points in two clusters, 6 of them labelled; a 2–8–8–2 net with sigmoids whose weights start "
+        "within ±0.1; plain SGD at learning rate 0.1 (paper, section 3.1). What the paper leaves open is listed "
+        "under the departures. Each seed is a fresh data set.",
+        reference="mpl_no_feedback",
+        good=(0.95, 0.99),
+        boundary=("supervised", "pseudo_label", "mpl"),
+    ),
+    Group(
+        key="moons_tuned",
+        prefix="moons_tuned_",
+        heading="Two moons, tuned by us, with a consistency loss",
+        intro="**Not the paper's setting.** Activation, start, learning rate and steps were tuned by us, and the "
+        "teacher has a consistency loss that the paper's toy experiment does not have. A good result here therefore "
+        "says something about Meta Pseudo Labels only next to the same training with the feedback switched off "
+        "(h = 0), to which every arm is compared.",
+        reference="mpl_no_feedback",
+        needs="mpl_no_feedback",
+        good=(0.95, 0.99),
+        boundary=("supervised", "pseudo_label", "mpl_no_feedback", "mpl"),
+    ),
+    Group(
+        key="moons_feedback_only",
+        prefix="moons_feedback_only_",
+        heading="Two moons, feedback as the teacher's only source of labels",
+        intro="The teacher has no supervised loss, so that whatever it knows of the classes reached it through the "
+        "student's feedback. Not a setting of the paper: a test of whether the feedback can carry information at all.",
+        reference="no_feedback",
+        good=(0.95, 0.99),
+        boundary=("no_feedback", "mpl", "exact"),
+    ),
+    Group(
+        key="moons_sweep",
+        prefix="moons_sweep_",
+        heading="Two moons, what the paper leaves open",
+        intro="The paper gives neither the noise nor the batch size. Each is varied with everything else as in the "
+        "stated setting; the number of steps is swept by the learning curves above. Every arm is compared to the "
+        "supervised one at the same value.",
+        reference="supervised",
+        good=(0.95, 0.99),
+    ),
+    Group(
+        key="digits",
+        prefix="digits_",
+        heading="Handwritten digits, few labels",
+        intro="1,797 digits of 8×8 pixels, a small convolutional network, seconds to minutes on a CPU. Not a data set "
+        "of the paper: it can judge which of two methods is better here, not the paper's numbers.",
+        reference="mpl_no_feedback",
+    ),
+)
+
+OTHER = Group("other", "", "Other runs", "Recorded runs that belong to none of the groups above.", reference="")
+
+_SWEPT = re.compile(r"(?P<what>[a-z]+)_(?P<value>\d+(?:[._p]\d+)?)_(?P<arm>.+)")
+
+
+def grouped(names: Iterable[str]) -> list[tuple[Group, list[str]]]:
+    """Every name in exactly one group; groups without runs are left out."""
+    members: dict[str, list[str]] = {group.key: [] for group in (*GROUPS, OTHER)}
+    for name in sorted(names):
+        members[next((group.key for group in GROUPS if name.startswith(group.prefix)), OTHER.key)].append(name)
+    return [(group, members[group.key]) for group in (*GROUPS, OTHER) if members[group.key]]
+
+
+@dataclass(frozen=True)
+class Swept:
+    """One point of a sweep, as a run's name tells it."""
+
+    what: str  # noise, batch
+    value: str
+    arm: str
+
+
+def swept(group: Group, name: str) -> Swept | None:
+    """What is varied in a run `<prefix><what>_<value>_<arm>`; None for any other name."""
+    match = _SWEPT.fullmatch(name.removeprefix(group.prefix))
+    return Swept(match["what"], match["value"], match["arm"]) if match and group.key == "moons_sweep" else None
+
+
+def reference_name(group: Group, name: str) -> str:
+    """The run that `name` is compared to; the empty string in a group without reference."""
+    point = swept(group, name)
+    middle = f"{point.what}_{point.value}_" if point else ""
+    return f"{group.prefix}{middle}{group.reference}" if group.reference else ""

@@ -1,0 +1,113 @@
+"""One section of the report for each group of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from repro.report.arms import Arm
+from repro.report.differences import Difference, differences
+from repro.report.evidence import sentences
+from repro.report.figures_accuracy import forest, learning_curves
+from repro.report.figures_bias import confirmation_bias
+from repro.report.figures_boundary import decision_regions
+from repro.report.figures_feedback import feedback_panels
+from repro.report.figures_sweep import sweeps
+from repro.report.groups import Group, reference_name
+from repro.report.pictures import Picture, markdown
+from repro.report.tables import arms_table, checkpoints_table, departures_table, differences_table
+
+
+@dataclass(frozen=True)
+class Section:
+    """A group's part of the report."""
+
+    heading: str
+    markdown: str
+    pictures: tuple[Picture, ...]
+    evidence: tuple[str, ...]
+
+
+def section(group: Group, arms: Sequence[Arm]) -> Section:
+    """Tables and pictures of a group; only a sentence when the arm that it needs has not run."""
+    heading = f"## {group.heading}"
+    needed = f"{group.prefix}{group.needs}"
+    if group.needs and not any(arm.name == needed and arm.accuracy for arm in arms):
+        there = ", ".join(f"`{arm.name}`" for arm in arms if arm.name != needed)
+        why = f"its control `{needed}` (h = 0) has no result, and the others mean nothing without it"
+        text = f"Not shown: {why}. Held back: {there}."
+        return Section(group.heading, f"{heading}\n\n{text}", (), ())
+    compared = differences(group, arms)
+    pictures = _pictures(group, arms)
+    parts = [
+        heading,
+        group.intro,
+        arms_table(group, arms),
+        _legend_of_table(group),
+        _problems(arms),
+        *(markdown(picture) for picture in pictures[:1]),
+        "### Differences, paired by seed" if group.reference else "",
+        _differences(group, arms, compared),
+        *(markdown(picture) for picture in pictures[1:]),
+        _checkpoints(arms),
+        _departures(arms),
+    ]
+    text = "\n\n".join(part for part in parts if part)
+    return Section(group.heading, text, tuple(pictures), tuple(sentences(group, arms, compared)))
+
+
+def _pictures(group: Group, arms: Sequence[Arm]) -> list[Picture]:
+    """Of a sweep only its own figures, since one line for each of its runs would tell nothing."""
+    if group.key == "moons_sweep":
+        return sweeps(group, arms)
+    drawers = (forest, decision_regions, learning_curves, confirmation_bias, feedback_panels)
+    drawn = [drawer(group, arms) for drawer in drawers]
+    return [picture for picture in drawn if picture is not None]
+
+
+def _legend_of_table(group: Group) -> str:
+    intervals = "Accuracy of the final weights: mean over seeds ± half its 95 % t interval"
+    rates = "; in brackets the exact 95 % interval of a share" if group.good else ""
+    return f"{intervals}{rates}."
+
+
+def _problems(arms: Sequence[Arm]) -> str:
+    lines = [f"- `{arm.name}`: {problem}" for arm in arms for problem in arm.problems]
+    return "\n".join(["**Refused numbers:**", "", *lines]) if lines else ""
+
+
+def _differences(group: Group, arms: Sequence[Arm], compared: Sequence[Difference]) -> str:
+    if not group.reference:
+        return ""
+    present = {arm.name for arm in arms if arm.accuracy}
+    missing = sorted({reference_name(group, name) for name in present} - present)
+    notes = [f"No result of the reference `{name}`, so nothing is compared to it." for name in missing]
+    if compared:
+        notes.insert(0, differences_table(compared, {arm.name: arm.title for arm in arms}))
+        notes.append("p: paired t-test, corrected for the number of rows (Holm 1979).")
+        if any(difference.n == 0 for difference in compared):
+            notes.append("0 seeds in both: no seed in common, or trained on different data, so nothing is paired.")
+    return "\n\n".join(notes)
+
+
+def _checkpoints(arms: Sequence[Arm]) -> str:
+    text = checkpoints_table(arms)
+    intro = (
+        "### What choosing the checkpoint by test accuracy would add\n\n**Not for comparison between methods:** every "
+        "other number in this report is that of the final weights. Mean over seeds, in %; the last column in points."
+    )
+    return f"{intro}\n\n{text}" if text else ""
+
+
+def _departures(arms: Sequence[Arm]) -> str:
+    recipes: dict[str, list[str]] = {}
+    for arm in arms:
+        for run in arm.runs[:1]:
+            recipes.setdefault(str(run.config.get("recipe", {}).get("name", "none")), []).append(arm.title)
+    named = ", ".join(f"`{name}`" for name in sorted(recipes) if name != "none")
+    if not named:
+        return (
+            "These runs follow no published recipe, so no number of the paper is held against them." if recipes else ""
+        )
+    text = departures_table(arms)
+    return f"### Departures from the recipe {named}\n\n{text or 'None.'}"

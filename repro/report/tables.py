@@ -1,0 +1,133 @@
+"""Tables of arms, of their paired differences, and of checkpoint choices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from repro.report.arms import Arm
+from repro.report.differences import Difference
+from repro.report.groups import Group
+from repro.report.numbers import NONE, p_value, percent, percent_interval, signed, signed_interval, table
+from repro.report.series import Series, curve
+from repro.verify.statistics import mean_interval, rate_interval
+
+LAST = 5  # snapshots whose median is shown
+
+
+def arms_table(group: Group, arms: Sequence[Arm]) -> str:
+    """One row for each arm: network, seeds, mean accuracy, and how often a good separator was found."""
+    header = [
+        "arm",
+        "network",
+        "seeds",
+        "accuracy (%)",
+        *[f"≥ {100 * good:g} % correct (% of data sets)" for good in group.good],
+    ]
+    rows = []
+    for arm in arms:
+        values = list(arm.accuracy.values())
+        successes = [_success(values, good) for good in group.good]
+        rows.append([arm.title, arm.counted or NONE, str(len(values)), mean_text(values), *successes])
+    return table(header, rows, right=2 + len(group.good))
+
+
+def mean_text(values: Sequence[float]) -> str:
+    """Mean ± half the 95 % interval, in %."""
+    mean, low, high = mean_interval(values)
+    half = percent((high - low) / 2, 2)
+    return f"{percent(mean, 2)} ± {half}" if half != NONE else percent(mean, 2)
+
+
+def _success(values: Sequence[float], good: float) -> str:
+    if not values:
+        return NONE
+    hits = sum(value >= good for value in values)
+    return f"{percent(hits / len(values), 0)} {percent_interval(*rate_interval(hits, len(values)))}"
+
+
+def differences_table(differences: Sequence[Difference], titles: Mapping[str, str]) -> str:
+    """One row for each arm: its difference to the reference, in points, and the corrected p-value."""
+    header = ["arm", "compared to", "seeds in both", "difference (points)", "95 % interval", "p (Holm)"]
+    rows = [
+        [
+            titles[difference.name],
+            titles[difference.reference],
+            str(difference.n),
+            signed(difference.mean),
+            signed_interval(difference.low, difference.high),
+            p_value(difference.corrected_p),
+        ]
+        for difference in differences
+    ]
+    return table(header, rows, right=4)
+
+
+def checkpoints_table(arms: Sequence[Arm]) -> str:
+    """Mean accuracy by choice of weights; the empty string when no curve was recorded."""
+    header = [
+        "arm",
+        "final",
+        "averaged",
+        "not averaged",
+        "finetuned",
+        f"median of last {LAST}",
+        "best on test",
+        "best − final",
+    ]
+    rows = []
+    for arm in arms:
+        series = curve(arm.runs, f"accuracy/{arm.counted}")
+        if series is None or not arm.accuracy:
+            continue
+        excess = selection_excess(series)
+        role = arm.counted.removesuffix("_average")
+        rows.append(
+            [
+                arm.title,
+                _mean(arm.accuracy.values()),
+                _mean(arm.networks.get(f"{role}_average", {}).values()),
+                _mean(arm.networks.get(role, {}).values()) if f"{role}_average" in arm.networks else NONE,
+                _mean(arm.networks.get(f"{role}_finetuned", {}).values()),
+                _mean(np.nanmedian(series.values[:, -LAST:], axis=1)),
+                _mean(np.nanmax(series.values, axis=1)),
+                signed(excess),
+            ]
+        )
+    return _without_empty_columns(header, rows) if rows else ""
+
+
+def selection_excess(series: Series) -> float:
+    """Points by which each seed's best snapshot on the test set exceeds its final one, mean over seeds."""
+    known = series.values[np.isfinite(series.values).any(axis=1)]
+    return float(100 * (np.nanmax(known, axis=1) - known[:, -1]).mean()) if len(known) else float("nan")
+
+
+def _mean(values: Iterable[float]) -> str:
+    numbers = np.array(list(values), np.float64)
+    numbers = numbers[np.isfinite(numbers)]
+    return percent(float(numbers.mean()), 2) if len(numbers) else NONE
+
+
+def _without_empty_columns(header: list[str], rows: list[list[str]]) -> str:
+    kept = [column for column in range(len(header)) if any(row[column] != NONE for row in rows)]
+    return table([header[c] for c in kept], [[row[c] for c in kept] for row in rows], right=len(kept) - 1)
+
+
+def departures_table(arms: Sequence[Arm]) -> str:
+    """Every departure from the named recipe, identical ones of several arms in one row; empty when there is none."""
+    holders: dict[tuple[str, str, str, bool], list[str]] = {}
+    for arm in arms:
+        found = [d for run in arm.runs for d in run.departures]
+        for d in dict.fromkeys((str(d["key"]), str(d["prescribed"]), str(d["here"]), bool(d["open"])) for d in found):
+            holders.setdefault(d, []).append(arm.title)
+    rows = [
+        [f"`{key}`", prescribed, here, "left open" if is_open else "departs", _who(names, len(arms))]
+        for (key, prescribed, here, is_open), names in sorted(holders.items(), key=lambda item: (item[0][3], item[0]))
+    ]
+    return table(["setting", "recipe", "here", "kind", "arms"], rows) if rows else ""
+
+
+def _who(names: Sequence[str], of: int) -> str:
+    return "all" if len(names) == of and of > 1 else ", ".join(dict.fromkeys(names))

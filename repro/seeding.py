@@ -1,0 +1,172 @@
+"""Named random streams: every draw is a function of (seed, name, step) and of nothing else.
+
+A draw is SplitMix64 (Steele, Lea, Flood 2014) started from a key that hashes the seed, the stream's name and the step,
+so there is no hidden state: a resumed run draws what the uninterrupted run would have drawn, adding a draw to one
+stream leaves the others unchanged, and two arms of a comparison see the same batches and views. The integers are the
+same on every device and for every thread count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_GOLDEN = 0x9E3779B97F4A7C15  # the odd integer nearest 2**64 / golden ratio: SplitMix64's increment
+_AHEAD = 1 << 16  # most integers computed ahead for a stream: 512 KiB
+_MULTIPLY_1 = 0xBF58476D1CE4E5B9
+_MULTIPLY_2 = 0x94D049BB133111EB
+
+
+def _signed(value: int) -> int:
+    """The int64 with the same 64 bits as `value` (torch has no usable uint64 arithmetic)."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def _shift_right(bits: Tensor, by: int) -> Tensor:
+    """Logical (zero-filling) right shift of int64."""
+    return (bits >> by) & ((1 << (64 - by)) - 1)
+
+
+def splitmix64(state: Tensor) -> Tensor:
+    """SplitMix64's output function applied to int64 states of any shape."""
+    bits = (state ^ _shift_right(state, 30)) * _signed(_MULTIPLY_1)
+    bits = (bits ^ _shift_right(bits, 27)) * _signed(_MULTIPLY_2)
+    return bits ^ _shift_right(bits, 31)
+
+
+def stream_key(seed: int, name: str) -> int:
+    """The signed 64-bit key of the stream `name` under `seed`."""
+    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+    return _signed(int.from_bytes(digest, "little"))
+
+
+class Streams:
+    """All named streams of one seed, or of several seeds trained side by side.
+
+    Args:
+        seeds: one seed, giving draws of shape `shape`; or a sequence of R seeds, giving draws of shape [R, *shape] in
+            which row r depends on `seeds[r]` alone.
+        device: where the draws are made.
+    """
+
+    def __init__(self, seeds: int | Sequence[int], device: torch.device | str = "cpu") -> None:
+        self.seeds = seeds
+        self.device = torch.device(device)
+        self._keys: dict[str, Tensor] = {}
+        self._ahead: dict[tuple[str, int], tuple[int, Tensor]] = {}  # first step and integers [steps, *lead, count]
+
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """Leading shape of every draw: () for one seed, (R,) for R seeds."""
+        return () if isinstance(self.seeds, int) else (len(self.seeds),)
+
+    def _key(self, name: str) -> Tensor:
+        if name not in self._keys:
+            keys = (
+                stream_key(self.seeds, name)
+                if isinstance(self.seeds, int)
+                else [stream_key(s, name) for s in self.seeds]
+            )
+            self._keys[name] = torch.tensor(keys, dtype=torch.int64, device=self.device)
+        return self._keys[name]
+
+    def bits(self, name: str, step: int, shape: Sequence[int]) -> Tensor:
+        """Uniform 64-bit integers, int64 [*lead, *shape].
+
+        A stream that is read step after step is computed some steps ahead, since for small draws most of the cost is
+        the call.
+        """
+        count = math.prod(shape)
+        first, ahead = self._ahead.get((name, count), (0, None))
+        if ahead is None or not first <= step < first + len(ahead):
+            sequential = ahead is not None and step == first + len(ahead)
+            most = max(1, _AHEAD // max(1, count * math.prod(self.lead)))
+            steps = min(2 * len(ahead), most) if ahead is not None and sequential else 1
+            first, ahead = step, self._block(name, step, steps, count)
+            self._ahead[(name, count)] = (first, ahead)
+        return ahead[step - first].reshape(*self.lead, *shape)
+
+    def _block(self, name: str, first: int, steps: int, count: int) -> Tensor:
+        """Integers of `steps` steps from `first` on, int64 [steps, *lead, count]."""
+        starts = [_signed(step * _GOLDEN) for step in range(first, first + steps)]
+        by_step = torch.tensor(starts, dtype=torch.int64, device=self.device)
+        start = splitmix64(self._key(name) + by_step.reshape(steps, *[1] * len(self.lead)))
+        increments = torch.arange(1, count + 1, dtype=torch.int64, device=self.device) * _signed(_GOLDEN)
+        return splitmix64(start[..., None] + increments)
+
+    def uniform(self, name: str, step: int, shape: Sequence[int]) -> Tensor:
+        """Uniform float32 in [0, 1): multiples of 2**-24, [*lead, *shape]."""
+        return _shift_right(self.bits(name, step, shape), 40).to(torch.float32) * 2.0**-24
+
+    def normal(self, name: str, step: int, shape: Sequence[int]) -> Tensor:
+        """Standard normal float32 by inversion (|value| < 5.5), [*lead, *shape]."""
+        centred = (_shift_right(self.bits(name, step, shape), 40).to(torch.float64) + 0.5) * 2.0**-24
+        return (torch.special.ndtri(centred)).to(torch.float32)
+
+    def integers(self, name: str, step: int, high: int, shape: Sequence[int]) -> Tensor:
+        """Uniform integers in [0, high), int64 [*lead, *shape]; the bias is below high / 2**40."""
+        if not 0 < high <= 1 << 22:
+            raise ValueError(f"integers: high = {high} must lie in 1..2**22, where 64-bit arithmetic does not overflow")
+        return (_shift_right(self.bits(name, step, shape), 24) * high) >> 40
+
+    def permutation(self, name: str, step: int, n: int) -> Tensor:
+        """A uniform permutation of range(n), int64 [*lead, n]."""
+        return self.bits(name, step, (n,)).argsort(dim=-1, stable=True)
+
+
+class Draws:
+    """The streams at one step: what a method is given, so that it cannot draw outside its step."""
+
+    def __init__(self, streams: Streams, step: int) -> None:
+        self._streams = streams
+        self._step = step
+
+    def uniform(self, name: str, shape: Sequence[int]) -> Tensor:
+        """See `Streams.uniform`."""
+        return self._streams.uniform(name, self._step, shape)
+
+    def integers(self, name: str, high: int, shape: Sequence[int]) -> Tensor:
+        """See `Streams.integers`."""
+        return self._streams.integers(name, self._step, high, shape)
+
+
+class Order:
+    """Batches of indices that pass over range(n) in a fresh permutation each epoch; a batch may span two epochs.
+
+    Args:
+        streams: where the permutations come from.
+        name: the stream, such as "labelled order".
+        n: how many examples there are.
+        batch: indices a step. `batch == n` gives all of them in order, since the order within a batch means nothing.
+    """
+
+    def __init__(self, streams: Streams, name: str, n: int, batch: int) -> None:
+        if batch < 1 or n < 1:
+            raise ValueError(f"{name}: batch = {batch} from n = {n} examples; both must be at least 1")
+        self._streams, self._name, self._n, self._batch = streams, name, n, batch
+        self._epochs: dict[int, Tensor] = {}
+
+    def _epoch(self, epoch: int) -> Tensor:
+        if epoch not in self._epochs:
+            self._epochs = {e: p for e, p in self._epochs.items() if e >= epoch - 1}
+            self._epochs[epoch] = self._streams.permutation(self._name, epoch, self._n)
+        return self._epochs[epoch]
+
+    def at(self, step: int) -> Tensor:
+        """Indices of the batch of `step`, int64 [*lead, batch]."""
+        if self._batch == self._n:
+            everything = torch.arange(self._n, device=self._streams.device)
+            return everything.expand(*self._streams.lead, self._n)
+        position, parts, missing = step * self._batch, [], self._batch
+        while missing:
+            epoch, offset = divmod(position, self._n)
+            part = self._epoch(epoch)[..., offset : offset + missing]
+            parts.append(part)
+            missing -= part.shape[-1]
+            position += part.shape[-1]
+        return torch.cat(parts, dim=-1)

@@ -1,0 +1,1 @@
+"""The loop, saved state and resume, finetuning."""

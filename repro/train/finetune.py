@@ -1,0 +1,39 @@
+"""The student's last stage: a few steps on the labelled images alone (paper, section 2 and Appendix C)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from repro.augment.views import labelled_view
+from repro.losses import cross_entropy
+from repro.optim.learner import Learner
+from repro.seeding import Order
+from repro.train.loop import Trainer
+
+
+def finetune(trainer: Trainer) -> dict[str, Tensor]:
+    """Weights of the counted network after plain gradient descent at a fixed rate; the trainer's own stay as they are.
+
+    Starts from the averaged weights where there are any. The network is in evaluation mode: running statistics, no
+    dropout.
+    """
+    config, steps_before = trainer.config.finetune, trainer.config.budget.steps
+    source: Learner = trainer.state.learners[trainer.method.COUNTED]
+    kept = {k: v.detach().clone() for k, v in source.model.state_dict().items()}
+    source.model.load_state_dict(source.average or kept)
+    source.model.eval()
+    count = trainer.data.labels.shape[-1]
+    order = Order(trainer.streams, "finetuning order", count, config.batch)
+    for step in range(config.steps):
+        index = order.at(step)
+        images = trainer.pick(trainer.data.labelled, index)
+        logits = source.model(labelled_view(images, trainer.streams, steps_before + step))
+        loss = cross_entropy(logits, trainer.pick(trainer.data.labels, index)).mean(dim=-1)
+        gradients = source.gradients(loss)
+        with torch.no_grad():
+            torch._foreach_add_(source.parameters, gradients, alpha=-config.learning_rate)
+    tuned = {k: v.detach().clone().cpu() for k, v in source.model.state_dict().items()}
+    source.model.load_state_dict(kept)
+    source.model.train()
+    return tuned

@@ -1,0 +1,152 @@
+"""The training loop: batches and views of each step, the method's step, metrics, snapshots, saved state, finetuning."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from repro.augment.views import labelled_view, unlabelled_views
+from repro.config.read import as_mapping
+from repro.config.schema import Config
+from repro.data.training import CLASSES, training_set
+from repro.methods import METHODS
+from repro.methods.state import Batch, State
+from repro.models.build import build_model
+from repro.seeding import Draws, Order, Streams
+from repro.train.metrics import Window
+from repro.train.storage import load, save
+
+Progress = Callable[[int], None]
+"""Called with the number of steps done since the last call."""
+
+
+class OutOfTime(Exception):
+    """The time budget is spent; the state is saved, and the same command goes on from it."""
+
+
+class Trainer:
+    """One run, or R runs stacked, from a configuration and seeds.
+
+    Args:
+        config: the settings.
+        seeds: one seed, or R seeds to train side by side as one stacked model.
+        device: where to train.
+    """
+
+    def __init__(self, config: Config, seeds: int | Sequence[int], device: torch.device) -> None:
+        self.config, self.seeds, self.device = config, seeds, device
+        self.streams = Streams(seeds, device)
+        self.data = training_set(config.data, seeds).to(device)
+        classes = CLASSES[config.data.name]
+        self.method = METHODS[config.method.name]
+        init_streams = Streams(seeds)
+        self.state: State = self.method.init(
+            lambda role: build_model(config.model, classes, init_streams, role).to(device),
+            config.method,
+            config.optim,
+            config.budget.steps,
+            self.streams.lead,
+        )
+        self._views = self.method.views(config.method)
+        budget, lead = config.budget, len(self.streams.lead)
+        self._rows = torch.arange(self.streams.lead[0], device=device)[:, None] if lead else None
+        self._labelled = Order(self.streams, "labelled order", self.data.labels.shape[lead], budget.labelled_batch)
+        count = self.data.unlabelled.shape[lead]
+        self._unlabelled = Order(self.streams, "unlabelled order", count, min(budget.unlabelled_batch, count))
+        self.window, self.rows, self.snapshots = Window(), [], []  # type: tuple[Window, list[dict[str, float]], list[dict[str, Any]]]
+
+    def batch(self, step: int, probe: bool = False) -> Batch:
+        """The batch of a step: a function of (seed, step) alone."""
+        labelled, unlabelled = self._labelled.at(step), self._unlabelled.at(step)
+        x_u = self.pick(self.data.unlabelled, unlabelled)
+        weak, strong = unlabelled_views(x_u, self.config.data, self._views, self.streams, step)
+        return Batch(
+            labelled=labelled_view(self.pick(self.data.labelled, labelled), self.streams, step),
+            labels=self.pick(self.data.labels, labelled),
+            weak=weak,
+            strong=strong,
+            hidden_labels=self.pick(self.data.hidden_labels, unlabelled),
+            draws=Draws(self.streams, step),
+            probe=probe,
+        )
+
+    def pick(self, tensor: Tensor, index: Tensor) -> Tensor:
+        """Entries `index` [*lead, n] of tensor [*lead, N, ...]."""
+        lead = len(self.streams.lead)
+        if index.shape[-1] == tensor.shape[lead]:
+            return tensor  # `Order` gives a batch of all examples in their order
+        return tensor[(self._rows, index)] if lead else tensor[index]
+
+    def run(self, state_file: Path, progress: Progress = lambda steps: None, deadline: float = float("inf")) -> None:
+        """Trains to the end of the budget, from `state_file` if it is there.
+
+        Raises:
+            OutOfTime: when `deadline` (time.monotonic) passes; the state is saved first.
+            NotFinite: when a metric becomes NaN or infinite.
+        """
+        budget = self.config.budget
+        if state_file.is_file():
+            self._resume(state_file)
+            progress(self.state.step)
+        marks = snapshot_steps(budget.steps, budget.snapshots)
+        next_save = time.monotonic() + 60 * budget.checkpoint_minutes
+        while self.state.step < budget.steps:
+            if self.state.step in marks and len(self.snapshots) == marks.index(self.state.step):
+                self._snapshot()
+            logs = (self.state.step + 1) % budget.log_every == 0 or self.state.step + 1 == budget.steps
+            self.window.add(self.method.step(self.state, self.batch(self.state.step, probe=logs), self.config.method))
+            if logs:
+                self.rows.append({"step": self.state.step} | self.window.close(self.state.step))
+            if self.state.step % 16 == 0:
+                progress(16)
+                now = time.monotonic()
+                if now > deadline or now > next_save:
+                    self._save(state_file)
+                    next_save = now + 60 * budget.checkpoint_minutes
+                    if now > deadline:
+                        raise OutOfTime
+        self._snapshot()
+
+    def _snapshot(self) -> None:
+        """Keeps the weights of this step, for the curves that evaluation draws."""
+        self.snapshots.append({"step": self.state.step, "networks": networks(self.state)})
+
+    def _save(self, path: Path) -> None:
+        content = {
+            "config": as_mapping(self.config),
+            "seeds": self.seeds,
+            "step": self.state.step,
+            "state": self.state.state_dict(),
+            "window": self.window.state_dict(),
+            "rows": self.rows,
+            "snapshots": self.snapshots,
+        }
+        save(path, content)
+
+    def _resume(self, path: Path) -> None:
+        content = load(path)
+        if content["config"] != as_mapping(self.config) or content["seeds"] != self.seeds:
+            path.unlink()  # the state of other settings under the same name
+            return
+        self.state.load_state_dict(content["state"], content["step"])
+        self.window.load_state_dict(content["window"])
+        self.rows, self.snapshots = content["rows"], content["snapshots"]
+
+
+def snapshot_steps(steps: int, count: int) -> list[int]:
+    """Steps before which weights are kept: `count` of them from 0 on, evenly; the last step's come on top."""
+    return sorted({round(i * steps / count) for i in range(count)})
+
+
+def networks(state: State) -> dict[str, dict[str, Tensor]]:
+    """A copy of every network's weights by name: roles, and `<role>_average` where weights are averaged."""
+    found = {}
+    for role, learner in state.learners.items():
+        found[role] = {k: v.detach().clone().cpu() for k, v in learner.model.state_dict().items()}
+        if learner.average:
+            found[f"{role}_average"] = {k: v.clone().cpu() for k, v in learner.average.items()}
+    return found

@@ -1,0 +1,50 @@
+"""What a finished training leaves behind for evaluation, in artifacts/runs/<run>/."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from repro.train.storage import load, save
+
+Networks = dict[str, dict[str, Tensor]]
+"""Network name to its weights."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One trained run, or several stacked."""
+
+    config: dict[str, Any]
+    seeds: list[int]
+    stacked: bool
+    counted: str  # the network whose accuracy is the method's
+    environment: dict[str, Any]
+    rows: list[dict[str, float]]  # metrics.csv
+    snapshots: list[dict[str, Any]]  # {"step": int, "networks": Networks}, the last one is the final state
+    finetuned: dict[str, Tensor]  # empty without finetuning
+
+
+def folder_name(seeds: list[int]) -> str:
+    """`seed-3`, or `seeds-0-49` for seeds trained side by side."""
+    return f"seed-{seeds[0]}" if len(seeds) == 1 else f"seeds-{seeds[0]}-{seeds[-1]}"
+
+
+def save_result(folder: Path, result: Result) -> None:
+    """Writes `folder/<seeds>.pt`."""
+    save(folder / f"{folder_name(result.seeds)}.pt", vars(result))
+
+
+def load_results(folder: Path) -> list[Result]:
+    """All results of a run.
+
+    Raises:
+        FileNotFoundError: when there is none.
+    """
+    paths = sorted(folder.glob("seed*.pt"), key=lambda path: int(path.stem.split("-")[1]))
+    if not paths:
+        raise FileNotFoundError(f"no trained weights in {folder}; train them with: dvc repro train@{folder.name}")
+    return [Result(**load(path)) for path in paths]

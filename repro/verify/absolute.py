@@ -1,0 +1,119 @@
+"""Is a number of the paper reproduced? Equivalence within a margin, from summary statistics.
+
+The paper gives a mean, a standard deviation and a number of runs; we have our runs. "No significant difference" would
+reward few and noisy runs, so equivalence must be shown: two one-sided t-tests against +-margin (TOST, Schuirmann
+1987).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from scipy import stats
+
+from repro.verify.claims import Absolute, Claim
+from repro.verify.comparison import FEWEST_SEEDS
+from repro.verify.rebuild import Scores
+from repro.verify.statistics import spread
+from repro.verify.verdict import Status, Verdict
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Our mean minus the paper's, with its standard error, in points."""
+
+    mean: float
+    error: float
+    freedom: float  # degrees of freedom of the error
+    assumes: str  # in words, empty when nothing
+
+    def p_above(self, bound: float) -> float:
+        """One-sided p: small when the true gap lies above `bound`."""
+        return float(stats.t.sf((self.mean - bound) / self.error, self.freedom))
+
+    def p_below(self, bound: float) -> float:
+        """One-sided p: small when the true gap lies below `bound`."""
+        return float(stats.t.cdf((self.mean - bound) / self.error, self.freedom))
+
+    def interval(self, alpha: float) -> tuple[float, float]:
+        """Two-sided, of level 1 - alpha."""
+        half = float(stats.t.ppf(1 - alpha / 2, self.freedom)) * self.error
+        return self.mean - half, self.mean + half
+
+
+def gap(ours: list[float], rule: Absolute) -> Gap | None:
+    """How far we are from the paper; None when neither side tells how runs scatter.
+
+    With the paper's spread S over n runs and ours s over m: Welch. Without S: the paper's runs are taken to scatter as
+    ours. With fewer than three of ours: ours are taken to scatter as the paper's (prediction interval for m new runs).
+    """
+    m, n, ours_spread, paper_spread = len(ours), rule.runs, spread(ours), rule.spread
+    mean = sum(ours) / m - rule.value
+    if m >= FEWEST_SEEDS and not ours_spread > 0:
+        return None
+    if m >= FEWEST_SEEDS and paper_spread is not None:
+        a, b = ours_spread**2 / m, paper_spread**2 / n
+        return Gap(mean, math.sqrt(a + b), (a + b) ** 2 / (a**2 / (m - 1) + b**2 / (n - 1)), "")
+    if m >= FEWEST_SEEDS:
+        return Gap(mean, ours_spread * math.sqrt(1 / m + 1 / n), m - 1, "the paper's runs scatter as ours")
+    if paper_spread is not None:
+        return Gap(mean, paper_spread * math.sqrt(1 / m + 1 / n), n - 1, "our runs scatter as the paper's")
+    return None
+
+
+def judge_absolute(claim: Claim, rule: Absolute, scores: Scores) -> Verdict:
+    """The verdict on a number: a few runs may refute it, but only `FEWEST_SEEDS` or more confirm or exceed it."""
+    ours = [100 * accuracy for accuracy in scores.accuracy[rule.network or scores.counted].values()]
+    m, mean = len(ours), sum(ours) / len(ours)
+    paper = f"{rule.value:.2f}{'' if rule.spread is None else f' ± {rule.spread:.2f}'} %"
+    numbers = f"{mean:.2f} % over {m} seed{'' if m == 1 else 's'}, the paper {paper}"
+    if scores.reduced:
+        return Verdict(
+            claim.id, Status.INCONCLUSIVE, f"a reduced budget does not judge an absolute number ({numbers})",
+            estimate=mean - rule.value, n=m, missing="a run of the recipe without departures",
+        )  # fmt: skip
+    found = gap(ours, rule)
+    if found is None:
+        return Verdict(
+            claim.id, Status.INCONCLUSIVE, f"{numbers}; nothing shows how much runs scatter",
+            estimate=mean - rule.value, n=m,
+            missing=f"at least {FEWEST_SEEDS} seeds, with different results",
+        )  # fmt: skip
+    status, why = _status(found, rule.margin, m, claim.alpha)
+    low, high = found.interval(claim.alpha)
+    assumes = f", taking it that {found.assumes}" if found.assumes else ""
+    reason = f"{numbers}: {found.mean:+z.2f} points [{low:+z.2f}, {high:+z.2f}]{assumes}; {why}"
+    p_value = 2 * min(found.p_above(0), found.p_below(0))
+    missing = ""
+    if status is Status.INCONCLUSIVE:
+        missing = _more(found, rule, m, spread(ours), claim.alpha)
+    return Verdict(claim.id, status, reason, found.mean, low, high, m, p_value, missing)
+
+
+def _status(found: Gap, margin: float, seeds: int, alpha: float) -> tuple[Status, str]:
+    p_low, p_high = found.p_below(-margin), found.p_above(margin)
+    p_same = max(found.p_above(-margin), found.p_below(margin))
+    if p_low < alpha:
+        return Status.NOT_REPRODUCED, f"below by more than the margin of {margin:g} (p = {p_low:.2g})"
+    if seeds < FEWEST_SEEDS:
+        return Status.INCONCLUSIVE, f"so few seeds can refute a number, not confirm it; {FEWEST_SEEDS} are needed"
+    if p_high < alpha:
+        return Status.EXCEEDED, f"above by more than the margin of {margin:g} (p = {p_high:.2g})"
+    if p_same < alpha:
+        return Status.REPRODUCED, f"the same within {margin:g} points (p = {p_same:.2g})"
+    return Status.INCONCLUSIVE, f"neither within {margin:g} points nor outside (p = {p_same:.2g} for within)"
+
+
+def _more(found: Gap, rule: Absolute, m: int, ours_spread: float, alpha: float) -> str:
+    """Seeds until the gap is told from the nearer margin with 80 % power, normal approximation."""
+    deviation = ours_spread if ours_spread > 0 else (rule.spread or 0.0)
+    paper = deviation if rule.spread is None else rule.spread
+    quantiles = float(stats.norm.ppf(1 - alpha) + stats.norm.ppf(0.8))
+    distance = abs(abs(found.mean) - rule.margin)
+    left_for_ours = (distance / quantiles) ** 2 - paper**2 / rule.runs
+    if left_for_ours <= 0:
+        return "no number of our seeds would settle it: the paper's own runs leave its mean too uncertain"
+    total = max(FEWEST_SEEDS, math.ceil(deviation**2 / left_for_ours))
+    more = max(total - m, 1)
+    return f"about {more} seed{'' if more == 1 else 's'} more (should mean and spread stay as observed; 80 % power)"

@@ -1,0 +1,87 @@
+"""Claim x scores -> verdict. The rules are in `absolute.py` and `comparison.py`; here is what holds for all of them.
+
+A claim passes only on evidence. A run that is absent gives NOT_RUN. A run of which any seed was refused, or that is not
+the run the claim speaks of, gives INCONCLUSIVE, whatever the remaining numbers are. There is no way around this.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from repro.config.departures import lookup
+from repro.verify.absolute import judge_absolute
+from repro.verify.claims import Absolute, Claim
+from repro.verify.comparison import judge_comparison
+from repro.verify.rebuild import Scores, differing_keys
+from repro.verify.verdict import Status, Verdict
+
+_DECIDES_NOTHING = ("title", "data_hash", "recipe", "budget.workers", "budget.max_minutes", "budget.checkpoint_minutes")
+"""Settings that describe a run or its execution, and leave its result alone."""
+
+
+def judge(claim: Claim, scores: Mapping[str, Scores]) -> Verdict:
+    """The verdict on `claim`, from the scores of all runs by name."""
+    absent = [run for run in claim.runs if run not in scores]
+    if absent or not claim.runs:
+        reason = f"no results for {', '.join(absent)}" if absent else "this version has no experiment for it"
+        return Verdict(claim.id, Status.NOT_RUN, reason, missing=claim.cost or "run it: make reproduce")
+    needed = [scores[run] for run in claim.runs]
+    departures = [f"{run.name}: {departure}" for run in needed for departure in run.departures]
+    problems = [*_refused(claim, needed)]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        return Verdict(
+            claim.id, Status.INCONCLUSIVE, f"evidence refused: {problems[0]}{more}",
+            missing="evidence without these problems", departures=departures, problems=problems,
+        )  # fmt: skip
+    if isinstance(claim.rule, Absolute):
+        verdict = judge_absolute(claim, claim.rule, needed[0])
+    else:
+        verdict = judge_comparison(claim, claim.rule, needed[0], needed[1:])
+    return replace(verdict, departures=departures)
+
+
+def _refused(claim: Claim, needed: list[Scores]) -> Iterator[str]:
+    """Why these scores are no evidence for this claim."""
+    rule, first = claim.rule, needed[0]
+    method = lookup(first.config, "method.name")
+    if method != claim.method:
+        yield f"{first.name}: is a run of {method}, but the claim is about {claim.method}"
+    for run in needed:
+        yield from run.problems
+        network = rule.network if isinstance(rule, Absolute) and rule.network else run.counted
+        accuracies = run.accuracy.get(network, {})
+        if not accuracies:
+            yield f"{run.name}: has no accuracy of the network {network!r}"
+        for seed, accuracy in accuracies.items():
+            if not (math.isfinite(accuracy) and 0 <= accuracy <= 1):
+                yield f"{run.name}, seed {seed}: accuracy {accuracy} is not a share; evaluate it again"
+        recipe = lookup(run.config, "recipe.name")
+        if claim.recipe and recipe != claim.recipe:
+            yield f"{run.name}: follows recipe {recipe!r}, but the claim is about {claim.recipe!r}"
+    if not isinstance(rule, Absolute):
+        for other in needed[1:]:
+            yield from _not_comparable(first, other, rule.differ_in)
+
+
+def _not_comparable(better: Scores, worse: Scores, may_differ: tuple[str, ...]) -> Iterator[str]:
+    """Pairing by seed is sound only on the same data; a control is one only if nothing else changed."""
+    keys = [key for key in differing_keys(better.config, worse.config) if not _within(key, _DECIDES_NOTHING)]
+    pair = f"{better.name} and {worse.name}"
+    if not keys:
+        yield f"{pair}: have the same settings, so nothing is compared"
+    data = [key for key in keys if _within(key, ("data",))]
+    if data:
+        yield f"{pair}: have different data ({', '.join(data)}), so their seeds are no pairs"
+    for seeds in better.training_hash.keys() & worse.training_hash.keys():
+        if better.training_hash[seeds] != worse.training_hash[seeds]:
+            yield f"{pair}: were trained on different data with seed {seeds[0]} (hash differs); run both again"
+    besides = [key for key in keys if may_differ and not _within(key, may_differ)]
+    if besides:
+        yield f"{pair}: may differ in {', '.join(may_differ)} only, but differ in {', '.join(besides)}"
+
+
+def _within(key: str, parts: tuple[str, ...]) -> bool:
+    return any(key == part or key.startswith(f"{part}.") for part in parts)

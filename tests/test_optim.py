@@ -1,0 +1,175 @@
+"""Optimiser, schedules, averages: against PyTorch's own and numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from repro.config.schema import Optimiser, Schedule, SmallConv
+from repro.models.layers import BatchNorm
+from repro.models.small_conv import SmallConvNet
+from repro.optim.learner import Learner
+from repro.optim.schedules import average_decay, learning_rate, ramp
+from repro.optim.vectors import clip_norm_, inner_product, norm
+from repro.seeding import Streams
+from tests.tiny import TinyNet
+
+CLOSE = {"rtol": 0.0, "atol": 1e-13}  # float64 rounding over five steps of numbers near 1
+
+RELEASED_STUDENT = Optimiser(0.05, Schedule.cosine, wait_steps=3000, warmup_steps=5000)
+
+
+@pytest.mark.parametrize(("step", "expected"), [
+    (0, 0.0), (2999, 0.0), (3000, 0.05 / 5000), (7998, 0.05 * 4999 / 5000), (7999, 0.05), (8000, 0.05),
+    (154000, 0.025), (299999, 0.05 * 0.5 * (1 + math.cos(math.pi * 291999 / 292000))),
+])  # fmt: skip
+def test_released_student_rate(step: int, expected: float) -> None:
+    """Rate 0 while waiting, then up in 5,000 steps, then half a cosine from 0.05 over the other 292,000."""
+    assert expected == pytest.approx(learning_rate(RELEASED_STUDENT, step, 300_000), rel=1e-9, abs=0)
+
+
+def test_constant_rate_after_warm_up() -> None:
+    """A constant schedule stays at its rate after the warm-up."""
+    config = Optimiser(0.4, Schedule.constant, warmup_steps=4)
+
+    assert [0.1, 0.2, pytest.approx(0.3), 0.4, 0.4, 0.4] == [learning_rate(config, s, 6) for s in range(6)]
+
+
+def test_ramp_rises_to_one() -> None:
+    """The weight is 0 at step 0, 1 from the last ramp step on, and 1 always without a ramp."""
+    assert [0.0, 0.25, 1.0, 1.0] == [ramp(step, 4) for step in (0, 1, 4, 9)]
+    assert 1.0 == ramp(0, 0)
+
+
+def test_average_decay_by_hand() -> None:
+    """The average's decay starts at 0.1 and grows to its limit."""
+    assert [0.1, 2 / 11, 0.5, 0.995] == [average_decay(0.995, step) for step in (0, 1, 8, 10**6)]
+    assert 0.05 == average_decay(0.05, 0)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+def test_steps_are_pytorchs_nesterov(momentum: float, decay: float) -> None:
+    """Five steps move the weights as PyTorch's SGD does, with weight decay, from the same gradients."""
+    ours, theirs = Learner(TinyNet(0), Optimiser(0.3, momentum=momentum, weight_decay=decay), 5), TinyNet(0)
+    optimiser = torch.optim.SGD(theirs.parameters(), 0.3, momentum, nesterov=momentum > 0, weight_decay=decay)
+    start = [p.detach().clone() for p in ours.parameters]
+    x = torch.randn((6, 4), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for step in range(5):
+        ours.apply(ours.gradients(ours.model(x).square().mean()), step)
+        optimiser.zero_grad()
+        theirs(x).square().mean().backward()
+        optimiser.step()
+
+    for s, a, e in zip(start, ours.parameters, theirs.parameters(), strict=True):
+        assert float((e - s).detach().abs().max()) > 0.01
+        torch.testing.assert_close(a - s, e - s, **CLOSE)
+
+
+def test_weight_decay_leaves_batch_norm_out() -> None:
+    """With zero gradients only the convolutions, the dense layer and its bias shrink."""
+    model = SmallConvNet(SmallConv(width=2), 10, Streams(0), "init")
+    with torch.no_grad():
+        for p in model.parameters():
+            p.fill_(1.0)
+    learner = Learner(model, Optimiser(0.5, weight_decay=0.1), 1)
+
+    learner.apply([torch.zeros_like(p) for p in learner.parameters], 0)
+
+    exempt = {id(p) for m in model.modules() if isinstance(m, BatchNorm) for p in m.parameters()}
+    assert 6 == len(exempt)
+    for p in model.parameters():
+        assert torch.equal(torch.full_like(p, 1.0 if id(p) in exempt else 0.95), p)
+
+
+def vector(*rows: float) -> list[Tensor]:
+    """Two tensors that for each replica together have length 5 * row."""
+    scale = torch.tensor(rows, dtype=torch.float64)
+    return [3 * scale[:, None].clone(), 4 * scale[:, None, None].clone()]
+
+
+def test_clipping_is_by_replica() -> None:
+    """Only the replica longer than the bound is scaled, down to the bound, over all its tensors together."""
+    gradients = vector(0.1, 10.0)
+
+    clip_norm_(gradients, 5.0, (2,))
+
+    torch.testing.assert_close(norm(gradients, (2,)), torch.tensor([0.5, 5.0], dtype=torch.float64), **CLOSE)
+    torch.testing.assert_close(gradients[0][:, 0], torch.tensor([0.3, 3.0], dtype=torch.float64), **CLOSE)
+
+
+def test_inner_product_is_by_replica() -> None:
+    """<a, b> sums over all tensors of one replica."""
+    actual = inner_product(vector(1.0, 2.0), vector(1.0, 3.0), (2,))
+
+    torch.testing.assert_close(actual, torch.tensor([25.0, 150.0], dtype=torch.float64), **CLOSE)
+
+
+def apply_once(config: Optimiser) -> tuple[list[Tensor], list[Tensor]]:
+    """Gradients of length 5 before and after a step with them, and how the weights, all 1, moved."""
+    model = nn.ParameterList([nn.Parameter(t * 0 + 1) for t in vector(1.0)])
+    learner, gradients = Learner(model, config, 1), vector(1.0)
+    learner.apply(gradients, 0)
+    return gradients, [1 - p.detach() for p in learner.parameters]
+
+
+def test_decay_is_clipped_with_the_gradient() -> None:
+    """Weight decay is added first and the sum is clipped, as in the released code."""
+    _, moved = apply_once(Optimiser(1.0, weight_decay=1.0, clip_norm=1.0))
+
+    assert [4 / math.sqrt(41), 5 / math.sqrt(41)] == pytest.approx([float(m) for m in moved], abs=1e-13)
+
+
+def test_a_step_leaves_the_given_gradients_alone() -> None:
+    """Clipping works on a copy: feedback multiplies the student's own gradient after its step."""
+    gradients, _ = apply_once(Optimiser(1.0, clip_norm=1.0))
+
+    assert [3.0, 4.0] == [float(g) for g in gradients]
+
+
+def averaged(decay: float, steps: int) -> Learner:
+    """A small convolutional net after some steps whose batches move its weights and statistics."""
+    learner = Learner(SmallConvNet(SmallConv(width=2, dropout=0.0), 10, Streams(0), "init"), Optimiser(0.3), 9, decay)
+    for step in range(steps):
+        x = Streams(0).uniform("x", step, (6, 1, 8, 8))
+        learner.apply(learner.gradients(learner.model(x).square().mean()), step)
+    return learner
+
+
+def test_average_with_tiny_decay_copies() -> None:
+    """At a vanishing decay the average is the weights and statistics themselves, bit for bit; at 0 none is kept."""
+    learner = averaged(1e-30, 3)
+
+    assert set(learner.model.state_dict()) == set(learner.average)
+    assert all(torch.equal(value, learner.average[key]) for key, value in learner.model.state_dict().items())
+    assert {} == averaged(0.0, 1).average
+
+
+def test_average_by_hand() -> None:
+    """After two steps the average is 2/11 (0.1 w0 + 0.9 w1) + 9/11 w2, running statistics included."""
+    w0, w1, w2 = (averaged(0.0, steps).model.state_dict() for steps in (0, 1, 2))
+    average = averaged(0.9, 2).average
+
+    for key, value in average.items():
+        expected = 2 / 11 * (0.1 * w0[key] + 0.9 * w1[key]) + 9 / 11 * w2[key]
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-7)  # float32 rounding of three terms
+        assert not torch.equal(w2[key], value)
+
+
+def test_state_of_a_learner_survives() -> None:
+    """Weights, momentum and average come back; a missing entry is an error."""
+    config = Optimiser(0.3, momentum=0.9)
+    source, target = (Learner(TinyNet(seed), config, 9, 0.9) for seed in (0, 1))
+    x = torch.ones((1, 4), dtype=torch.float64)
+    source.apply(source.gradients(source.model(x).sum()), 0)
+    saved = {key: value.clone() for key, value in source.state_dict().items()}
+
+    target.load_state_dict(saved)
+
+    assert 12 == len(saved)
+    assert all(torch.equal(value, target.state_dict()[key]) for key, value in saved.items())
+    with pytest.raises(KeyError, match="momentum.3"):
+        target.load_state_dict({key: value for key, value in saved.items() if key != "momentum.3"})
