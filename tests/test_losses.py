@@ -36,7 +36,9 @@ def test_soft_cross_entropy_is_pytorchs() -> None:
     """Cross-entropy to probabilities equals PyTorch's for each example."""
     x, targets = logits(7, 10), logits(7, 10, seed=1).softmax(dim=-1)
 
-    torch.testing.assert_close(soft_cross_entropy(x, targets), functional.cross_entropy(x, targets, reduction="none"), **CLOSE)
+    torch.testing.assert_close(
+        soft_cross_entropy(x, targets), functional.cross_entropy(x, targets, reduction="none"), **CLOSE
+    )
 
 
 def test_log_probabilities_do_not_overflow() -> None:
@@ -72,7 +74,9 @@ def test_consistency_masks_on_the_sharpened_probability() -> None:
 
     torch.testing.assert_close(consistency(weak, strong, 0.5, 0.0), expected, **CLOSE)
     torch.testing.assert_close(consistency(weak, strong, 0.5, 0.8), expected * torch.tensor([1, 0]), **CLOSE)
-    torch.testing.assert_close(consistency(weak, strong, 0.5, float(target[0, 0])), expected * torch.tensor([1, 0]), **CLOSE)
+    torch.testing.assert_close(
+        consistency(weak, strong, 0.5, float(target[0, 0])), expected * torch.tensor([1, 0]), **CLOSE
+    )
     torch.testing.assert_close(consistency(weak, strong, 0.5, 1.01), expected * 0, **CLOSE)
 
 

@@ -112,16 +112,19 @@ def test_stacked_net_by_plain_functions(activation: Activation) -> None:
     x = Streams([4, 9]).normal("x", 0, (7, 2)).double()
     function = {Activation.sigmoid: torch.sigmoid, Activation.tanh: torch.tanh}[activation]
     for r in range(2):
-        w1, b1, w2, b2, w3, b3 = (p[r] for p in model.parameters())
+        pieces = model.weights[r].split([16, 8, 64, 8, 16, 2])
+        w1, w2, w3 = pieces[0].reshape(2, 8), pieces[2].reshape(8, 8), pieces[4].reshape(8, 2)
+        b1, b2, b3 = pieces[1], pieces[3], pieces[5]
         expected = function(function(x[r] @ w1 + b1) @ w2 + b2) @ w3 + b3
         torch.testing.assert_close(model(x)[r], expected, rtol=0, atol=1e-12)  # float64 rounding
-    assert [(2, 2, 8), (2, 1, 8), (2, 8, 8), (2, 1, 8), (2, 8, 2), (2, 1, 2)] == [tuple(p.shape) for p in model.parameters()]
-    assert 0.45 < max(float(p.detach().abs().max()) for p in model.parameters()) <= 0.5
+    assert [(2, 114)] == [tuple(p.shape) for p in model.parameters()]
+    assert 0.45 < float(model.weights.detach().abs().max()) <= 0.5
 
 
 @pytest.mark.parametrize("config", [MoonsNet(), SmallConv(width=2)])
 def test_start_is_a_function_of_seed_and_role(config: MoonsNet | SmallConv) -> None:
     """The same seed and role start alike, another seed or role does not."""
+
     def start(seed: int, role: str) -> torch.Tensor:
         return torch.cat([p.detach().flatten() for p in build_model(config, 10, Streams(seed), role).parameters()])
 

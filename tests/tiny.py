@@ -31,7 +31,7 @@ class TinyNet(nn.Module):
         for name, shape in {"w": (FEATURES, 5), "a": (5,), "v": (5, CLASSES), "b": (CLASSES,)}.items():
             setattr(self, name, nn.Parameter(torch.randn(shape, generator=generator, dtype=torch.float64)))
 
-    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """[N, 4] to logits [N, 3]."""
         return torch.tanh(x @ self.w + self.a) @ self.v + self.b
 
@@ -95,6 +95,17 @@ def teacher_gradient(state: State, batch: Batch, config: Mpl) -> list[Tensor]:
     before = weights(state, "teacher")
     mpl.step(state, batch, config)
     return [b - a for b, a in zip(before, weights(state, "teacher"), strict=True)]
+
+
+def unrolled(batch: Batch, targets: Tensor, student_rate: float) -> Tensor:
+    """L_l(theta_S - rate * grad CE(targets, S(x_u))), differentiable in `targets`."""
+    model = tiny_state(Mpl()).learners["student"].model
+    student = named(model)
+    logits = functional_call(model, student, (batch.weak,))
+    loss = functional.cross_entropy(logits, targets)
+    gradients = torch.autograd.grad(loss, list(student.values()), create_graph=True)
+    moved = {k: p - student_rate * g for (k, p), g in zip(student.items(), gradients, strict=True)}
+    return labelled_loss(model, moved, batch)
 
 
 def feedback_only(**changes: Any) -> Mpl:

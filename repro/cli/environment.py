@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -30,6 +32,17 @@ def environment(device: torch.device, seconds: float) -> dict[str, Any]:
         "numpy": numpy.__version__,
         "threads": torch.get_num_threads(),
     } | describe_device(device)
+
+
+def source_hash() -> str:
+    """SHA-256 over the names and contents of all files that training can reach."""
+    package = Path(__file__).parent.parent
+    digest = hashlib.sha256()
+    for part in ("augment", "config", "data", "engine", "losses", "methods", "models", "optim", "seeding", "train"):
+        place = package / part
+        for path in sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]:
+            digest.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _git(*arguments: str) -> str | None:

@@ -13,10 +13,10 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from repro.cli.entry import run
-from repro.cli.verify import CLAIMS, rebuild_all
 from repro.files import write_whole
 from repro.records.runs import read_runs
-from repro.records.verdicts import read_verdicts
+from repro.records.scores import rebuild_all
+from repro.records.verdicts import CLAIMS, read_verdicts
 from repro.report.render import render
 from repro.verify.claims import read_claims
 

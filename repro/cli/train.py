@@ -9,15 +9,19 @@ done: started again after an interruption, it goes on where it was.
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
+import os
 import shutil
+import signal
 import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from repro.cli.entry import EXIT_OUT_OF_TIME, run
-from repro.cli.environment import environment
+from repro.cli.environment import environment, source_hash
 from repro.cli.progress import Progress
 from repro.config.compose import parse_seeds
 from repro.config.departures import departures
@@ -25,13 +29,14 @@ from repro.config.read import ConfigError, as_mapping, read_config_file
 from repro.config.schema import Config
 from repro.data.training import training_hash
 from repro.engine import choose_device, set_up_process
+from repro.seeding import seeds_label
 from repro.train.finetune import finetune
 from repro.train.loop import OutOfTime, Trainer
-from repro.train.result import Result, folder_name, load_results, save_result
+from repro.train.result import Result, load_results, save_result
 
 CONFIGS, RUNS, STATE = Path("artifacts/configs"), Path("artifacts/runs"), Path("state")
 
-_done: Any = None  # a counter shared by the worker processes: steps done by all of them
+_worker: dict[str, Any] = {}  # of a worker process: the counter that all share, and the parent's process number
 
 
 def main() -> int:
@@ -50,71 +55,90 @@ def main() -> int:
         kind = "open in" if departure.open else "departs from"
         print(f"  {kind} {config.recipe.name}: {departure.key} = {departure.here} ({departure.prescribed})")
     set_up_process()
-    state, budget = STATE / arguments.run, config.budget
-    deadline = time.monotonic() + 60 * budget.max_minutes if budget.max_minutes else float("inf")
-    chunks = [seeds[i : i + budget.stack] for i in range(0, len(seeds), budget.stack)]
-    if not _train_all(arguments.run, config, chunks, state, deadline):
-        print(
-            f"{arguments.run}: budget.max_minutes = {budget.max_minutes} are over; the state is saved, run again to go on"
-        )
+    job = Job(config, STATE / arguments.run, source_hash(), _deadline(config.budget.max_minutes))
+    chunks = [seeds[i : i + config.budget.stack] for i in range(0, len(seeds), config.budget.stack)]
+    if not _train_all(arguments.run, job, chunks):
+        minutes = config.budget.max_minutes
+        print(f"{arguments.run}: budget.max_minutes = {minutes} are over; the state is saved, run again to go on")
         return EXIT_OUT_OF_TIME
+    (RUNS / arguments.run).mkdir(parents=True, exist_ok=True)
     for chunk in chunks:
-        RUNS.joinpath(arguments.run).mkdir(parents=True, exist_ok=True)
-        shutil.move(_finished(state, chunk), RUNS / arguments.run / f"{folder_name(chunk)}.pt")
-    shutil.rmtree(state)
+        shutil.move(job.finished(chunk), RUNS / arguments.run / f"{seeds_label(chunk)}.pt")
+    shutil.rmtree(job.state)
     return 0
 
 
-def _finished(state: Path, chunk: list[int]) -> Path:
-    return state / "finished" / f"{folder_name(chunk)}.pt"
+@dataclass(frozen=True)
+class Job:
+    """What all chunks of seeds of one run share."""
+
+    config: Config
+    state: Path  # folder
+    source: str  # hash of the training code: a saved state of other code is not resumed
+    deadline: float  # time.monotonic()
+
+    def finished(self, chunk: list[int]) -> Path:
+        """Where the result of a chunk waits for the others."""
+        return self.state / "finished" / f"{seeds_label(chunk)}.pt"
 
 
-def _train_all(name: str, config: Config, chunks: list[list[int]], state: Path, deadline: float) -> bool:
+def _deadline(minutes: float) -> float:
+    return time.monotonic() + 60 * minutes if minutes else math.inf
+
+
+def _train_all(name: str, job: Job, chunks: list[list[int]]) -> bool:
     """Trains all chunks of seeds; False when the deadline passed first."""
-    global _done
-    _done = multiprocessing.Value("q", 0)
-    workers = min(config.budget.workers, len(chunks)) if choose_device().type == "cpu" else 1
+    done = multiprocessing.Value("q", 0)
+    workers = min(job.config.budget.workers, len(chunks)) if choose_device().type == "cpu" else 1
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _start_worker, (done, os.getpid()))
     complete = True
-    with Progress(name, len(chunks) * config.budget.steps) as progress:
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
-            waiting = {pool.submit(_train_chunk, config, chunk, state, deadline) for chunk in chunks}
-            while waiting:
-                finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-                progress.show(_done.value)
-                for future in finished:
-                    complete &= future.result()
+    with Progress(name, len(chunks) * job.config.budget.steps) as progress, pool:
+        waiting = {pool.submit(_train_chunk, job, chunk) for chunk in chunks}
+        while waiting:
+            finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+            progress.show(done.value)
+            for future in finished:
+                complete &= future.result()
     return complete
 
 
-def _train_chunk(config: Config, chunk: list[int], state: Path, deadline: float) -> bool:
+def _start_worker(done: Any, parent: int) -> None:
+    """Workers die with an interrupt, without a trace each; the parent says what happened."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _worker.update(done=done, parent=parent)
+
+
+def _train_chunk(job: Job, chunk: list[int]) -> bool:
     """Trains one seed, or several stacked, unless it is finished; False when out of time."""
     set_up_process()
-    stacked = config.budget.stack > 1
-    finished = _finished(state, chunk)
+    config, finished = job.config, job.finished(chunk)
     if finished.is_file():
-        if any(r.seeds == chunk and r.config == as_mapping(config) for r in load_results(finished.parent)):
-            _count(config.budget.steps)
-            return True
+        settings = as_mapping(config)
+        for result in load_results(finished.parent):
+            if result.seeds == chunk and result.config == settings and result.environment["source"] == job.source:
+                _count(config.budget.steps)
+                return True
         finished.unlink()
-    trainer = Trainer(config, chunk if stacked else chunk[0], choose_device())
+    stacked = config.budget.stack > 1
+    trainer = Trainer(config, chunk if stacked else chunk[0], choose_device(), job.source)
     started = time.monotonic()
     try:
-        trainer.run(state / f"{folder_name(chunk)}.pt", _count, deadline)
+        trainer.run(job.state / f"{seeds_label(chunk)}.pt", _count, job.deadline)
     except OutOfTime:
         return False
     tuned = finetune(trainer) if config.finetune.steps else {}
-    seconds = time.monotonic() - started
-    save_result(
-        finished.parent,
-        Result(as_mapping(config), chunk, stacked, trainer.method.COUNTED, environment(trainer.device, seconds),
-               trainer.rows, trainer.snapshots, tuned),
-    )  # fmt: skip
+    facts = environment(trainer.device, time.monotonic() - started) | {"source": job.source}
+    counted, rows, snapshots = trainer.method.COUNTED, trainer.rows, trainer.snapshots
+    save_result(finished.parent, Result(as_mapping(config), chunk, stacked, counted, facts, rows, snapshots, tuned))
     return True
 
 
 def _count(steps: int) -> None:
-    with _done.get_lock():
-        _done.value += steps
+    """Counts steps for the progress bar; ends a worker whose parent is gone, so that no two write one state."""
+    if os.getppid() != _worker["parent"]:
+        os._exit(1)
+    with _worker["done"].get_lock():
+        _worker["done"].value += steps
 
 
 if __name__ == "__main__":

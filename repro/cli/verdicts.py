@@ -8,10 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from repro.cli.entry import run
-from repro.cli.verify import CLAIMS
 from repro.files import write_whole
-from repro.records.verdicts import read_verdicts, replace_generated
-from repro.report.verdicts import verdict_lines, verdict_table
+from repro.records.verdicts import CLAIMS, read_verdicts, replace_generated
+from repro.report.verdicts import readme_table, verdict_lines
 from repro.verify.claims import read_claims
 
 README = Path("README.md")
@@ -22,7 +21,7 @@ def main() -> None:
     claims, verdicts = read_claims(CLAIMS), read_verdicts()
     print("\n".join(verdict_lines(claims, verdicts)))
     before = README.read_text()
-    after = replace_generated(before, verdict_table(claims, verdicts))
+    after = replace_generated(before, readme_table(claims, verdicts))
     if after != before:
         write_whole(README, after.encode())
     print("\nReport: results/REPORT.md")

@@ -5,33 +5,12 @@ python -m repro.cli.verify
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
-
 from repro.cli.entry import run
-from repro.evaluate.labels import test_labels
-from repro.evaluate.run import EvaluatedRun
 from repro.records.runs import read_runs
-from repro.records.verdicts import write_verdicts
+from repro.records.scores import rebuild_all
+from repro.records.verdicts import CLAIMS, write_verdicts
 from repro.verify.claims import read_claims
 from repro.verify.judge import judge
-from repro.verify.rebuild import Scores, rebuild
-
-CLAIMS = Path("experiments/claims.yaml")
-
-
-def rebuild_all(runs: dict[str, list[EvaluatedRun]]) -> dict[str, Scores]:
-    """Every accuracy, recomputed from stored predictions and the data sets' own labels."""
-    known: dict[str, tuple[np.ndarray, str]] = {}
-
-    def labels_of(one: EvaluatedRun) -> tuple[np.ndarray, str]:
-        key = f"{one.config['data']}{one.seeds}"
-        if key not in known:
-            known[key] = test_labels(one.config, one.seeds)
-        return known[key]
-
-    return {name: rebuild(folders, labels_of) for name, folders in runs.items()}
 
 
 def main() -> None:

@@ -54,16 +54,7 @@ def _ranges(part: Any, path: str) -> Iterator[str]:
 
 def _combinations(config: Config) -> Iterator[str]:
     data, model, method, budget = config.data, config.model, config.method, config.budget
-    if isinstance(data, TwoMoonsData):
-        if data.points % 2 or data.labels % 2:
-            yield f"data.points = {data.points}, data.labels = {data.labels}: both are split evenly, so must be even"
-        if data.labels > data.points:
-            yield f"data.labels = {data.labels}: there are only data.points = {data.points}"
-    if isinstance(data, DigitsData):
-        if data.labels % 10:
-            yield f"data.labels = {data.labels}: must be a multiple of the 10 classes"
-        if data.labels + data.test_images > 1700:
-            yield f"data.labels + data.test_images = {data.labels + data.test_images}: leaves fewer than 97 of 1,797 unlabelled"
+    yield from _data(data)
     if isinstance(data, TwoMoonsData) != isinstance(model, MoonsNet):
         yield f"model.name = {model.name} does not fit data.name = {data.name}; moons_net goes with two_moons only"
     if budget.stack > 1 and not isinstance(model, MoonsNet):
@@ -72,17 +63,30 @@ def _combinations(config: Config) -> Iterator[str]:
         yield f"budget.labelled_batch = {budget.labelled_batch}: there are only data.labels = {data.labels}"
     if config.finetune.steps and config.finetune.batch > data.labels:
         yield f"finetune.batch = {config.finetune.batch}: there are only data.labels = {data.labels}"
-    if isinstance(method, FixMatch | PseudoLabelMethod) and not 0 <= method.threshold <= 1:
+    if isinstance(method, FixMatch | PseudoLabelMethod) and method.threshold > 1:
         yield f"method.threshold = {method.threshold}: is a probability, must lie in [0, 1]"
     if isinstance(method, PseudoLabelMethod) and method.teacher_steps >= budget.steps:
         yield f"method.teacher_steps = {method.teacher_steps}: leaves the student none of budget.steps = {budget.steps}"
     if isinstance(method, Mpl):
         yield from _mpl(method)
-    for role in ("student", "teacher"):
-        optimiser = getattr(config.optim, role)
-        if optimiser.wait_steps + optimiser.warmup_steps >= budget.steps:
-            yield (f"optim.{role}.wait_steps + warmup_steps = {optimiser.wait_steps + optimiser.warmup_steps}: "
-                   f"not below budget.steps = {budget.steps}")  # fmt: skip
+    for role, optimiser in (("student", config.optim.student), ("teacher", config.optim.teacher)):
+        waited = optimiser.wait_steps + optimiser.warmup_steps
+        if waited >= budget.steps:
+            yield f"optim.{role}.wait_steps + warmup_steps = {waited}: not below budget.steps = {budget.steps}"
+
+
+def _data(data: TwoMoonsData | DigitsData) -> Iterator[str]:
+    if isinstance(data, DigitsData):
+        if data.labels % 10:
+            yield f"data.labels = {data.labels}: must be a multiple of the 10 classes"
+        held = data.labels + data.test_images
+        if held > 1700:
+            yield f"data.labels + data.test_images = {held}: leaves fewer than 97 of the 1,797 images unlabelled"
+        return
+    if data.points % 2 or data.labels % 2:
+        yield f"data.points = {data.points}, data.labels = {data.labels}: both are split evenly, so must be even"
+    if data.labels >= data.points:
+        yield f"data.labels = {data.labels}: leaves none of data.points = {data.points} unlabelled"
 
 
 def _mpl(method: Mpl) -> Iterator[str]:

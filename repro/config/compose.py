@@ -27,7 +27,7 @@ class PlannedRun:
 
 
 def compose(experiment: str, overrides: Sequence[str] = (), root: Path = ROOT) -> Config:
-    """The checked configuration of experiments/experiment/<experiment>.yaml with `overrides` such as `method.feedback=none`.
+    """The checked configuration of an experiment file with `overrides` such as `method.feedback=none`.
 
     Raises:
         ConfigError: for an unknown experiment or override, or an impossible value.

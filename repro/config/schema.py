@@ -81,8 +81,9 @@ class PseudoLabel(StrEnum):
 
 
 class Feedback(StrEnum):
-    """The form of h, the scalar by which the student teaches the teacher. All but `none` are positive when learning
-    the pseudo label lowered the labelled loss.
+    """The form of h, by which the student teaches the teacher.
+
+    All but `none` are positive when learning the pseudo label lowered the labelled loss.
     """
 
     dot_product = "dot_product"  # lr * <grad at the new student, grad at the old student> (Eq. 12)

@@ -101,7 +101,8 @@ def _share_that_stays_wrong(previous: np.ndarray | None, now: np.ndarray, truth:
     was_wrong = previous != truth
     count = was_wrong.sum(axis=1)
     same = (was_wrong & (now == previous)).sum(axis=1)
-    return np.divide(same, count, out=np.full(len(now), np.nan), where=count > 0)
+    share: np.ndarray = np.divide(same, count, out=np.full(len(now), np.nan), where=count > 0)
+    return share
 
 
 def _boundary(

@@ -37,7 +37,7 @@ def gradient_feedback(
     config: Mpl,
     step: int,
 ) -> Tensor:
-    """h from the labelled gradient at theta' (where the student is now) and that of the pseudo labels at theta.
+    """Feedback h from the labelled gradient at theta' (the student now) and that of the pseudo labels at theta.
 
     Returns:
         [*lead]: eta <grad L_l(theta'), grad CE(y^, S(x_u; theta))> (Eq. 12), or the cosine of the two (Appendix C.3).
@@ -62,7 +62,7 @@ def feedback_by_class(
     noise: Tensor | None,
     rate: float,
 ) -> Tensor:
-    """h of every class of every unlabelled example, had it been its pseudo label: [*lead, U, K].
+    """Feedback of every class of every unlabelled example, had it been its pseudo label: h [*lead, U, K].
 
     h[i, k] = eta <grad L_l(theta'), grad CE(k, S(x_i; theta))>: minus eta times the derivative of log S(x_i)_k along
     the labelled gradient, so one forward-mode pass yields all of them. The mean over i of h[i, pseudo label of i] is
@@ -74,7 +74,7 @@ def feedback_by_class(
         return log_probabilities(functional_call(student.model, parameters, (x_u, noise)))
 
     with frozen_statistics(student.model):
-        slope: Tensor = torch.func.jvp(  # type: ignore[assignment]
+        slope: Tensor = torch.func.jvp(
             log_probabilities_at,
             (dict(zip(names, before, strict=True)),),
             (dict(zip(names, labelled_gradient, strict=True)),),
@@ -99,7 +99,7 @@ def shuffle_in_time(h: Tensor, batch: Batch, step: int, memory: dict[str, Tensor
 
 
 def as_entered(h: Tensor, config: Mpl, memory: dict[str, Tensor]) -> Tensor:
-    """h as it enters the teacher's loss: less its baseline, with its sign and weight; the shape stays.
+    """Feedback as it enters the teacher's loss: less its baseline, with its sign and weight; the shape stays.
 
     The baseline is the moving average of h. It is moved first, as in the released code, so that 0.99 of the surprise
     is left.

@@ -100,16 +100,18 @@ def student_step(state: State, batch: Batch, targets: Tensor, config: Mpl) -> tu
     unlabelled_logits, labelled_logits = logits[..., : targets.shape[-2], :], logits[..., targets.shape[-2] :, :]
     loss = soft_cross_entropy(unlabelled_logits, smooth(targets, config.student_label_smoothing)).mean(dim=-1)
     gradient = student.gradients(loss)
-    alone = labelled_loss(student, batch)
-    old = cross_entropy(labelled_logits, batch.labels).mean(dim=-1).detach() if released else alone
+    by_difference = config.feedback in {Feedback.finite_difference, Feedback.shuffled}
+    measures = by_difference or batch.probe
+    alone = labelled_loss(student, batch) if measures else torch.full_like(loss.detach(), torch.nan)
     before = [parameter.detach().clone() for parameter in student.parameters]
 
     student.apply(gradient, state.step)
 
-    metrics = {"student_loss": loss.detach(), "student_labelled_loss": alone}
+    metrics = {"student_loss": loss.detach()} | ({"student_labelled_loss": alone} if measures else {})
     if config.feedback is Feedback.none:
         return None, metrics
-    if config.feedback in {Feedback.finite_difference, Feedback.shuffled}:
+    if by_difference:
+        old = cross_entropy(labelled_logits, batch.labels).mean(dim=-1).detach() if released else alone
         h = old - labelled_loss(student, batch)
         metrics["noise_floor"] = old - alone  # what h would be, had the student not moved
     else:

@@ -16,6 +16,9 @@ class BatchNorm(nn.Module):
     *biased* variance (PyTorch's own layer uses the unbiased one), and only inside no `frozen_statistics` block.
     """
 
+    running_mean: Tensor
+    running_variance: Tensor
+
     def __init__(self, channels: int, decay: float = 0.99, epsilon: float = 1e-3) -> None:
         super().__init__()
         self.decay, self.epsilon, self.tracking = decay, epsilon, True
@@ -31,8 +34,10 @@ class BatchNorm(nn.Module):
                 variance, mean = torch.var_mean(x.detach(), dim=(0, 2, 3), correction=0)
                 self.running_mean.lerp_(mean, 1 - self.decay)
                 self.running_variance.lerp_(variance, 1 - self.decay)
-        mean_variance = (None, None) if self.training else (self.running_mean, self.running_variance)
-        return nn.functional.batch_norm(x, *mean_variance, self.weight, self.bias, self.training, 0.0, self.epsilon)
+        if self.training:
+            return nn.functional.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.epsilon)
+        statistics = (self.running_mean, self.running_variance)
+        return nn.functional.batch_norm(x, *statistics, self.weight, self.bias, training=False, eps=self.epsilon)
 
 
 @contextmanager

@@ -16,7 +16,8 @@ _ACTIVATIONS = {Activation.sigmoid: torch.sigmoid, Activation.tanh: torch.tanh}
 class StackedMlp(nn.Module):
     """2 -> width -> width -> 2 for each seed; all weights of a net are one row of a parameter [*lead, P].
 
-    One parameter makes the optimiser and inner products one operation each. Nets share nothing: net r's gradient of a sum of losses over nets is its own.
+    One parameter makes the optimiser and inner products one operation each. Nets share nothing: net r's gradient of a
+    sum of losses over nets is its own.
     """
 
     noise_features = 0  # no dropout
@@ -30,7 +31,7 @@ class StackedMlp(nn.Module):
         unit = streams.uniform(name, 0, (sum(self._counts),)) * 2 - 1
         self.weights = nn.Parameter(unit * config.initial_range)
 
-    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:  # noqa: ARG002 - no dropout
         """Points [*lead, N, 2] to logits [*lead, N, 2]."""
         lead = self.weights.shape[:-1]
         pieces = torch.split(self.weights, self._counts, dim=-1)

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 import yaml
 
 from repro.evaluate.run import EvaluatedRun
-from repro.train.result import folder_name
+from repro.seeding import seeds_label
 
 RUNS = Path("results/runs")
 
@@ -41,12 +41,12 @@ def replace_run(folders: Sequence[EvaluatedRun], root: Path = RUNS) -> Path:
     with tempfile.TemporaryDirectory(dir=root, prefix=".writing-") as temporary:
         fresh = Path(temporary) / "fresh"
         for run in folders:
-            folder = fresh / folder_name(run.seeds)
+            folder = fresh / seeds_label(run.seeds)
             folder.mkdir(parents=True)
             _fill(folder, run)
         if place.exists():
-            os.replace(place, Path(temporary) / "old")
-        os.replace(fresh, place)
+            place.replace(Path(temporary) / "old")
+        fresh.replace(place)
     return place
 
 
@@ -95,14 +95,14 @@ def read_run(folder: Path) -> EvaluatedRun:
             curve=_load_arrays(folder / "curve.npz"),
             boundary=_load_arrays(folder / "boundary.npz") if (folder / "boundary.npz").exists() else {},
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise RecordError(
             f"{folder} cannot be read ({error}); evaluate it again: dvc repro --force --single-item evaluate"
         ) from error
 
 
 def _load_arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
         return {key.replace(".", "/"): arrays[key] for key in arrays.files}
 
 

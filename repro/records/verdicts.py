@@ -11,6 +11,7 @@ from repro.files import write_whole
 from repro.records.runs import RecordError
 from repro.verify.verdict import Status, Verdict
 
+CLAIMS = Path("experiments/claims.yaml")
 VERDICTS = Path("results/verdicts.json")
 BEGIN, END = "<!-- verdicts: generated, do not edit -->", "<!-- end of verdicts -->"
 

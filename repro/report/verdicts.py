@@ -23,6 +23,13 @@ def verdict_table(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> str:
     return "\n\n".join(parts) or "No claims are listed."
 
 
+def readme_table(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> str:
+    """A short table for the README: claim, source, verdict, estimate; the reasons are in the report."""
+    by_id = {verdict.claim: verdict for verdict in verdicts}
+    rows = [_row(claim, by_id.get(claim.id))[:4] for claim in claims]
+    return table(["claim", "source", "verdict", "estimate [95 % interval]"], rows)
+
+
 def _row(claim: Claim, verdict: Verdict | None) -> list[str]:
     if verdict is None:
         return [claim.says, claim.source, NONE, NONE, "not judged"]

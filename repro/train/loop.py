@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,10 +36,11 @@ class Trainer:
         config: the settings.
         seeds: one seed, or R seeds to train side by side as one stacked model.
         device: where to train.
+        source: hash of the training code; a saved state of other code is not resumed.
     """
 
-    def __init__(self, config: Config, seeds: int | Sequence[int], device: torch.device) -> None:
-        self.config, self.seeds, self.device = config, seeds, device
+    def __init__(self, config: Config, seeds: int | Sequence[int], device: torch.device, source: str = "") -> None:
+        self.config, self.seeds, self.device, self.source = config, seeds, device, source
         self.streams = Streams(seeds, device)
         self.data = training_set(config.data, seeds).to(device)
         classes = CLASSES[config.data.name]
@@ -57,7 +59,9 @@ class Trainer:
         self._labelled = Order(self.streams, "labelled order", self.data.labels.shape[lead], budget.labelled_batch)
         count = self.data.unlabelled.shape[lead]
         self._unlabelled = Order(self.streams, "unlabelled order", count, min(budget.unlabelled_batch, count))
-        self.window, self.rows, self.snapshots = Window(), [], []  # type: tuple[Window, list[dict[str, float]], list[dict[str, Any]]]
+        self.window = Window()
+        self.rows: list[dict[str, float]] = []
+        self.snapshots: list[dict[str, Any]] = []
 
     def batch(self, step: int, probe: bool = False) -> Batch:
         """The batch of a step: a function of (seed, step) alone."""
@@ -81,7 +85,7 @@ class Trainer:
             return tensor  # `Order` gives a batch of all examples in their order
         return tensor[(self._rows, index)] if lead else tensor[index]
 
-    def run(self, state_file: Path, progress: Progress = lambda steps: None, deadline: float = float("inf")) -> None:
+    def run(self, state_file: Path, progress: Progress = lambda _: None, deadline: float = float("inf")) -> None:
         """Trains to the end of the budget, from `state_file` if it is there.
 
         Raises:
@@ -117,8 +121,7 @@ class Trainer:
 
     def _save(self, path: Path) -> None:
         content = {
-            "config": as_mapping(self.config),
-            "seeds": self.seeds,
+            "made_by": self._made_by(),
             "step": self.state.step,
             "state": self.state.state_dict(),
             "window": self.window.state_dict(),
@@ -127,10 +130,15 @@ class Trainer:
         }
         save(path, content)
 
+    def _made_by(self) -> dict[str, Any]:
+        """What must be the same for a saved state to be gone on from."""
+        return {"config": as_mapping(self.config), "seeds": self.seeds, "source": self.source}
+
     def _resume(self, path: Path) -> None:
         content = load(path)
-        if content["config"] != as_mapping(self.config) or content["seeds"] != self.seeds:
-            path.unlink()  # the state of other settings under the same name
+        if content["made_by"] != self._made_by():
+            print(f"{path} was saved by other settings or code; starting anew")
+            path.unlink()
             return
         self.state.load_state_dict(content["state"], content["step"])
         self.window.load_state_dict(content["window"])

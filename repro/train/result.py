@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from repro.seeding import seeds_label
 from repro.train.storage import load, save
 
 Networks = dict[str, dict[str, Tensor]]
@@ -28,14 +29,9 @@ class Result:
     finetuned: dict[str, Tensor]  # empty without finetuning
 
 
-def folder_name(seeds: list[int]) -> str:
-    """`seed-3`, or `seeds-0-49` for seeds trained side by side."""
-    return f"seed-{seeds[0]}" if len(seeds) == 1 else f"seeds-{seeds[0]}-{seeds[-1]}"
-
-
 def save_result(folder: Path, result: Result) -> None:
     """Writes `folder/<seeds>.pt`."""
-    save(folder / f"{folder_name(result.seeds)}.pt", vars(result))
+    save(folder / f"{seeds_label(result.seeds)}.pt", vars(result))
 
 
 def load_results(folder: Path) -> list[Result]:

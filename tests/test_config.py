@@ -1,0 +1,206 @@
+"""Settings: everything wrong is refused by key, value and remedy; what is right comes back as it was."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from repro.config.check import check
+from repro.config.compose import parse_seeds, read_plan
+from repro.config.departures import departures
+from repro.config.read import ConfigError, as_mapping, read_config, read_config_file
+from repro.config.schema import CHOICES, Config, Feedback
+from tests.tiny import METHODS, settings
+
+
+def changed(data: str = "two_moons", method: str = "mpl", /, **changes: Any) -> dict[str, Any]:
+    """A valid mapping with dotted keys replaced, __ for the dot; None deletes."""
+    mapping = as_mapping(settings(data, METHODS[method]))
+    for key, value in changes.items():
+        *path, last = key.split("__")
+        part = mapping
+        for name in path:
+            part = part[name]
+        if value is None:
+            del part[last]
+        else:
+            part[last] = value
+    return mapping
+
+
+@pytest.mark.parametrize("data", ["two_moons", "digits"])
+@pytest.mark.parametrize("method", METHODS)
+def test_mappings_round_trip(data: str, method: str) -> None:
+    """A configuration, its mapping, and the mapping through YAML are one and the same."""
+    config = settings(data, METHODS[method])
+    mapping = as_mapping(config)
+
+    assert config == read_config(mapping)
+    assert mapping == yaml.safe_load(yaml.safe_dump(mapping))
+    assert [] == check(config)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"optim__student__learning_rte": 0.1}, "optim.student.learning_rte is not a setting of Optimiser; did you mean 'learning_rate'"),
+    ({"method__feedbak": "none"}, "method.feedbak is not a setting of Mpl; did you mean 'feedback'"),
+    ({"method__uda__wieght": 1.0}, "method.uda.wieght is not a setting of Uda; did you mean 'weight'"),
+    ({"zzz": 1}, "zzz is not a setting of Config; known: budget, data,"),
+    ({"data__name": "two_mons"}, "data.name = 'two_mons' is unknown; did you mean 'two_moons'"),
+    ({"method": {}}, "method.name = None is unknown; known: fixmatch, mpl,"),
+    ({"method__feedback": "dot_prodct"}, "method.feedback = 'dot_prodct' is not a Feedback; did you mean 'dot_product'"),
+    ({"optim__student__learning_rate": "1e-5"}, r"'1e-5': wants a number, not text \(YAML reads 1e-5 as text: write 1.0e-5\)"),
+    ({"budget__steps": 10.0}, "budget.steps = 10.0: wants a whole number, not a number"),
+    ({"budget__steps": True}, "budget.steps = True: wants a whole number, not true or false"),
+    ({"data__noise": True}, "data.noise = True: wants a number, not true or false"),
+    ({"method__teacher_supervised": 1}, "teacher_supervised = 1: wants true or false, not a whole number"),
+    ({"title": 3}, "title = 3: wants text, not a whole number"),
+    ({"optim": 3}, "optim = 3: wants a mapping of settings"),
+    ({"recipe__values": 3}, "recipe.values = 3: wants a mapping"),
+    ({"budget": None}, "missing 1 required positional argument: 'budget'"),
+])  # fmt: skip
+def test_what_cannot_be_read_is_refused(changes: dict[str, Any], message: str) -> None:
+    """A misspelt key, an unknown choice or a wrong type is refused with its key, its value and the remedy."""
+    with pytest.raises(ConfigError, match=message):
+        read_config(changed(**changes))
+
+
+def test_a_file_must_hold_a_mapping(tmp_path: Path) -> None:
+    """A missing file names the command that writes it; an empty one is refused."""
+    with pytest.raises(ConfigError, match="write it with: python -m repro.cli.prepare"):
+        read_config_file(tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text("")
+    with pytest.raises(ConfigError, match="configuration = None: wants a mapping"):
+        read_config_file(tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(changed()))
+    assert settings("two_moons", METHODS["mpl"]) == read_config_file(tmp_path / "config.yaml")
+
+
+def test_whole_numbers_are_numbers() -> None:
+    """A whole number stands for a float."""
+    config = read_config(changed(data__noise=0))
+
+    assert 0.0 == config.data.noise
+    assert isinstance(config.data.noise, float)
+
+
+@pytest.mark.parametrize(("start", "changes", "message"), [
+    (("two_moons", "mpl"), {"data__noise": float("nan")}, "data.noise = nan: must be a finite number"),
+    (("two_moons", "mpl"), {"optim__teacher__learning_rate": float("inf")}, "must be a finite number"),
+    (("two_moons", "mpl"), {"data__noise": -0.1}, "data.noise = -0.1: must not be negative"),
+    (("two_moons", "mpl"), {"finetune__steps": -1}, "finetune.steps = -1: must not be negative"),
+    (("two_moons", "mpl"), {"budget__log_every": 0}, "budget.log_every = 0: must be at least 1"),
+    (("two_moons", "mpl"), {"method__shuffle_window": 0}, "method.shuffle_window = 0: must be at least 1"),
+    (("two_moons", "mpl"), {"method__uda__temperature": 0.0}, "method.uda.temperature = 0.0: must be above 0"),
+    (("two_moons", "mpl"), {"optim__student__momentum": 1.0}, r"momentum = 1.0: must lie in \[0, 1\)"),
+    (("two_moons", "mpl"), {"optim__average_decay": -0.1}, r"average_decay = -0.1: must lie in \[0, 1\)"),
+    (("two_moons", "mpl"), {"data__points": 61}, "data.points = 61, data.labels = 6: both are split evenly"),
+    (("two_moons", "mpl"), {"data__labels": 7}, "data.points = 60, data.labels = 7: both are split evenly"),
+    (("two_moons", "mpl"), {"data__labels": 60}, "data.labels = 60: leaves none of data.points = 60"),
+    (("digits", "mpl"), {"data__labels": 25}, "data.labels = 25: must be a multiple of the 10 classes"),
+    (("digits", "mpl"), {"data__test_images": 1690}, "data.labels . data.test_images = 1710: leaves fewer than 97"),
+    (("digits", "mpl"), {"model": {"name": "moons_net"}}, "model.name = moons_net does not fit data.name = digits"),
+    (("two_moons", "mpl"), {"model": {"name": "small_conv"}}, "model.name = small_conv does not fit"),
+    (("digits", "mpl"), {"budget__stack": 2}, "budget.stack = 2: model.name = small_conv cannot be stacked; set it to 1"),
+    (("two_moons", "mpl"), {"budget__labelled_batch": 7}, "budget.labelled_batch = 7: there are only data.labels = 6"),
+    (("two_moons", "mpl"), {"finetune__steps": 1, "finetune__batch": 7}, "finetune.batch = 7: there are only"),
+    (("two_moons", "fixmatch"), {"method__threshold": 1.1}, "method.threshold = 1.1: is a probability"),
+    (("two_moons", "pseudo_label"), {"method__threshold": 1.1}, "method.threshold = 1.1: is a probability"),
+    (("two_moons", "pseudo_label"), {"method__teacher_steps": 20}, "teacher_steps = 20: leaves the student none of"),
+    (("two_moons", "mpl"), {"optim__student__wait_steps": 11, "optim__student__warmup_steps": 9},
+     r"optim.student.wait_steps \+ warmup_steps = 20: not below budget.steps = 20"),
+    (("two_moons", "mpl"), {"optim__teacher__warmup_steps": 20}, "optim.teacher.wait_steps"),
+    (("two_moons", "mpl"), {"method__pseudo_label": "soft", "method__feedback_scope": "example"}, "use feedback = exact"),
+    (("two_moons", "mpl"), {"method__feedback": "exact"}, "wants pseudo_label = soft, not sampled"),
+    (("two_moons", "mpl"), {"method__feedback": "cosine", "method__feedback_scope": "example"},
+     "method.feedback = cosine: has no value for each example"),
+    (("two_moons", "mpl"), {"method__baseline_rate": 1.5}, "method.baseline_rate = 1.5: must not exceed 1"),
+])  # fmt: skip
+def test_impossible_values_are_refused(start: tuple[str, str], changes: dict[str, Any], message: str) -> None:
+    """Each rule refuses what breaks it, naming key, value and remedy."""
+    with pytest.raises(ConfigError, match=message):
+        read_config(changed(*start, **changes))
+
+
+@pytest.mark.parametrize(("start", "changes"), [
+    (("two_moons", "uda"), {"method__threshold": 1.01}),
+    (("two_moons", "mpl"), {"finetune__steps": 0, "finetune__batch": 99}),
+    (("two_moons", "mpl"), {"method__feedback": "exact", "method__pseudo_label": "soft"}),
+    (("two_moons", "mpl"), {"method__pseudo_label": "soft"}),
+    (("two_moons", "mpl"), {"method__feedback": "none", "method__feedback_scope": "example"}),
+    (("two_moons", "mpl"), {"budget__stack": 50, "budget__unlabelled_batch": 999, "method__baseline_rate": 1.0}),
+    (("two_moons", "fixmatch"), {"method__threshold": 1.0}),
+    (("two_moons", "pseudo_label"), {"method__teacher_steps": 19, "optim__student__wait_steps": 19}),
+])  # fmt: skip
+def test_possible_values_are_taken(start: tuple[str, str], changes: dict[str, Any]) -> None:
+    """The rules leave their limits, and what an arm of a comparison needs, alone."""
+    assert isinstance(read_config(changed(*start, **changes)), Config)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    """Two mistakes are both named."""
+    with pytest.raises(ConfigError, match=r"data.noise = -1.0.*; .*budget.log_every = 0"):
+        read_config(changed(data__noise=-1.0, budget__log_every=0))
+
+
+def test_choices_carry_their_names() -> None:
+    """Every choice's default name is the one it is chosen by."""
+    for choices in CHOICES.values():
+        for name, cls in choices.items():
+            assert name == next(f.default for f in fields(cls) if f.name == "name")
+    assert "none" == as_mapping(settings("two_moons", {"name": "mpl", "feedback": "none"}))["method"]["feedback"]
+    assert Feedback.none is settings("two_moons", {"name": "mpl", "feedback": "none"}).method.feedback
+
+
+def test_departures_are_what_differs() -> None:
+    """Settings that differ are listed with both values, then open ones; equal and inapplicable ones are not."""
+    recipe = {
+        "name": "paper",
+        "values": {"data.points": 2000, "data.labels": 6, "method.threshold": 0.95, "method.feedback": "dot_product"},
+        "open": {"data.noise": "not given", "method.threshold": "not given"},
+    }
+    found = departures(read_config(changed(recipe=recipe, budget__reduced="fewer steps")))
+
+    assert [("data.points", "2000", "60", False), ("budget", "as the recipe", "fewer steps", False),
+            ("data.noise", "not given", "0.1", True)] == [tuple(vars(d).values()) for d in found]  # fmt: skip
+    assert [] == departures(settings("two_moons", METHODS["mpl"]))
+
+
+@pytest.mark.parametrize("part", ["values", "open"])
+@pytest.mark.parametrize("key", ["optim.studnet.learning_rate", "data.pints", "data.points.more"])
+def test_misspelt_recipe_keys_are_refused(part: str, key: str) -> None:
+    """A recipe's key that no run has cannot pass for a setting that this run lacks."""
+    with pytest.raises(KeyError, match=key):
+        departures(read_config(changed(recipe={"name": "paper", part: {key: "x"}})))
+
+
+@pytest.mark.parametrize(("text", "seeds"), [(3, (3,)), ("0-2", (0, 1, 2)), ("0-1, 10", (0, 1, 10)), ("5-5", (5,))])
+def test_seeds_are_read(text: str | int, seeds: tuple[int, ...]) -> None:
+    """One seed, a range and a list are read in order."""
+    assert seeds == parse_seeds(text)
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "1,1", "0-2,2", "-1", "1;2"])
+def test_other_seeds_are_refused(text: str) -> None:
+    """Anything else, or a seed given twice, is refused by its text."""
+    with pytest.raises(ConfigError, match="seeds = "):
+        parse_seeds(text)
+
+
+def test_plans_are_read(tmp_path: Path) -> None:
+    """A plan names runs, experiments, overrides and seeds; a misspelt entry or none at all is refused."""
+    path = tmp_path / "plan.yaml"
+    path.write_text("runs:\n  a: {seeds: 0-1}\n  b: {experiment: a, overrides: [x=1], seeds: 3}\n")
+    first, second = read_plan(path)
+
+    assert ("a", "a", (), (0, 1)) == (first.name, first.experiment, first.overrides, first.seeds)
+    assert ("b", "a", ("x=1",), (3,)) == (second.name, second.experiment, second.overrides, second.seeds)
+    for text in ("runs: {a: {seds: 1}}", "runs: {}", "", "runs: {a: {seeds: 1, x: 2}}"):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=r"plan\.yaml: "):
+            read_plan(path)
+    with pytest.raises(ConfigError, match=r"no plan at"):
+        read_plan(tmp_path / "none.yaml")

@@ -1,0 +1,190 @@
+"""Twenty steps of every method against recorded numbers, and what each method's step looks at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytest_regressions.ndarrays_regression import NDArraysRegressionFixture
+from torch.nn import functional
+
+from repro.config.schema import FixMatch, Mpl, Optim, Optimiser, PseudoLabel, PseudoLabelMethod, View
+from repro.losses import one_hot
+from repro.methods import METHODS as MODULES
+from repro.methods import fixmatch, mpl, pseudo_label
+from repro.train.loop import Trainer
+from tests.tiny import CLASSES, CPU, METHODS, TinyNet, settings, tiny_batch, tiny_state, uniform_for, weights
+
+UDA = METHODS["mpl"]["uda"]
+VARIANTS: dict[str, dict[str, Any]] = METHODS | {
+    "mpl_example": {"name": "mpl", "feedback_scope": "example", "uda": UDA},
+    "mpl_exact": {"name": "mpl", "feedback": "exact", "pseudo_label": "soft", "uda": UDA},
+    "mpl_released": {"name": "mpl", "feedback": "finite_difference", "feedback_sign": "new_minus_old",
+                     "pseudo_label": "soft", "feedback_batch_norm": "released", "student_label_smoothing": 0.15,
+                     "uda": UDA},
+    "mpl_shuffled": {"name": "mpl", "feedback": "shuffled", "shuffle_window": 8, "pseudo_label": "argmax"},
+    "mpl_cosine": {"name": "mpl", "feedback": "cosine", "baseline": "moving_average", "uda": UDA},
+}  # fmt: skip
+COMMON = {"step", "pseudo_label_wrong"}
+FIXED = COMMON | {"teacher_labelled_loss", "pseudo_label_loss", "mask_rate"}
+FEEDBACK = COMMON | {"student_loss", "student_labelled_loss", "feedback", "feedback_spread", "feedback_positive",
+                     "feedback_gradient_norm", "teacher_labelled_loss"}  # fmt: skip
+NAMES = {
+    "supervised": {"step", "labelled_loss"},
+    "pseudo_label": FIXED,
+    "uda": COMMON | {"labelled_loss", "uda_loss"},
+    "fixmatch": COMMON | {"labelled_loss", "unlabelled_loss", "mask_rate"},
+    "mpl": FEEDBACK | {"uda_loss"},
+    "mpl_example": FEEDBACK | {"uda_loss"},
+    "mpl_exact": FEEDBACK | {"uda_loss"},
+    "mpl_released": FEEDBACK | {"uda_loss", "noise_floor"},
+    "mpl_shuffled": FEEDBACK | {"noise_floor"},
+    "mpl_cosine": FEEDBACK | {"uda_loss"},
+}
+# Kernels of other processors sum in another order. Rounding, 1e-7, grows up to a thousandfold in twenty steps, while the
+# weights move by tenths: a rate that is 1 % off shows ten times over.
+TOLERANCE = {"atol": 1e-4, "rtol": 1e-3}
+
+
+@pytest.mark.parametrize("data", ["two_moons", "digits"])
+@pytest.mark.parametrize("method", VARIANTS)
+def test_twenty_steps_are_the_recorded_ones(
+    data: str, method: str, ndarrays_regression: NDArraysRegressionFixture, tmp_path: Path
+) -> None:
+    """Metrics of four windows of five steps, and how far every network moved, are the recorded ones."""
+    changes = {"optim__average_decay": 0.9, "optim__student__warmup_steps": 2, "optim__teacher__schedule": "cosine",
+               "optim__student__weight_decay": 0.001}  # fmt: skip
+    trainer = Trainer(settings(data, VARIANTS[method], **changes), 0, CPU)
+    trainer.run(tmp_path / "state")
+    names = set(trainer.rows[-1])
+    arrays = {key: torch.tensor([row[key] for row in trainer.rows], dtype=torch.float64).numpy() for key in names}
+    first, last = (trainer.snapshots[index]["networks"] for index in (0, -1))
+    moved = {
+        f"moved_{network}": torch.cat([(last[network][k] - first[network][k]).flatten() for k in last[network]])
+        for network in last
+    }
+
+    assert NAMES[method] == names
+    assert min(float(m.abs().max()) for m in moved.values()) > 0.01
+    recorded = arrays | {key: value.double().numpy() for key, value in moved.items()}
+    ndarrays_regression.check(recorded, default_tolerance=TOLERANCE)
+
+
+def test_every_method_is_recorded() -> None:
+    """A method without recorded numbers would go unseen."""
+    assert set(MODULES) <= set(VARIANTS)
+    assert set(VARIANTS) == set(NAMES)
+
+
+def test_sampled_labels_follow_the_teacher() -> None:
+    """Over a grid of uniform numbers each class is drawn in proportion to its probability; 0 and almost 1 fit too."""
+    logits = torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64).log().expand(1000, 3)
+    batch = tiny_batch(1000, (torch.arange(1000) + 0.5) / 1000)
+    edges = tiny_batch(2, torch.tensor([0.0, 1 - 2**-24]))
+
+    assert [600, 300, 100] == mpl.pseudo_label_targets(logits, batch, Mpl()).sum(0).tolist()
+    assert [0, 2] == mpl.pseudo_label_targets(logits[:2], edges, Mpl()).argmax(-1).tolist()
+
+
+def test_argmax_and_soft_targets() -> None:
+    """Argmax gives the likeliest class, soft the probabilities, and both are constant."""
+    batch = tiny_batch(2)
+    logits = torch.tensor([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]], dtype=torch.float64)
+
+    argmax = mpl.pseudo_label_targets(logits, batch, Mpl(pseudo_label=PseudoLabel.argmax))
+    soft = mpl.pseudo_label_targets(logits, batch, Mpl(pseudo_label=PseudoLabel.soft))
+    assert torch.equal(one_hot(torch.tensor([1, 0]), 3).double(), argmax)
+    torch.testing.assert_close(soft, logits.softmax(dim=-1), rtol=0, atol=1e-14)  # float64 rounding
+
+
+def test_student_sees_no_labels() -> None:
+    """The student's step is down the gradient of its loss on pseudo labels: other labels move it alike."""
+    moved = []
+    for flip in (False, True):
+        state, batch = tiny_state(Mpl()), tiny_batch(4)
+        if flip:
+            batch.labels.add_(1).remainder_(CLASSES)
+        mpl.step(state, batch, Mpl())
+        moved.append(weights(state, "student"))
+
+    assert all(torch.equal(a, b) for a, b in zip(*moved, strict=True))
+
+
+def test_student_step_is_gradient_descent_on_pseudo_labels() -> None:
+    """theta_S' = theta_S - eta grad CE(y^, S(x_u)) with the sampled labels."""
+    state = tiny_state(Mpl(), student_rate=0.3)
+    batch = tiny_batch(4, uniform_for(state, tiny_batch(4), 2))
+    student = state.learners["student"]
+    gradient = student.gradients(functional.cross_entropy(student.model(batch.strong), torch.full((4,), 2)))
+    before = weights(state, "student")
+
+    mpl.step(state, batch, Mpl())
+
+    for b, a, g in zip(before, weights(state, "student"), gradient, strict=True):
+        torch.testing.assert_close(b - a, 0.3 * g, rtol=0, atol=1e-13)  # float64 rounding
+
+
+@pytest.mark.parametrize("student", list(View))
+@pytest.mark.parametrize("labelled", list(View))
+def test_views_go_where_they_are_sent(student: View, labelled: View) -> None:
+    """The student learns from its view, with labels of the teacher's view; the other view of each changes nothing."""
+    config = Mpl(pseudo_label_view=labelled, student_view=student)
+    batch = tiny_batch(4)
+    views = {View.weak: batch.weak, View.strong: batch.weak.flip(1)}
+    plain = Mpl(pseudo_label=PseudoLabel.soft, pseudo_label_view=labelled, student_view=student)
+    state = tiny_state(plain)
+    teacher, learner = state.learners["teacher"].model, state.learners["student"]
+    targets = teacher(views[labelled]).softmax(-1).detach()
+    gradient = learner.gradients(functional.cross_entropy(learner.model(views[student]), targets))
+    before = weights(state, "student")
+
+    mpl.step(state, type(batch)(**vars(batch) | {"strong": views[View.strong]}), plain)
+
+    for b, a, g in zip(before, weights(state, "student"), gradient, strict=True):
+        torch.testing.assert_close(b - a, 0.1 * g, rtol=0, atol=1e-13)  # float64 rounding
+    assert {student, labelled} == mpl.views(config)
+
+
+def one_learner_step(module: Any, config: Any, role: str) -> tuple[Any, list[torch.Tensor]]:
+    """The state after one step at rate 1, and what the role's weights lost: its gradient."""
+    optim = Optim(student=Optimiser(learning_rate=1.0), teacher=Optimiser(learning_rate=1.0))
+    state = module.init(lambda name: TinyNet(1 if name == "teacher" else 2), config, optim, 100, ())
+    before = weights(state, role)
+    module.step(state, tiny_batch(4), config)
+    return state, [b - a for b, a in zip(before, weights(state, role), strict=True)]
+
+
+def test_fixmatch_by_plain_functions() -> None:
+    """FixMatch adds, over all unlabelled examples, the loss of those whose unsharpened confidence is enough."""
+    model, batch = TinyNet(1), tiny_batch(4)
+    confidence, labels = model(batch.weak).softmax(-1).detach().max(-1)
+    threshold = float(confidence.sort().values[2])  # two of four pass
+    losses = functional.cross_entropy(model(batch.strong), labels, reduction="none")
+    loss = functional.cross_entropy(model(batch.labelled), batch.labels) + 3 * losses[confidence >= threshold].sum() / 4
+
+    _, actual = one_learner_step(fixmatch, FixMatch(weight=3.0, threshold=threshold), "teacher")
+
+    for a, e in zip(actual, torch.autograd.grad(loss, list(model.parameters())), strict=True):
+        torch.testing.assert_close(a, e, rtol=0, atol=1e-13)  # float64 rounding
+
+
+@pytest.mark.parametrize("student_labels", [True, False])
+def test_pseudo_label_student_by_plain_functions(student_labels: bool) -> None:
+    """After its steps the teacher is fixed; the student learns its confident labels and, if asked, the true ones."""
+    config = PseudoLabelMethod(teacher_steps=1, threshold=0.5, student_labels=student_labels)
+    state, _ = one_learner_step(pseudo_label, config, "teacher")
+    teacher, student, batch = state.learners["teacher"].model, TinyNet(2), tiny_batch(4)
+    confidence, labels = teacher(batch.weak).softmax(-1).detach().max(-1)
+    losses = functional.cross_entropy(student(batch.weak), labels, reduction="none")
+    loss = losses[confidence >= 0.5].sum() / 4
+    loss = loss + functional.cross_entropy(student(batch.labelled), batch.labels) * student_labels
+    fixed, before = weights(state, "teacher"), weights(state, "student")
+
+    pseudo_label.step(state, batch, config)
+
+    assert all(torch.equal(f, w) for f, w in zip(fixed, weights(state, "teacher"), strict=True))
+    gradient = torch.autograd.grad(loss, list(student.parameters()))
+    for b, a, e in zip(before, weights(state, "student"), gradient, strict=True):
+        torch.testing.assert_close(b - a, e, rtol=0, atol=1e-13)  # float64 rounding

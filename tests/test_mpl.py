@@ -1,0 +1,85 @@
+"""Meta Pseudo Labels' teacher: its feedback is the gradient of the student's labelled loss. All in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.func import functional_call
+
+from repro.config.schema import Feedback, FeedbackScope, FeedbackSign, PseudoLabel
+from repro.methods import mpl
+from tests.tiny import CLASSES, feedback_only, named, teacher_gradient, tiny_batch, tiny_state, uniform_for, unrolled
+
+EXACT = {"rtol": 0.0, "atol": 1e-10}  # float64 rounding over some hundred sums of numbers near 1 is below 1e-13
+
+
+@pytest.mark.parametrize("sign", list(FeedbackSign))
+def test_hard_labels_average_to_the_gradient_of_the_expected_loss(sign: FeedbackSign) -> None:
+    """Averaged over all labels, the feedback gradient is that of the student's expected labelled loss after its step."""
+    config = feedback_only(feedback=Feedback.finite_difference, feedback_sign=sign)
+    batch, rate = tiny_batch(1), 0.7
+    teacher = tiny_state(config).learners["teacher"].model
+    parameters = named(teacher)
+    probabilities = torch.softmax(functional_call(teacher, parameters, (batch.weak,)), dim=-1)[0]
+    after = [unrolled(batch, torch.tensor([k]), rate).detach() for k in range(CLASSES)]
+    expected = torch.autograd.grad(probabilities @ torch.stack(after), list(parameters.values()))
+
+    averaged = [torch.zeros_like(e) for e in expected]
+    for label in range(CLASSES):
+        state = tiny_state(config, student_rate=rate)
+        gradient = teacher_gradient(state, tiny_batch(1, uniform_for(state, batch, label)), config)
+        averaged = [a + probabilities[label].detach() * g for a, g in zip(averaged, gradient, strict=True)]
+
+    direction = 1 if sign is FeedbackSign.old_minus_new else -1
+    assert max(e.abs().max() for e in expected) > 1e-3
+    for e, a in zip(expected, averaged, strict=True):
+        torch.testing.assert_close(direction * a, e, **EXACT)
+
+
+def test_exact_feedback_is_the_gradient_through_the_unrolled_step() -> None:
+    """With soft labels, exact feedback is the teacher's gradient of the student's labelled loss after its step."""
+    config = feedback_only(feedback=Feedback.exact, pseudo_label=PseudoLabel.soft)
+    batch, rate = tiny_batch(3), 0.7
+    teacher = tiny_state(config).learners["teacher"].model
+    parameters = named(teacher)
+    soft = torch.softmax(functional_call(teacher, parameters, (batch.weak,)), dim=-1)
+    expected = torch.autograd.grad(unrolled(batch, soft, rate), list(parameters.values()))
+
+    actual = teacher_gradient(tiny_state(config, student_rate=rate), batch, config)
+
+    assert max(e.abs().max() for e in expected) > 1e-3
+    for e, a in zip(expected, actual, strict=True):
+        torch.testing.assert_close(a, e, **EXACT)
+
+
+@pytest.mark.parametrize("feedback", [Feedback.dot_product, Feedback.cosine, Feedback.finite_difference])
+@pytest.mark.parametrize(("label", "vanishes"), [(PseudoLabel.soft, True), (PseudoLabel.sampled, False),
+                                                 (PseudoLabel.argmax, False)])  # fmt: skip
+def test_released_soft_form_has_no_gradient(feedback: Feedback, label: PseudoLabel, vanishes: bool) -> None:
+    """With soft labels and one h the feedback cannot move the teacher; with hard labels it can."""
+    config = feedback_only(feedback=feedback, pseudo_label=label)
+    largest = max(float(g.abs().max()) for g in teacher_gradient(tiny_state(config), tiny_batch(4), config))
+
+    assert largest < 1e-12 if vanishes else largest > 1e-4
+
+
+@pytest.mark.parametrize("sign", list(FeedbackSign))
+@pytest.mark.parametrize("feedback", [Feedback.dot_product, Feedback.cosine, Feedback.finite_difference])
+@pytest.mark.parametrize("scope", list(FeedbackScope))
+def test_helpful_labels_gain_probability(feedback: Feedback, sign: FeedbackSign, scope: FeedbackScope) -> None:
+    """A label that lowered the labelled loss gains teacher probability, any other loses it; reversed, the opposite."""
+    if scope is FeedbackScope.example and feedback is not Feedback.dot_product:
+        pytest.skip("only the dot product has a value for each example")
+    config = feedback_only(feedback=feedback, feedback_sign=sign, feedback_scope=scope, feedback_weight=0.01)
+    helped = []
+    for label in range(CLASSES):
+        state = tiny_state(config)
+        batch = tiny_batch(1, uniform_for(state, tiny_batch(1), label))
+        teacher = state.learners["teacher"].model
+        before = torch.softmax(teacher(batch.weak), dim=-1)[0, label]
+        metrics = mpl.step(state, batch, config)
+        gained = torch.softmax(teacher(batch.weak), dim=-1)[0, label] - before
+        helped.append(bool(metrics["feedback"] > 0))
+        assert (helped[-1] == (sign is FeedbackSign.old_minus_new)) == bool(gained > 0)
+
+    assert {True, False} == set(helped)

@@ -1,0 +1,233 @@
+"""The loop: resume bit for bit, snapshots, stopping at NaN, finetuning a copy, files whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from repro.config.schema import Config
+from repro.files import write_whole
+from repro.train.finetune import finetune
+from repro.train.loop import OutOfTime, Trainer, snapshot_steps
+from repro.train.metrics import NotFinite, Window
+from repro.train.result import Result, load_results, save_result
+from repro.train.storage import load, save
+from tests.tiny import CPU, METHODS, all_weights, assert_same, settings
+
+VARIANTS: dict[str, dict[str, Any]] = METHODS | {
+    "mpl_shuffled": {"name": "mpl", "feedback": "shuffled", "shuffle_window": 7, "baseline": "moving_average"},
+    "mpl_exact": {"name": "mpl", "feedback": "exact", "pseudo_label": "soft"},
+}
+
+
+def long(data: str, method: str, **changes: Any) -> Config:
+    """40 steps, so that saved states lie within a window of 5 and between snapshots; everything is switched on."""
+    budget = {"budget__steps": 40, "budget__snapshots": 5, "optim__average_decay": 0.9}
+    return settings(data, VARIANTS[method], **budget | changes)
+
+
+def assert_same_run(expected: Trainer, actual: Trainer) -> None:
+    """Weights, rows and snapshots, bit for bit."""
+    assert_same(all_weights(expected), all_weights(actual))
+    assert expected.rows == actual.rows
+    assert [s["step"] for s in expected.snapshots] == [s["step"] for s in actual.snapshots]
+    for a, b in zip(expected.snapshots, actual.snapshots, strict=True):
+        assert a["networks"].keys() == b["networks"].keys()
+        for network, values in a["networks"].items():
+            assert_same(values, b["networks"][network])
+
+
+@pytest.mark.parametrize(("data", "seeds"), [("two_moons", 0), ("two_moons", [0, 1]), ("digits", 0)])
+@pytest.mark.parametrize("method", VARIANTS)
+def test_killed_runs_resume_bit_for_bit(data: str, seeds: int | list[int], method: str, tmp_path: Path) -> None:
+    """A run stopped twice, each time within a window, and resumed by a fresh trainer ends as the uninterrupted one."""
+    config, state_file = long(data, method), tmp_path / "state"
+    whole = Trainer(config, seeds, CPU)
+    whole.run(tmp_path / "other")
+    for stopped_at in (16, 32):
+        trainer = Trainer(config, seeds, CPU)
+        with pytest.raises(OutOfTime):
+            trainer.run(state_file, deadline=time.monotonic() - 1)
+        assert stopped_at == trainer.state.step
+    last = Trainer(config, seeds, CPU)
+    last.run(state_file)
+
+    assert 8 == len(last.rows)
+    assert_same_run(whole, last)
+
+
+def test_state_of_other_settings_is_ignored(tmp_path: Path) -> None:
+    """A state that other settings or seeds left under the same name is not resumed from."""
+    other, config = long("two_moons", "uda"), long("two_moons", "uda", optim__teacher__learning_rate=0.2)
+    whole = Trainer(config, 0, CPU)
+    whole.run(tmp_path / "none")
+    for stale, seed in ((other, 0), (config, 1)):
+        with pytest.raises(OutOfTime):
+            Trainer(stale, seed, CPU).run(tmp_path / "state", deadline=0)
+        fresh = Trainer(config, 0, CPU)
+        fresh.run(tmp_path / "state")
+        assert_same_run(whole, fresh)
+
+
+def test_more_time_goes_on_from_the_state(tmp_path: Path) -> None:
+    """A longer time limit or other workers decide no number: the saved state is gone on from."""
+    with pytest.raises(OutOfTime):
+        Trainer(long("two_moons", "uda", budget__max_minutes=1.0), 0, CPU).run(tmp_path / "state", deadline=0)
+    told: list[int] = []
+    trainer = Trainer(long("two_moons", "uda", budget__max_minutes=9.0, budget__workers=1), 0, CPU)
+    trainer.run(tmp_path / "state", told.append)
+
+    assert [16, 16] == told  # the 16 steps before, and step 32
+
+
+def test_progress_counts_the_steps(tmp_path: Path) -> None:
+    """The steps told to the progress bar add up to those of the budget, across a resume too."""
+    told: list[int] = []
+    with pytest.raises(OutOfTime):
+        Trainer(long("two_moons", "uda"), 0, CPU).run(tmp_path / "state", deadline=0)
+    Trainer(long("two_moons", "uda"), 0, CPU).run(tmp_path / "state", told.append)
+
+    assert 16 == told[0]
+    assert sum(told) in (32, 40)  # the last, incomplete sixteen may go untold
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nan_stops_the_run(method: str, tmp_path: Path) -> None:
+    """A network that is not a number stops the run at the next row, by metric and step."""
+    trainer = Trainer(long("two_moons", method), 0, CPU)
+    with torch.no_grad():
+        for learner in trainer.state.learners.values():
+            learner.parameters[0].fill_(float("nan"))
+
+    with pytest.raises(NotFinite, match=r"loss = nan within the 5 steps before step 5"):
+        trainer.run(tmp_path / "state")
+
+
+def test_one_bad_run_of_a_stack_stops_it() -> None:
+    """One infinite value among the stacked runs and steps is enough."""
+    window = Window()
+    window.add({"loss": torch.tensor([1.0, 2.0])})
+    window.add({"loss": torch.tensor([1.0, float("inf")])})
+
+    with pytest.raises(NotFinite, match="loss = inf within the 2 steps before step 9"):
+        window.close(9)
+
+
+def test_rows_are_means_over_steps_and_runs() -> None:
+    """A row is the mean over steps and runs; h also has its spread over steps and the share of runs with h > 0."""
+    window = Window()
+    window.add({"feedback": torch.tensor([1.0, -2.0]), "rare": torch.tensor([4.0, 6.0])})
+    window.add({"feedback": torch.tensor([3.0, -2.0])})
+
+    expected = {"feedback": 0.0, "feedback_spread": 0.5, "feedback_positive": 0.5, "rare": 5.0}
+    assert expected == window.close(2)
+    assert {} == window.close(3)
+
+
+def test_snapshots_are_even() -> None:
+    """Snapshots are taken before evenly spread steps, from 0, and never twice before the same."""
+    assert [0, 25, 50, 75] == snapshot_steps(100, 4)
+    assert [0, 3, 7] == snapshot_steps(10, 3)
+    assert list(range(5)) == snapshot_steps(5, 8)
+
+
+def test_run_keeps_snapshots_of_all_networks(tmp_path: Path) -> None:
+    """Snapshots hold the start, the marked steps and the end, of each network and average, as copies."""
+    trainer = Trainer(long("two_moons", "mpl"), 0, CPU)
+    start = all_weights(trainer)
+    trainer.run(tmp_path / "state")
+
+    assert [0, 8, 16, 24, 32, 40] == [s["step"] for s in trainer.snapshots]
+    assert {"teacher", "teacher_average", "student", "student_average"} == set(trainer.snapshots[3]["networks"])
+    first = {f"teacher.model.{k}": v for k, v in trainer.snapshots[0]["networks"]["teacher"].items()}
+    assert_same({k: start[k] for k in first}, first)
+
+
+@pytest.mark.parametrize("data", ["two_moons", "digits"])
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_finetuning_changes_a_copy(data: str, average: float, tmp_path: Path) -> None:
+    """Finetuned weights start from the average if there is one, lower the labelled loss, and leave the run alone."""
+    changes = {"optim__average_decay": average, "finetune__steps": 10, "finetune__learning_rate": 0.05}
+    trainer = Trainer(long(data, "mpl", **changes), 0, CPU)
+    trainer.run(tmp_path / "state")
+    before, learner = all_weights(trainer), trainer.state.learners["student"]
+
+    tuned = finetune(trainer)
+
+    assert_same(before, all_weights(trainer))
+    assert learner.model.training
+    start = learner.average if average else learner.model.state_dict()
+    largest = max(float((tuned[k] - start[k]).abs().max()) for k in tuned)
+    assert 0 < largest < 0.5
+    assert all(torch.equal(tuned[k], start[k]) for k in tuned if "running" in k)
+    trainer.config.finetune.steps = 0
+    assert_same({k: v.clone() for k, v in start.items()}, finetune(trainer))
+
+
+def test_finetuning_is_plain_gradient_descent(tmp_path: Path) -> None:
+    """One step on all labels moves the weights by minus the rate times the labelled gradient."""
+    changes = {"finetune__steps": 1, "finetune__learning_rate": 0.05, "finetune__batch": 6}
+    trainer = Trainer(long("two_moons", "mpl", optim__average_decay=0.0, **changes), 0, CPU)
+    model = trainer.state.learners["student"].model
+    loss = torch.nn.functional.cross_entropy(model(trainer.data.labelled), trainer.data.labels)
+    (gradient,) = torch.autograd.grad(loss, list(model.parameters()))
+
+    moved = finetune(trainer)["weights"] - model.state_dict()["weights"]
+
+    torch.testing.assert_close(moved, -0.05 * gradient, rtol=0, atol=1e-6)  # float32 rounding of weights below 1
+
+
+@pytest.mark.parametrize("broken", ["replace", "fsync"])
+def test_failed_writes_keep_the_old_file(broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the disk is full, the old file stays whole and nothing else is left in the folder."""
+    path = tmp_path / "file"
+    write_whole(path, b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, broken, fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, b"new")
+
+    assert b"old" == path.read_bytes()
+    assert [path] == list(tmp_path.iterdir())
+
+
+def test_writing_makes_folders_and_replaces(tmp_path: Path) -> None:
+    """A file appears with its folders, then is replaced, and can be read by others."""
+    path = tmp_path / "a" / "b"
+    write_whole(path, b"old")
+    write_whole(path, b"new")
+
+    assert b"new" == path.read_bytes()
+    assert 0o644 == path.stat().st_mode & 0o777
+
+
+def test_saved_content_is_plain(tmp_path: Path) -> None:
+    """Nested tensors and values come back; code in a file is not executed."""
+    content = {"a": [torch.arange(3), 1.5], "b": {"c": "text"}}
+    save(tmp_path / "file", content)
+    loaded = load(tmp_path / "file")
+    assert torch.equal(content["a"][0], loaded["a"][0])
+    assert {"c": "text"} == loaded["b"]
+
+    torch.save({"path": Path("a")}, tmp_path / "object")
+    with pytest.raises(Exception, match="[Ww]eights"):
+        load(tmp_path / "object")
+
+
+def test_results_come_back_in_order(tmp_path: Path) -> None:
+    """Results of several seeds are read in the order of seeds; none at all is an error with the remedy."""
+    for seed in (10, 2):
+        save_result(tmp_path, Result({}, [seed], False, "student", {}, [], [], {}))
+
+    assert [[2], [10]] == [result.seeds for result in load_results(tmp_path)]
+    with pytest.raises(FileNotFoundError, match="dvc repro train@"):
+        load_results(tmp_path / "none")
