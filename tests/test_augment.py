@@ -10,7 +10,8 @@ from torch import Tensor
 from repro.augment import digits, points
 from repro.augment.digits import Geometry
 from repro.augment.views import labelled_view, to_input, unlabelled_views
-from repro.config.schema import DigitsData, TwoMoonsData, View
+from repro.config.methods import View
+from repro.config.schema import DigitsData, TwoMoonsData
 from repro.seeding import Streams
 
 IMAGES = Streams(0).uniform("images", 0, (4, 1, 8, 8))
@@ -89,7 +90,7 @@ def test_weak_draws_are_whole_shifts() -> None:
 
 
 def test_strong_draws_are_uniform_in_their_range() -> None:
-    """Shifts within 1.5 pixels, turns within 30 degrees, shears within 0.3, each uniform and unrelated to the others."""
+    """Shifts within 1.5 pixels, turns within 30 degrees, shears within 0.3, each uniform and unrelated."""
     drawn = digits.draw_strong(Streams(0), 0, 9000)
     units = torch.stack([drawn.shift[:, 0] / 1.5, drawn.shift[:, 1] / 1.5, drawn.degrees / 30, drawn.shear / 0.3])
     for unit in units:

@@ -38,7 +38,7 @@ def workplace(tmp_path: Path) -> Path:
 
 def call(workplace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`python -m repro.cli.<arguments>` in the workplace."""
-    return subprocess.run(
+    return subprocess.run(  # noqa: S603 - our own entry points
         [sys.executable, "-W", "error", "-W", "ignore:`torch.jit", "-m", f"repro.cli.{arguments[0]}", *arguments[1:]],
         cwd=workplace, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -56,9 +56,9 @@ def weights(workplace: Path) -> list[dict[str, list[float]]]:
     """Final weights of every network of every chunk."""
     results = load_results(workplace / "artifacts/runs/tiny_mpl")
     return [
-        {f"{network}.{key}": value.flatten().tolist() for network, state in r.snapshots[-1]["networks"].items() for key, value in state.items()}
-        for r in results
-    ]  # fmt: skip
+        {f"{name}.{key}": value.flatten().tolist() for name, state in last.items() for key, value in state.items()}
+        for last in (result.snapshots[-1]["networks"] for result in results)
+    ]
 
 
 @pytest.mark.slow

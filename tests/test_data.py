@@ -149,7 +149,7 @@ def test_fingerprint_sees_values_types_and_shapes() -> None:
 
 def test_digits_cannot_be_stacked() -> None:
     """Stacked digits are refused with the remedy."""
-    with pytest.raises(ValueError, match="set budget.stack to 1"):
+    with pytest.raises(ValueError, match=r"set budget.stack to 1"):
         training_set(DigitsData(), [0, 1])
 
 

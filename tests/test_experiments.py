@@ -111,8 +111,8 @@ def test_arms_differ_from_mpl_in_their_one_setting(arm: str, differs_in: set[str
     """An arm switches one thing and leaves everything else fixed."""
     base, other = as_mapping(compose("moons_stated_mpl", root=ROOT)), as_mapping(compose(arm, root=ROOT))
 
-    keys = {f"{section}.{key}" for section in ("data", "model", "method", "optim", "budget", "finetune") for key in base[section]
-            if base[section][key] != other[section][key]}  # fmt: skip
+    sections = ("data", "model", "method", "optim", "budget", "finetune")
+    keys = {f"{part}.{key}" for part in sections for key in base[part] if base[part][key] != other[part][key]}
 
     assert differs_in == keys
 

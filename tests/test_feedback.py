@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from repro.config.schema import Baseline, Feedback, FeedbackScope, FeedbackSign, Mpl
+from repro.config.methods import Baseline, Feedback, FeedbackScope, FeedbackSign, Mpl
 from repro.losses import one_hot
 from repro.methods import mpl
-from repro.methods.feedback import as_entered, feedback_by_class, shuffle_in_time
+from repro.methods.feedback import as_entered, shuffle_in_time, slope_of_log_probabilities
 from repro.methods.state import Batch
 from repro.optim.vectors import cosine, inner_product
 from repro.seeding import Draws, Streams
@@ -65,7 +65,7 @@ def test_finite_difference_is_the_loss_before_minus_after() -> None:
 
 
 def by_class(rate: float, unlabelled: int) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
-    """Feedback of every class, the pseudo labels, the pseudo-label gradient and the labelled gradient after the step."""
+    """Feedback of every class, the pseudo labels, their gradient, and the labelled gradient after the step."""
     state, batch = tiny_state(Mpl(), student_rate=rate), tiny_batch(unlabelled)
     student = state.learners["student"]
     labels = torch.arange(unlabelled) % CLASSES
@@ -74,14 +74,14 @@ def by_class(rate: float, unlabelled: int) -> tuple[Tensor, Tensor, list[Tensor]
     student.apply(gradient, 0)
     labelled_gradient = student.gradients(functional.cross_entropy(student.model(batch.labelled), batch.labels))
     return (
-        feedback_by_class(student, before, labelled_gradient, batch.weak, None, rate),
+        -rate * slope_of_log_probabilities(student, before, labelled_gradient, batch.weak, None),
         labels,
         gradient,
         labelled_gradient,
     )
 
 
-def test_feedback_by_class_equals_a_loop_of_gradients() -> None:
+def test_slope_gives_feedback_by_class_and_equals_a_loop_of_gradients() -> None:
     """One forward-mode pass gives rate times the gradient product of every class of every example."""
     rate, unlabelled = 0.3, 4
     actual, _, _, labelled_gradient = by_class(rate, unlabelled)
@@ -131,7 +131,7 @@ def test_feedback_by_example_is_of_the_students_own_loss(batch_norm: str, smooth
 
 
 def test_cosine_is_the_cosine() -> None:
-    """The cosine of two lists of tensors is that of the two long vectors, for each stacked pair, and 0 for no length."""
+    """The cosine of two lists of tensors is that of the two long vectors, for each stacked pair; 0 without length."""
     generator = torch.Generator().manual_seed(0)
     a, b = (
         [torch.randn((3, *shape), generator=generator, dtype=torch.float64) for shape in [(2, 4), (1, 5)]] for _ in "ab"
@@ -199,8 +199,9 @@ def test_shuffled_feedback_comes_from_the_last_steps() -> None:
     for step in range(300):
         h = torch.tensor([float(step), 1000.0 + step])
         batch = Batch(empty, empty, empty, empty, empty, Draws(streams, step))
-        lags.append((h - shuffle_in_time(h, batch, step, memory)).tolist())
+        earlier = shuffle_in_time(h, batch, step, memory)
+        lags += [(h - earlier).tolist()] if step else []
 
-    assert all(0 <= lag <= min(step, window - 1) for step, pair in enumerate(lags) for lag in pair)
-    assert {0.0, 1.0, 2.0, 3.0} == {first for first, _ in lags} == {second for _, second in lags}
+    assert all(1 <= lag <= min(step, window) for step, pair in enumerate(lags, start=1) for lag in pair)
+    assert {1.0, 2.0, 3.0, 4.0} == {first for first, _ in lags} == {second for _, second in lags}
     assert any(first != second for first, second in lags)

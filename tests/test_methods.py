@@ -10,7 +10,8 @@ import torch
 from pytest_regressions.ndarrays_regression import NDArraysRegressionFixture
 from torch.nn import functional
 
-from repro.config.schema import FixMatch, Mpl, Optim, Optimiser, PseudoLabel, PseudoLabelMethod, View
+from repro.config.methods import FixMatch, Mpl, PseudoLabel, PseudoLabelMethod, View
+from repro.config.schema import Optim, Optimiser
 from repro.losses import one_hot
 from repro.methods import METHODS as MODULES
 from repro.methods import fixmatch, mpl, pseudo_label
@@ -43,8 +44,8 @@ NAMES = {
     "mpl_shuffled": FEEDBACK | {"noise_floor"},
     "mpl_cosine": FEEDBACK | {"uda_loss"},
 }
-# Kernels of other processors sum in another order. Rounding, 1e-7, grows up to a thousandfold in twenty steps, while the
-# weights move by tenths: a rate that is 1 % off shows ten times over.
+# Kernels of other processors sum in another order. Rounding, 1e-7, grows up to a thousandfold in twenty steps, while
+# the weights move by tenths: a rate that is 1 % off shows ten times over.
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-3}
 
 

@@ -60,7 +60,7 @@ def test_dropout_needs_noise_in_training_only() -> None:
     """A training pass without noise is refused; evaluation needs none and is repeatable."""
     model = build_model(SmallConv(width=2, dropout=0.5), 10, Streams(0), "teacher")
 
-    with pytest.raises(ValueError, match="dropout at rate 0.5 wants uniform noise of shape"):
+    with pytest.raises(ValueError, match=r"dropout at rate 0.5 wants uniform noise of shape"):
         model(IMAGES)
     assert torch.equal(model.eval()(IMAGES), model(IMAGES))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from repro.config.schema import Feedback, FeedbackScope, FeedbackSign, PseudoLabel
+from repro.config.methods import Feedback, FeedbackScope, FeedbackSign, PseudoLabel
 from repro.methods import mpl
 from tests.tiny import CLASSES, feedback_only, named, teacher_gradient, tiny_batch, tiny_state, uniform_for, unrolled
 
@@ -15,7 +15,7 @@ EXACT = {"rtol": 0.0, "atol": 1e-10}  # float64 rounding over some hundred sums 
 
 @pytest.mark.parametrize("sign", list(FeedbackSign))
 def test_hard_labels_average_to_the_gradient_of_the_expected_loss(sign: FeedbackSign) -> None:
-    """Averaged over all labels, the feedback gradient is that of the student's expected labelled loss after its step."""
+    """Averaged over labels, the feedback gradient is that of the student's expected labelled loss after its step."""
     config = feedback_only(feedback=Feedback.finite_difference, feedback_sign=sign)
     batch, rate = tiny_batch(1), 0.7
     teacher = tiny_state(config).learners["teacher"].model

@@ -21,8 +21,8 @@ def a_run(seed: int = 3) -> EvaluatedRun:
     predictions = {"teacher": np.array([[0, 1, 1]], dtype=np.uint8)}
     return EvaluatedRun(
         name="arm", seeds=[seed], config={"title": "Arm"}, counted="teacher", predictions=predictions,
-        accuracy={"teacher": [2 / 3]}, data={"predictions_hash": predictions_hash(predictions)}, environment={"torch": "2"},
-        departures=[], metrics=pd.DataFrame([{"step": 1, "loss": 0.5}]),
+        accuracy={"teacher": [2 / 3]}, data={"predictions_hash": predictions_hash(predictions)},
+        environment={"torch": "2"}, departures=[], metrics=pd.DataFrame([{"step": 1, "loss": 0.5}]),
         curve={"step": np.array([0, 1]), "accuracy/teacher": np.zeros((1, 2), dtype=np.float32)},
     )  # fmt: skip
 
@@ -95,10 +95,10 @@ def test_verdicts_read_back_as_written(tmp_path: Path) -> None:
 
 def test_damaged_verdicts_are_refused(tmp_path: Path) -> None:
     """A missing or cut file names the command that makes it anew."""
-    with pytest.raises(RecordError, match="repro.cli.verify"):
+    with pytest.raises(RecordError, match=r"repro\.cli\.verify"):
         read_verdicts(tmp_path / "verdicts.json")
     (tmp_path / "verdicts.json").write_text("[{")
-    with pytest.raises(RecordError, match="repro.cli.verify"):
+    with pytest.raises(RecordError, match=r"repro\.cli\.verify"):
         read_verdicts(tmp_path / "verdicts.json")
 
 

@@ -55,9 +55,8 @@ def closure(start: Path) -> set[Path]:
         if path in seen:
             continue
         seen.add(path)
-        for folder in path.relative_to(ROOT).parents:
-            if (ROOT / folder / "__init__.py").is_file():
-                waiting.append(ROOT / folder / "__init__.py")
+        packages = [ROOT / folder / "__init__.py" for folder in path.relative_to(ROOT).parents]
+        waiting += [package for package in packages if package.is_file()]
         waiting += [found for name in imports(path) if (found := file_of(name))]
     return seen
 

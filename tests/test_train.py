@@ -83,7 +83,7 @@ def test_more_time_goes_on_from_the_state(tmp_path: Path) -> None:
     trainer = Trainer(long("two_moons", "uda", budget__max_minutes=9.0, budget__workers=1), 0, CPU)
     trainer.run(tmp_path / "state", told.append)
 
-    assert [16, 16] == told  # the 16 steps before, and step 32
+    assert [16, 16, 8] == told  # the 16 steps before, step 32, and the last 8
 
 
 def test_progress_counts_the_steps(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_progress_counts_the_steps(tmp_path: Path) -> None:
     Trainer(long("two_moons", "uda"), 0, CPU).run(tmp_path / "state", told.append)
 
     assert 16 == told[0]
-    assert sum(told) in (32, 40)  # the last, incomplete sixteen may go untold
+    assert sum(told) == 40
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -133,7 +133,7 @@ def test_rows_are_means_over_steps_and_runs() -> None:
 def test_snapshots_are_even() -> None:
     """Snapshots are taken before evenly spread steps, from 0, and never twice before the same."""
     assert [0, 25, 50, 75] == snapshot_steps(100, 4)
-    assert [0, 3, 7] == snapshot_steps(10, 3)
+    assert [0, 3, 6] == snapshot_steps(10, 3)
     assert list(range(5)) == snapshot_steps(5, 8)
 
 
@@ -219,7 +219,7 @@ def test_saved_content_is_plain(tmp_path: Path) -> None:
     assert {"c": "text"} == loaded["b"]
 
     torch.save({"path": Path("a")}, tmp_path / "object")
-    with pytest.raises(Exception, match="[Ww]eights"):
+    with pytest.raises(Exception, match=r"[Ww]eights"):
         load(tmp_path / "object")
 
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from repro.config.methods import Mpl
 from repro.config.read import read_config
-from repro.config.schema import Config, Mpl, Optim, Optimiser
+from repro.config.schema import Config, Optim, Optimiser
 from repro.methods import mpl
 from repro.methods.state import Batch, State
 from repro.train.loop import Trainer

@@ -23,7 +23,7 @@ class Geometry:
 def draw_weak(streams: Streams, name: str, step: int, count: int) -> Geometry:
     """Shifts of -1, 0 or 1 pixel in each direction, uniformly, from the stream `name`."""
     shift = streams.integers(name, step, 3, (count, 2)).to(torch.float32) - 1
-    return Geometry(shift, torch.zeros(count), torch.zeros(count))
+    return Geometry(shift, torch.zeros_like(shift[:, 0]), torch.zeros_like(shift[:, 0]))
 
 
 def draw_strong(streams: Streams, step: int, count: int) -> Geometry:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from repro.augment import digits, points
-from repro.config.schema import DigitsData, TwoMoonsData, View
+from repro.config.methods import View
+from repro.config.schema import DigitsData, TwoMoonsData
 from repro.seeding import Streams
 
 

@@ -25,7 +25,7 @@ from repro.cli.environment import environment, source_hash
 from repro.cli.progress import Progress
 from repro.config.compose import parse_seeds
 from repro.config.departures import departures
-from repro.config.read import ConfigError, as_mapping, read_config_file
+from repro.config.read import ConfigError, as_mapping, decisive, read_config, read_config_file
 from repro.config.schema import Config
 from repro.data.training import training_hash
 from repro.engine import choose_device, set_up_process
@@ -113,9 +113,9 @@ def _train_chunk(job: Job, chunk: list[int]) -> bool:
     set_up_process()
     config, finished = job.config, job.finished(chunk)
     if finished.is_file():
-        settings = as_mapping(config)
         for result in load_results(finished.parent):
-            if result.seeds == chunk and result.config == settings and result.environment["source"] == job.source:
+            same = decisive(read_config(result.config)) == decisive(config)
+            if same and result.seeds == chunk and result.environment["source"] == job.source:
                 _count(config.budget.steps)
                 return True
         finished.unlink()

@@ -7,18 +7,8 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from repro.config.schema import (
-    Config,
-    DigitsData,
-    Feedback,
-    FeedbackScope,
-    FixMatch,
-    MoonsNet,
-    Mpl,
-    PseudoLabel,
-    PseudoLabelMethod,
-    TwoMoonsData,
-)
+from repro.config.methods import Feedback, FeedbackScope, FixMatch, Mpl, PseudoLabel, PseudoLabelMethod
+from repro.config.schema import Config, DigitsData, MoonsNet, TwoMoonsData
 
 _AT_LEAST_ONE = {"points", "labels", "test_points", "test_images", "width", "steps", "labelled_batch",
                  "unlabelled_batch", "log_every", "snapshots", "stack", "workers", "shuffle_window", "batch",
@@ -69,10 +59,18 @@ def _combinations(config: Config) -> Iterator[str]:
         yield f"method.teacher_steps = {method.teacher_steps}: leaves the student none of budget.steps = {budget.steps}"
     if isinstance(method, Mpl):
         yield from _mpl(method)
+    yield from _schedules(config)
+
+
+def _schedules(config: Config) -> Iterator[str]:
+    method, budget = config.method, config.budget
+    steps = {"student": budget.steps, "teacher": budget.steps}
+    if isinstance(method, PseudoLabelMethod):
+        steps = {"student": budget.steps - method.teacher_steps, "teacher": method.teacher_steps}
     for role, optimiser in (("student", config.optim.student), ("teacher", config.optim.teacher)):
         waited = optimiser.wait_steps + optimiser.warmup_steps
-        if waited >= budget.steps:
-            yield f"optim.{role}.wait_steps + warmup_steps = {waited}: not below budget.steps = {budget.steps}"
+        if waited >= steps[role]:
+            yield f"optim.{role}.wait_steps + warmup_steps = {waited}: leaves none of its {steps[role]} steps"
 
 
 def _data(data: TwoMoonsData | DigitsData) -> Iterator[str]:

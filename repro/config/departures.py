@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import typing
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
-from repro.config.read import as_mapping
-from repro.config.schema import Config
+from repro.config.read import ConfigError, as_mapping
+from repro.config.schema import CHOICES, Config
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,11 @@ def departures(config: Config) -> list[Departure]:
     """All departures of `config` from `config.recipe`, those the recipe settles first.
 
     Raises:
-        KeyError: when the recipe names a key that no run has.
+        ConfigError: when the recipe names a setting that no run has.
     """
+    for key in [*config.recipe.values, *config.recipe.open]:
+        if not exists(key):
+            raise ConfigError(f"recipe {config.recipe.name}: {key} is not a setting of any data, model or method")
     mapping = as_mapping(config)
     found = []
     for key, prescribed in config.recipe.values.items():
@@ -40,13 +44,22 @@ def departures(config: Config) -> list[Departure]:
     return found
 
 
+def exists(key: str) -> bool:
+    """Whether any choice of data, model and method has a setting of this dotted name."""
+    section, *rest = key.split(".")
+    places = list(CHOICES.get(section, {}).values()) or [Config]
+    path = rest if section in CHOICES else [section, *rest]
+    for name in path:
+        hints = [typing.get_type_hints(place) for place in places if is_dataclass(place)]
+        places = [hint[name] for hint in hints if name in hint]
+    return bool(places) and bool(path)
+
+
 def lookup(mapping: dict[str, Any], key: str) -> Any:
     """The value at a dotted key; None where this run's choice of data, model or method has no such setting."""
     value: Any = mapping
     for part in key.split("."):
-        if not isinstance(value, dict):
-            raise KeyError(key)
-        if part not in value:
+        if not isinstance(value, dict) or part not in value:
             return None
         value = value[part]
     return value

@@ -52,6 +52,15 @@ def as_mapping(config: Config) -> dict[str, Any]:
     return typing.cast(dict[str, Any], _plain(asdict(config)))
 
 
+def decisive(config: Config) -> dict[str, Any]:
+    """The settings that decide what training computes: all but names and how long and with how many it runs."""
+    mapping = as_mapping(config)
+    del mapping["title"]
+    for key in ("workers", "max_minutes", "checkpoint_minutes"):
+        del mapping["budget"][key]
+    return mapping
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
@@ -59,8 +68,9 @@ def _plain(value: Any) -> Any:
 
 
 def _build(cls: type, mapping: Any, path: str) -> Any:
+    where = path.rstrip(".") or "configuration"
     if not isinstance(mapping, Mapping):
-        raise ConfigError(f"{path or 'configuration'} = {mapping!r}: wants a mapping of settings")
+        raise ConfigError(f"{where} = {mapping!r}: wants a mapping of settings")
     hints = typing.get_type_hints(cls)
     known = [f.name for f in fields(cls)]
     for key in mapping:
@@ -70,7 +80,7 @@ def _build(cls: type, mapping: Any, path: str) -> Any:
     try:
         return cls(**given)
     except TypeError as error:
-        raise ConfigError(f"{path or 'configuration'}: {str(error).split('__init__() ')[-1]}") from None
+        raise ConfigError(f"{where}: {str(error).split('__init__() ')[-1]}") from None
 
 
 def _convert(wanted: Any, value: Any, path: str) -> Any:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from repro.config.schema import Baseline, Feedback, FeedbackScope, FeedbackSign, Mpl
+from repro.config.methods import Baseline, Feedback, FeedbackScope, FeedbackSign, Mpl
 from repro.losses import cross_entropy, log_probabilities
 from repro.methods.state import Batch, dropout_noise, logits_of
 from repro.models.layers import frozen_statistics
@@ -31,13 +31,23 @@ def gradient_feedback(
     student: Learner,
     before: Sequence[Tensor],
     gradient: Sequence[Tensor],
-    x_u: Tensor,
+    inputs: Tensor,
     targets: Tensor,
     batch: Batch,
     config: Mpl,
     step: int,
 ) -> Tensor:
     """Feedback h from the labelled gradient at theta' (the student now) and that of the pseudo labels at theta.
+
+    Args:
+        student: after its step.
+        before: theta.
+        gradient: of the student's loss on pseudo labels at theta.
+        inputs: what the student saw in that loss: the unlabelled examples first, [*lead, N, *E].
+        targets: the pseudo labels as probabilities, [*lead, U, K].
+        batch: for its labelled part and its draws.
+        config: the form of h.
+        step: for the learning rate.
 
     Returns:
         [*lead]: eta <grad L_l(theta'), grad CE(y^, S(x_u; theta))> (Eq. 12), or the cosine of the two (Appendix C.3).
@@ -49,37 +59,35 @@ def gradient_feedback(
         return cosine(labelled_gradient, gradient, student.lead)
     if config.feedback is Feedback.dot_product and config.feedback_scope is FeedbackScope.batch:
         return rate * inner_product(labelled_gradient, gradient, student.lead)
-    noise = dropout_noise(student, x_u, batch.draws, "student dropout")
-    h = feedback_by_class(student, before, labelled_gradient, x_u, noise, rate)
+    noise = dropout_noise(student, inputs, batch.draws, "student dropout")
+    slope = slope_of_log_probabilities(student, before, labelled_gradient, inputs, noise)[..., : targets.shape[-2], :]
+    smoothing = config.student_label_smoothing
+    if smoothing:
+        slope = (1 - smoothing) * slope + smoothing * slope.mean(dim=-1, keepdim=True)
+    h = -rate * slope
     return h if config.feedback is Feedback.exact else (h * targets).sum(dim=-1)
 
 
-def feedback_by_class(
-    student: Learner,
-    before: Sequence[Tensor],
-    labelled_gradient: Sequence[Tensor],
-    x_u: Tensor,
-    noise: Tensor | None,
-    rate: float,
+def slope_of_log_probabilities(
+    student: Learner, before: Sequence[Tensor], direction: Sequence[Tensor], inputs: Tensor, noise: Tensor | None
 ) -> Tensor:
-    """Feedback of every class of every unlabelled example, had it been its pseudo label: h [*lead, U, K].
+    """Derivative of log S(x_i; theta)_k along a direction of the weights, [*lead, N, K], in one forward-mode pass.
 
-    h[i, k] = eta <grad L_l(theta'), grad CE(k, S(x_i; theta))>: minus eta times the derivative of log S(x_i)_k along
-    the labelled gradient, so one forward-mode pass yields all of them. The mean over i of h[i, pseudo label of i] is
-    the paper's scalar h.
+    Along the labelled gradient, minus eta times it is h of class k of example i, had that been its pseudo label:
+    h[i, k] = eta <grad L_l(theta'), grad CE(k, S(x_i; theta))>. Its mean over the pseudo labels is the paper's h.
     """
     names = [name for name, _ in student.model.named_parameters()]
 
     def log_probabilities_at(parameters: dict[str, Tensor]) -> Tensor:
-        return log_probabilities(functional_call(student.model, parameters, (x_u, noise)))
+        return log_probabilities(functional_call(student.model, parameters, (inputs, noise)))
 
     with frozen_statistics(student.model):
         slope: Tensor = torch.func.jvp(
             log_probabilities_at,
             (dict(zip(names, before, strict=True)),),
-            (dict(zip(names, labelled_gradient, strict=True)),),
+            (dict(zip(names, direction, strict=True)),),
         )[1]
-    return -rate * slope.detach()
+    return slope.detach()
 
 
 def mean_feedback(h: Tensor, targets: Tensor, lead: int) -> Tensor:
@@ -90,12 +98,13 @@ def mean_feedback(h: Tensor, targets: Tensor, lead: int) -> Tensor:
 
 
 def shuffle_in_time(h: Tensor, batch: Batch, step: int, memory: dict[str, Tensor]) -> Tensor:
-    """Replaces h [*lead] by that of one of the last `window` steps, this one included, chosen at random."""
+    """Replaces h [*lead] by that of a random one of the `window` steps before this one; 0 at the first step."""
     history = memory["feedback_history"]  # [*lead, window]
     window = history.shape[-1]
+    chosen = batch.draws.integers("feedback order", min(max(step, 1), window), (1,))
+    earlier = history.gather(-1, chosen).squeeze(-1)
     history[..., step % window] = h
-    chosen = batch.draws.integers("feedback order", min(step + 1, window), (1,))
-    return history.gather(-1, chosen).squeeze(-1)
+    return earlier
 
 
 def as_entered(h: Tensor, config: Mpl, memory: dict[str, Tensor]) -> Tensor:
@@ -108,6 +117,6 @@ def as_entered(h: Tensor, config: Mpl, memory: dict[str, Tensor]) -> Tensor:
     if config.baseline is Baseline.moving_average:
         is_scalar = h.dim() == average.dim()
         average.lerp_(h if is_scalar else h.flatten(average.dim()).mean(dim=-1), config.baseline_rate)
-        h = h - average.reshape(*average.shape, *[1] * (h.dim() - average.dim()))
+        h = h - average.reshape((*average.shape, *[1] * (h.dim() - average.dim())))
     sign = 1.0 if config.feedback_sign is FeedbackSign.old_minus_new else -1.0
     return sign * config.feedback_weight * h

@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from repro.config.schema import FixMatch, Optim, View
+from repro.config.methods import FixMatch, View
+from repro.config.schema import Optim
 from repro.losses import cross_entropy, probabilities
 from repro.methods.state import Batch, BuildModel, State, logits_of, new_learner
 

@@ -17,7 +17,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from repro.config.schema import BatchNormBatch, Feedback, FeedbackScope, Mpl, Optim, PseudoLabel, View
+from repro.config.methods import BatchNormBatch, Feedback, FeedbackScope, Mpl, PseudoLabel, View
+from repro.config.schema import Optim
 from repro.losses import consistency, cross_entropy, one_hot, probabilities, smooth, soft_cross_entropy
 from repro.methods.feedback import as_entered, gradient_feedback, labelled_loss, mean_feedback, shuffle_in_time
 from repro.methods.state import Batch, BuildModel, State, logits_of, new_learner
@@ -115,7 +116,7 @@ def student_step(state: State, batch: Batch, targets: Tensor, config: Mpl) -> tu
         h = old - labelled_loss(student, batch)
         metrics["noise_floor"] = old - alone  # what h would be, had the student not moved
     else:
-        h = gradient_feedback(student, before, gradient, x_u, targets, batch, config, state.step)
+        h = gradient_feedback(student, before, gradient, inputs, targets, batch, config, state.step)
     metrics["feedback"] = mean_feedback(h, targets, lead)
     if config.feedback is Feedback.shuffled:
         h = shuffle_in_time(h, batch, state.step, state.memory)

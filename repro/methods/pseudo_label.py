@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from repro.config.schema import Optim, PseudoLabelMethod, View
+from repro.config.methods import PseudoLabelMethod, View
+from repro.config.schema import Optim
 from repro.losses import cross_entropy, probabilities
 from repro.methods.state import Batch, BuildModel, State, logits_of, new_learner
 from repro.models.layers import frozen_statistics

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from repro.config.schema import Optim, Supervised, View
+from repro.config.methods import Supervised, View
+from repro.config.schema import Optim
 from repro.losses import cross_entropy
 from repro.methods.state import Batch, BuildModel, State, logits_of, new_learner
 

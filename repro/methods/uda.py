@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from repro.config.schema import Optim, Uda, View
+from repro.config.methods import Uda, View
+from repro.config.schema import Optim
 from repro.losses import consistency, cross_entropy
 from repro.methods.state import Batch, BuildModel, State, logits_of, new_learner
 from repro.optim.schedules import ramp

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from repro.config.schema import Optimiser
 from repro.models.layers import BatchNorm
 from repro.optim.schedules import average_decay, learning_rate
-from repro.optim.vectors import clip_norm_
+from repro.optim.vectors import clip_norm
 
 
 class Learner:
@@ -56,7 +56,7 @@ class Learner:
             for i, gradient in zip(self._decayed, sums, strict=True):
                 gradients[i] = gradient
         if self.config.clip_norm:
-            clip_norm_(gradients, self.config.clip_norm, self.lead)
+            gradients = clip_norm(gradients, self.config.clip_norm, self.lead)
         if self.config.momentum:
             torch._foreach_mul_(self.momentum, self.config.momentum)
             torch._foreach_add_(self.momentum, gradients)

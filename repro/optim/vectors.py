@@ -25,8 +25,7 @@ def cosine(a: Sequence[Tensor], b: Sequence[Tensor], lead: tuple[int, ...]) -> T
     return torch.where(lengths > 0, inner_product(a, b, lead) / lengths.clamp_min(torch.finfo(lengths.dtype).tiny), 0.0)
 
 
-def clip_norm_(gradients: Sequence[Tensor], bound: float, lead: tuple[int, ...]) -> None:
-    """Scales, in place, gradients longer than `bound` down to it."""
+def clip_norm(gradients: Sequence[Tensor], bound: float, lead: tuple[int, ...]) -> list[Tensor]:
+    """The gradients, scaled down to length `bound` where they are longer; those given are left alone."""
     scale = bound / norm(gradients, lead).clamp_min(bound)
-    for gradient in gradients:
-        gradient.mul_(scale.reshape(*lead, *[1] * (gradient.dim() - len(lead))))
+    return [gradient * scale.reshape((*lead, *[1] * (gradient.dim() - len(lead)))) for gradient in gradients]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from repro.augment.views import labelled_view, unlabelled_views
-from repro.config.read import as_mapping
+from repro.config.read import decisive
 from repro.config.schema import Config
 from repro.data.training import CLASSES, training_set
 from repro.methods import METHODS
@@ -113,6 +113,7 @@ class Trainer:
                     next_save = now + 60 * budget.checkpoint_minutes
                     if now > deadline:
                         raise OutOfTime
+        progress(budget.steps % 16)
         self._snapshot()
 
     def _snapshot(self) -> None:
@@ -132,7 +133,7 @@ class Trainer:
 
     def _made_by(self) -> dict[str, Any]:
         """What must be the same for a saved state to be gone on from."""
-        return {"config": as_mapping(self.config), "seeds": self.seeds, "source": self.source}
+        return {"config": decisive(self.config), "seeds": self.seeds, "source": self.source}
 
     def _resume(self, path: Path) -> None:
         content = load(path)
@@ -141,13 +142,13 @@ class Trainer:
             path.unlink()
             return
         self.state.load_state_dict(content["state"], content["step"])
-        self.window.load_state_dict(content["window"])
+        self.window.load_state_dict(content["window"], self.device)
         self.rows, self.snapshots = content["rows"], content["snapshots"]
 
 
 def snapshot_steps(steps: int, count: int) -> list[int]:
     """Steps before which weights are kept: `count` of them from 0 on, evenly; the last step's come on top."""
-    return sorted({round(i * steps / count) for i in range(count)})
+    return sorted({i * steps // count for i in range(count)})
 
 
 def networks(state: State) -> dict[str, dict[str, Tensor]]:

@@ -59,7 +59,7 @@ class Window:
         """For a checkpoint in the middle of a window."""
         return [(list(names), self._counts[names], sums) for names, sums in self._sums.items()]
 
-    def load_state_dict(self, state: list[tuple[list[str], int, Tensor]]) -> None:
+    def load_state_dict(self, state: list[tuple[list[str], int, Tensor]], device: torch.device) -> None:
         """The inverse of `state_dict`."""
         self._counts = {tuple(names): count for names, count, _ in state}
-        self._sums = {tuple(names): sums for names, _, sums in state}
+        self._sums = {tuple(names): sums.to(device) for names, _, sums in state}
