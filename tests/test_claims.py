@@ -119,3 +119,14 @@ def test_h_0_teacher_is_the_uda_network_on_real_images() -> None:
     ]
 
     assert [True] * len(uda) == same
+
+
+def test_released_feedback_moves_no_teacher() -> None:
+    """In the recorded runs the released form's feedback gradient is rounding, and that of sampled labels is not."""
+    released, sampled = (
+        max(run.metrics["feedback_gradient_norm"].median() for run in recorded()[name])
+        for name in ("digits_mpl_released", "digits_mpl")
+    )
+
+    assert released < 1e-6
+    assert sampled > 1e-3

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -25,8 +27,11 @@ def load(cache: Path = CACHE) -> tuple[Tensor, Tensor]:
         ValueError: when they are not the published ones.
     """
     if cache.is_file():
-        with np.load(cache) as arrays:
-            images, labels = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])
+        try:
+            with np.load(io.BytesIO(cache.read_bytes())) as arrays:
+                images, labels = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])
+        except (ValueError, KeyError, BadZipFile) as error:
+            raise ValueError(f"{cache} is damaged ({error}); delete it and prepare again: dvc repro prepare") from error
         origin = str(cache)
     else:
         from sklearn.datasets import load_digits
