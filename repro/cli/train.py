@@ -88,9 +88,11 @@ def _deadline(minutes: float) -> float:
 
 def _train_all(name: str, job: Job, chunks: list[list[int]]) -> bool:
     """Trains all chunks of seeds; False when the deadline passed first."""
-    done = multiprocessing.Value("q", 0)
-    workers = min(job.config.budget.workers, len(chunks)) if choose_device().type == "cpu" else 1
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _start_worker, (done, os.getpid()))
+    on_cpu = choose_device().type == "cpu"
+    workers = min(job.config.budget.workers, len(chunks)) if on_cpu else 1
+    context = multiprocessing.get_context("fork" if on_cpu else "spawn")  # CUDA does not survive a fork
+    done = context.Value("q", 0)
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (done, os.getpid()))
     complete = True
     with Progress(name, len(chunks) * job.config.budget.steps) as progress, pool:
         waiting = {pool.submit(_train_chunk, job, chunk) for chunk in chunks}

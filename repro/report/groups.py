@@ -67,6 +67,15 @@ GROUPS = (
         good=(0.95, 0.99),
     ),
     Group(
+        key="moons_tuning",
+        prefix="moons_tuning_",
+        heading="Two moons, how the weight of the feedback was chosen",
+        intro="The weight that multiplies h where feedback is the teacher's only source of labels: 1, 10 and 100, on "
+        "data sets 1000 to 1049. The arms above use 10 and are judged on data sets 0 to 99.",
+        reference="",
+        good=(0.95, 0.99),
+    ),
+    Group(
         key="digits",
         prefix="digits_",
         heading="Handwritten digits, few labels",
