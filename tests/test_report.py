@@ -28,7 +28,7 @@ from repro.verify.statistics import paired_difference
 from repro.verify.verdict import Status, Verdict
 
 STEPS = np.array([0, 50, 100])
-STATED, TUNED, FEEDBACK_ONLY, SWEEP, DIGITS = GROUPS
+STATED, TUNED, FEEDBACK_ONLY, SWEEP, _, DIGITS = GROUPS
 
 
 def make_run(name: str, finals: list[float], first_seed: int = 0, title: str = "", **changes: object) -> EvaluatedRun:

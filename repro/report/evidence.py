@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import pandas as pd
+
 from repro.report.arms import Arm
 from repro.report.differences import Difference
 from repro.report.groups import Group
@@ -25,6 +27,7 @@ def sentences(group: Group, arms: Sequence[Arm], differences: Sequence[Differenc
     found = [
         _separators(group, chosen),
         *_feedback(group, arms, differences),
+        _floor(arms),
         _wrong(group, chosen),
         _selection(arms),
     ]
@@ -54,6 +57,25 @@ def _feedback(group: Group, arms: Sequence[Arm], differences: Sequence[Differenc
     ]
     reference = titles.get(f"{group.prefix}{group.reference}", "")
     return [f"Gain over the same training without feedback ({reference}): {'; '.join(parts)}."] if parts else []
+
+
+def _floor(arms: Sequence[Arm]) -> str:
+    """How much of h is there without any learning: zero where both losses are measured alike."""
+    parts = []
+    for arm in arms:
+        rows = pd.concat([run.metrics for run in arm.runs])
+        if "noise_floor" not in rows:
+            continue
+        late = rows[rows["step"] > rows["step"].max() / 2]
+        floor, size = float(late["noise_floor"].abs().mean()), float(late["feedback"].abs().mean())
+        if floor > 0:
+            parts.append(f"{arm.title}: {floor:.1e} against {size:.1e}")
+    if not parts:
+        return ""
+    return (
+        "What h would read had the student not moved, against what it reads (mean size over the second half of "
+        f"training): {'; '.join(parts)}."
+    )
 
 
 def _wrong(group: Group, arms: Sequence[Arm]) -> str:
