@@ -62,7 +62,7 @@ def _feedback(group: Group, arms: Sequence[Arm], differences: Sequence[Differenc
 def _floor(arms: Sequence[Arm]) -> str:
     """How much of h is there without any learning: zero where both losses are measured alike."""
     parts = []
-    for arm in arms:
+    for arm in (arm for arm in arms if arm.runs):
         rows = pd.concat([run.metrics for run in arm.runs])
         if "noise_floor" not in rows:
             continue

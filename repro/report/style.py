@@ -36,7 +36,7 @@ LOOKS = {
     "mpl_finetuned": (BLUE, "-."),
     "mpl_argmax": (SKY, "--"),
     "mpl_soft": (GREY, ":"),
-    "mpl_released": (GREEN, "-"),
+    "mpl_released": (PURPLE, "--"),
 }
 """Colour and line of an arm, by what its name ends in: the same in every figure."""
 
