@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from repro.evaluate.run import EvaluatedRun
-from repro.report.groups import Group, swept
+from repro.report.groups import STATED, Group, swept
 from repro.report.style import LOOKS
 from repro.verify.rebuild import Scores
 
@@ -32,6 +32,7 @@ def arms_of(
 ) -> list[Arm]:
     """The group's arms in the order of `LOOKS`, points of a sweep in the order of their values."""
     arms = [_arm(group, name, tuple(runs.get(name, ())), scores.get(name)) for name in names]
+    arms += _not_varied(group, names, runs, scores)
     order = list(LOOKS)
 
     def key(arm: Arm) -> tuple[str, float, int, str]:
@@ -44,6 +45,24 @@ def arms_of(
         )
 
     return _told_apart(sorted(arms, key=key))
+
+
+def _not_varied(
+    group: Group, names: Sequence[str], runs: Mapping[str, Sequence[EvaluatedRun]], scores: Mapping[str, Scores]
+) -> list[Arm]:
+    """For a sweep, the stated setting's own runs: the point between the values that are tried besides it."""
+    found = []
+    points = {(point.what, point.arm) for name in names if (point := swept(group, name))}
+    for what, suffix in sorted(points):
+        name = f"{STATED}{suffix}"
+        if not runs.get(name) or what not in _SETTINGS:
+            continue
+        arm = _arm(group, name, tuple(runs[name]), scores.get(name))
+        section, key = _SETTINGS[what]
+        value = f"{runs[name][0].config[section][key]:g}"
+        title = f"{arm.title}, {what} {value} (as stated above)"
+        found.append(replace(arm, name=f"{group.prefix}{what}_{value}_{suffix}", suffix=suffix, title=title))
+    return found
 
 
 def _told_apart(arms: Sequence[Arm]) -> list[Arm]:

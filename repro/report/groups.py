@@ -21,10 +21,13 @@ class Group:
     boundary: tuple[str, ...] = ()  # arms whose decision regions are drawn
 
 
+STATED = "moons_stated_"
+"""The setting around which the sweep varies one thing at a time."""
+
 GROUPS = (
     Group(
         key="moons_stated",
-        prefix="moons_stated_",
+        prefix=STATED,
         heading="Two moons, as the paper states them",
         intro="2,000 points in two clusters, 6 of them labelled; a 2–8–8–2 net with sigmoids whose weights start "
         "within ±0.1; plain SGD at learning rate 0.1 (paper, section 3.1). What the paper leaves open is listed "
