@@ -1,0 +1,74 @@
+"""The report's tables: their rows, and the numbers in them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from repro.report.numbers import p_value, signed, table
+from repro.report.provenance import provenance
+from repro.report.series import curve
+from repro.report.tables import arms_table, checkpoints_table, departures_table, selection_excess
+from tests.report_cases import DIGITS, STATED, arms_on, first_cells, make_run
+
+
+def test_arms_table_has_exactly_the_arms_given_in_fixed_order() -> None:
+    """Each arm has one row, known ones in the order of `LOOKS`, unknown ones last."""
+    runs = [make_run(f"digits_{suffix}", [0.8, 0.9]) for suffix in ("zebra", "mpl", "supervised", "mpl_no_feedback")]
+    actual = first_cells(arms_table(DIGITS, arms_on(DIGITS, *runs)))
+    assert ["supervised", "mpl no feedback", "mpl", "zebra"] == actual
+
+
+def test_arms_table_numbers() -> None:
+    """Mean, t interval, success rates and their exact intervals are those of hand-checked values."""
+    run = make_run("moons_stated_mpl", [0.90, 0.96, 0.97, 1.00])
+    row = arms_table(STATED, arms_on(STATED, run)).splitlines()[-1]
+    # mean 95.75; sd 4.1932; t(0.975, 3) = 3.1824; half = 3.1824 * 4.1932 / 2. Clopper-Pearson for 3 and 1 of 4.
+    assert "| mpl | student | 4 | 95.75 ± 6.67 | 75 [19.4, 99.4] | 25 [0.6, 80.6] |" == row
+
+
+def test_runs_with_the_same_title_are_told_apart() -> None:
+    """A title that two arms share is followed by the run's name."""
+    runs = [make_run("digits_mpl", [0.9], title="MPL"), make_run("digits_mpl_long", [0.9], title="MPL")]
+    assert ["MPL (digits_mpl)", "MPL (digits_mpl_long)"] == [arm.title for arm in arms_on(DIGITS, *runs)]
+
+
+def test_choice_by_test_accuracy_is_sized_seed_by_seed() -> None:
+    """The excess is the mean over seeds of best minus final, not best mean minus final mean."""
+    run = make_run("digits_mpl", [0.80, 1.00])  # best 0.9 and 1.0
+    arm = arms_on(DIGITS, run)[0]
+    series = curve([run], "accuracy/student")
+    assert series is not None
+    assert 5.0 == pytest.approx(selection_excess(series))
+    assert checkpoints_table([arm]).splitlines()[-1].endswith("| 95.00 | +5.00 |")
+
+
+def test_identical_departures_share_a_row() -> None:
+    """A departure of all arms has one row; one of a single arm names it; settled ones come first."""
+    shared = {"key": "data.noise", "prescribed": "not given", "here": "0.1", "open": True}
+    single = {"key": "optim", "prescribed": "0.1", "here": "0.5", "open": False}
+    runs = [
+        make_run("digits_mpl", [0.9], departures=[shared, single]),
+        make_run("digits_uda", [0.9], departures=[shared]),
+    ]
+    rows = departures_table(arms_on(DIGITS, *runs)).splitlines()[2:]
+    expected = ["| `optim` | 0.1 | 0.5 | departs | mpl |", "| `data.noise` | not given | 0.1 | left open | all |"]
+    assert expected == rows
+
+
+def test_provenance_names_every_device_and_unclean_code() -> None:
+    """Two devices give two rows, and uncommitted changes stand out."""
+    gpu = {"revision": "fedcba9876543210", "clean": False, "device_name": "a GPU", "finished": "2030-01-02T03:04:05"}
+    runs = {"a": [make_run("a", [0.9])], "b": [make_run("b", [0.9, 0.8], environment=gpu)]}
+    text = provenance(runs)
+    assert "2 runs over 3 trained seeds, finished 2030-01-02." in text
+    assert "| a CPU | unknown | `0123456789` | none | 1 | 60 s |" in text
+    assert "| a GPU | unknown | `fedcba9876` | **yes** | 1 | 0 s |" in text
+
+
+def test_numbers_are_written_with_sign_and_dash() -> None:
+    """Differences have a sign or are zero, tiny p-values are bounded, the unknown is a dash, pipes are escaped."""
+    assert ["+0.57", "−0.50", "0.00", "–"] == [signed(0.57), signed(-0.5), signed(-0.001), signed(math.nan)]
+    assert ["< 0.001", "0.034", "–"] == [p_value(1e-9), p_value(0.0341), p_value(math.nan)]
+    assert "| a |\n| --- |\n| b \\| c |" == table(["a"], [["b |\nc"]])

@@ -1,0 +1,49 @@
+"""A number of the paper: the gap to it against known values, and what refutes it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from repro.verify.absolute import gap
+from repro.verify.claims import Absolute
+from repro.verify.judge import judge
+from repro.verify.verdict import Status
+from tests.verify_cases import MPL, NUMBER, scores
+
+
+def test_gap_is_welchs_test() -> None:
+    """Our runs against the paper's summary give the p-value of SciPy's Welch test from summary statistics."""
+    ours = [96.0, 95.9, 96.2, 95.8]
+    expected = stats.ttest_ind_from_stats(np.mean(ours), np.std(ours, ddof=1), 4, 96.11, 0.07, 10, equal_var=False)
+    found = gap(ours, Absolute("mpl", 96.11, 0.07, 10, 0.25))
+
+    assert found is not None
+    assert pytest.approx(expected.pvalue) == 2 * min(found.p_above(0), found.p_below(0))
+
+
+def test_one_run_is_held_against_a_prediction_interval() -> None:
+    """A new run lies within t(9) * S * sqrt(1 + 1/10) of the paper's mean, by hand 2.262 * 0.07 * 1.0488 = 0.166."""
+    found = gap([96.11], Absolute("mpl", 96.11, 0.07, 10, 0.25))
+
+    assert found is not None
+    assert pytest.approx((-0.1661, 0.1661), abs=1e-4) == found.interval(0.05)
+
+
+def test_a_single_run_of_the_paper_borrows_our_spread() -> None:
+    """Where the paper has one run, its error is ours: s sqrt(1/3 + 1), and no pass comes of three scattered runs."""
+    single = replace(NUMBER, rule=Absolute("mpl", value=73.9, spread=None, runs=1, margin=0.5))
+    verdict = judge(single, scores("mpl", [737, 739, 741], MPL))
+
+    assert Status.REPRODUCED != verdict.status
+    assert pytest.approx(4.3027 * 0.2 * math.sqrt(4 / 3), abs=1e-4) == verdict.high
+    assert "scatter as ours" in verdict.reason
+
+
+def test_supervised_accuracies_under_the_number_are_refuted() -> None:
+    """Accuracies of the supervised baseline in the place of MPL's do not reproduce MPL's number."""
+    assert Status.NOT_REPRODUCED == judge(NUMBER, scores("mpl", [821, 823, 822], MPL)).status

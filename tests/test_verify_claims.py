@@ -1,0 +1,108 @@
+"""The file of claims: what it holds, and the mistakes that are refused."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from repro.verify.claims import Absolute, Origin, read_claims
+from repro.verify.judge import judge
+
+CLAIMS = Path(__file__).parent.parent / "experiments" / "claims.yaml"
+
+
+def test_claims_of_the_paper() -> None:
+    """The file is read whole: Table 2's own rows as in the paper, every claim with a reason for its margin."""
+    claims = {claim.id: claim for claim in read_claims(CLAIMS)}
+    numbers = {key: (c.rule.value, c.rule.spread) for key, c in claims.items() if isinstance(c.rule, Absolute)}
+    expected = {
+        "cifar10_4k_mpl": (96.11, 0.07), "cifar10_4k_uda": (94.53, 0.18), "cifar10_all_supervised": (94.92, 0.17),
+        "svhn_1k_mpl": (98.01, 0.07), "svhn_1k_uda": (97.11, 0.17), "svhn_all_supervised": (97.41, 0.16),
+        "imagenet_10pct_mpl": (73.89, None), "imagenet_10pct_uda": (68.07, None),
+        "imagenet_all_supervised": (76.89, None),
+    }  # fmt: skip
+
+    assert expected == numbers
+    assert [] == [key for key in expected if judge(claims[key], {}).missing != claims[key].cost]
+    assert Origin.control == claims["moons_feedback_sign"].by
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("sayz", "typo", "c.sayz is not a field of Claim; did you mean 'says'?"),
+        ("rule.marginn", 1, "c.rule.marginn is not a field of Absolute; did you mean 'margin'?"),
+        ("rule.margin", None, "c.rule.margin = None: wants a finite number"),
+        ("rule.margin", "0.2", "c.rule.margin = '0.2': wants a finite number"),
+        ("rule.margin", math.nan, "not finite"),
+        ("rule.margin", True, "wants a finite number"),
+        ("rule.margin", -0.1, "must lie in (0, 5] points"),
+        ("rule.margin", 50, "larger passes too easily"),
+        ("rule.value", 961.1, "must be a percentage"),
+        ("rule.runs", 1, "one run has no spread"),
+        ("rule.spread", 0.0, "null where the paper gives none"),
+        ("rule.kind", "absolut", "did you mean 'absolute'?"),
+        ("rule", [1], "wants a mapping"),
+        ("alpha", 0.5, "larger passes too easily"),
+        ("by", "us", "wants one of: paper, control"),
+        ("why", "", "is empty"),
+        ("recipe", "DELETE", "recipe is missing"),
+        ("method", "DELETE", "c.method is missing"),
+        ("rule.network", [], "wants text"),
+    ],
+)
+def test_impossible_claims_are_refused(tmp_path: Path, path: str, value: Any, message: str) -> None:
+    """Each mistake in the file is refused by claim, key and remedy."""
+    rule = {"kind": "absolute", "experiment": "mpl", "value": 96.11, "spread": 0.07, "runs": 10, "margin": 0.2}
+    entry: dict[str, Any] = {
+        "id": "c", "says": "s", "source": "t", "why": "w", "method": "mpl", "recipe": "paper", "rule": rule,
+    }  # fmt: skip
+    file = tmp_path / "claims.yaml"
+    file.write_text(yaml.safe_dump({"claims": [entry]}))
+    assert 1 == len(read_claims(file))
+    *parents, last = path.split(".")
+    part = entry["rule"] if parents else entry
+    part.update({last: value}) if value != "DELETE" else part.pop(last)
+    file.write_text(yaml.safe_dump({"claims": [entry]}))
+
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_claims(file)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"worse": ["a"]}, "holds rule.better itself"),
+        ({"worse": ["b", "b"]}, "a list of different names"),
+        ({"worse": "b"}, "a list of different names"),
+        ({"worse": []}, "a list of different names"),
+        ({"at_least": 1.0}, "at_least <= meaningful"),
+        ({"at_least": -1.0}, "0 <= at_least"),
+        ({"meaningful": 0.0}, "nothing could ever refute"),
+        ({"kind": "success_rate", "success_at": 95}, "is a share"),
+    ],
+)
+def test_impossible_comparisons_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    """A comparison that could not fail, or compares nothing, is refused."""
+    rule = {"kind": "ordering", "better": "a", "worse": ["b"], "at_least": 0, "meaningful": 0.5} | changes
+    entry = {"id": "c", "says": "s", "source": "t", "why": "w", "method": "mpl", "rule": rule}
+    file = tmp_path / "claims.yaml"
+    file.write_text(yaml.safe_dump({"claims": [entry]}))
+
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_claims(file)
+
+
+def test_claim_id_used_twice(tmp_path: Path) -> None:
+    """Two claims of one id would hide one verdict behind the other."""
+    first = yaml.safe_load(CLAIMS.read_text())["claims"][0]
+    file = tmp_path / "claims.yaml"
+    file.write_text(yaml.safe_dump({"claims": [first, first]}))
+
+    with pytest.raises(ValueError, match="used twice"):
+        read_claims(file)

@@ -1,0 +1,43 @@
+"""One method against others: the bounds of the rule, and the numbers of the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from repro.verify.claims import Ordering
+from repro.verify.comparison import status_of
+from repro.verify.judge import judge
+from repro.verify.verdict import Status
+from tests.verify_cases import HIGH, LOW, MPL, ORDERING, SUPERVISED, compared, scores
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0.1, 0.4, Status.NOT_REPRODUCED), (0.1, 0.6, Status.REPRODUCED), (0.0, 0.6, Status.INCONCLUSIVE),
+     (-0.1, 0.5, Status.INCONCLUSIVE), (2.0, 3.0, Status.REPRODUCED), (2.1, 3.0, Status.EXCEEDED)],
+)  # fmt: skip
+def test_bounds_of_the_rule(low: float, high: float, expected: Status) -> None:
+    """At a bound the answer is the weaker one; an interval between nothing and what counts refutes the claim."""
+    assert expected == status_of(low, high, Ordering("a", ("b",), at_least=0.0, meaningful=0.5, claimed=1.5))
+
+
+def test_all_others_must_be_beaten() -> None:
+    """One unbeaten method is enough to refute, and the verdict is about that one."""
+    both = replace(ORDERING, rule=Ordering("mpl", ("base", "strong"), at_least=0.0, meaningful=0.5))
+    evidence = scores("mpl", HIGH, MPL) | scores("base", LOW, SUPERVISED)
+    strong = scores("strong", [990, 991, 989, 992, 990], {"name": "uda"})
+    verdict = judge(both, evidence | strong)
+
+    assert Status.NOT_REPRODUCED == verdict.status
+    assert "mpl against strong" in verdict.reason
+
+
+def test_numbers_of_the_verdict() -> None:
+    """Differences 2, 3, 4 points: estimate 3, interval 3 +- 4.303 / sqrt 3, p of t = 5.196 with n - 1 = 2."""
+    verdict = compared([920, 930, 940], [900, 900, 900])
+
+    assert pytest.approx((3, 3 - 2.4841, 3 + 2.4841), abs=1e-4) == (verdict.estimate, verdict.low, verdict.high)
+    assert pytest.approx(0.0351, abs=1e-4) == verdict.p_value
+    assert 3 == verdict.n

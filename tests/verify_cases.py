@@ -1,0 +1,107 @@
+"""Evidence made up and claims about it that the tests of the verdict share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from repro.config.departures import departures
+from repro.config.read import as_mapping, read_config
+from repro.evaluate.run import EvaluatedRun, predictions_hash
+from repro.verify.claims import Absolute, Claim, Ordering, SuccessRate
+from repro.verify.judge import judge
+from repro.verify.rebuild import Scores, rebuild
+from repro.verify.verdict import Verdict
+
+N = 1000
+LABELS = np.random.default_rng(0).integers(0, 10, N)
+MPL = {"name": "mpl"}
+SUPERVISED = {"name": "supervised"}
+
+
+def config(method: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A resolved configuration that follows its recipe without departures; `changes` are dotted keys with __."""
+    mapping: dict[str, Any] = {
+        "data": {"name": "digits"}, "model": {"name": "small_conv"}, "method": dict(method), "optim": {}, "budget": {},
+        "finetune": {}, "recipe": {"name": "paper", "values": {"budget.steps": 1000}},
+    }  # fmt: skip
+    for key, value in changes.items():
+        part, last = key.split("__")
+        mapping[part][last] = value
+    return as_mapping(read_config(mapping))
+
+
+def predictions(correct: int, seed: int = 0) -> np.ndarray:
+    """uint8 [1, N] with `correct` right classes, at places that depend on the seed."""
+    classes = LABELS.copy()
+    wrong = np.random.default_rng(seed + 1).permutation(N)[correct:]
+    classes[wrong] = (classes[wrong] + 1) % 10
+    return classes.astype(np.uint8)[None]
+
+
+def folder(name: str, seed: int, correct: int, settings: dict[str, Any]) -> EvaluatedRun:
+    """A run folder of one seed as evaluation would write it."""
+    found = {"student": predictions(correct, seed)}
+    return EvaluatedRun(
+        name=name, seeds=[seed], config=settings, counted="student", predictions=found,
+        accuracy={"student": [float((found["student"][0] == LABELS).mean())]},
+        data={"training_hash": f"train-{seed}", "held_out_hash": "test", "predictions_hash": predictions_hash(found)},
+        environment={}, departures=[asdict(d) for d in departures(read_config(settings))], metrics=pd.DataFrame(),
+    )  # fmt: skip
+
+
+def labels_of(run: EvaluatedRun) -> tuple[np.ndarray, str]:
+    """The data set's own labels."""
+    return np.tile(LABELS, (len(run.seeds), 1)), "test"
+
+
+def folders(name: str, correct: Sequence[int], method: dict[str, Any], **changes: Any) -> list[EvaluatedRun]:
+    """One folder for each seed 0, 1, ... with so many right classes of 1,000."""
+    return [folder(name, seed, right, config(method, **changes)) for seed, right in enumerate(correct)]
+
+
+def scores(name: str, correct: Sequence[int], method: dict[str, Any], **changes: Any) -> dict[str, Scores]:
+    """Their scores, by name."""
+    return {name: rebuild(folders(name, correct, method, **changes), labels_of)}
+
+
+def claim(rule: Absolute | Ordering | SuccessRate, **changes: Any) -> Claim:
+    """A claim about MPL."""
+    fields: dict[str, Any] = {"id": "c", "says": "s", "source": "t", "why": "w", "method": "mpl", "rule": rule}
+    return Claim(**fields | changes)
+
+
+ORDERING = claim(Ordering("mpl", ("base",), at_least=0.0, meaningful=0.5))
+SUCCESS = claim(SuccessRate("mpl", ("base",), success_at=0.95, at_least=10.0, meaningful=10.0))
+NUMBER = claim(Absolute("mpl", value=96.11, spread=0.07, runs=10, margin=0.25), recipe="paper")
+
+
+def with_rule(of: Claim, **changes: Any) -> Claim:
+    """The claim with another rule."""
+    rule: Any = of.rule
+    return replace(of, rule=replace(rule, **changes))
+
+
+def compared(better: Sequence[int], worse: Sequence[int], of: Claim = ORDERING) -> Verdict:
+    """The verdict on MPL against a supervised run, from right classes of 1,000 for each seed."""
+    return judge(of, scores("mpl", better, MPL) | scores("base", worse, SUPERVISED))
+
+
+HIGH, LOW = [951, 955, 949, 953, 957], [901, 903, 902, 906, 899]
+
+
+def with_predictions(run: EvaluatedRun, classes: np.ndarray, consistent: bool) -> EvaluatedRun:
+    """Other predictions, with or without a hash to match."""
+    found = {"student": classes}
+    hashed = {"predictions_hash": predictions_hash(found)} if consistent else {}
+    return replace(run, predictions=found, data=run.data | hashed)
+
+
+def shuffled(run: EvaluatedRun) -> EvaluatedRun:
+    """The right number of each class, in a wrong order."""
+    classes = np.random.default_rng(5).permutation(run.predictions["student"][0])
+    return with_predictions(run, classes[None], consistent=False)
