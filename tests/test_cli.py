@@ -48,7 +48,7 @@ def start_training(workplace: Path) -> subprocess.Popen[bytes]:
     """Training of the tiny plan in the background."""
     return subprocess.Popen(
         [sys.executable, "-m", "repro.cli.train", "tiny_mpl", "--seeds", "0-3"],
-        cwd=workplace, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        cwd=workplace, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
@@ -92,8 +92,8 @@ def test_training_killed_and_started_again_gives_the_same_weights(workplace: Pat
     deadline = time.monotonic() + 60
     while not list((workplace / "state").rglob("seeds-*.pt")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    training.send_signal(signal.SIGKILL)
-    training.wait()
+    training.kill()
+    training.communicate()
     saved = list((workplace / "state").rglob("seeds-*.pt"))
     again = call(workplace, "train", "tiny_mpl", "--seeds", "0-3")
 
@@ -101,6 +101,25 @@ def test_training_killed_and_started_again_gives_the_same_weights(workplace: Pat
     assert again.returncode == 0, again.stderr
     assert uninterrupted == weights(workplace)
     assert not (workplace / "state/tiny_mpl").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_reported_with_the_remedy(workplace: Path) -> None:
+    """When the system kills a worker, as it does when memory runs out, one sentence says so."""
+    run = PLAN["runs"]["tiny_mpl"] | {"overrides": ["budget.steps=100000", "budget.stack=2"]}
+    (workplace / "params.yaml").write_text(yaml.safe_dump({"runs": {"tiny_mpl": run}}))
+    assert call(workplace, "prepare").returncode == 0
+
+    training = start_training(workplace)
+    children = Path(f"/proc/{training.pid}/task/{training.pid}/children")
+    deadline = time.monotonic() + 60
+    while not children.read_text().split() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(int(children.read_text().split()[0]), signal.SIGKILL)
+    _, complaint = training.communicate(timeout=60)
+
+    assert training.returncode == 2
+    assert b"lower budget.workers" in complaint
 
 
 @pytest.mark.slow

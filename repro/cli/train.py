@@ -15,7 +15,8 @@ import os
 import shutil
 import signal
 import time
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,18 @@ def _train_all(name: str, job: Job, chunks: list[list[int]]) -> bool:
             finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
             progress.show(done.value)
             for future in finished:
-                complete &= future.result()
+                complete &= _outcome(name, future)
     return complete
+
+
+def _outcome(name: str, future: Future[bool]) -> bool:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise RuntimeError(
+            f"{name}: a worker process was killed; if memory ran out, lower budget.workers or budget.stack; "
+            "run the same command again to go on from the last saved state"
+        ) from None
 
 
 def _start_worker(done: Any, parent: int) -> None:
