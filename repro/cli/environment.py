@@ -35,7 +35,7 @@ def environment(device: torch.device, seconds: float) -> dict[str, Any]:
 
 
 def source_hash() -> str:
-    """SHA-256 over the names and contents of all files that training can reach."""
+    """SHA-256 over the names and contents of the files that decide what training computes."""
     package = Path(__file__).parent.parent
     digest = hashlib.sha256()
     for part in ("augment", "config", "data", "engine", "losses", "methods", "models", "optim", "seeding", "train"):

@@ -28,11 +28,7 @@ _DRAWN_SEEDS = 3  # two-moons seeds whose decision boundary is kept for the figu
 
 
 def evaluate(name: str, result: Result) -> EvaluatedRun:
-    """Predictions of every network on all test examples, their accuracy, and the curves along training.
-
-    Raises:
-        ValueError: when the training data are no longer the ones that `prepare` recorded.
-    """
+    """Predictions of every network on all test examples, their accuracy, and the curves along training."""
     config = read_config(result.config)
     seeds: Seeds = list(result.seeds) if result.stacked else result.seeds[0]
     predictor = Predictor(config, seeds)
@@ -57,7 +53,7 @@ def evaluate(name: str, result: Result) -> EvaluatedRun:
         environment=result.environment,
         departures=[asdict(departure) for departure in departures(config)],
         metrics=pd.DataFrame(result.rows),
-        curve=_curve(config, seeds, result, predictor, labels),
+        curve=_curve(config, seeds, result, predictor, test.examples, labels),
         boundary=_boundary(config, list(result.seeds), predictor, final) if result.stacked else {},
     )
 
@@ -73,11 +69,11 @@ def accuracies(classes: np.ndarray, labels: np.ndarray) -> list[float]:
 
 
 def _curve(
-    config: Config, seeds: Seeds, result: Result, predictor: Predictor, labels: np.ndarray
+    config: Config, seeds: Seeds, result: Result, predictor: Predictor, examples: Tensor, labels: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Test accuracy and wrong pseudo labels at every snapshot, for figures and for sizing selection bias only."""
     train = training_set(config.data, seeds)
-    examples, truth = held_out_set(config.data, seeds).examples, label_rows(train.hidden_labels, predictor.lead)
+    truth = label_rows(train.hidden_labels, predictor.lead)
     accuracy: dict[str, list[list[float]]] = {}
     wrong, stays, previous = [], [], None
     for snapshot in result.snapshots:
