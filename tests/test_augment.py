@@ -11,7 +11,7 @@ from repro.augment import digits, points
 from repro.augment.digits import Geometry
 from repro.augment.views import labelled_view, to_input, unlabelled_views
 from repro.config.methods import View
-from repro.config.schema import DigitsData, TwoMoonsData
+from repro.config.data import DigitsData, TwoMoonsData
 from repro.seeding import Streams
 
 IMAGES = Streams(0).uniform("images", 0, (4, 1, 8, 8))

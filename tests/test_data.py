@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro.config.schema import DigitsData, Placement, TwoMoonsData
+from repro.config.data import DigitsData, Placement, TwoMoonsData
 from repro.data import digits
 from repro.data.held_out import held_out_hash, held_out_set
 from repro.data.sets import class_counts, fingerprint
@@ -30,7 +30,7 @@ HELD_OUT_HASHES = {
 
 
 @pytest.mark.parametrize("config", [MOONS, SPREAD, DigitsData()])
-def test_labels_are_balanced(config: TwoMoonsData | DigitsData) -> None:
+def test_labels_are_balanced(config: Data) -> None:
     """Every class has the same number of labelled examples; the moons' points are halved as well."""
     data = training_set(config, 3)
     classes = 10 if isinstance(config, DigitsData) else 2
@@ -124,13 +124,13 @@ def test_moons_test_points_are_others() -> None:
 
 
 @pytest.mark.parametrize(("name", "config"), [("moons", MOONS), ("spread", SPREAD), ("digits", DigitsData())])
-def test_training_data_are_the_recorded_ones(name: str, config: TwoMoonsData | DigitsData) -> None:
+def test_training_data_are_the_recorded_ones(name: str, config: Data) -> None:
     """The hash over data and split of two seeds is the one recorded here."""
     assert TRAINING_HASHES[name] == training_hash(config, [0, 1])
 
 
 @pytest.mark.parametrize(("name", "config"), [("moons", MOONS), ("digits", DigitsData())])
-def test_held_out_data_are_the_recorded_ones(name: str, config: TwoMoonsData | DigitsData) -> None:
+def test_held_out_data_are_the_recorded_ones(name: str, config: Data) -> None:
     """The hash over test data of two seeds is the one recorded here."""
     assert HELD_OUT_HASHES[name] == held_out_hash(config, [0, 1])
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from repro.config.schema import Activation, MoonsNet, SmallConv
+from repro.config.models import Activation, MoonsNet, SmallConv
 from repro.models.build import build_model
 from repro.models.layers import BatchNorm, dropout, frozen_statistics
 from repro.models.moons_net import StackedMlp
@@ -122,7 +122,7 @@ def test_stacked_net_by_plain_functions(activation: Activation) -> None:
 
 
 @pytest.mark.parametrize("config", [MoonsNet(), SmallConv(width=2)])
-def test_start_is_a_function_of_seed_and_role(config: MoonsNet | SmallConv) -> None:
+def test_start_is_a_function_of_seed_and_role(config: Model) -> None:
     """The same seed and role start alike, another seed or role does not."""
 
     def start(seed: int, role: str) -> torch.Tensor:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repro.config.schema import Optimiser, Schedule, SmallConv
+from repro.config.models import SmallConv
+from repro.config.schema import Optimiser, Schedule
 from repro.models.layers import BatchNorm
 from repro.models.small_conv import SmallConvNet
 from repro.optim.learner import Learner

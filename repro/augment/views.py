@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from repro.augment import digits, points
+from repro.config.data import Data, TwoMoonsData
 from repro.config.methods import View
-from repro.config.schema import DigitsData, TwoMoonsData
 from repro.seeding import Streams
 
 
@@ -26,7 +26,7 @@ def labelled_view(examples: Tensor, streams: Streams, step: int) -> Tensor:
 
 
 def unlabelled_views(
-    examples: Tensor, data: TwoMoonsData | DigitsData, wanted: AbstractSet[View], streams: Streams, step: int
+    examples: Tensor, data: Data, wanted: AbstractSet[View], streams: Streams, step: int
 ) -> tuple[Tensor, Tensor]:
     """Weak and strong view of the unlabelled batch, each of the examples' shape, float32.
 

@@ -7,14 +7,19 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from repro.config.check_data import data_problems, network_problems
 from repro.config.methods import Feedback, FeedbackScope, FixMatch, Mpl, PseudoLabel, PseudoLabelMethod
-from repro.config.schema import Config, DigitsData, MoonsNet, TwoMoonsData
+from repro.config.models import MoonsNet
+from repro.config.schema import Config
 
 _AT_LEAST_ONE = {"points", "labels", "test_points", "test_images", "width", "steps", "labelled_batch",
                  "unlabelled_batch", "log_every", "snapshots", "stack", "workers", "shuffle_window", "batch",
-                 "teacher_steps"}  # fmt: skip
-_POSITIVE = {"temperature", "learning_rate", "initial_range"}
-_BELOW_ONE = {"label_smoothing", "student_label_smoothing", "dropout", "momentum", "average_decay"}
+                 "teacher_steps", "threads", "train_images", "layers"}  # fmt: skip
+_POSITIVE = {"temperature", "learning_rate", "initial_range", "norm_epsilon"}
+_BELOW_ONE = {"label_smoothing", "student_label_smoothing", "dropout", "student_dropout", "teacher_dropout", "momentum",
+              "average_decay", "norm_decay"}  # fmt: skip
+_PROBABILITY = {"lowest_rate", "highest_rate"}
+_MODELS = {"two_moons": {"moons_net"}, "digits": {"small_conv"}, "cifar10": {"wide_resnet", "resnet50"}}
 
 
 def check(config: Config) -> list[str]:
@@ -27,26 +32,34 @@ def _ranges(part: Any, path: str) -> Iterator[str]:
         value, key = getattr(part, field.name), f"{path}{field.name}"
         if is_dataclass(value):
             yield from _ranges(value, f"{key}.")
-        elif isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        elif not math.isfinite(value):
-            yield f"{key} = {value}: must be a finite number"
-        elif key == "finetune.steps" or field.name not in _AT_LEAST_ONE | _POSITIVE | _BELOW_ONE:
-            if value < 0:
-                yield f"{key} = {value}: must not be negative"
-        elif field.name in _AT_LEAST_ONE and value < 1:
-            yield f"{key} = {value}: must be at least 1"
-        elif field.name in _POSITIVE and value <= 0:
-            yield f"{key} = {value}: must be above 0"
-        elif field.name in _BELOW_ONE and not 0 <= value < 1:
-            yield f"{key} = {value}: must lie in [0, 1)"
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            problem = _out_of_range(field.name, key, value)
+            if problem:
+                yield f"{key} = {value}: {problem}"
+
+
+def _out_of_range(name: str, key: str, value: float) -> str:
+    """What must hold of a number and does not; empty when it is possible."""
+    if not math.isfinite(value):
+        return "must be a finite number"
+    if name in _AT_LEAST_ONE and key != "finetune.steps":
+        return "" if value >= 1 else "must be at least 1"
+    if name in _POSITIVE:
+        return "" if value > 0 else "must be above 0"
+    if name in _BELOW_ONE:
+        return "" if 0 <= value < 1 else "must lie in [0, 1)"
+    if name in _PROBABILITY:
+        return "" if 0 <= value <= 1 else "is a probability, must lie in [0, 1]"
+    return "" if value >= 0 else "must not be negative"
 
 
 def _combinations(config: Config) -> Iterator[str]:
     data, model, method, budget = config.data, config.model, config.method, config.budget
-    yield from _data(data)
-    if isinstance(data, TwoMoonsData) != isinstance(model, MoonsNet):
-        yield f"model.name = {model.name} does not fit data.name = {data.name}; moons_net goes with two_moons only"
+    yield from data_problems(data)
+    if model.name not in _MODELS[data.name]:
+        fitting = " or ".join(sorted(_MODELS[data.name]))
+        yield f"model.name = {model.name} does not fit data.name = {data.name}; use {fitting}"
+    yield from network_problems(model)
     if budget.stack > 1 and not isinstance(model, MoonsNet):
         yield f"budget.stack = {budget.stack}: model.name = {model.name} cannot be stacked; set it to 1"
     if budget.labelled_batch > data.labels:
@@ -71,20 +84,6 @@ def _schedules(config: Config) -> Iterator[str]:
         waited = optimiser.wait_steps + optimiser.warmup_steps
         if waited >= steps[role]:
             yield f"optim.{role}.wait_steps + warmup_steps = {waited}: leaves none of its {steps[role]} steps"
-
-
-def _data(data: TwoMoonsData | DigitsData) -> Iterator[str]:
-    if isinstance(data, DigitsData):
-        if data.labels % 10:
-            yield f"data.labels = {data.labels}: must be a multiple of the 10 classes"
-        held = data.labels + data.test_images
-        if held > 1700:
-            yield f"data.labels + data.test_images = {held}: leaves fewer than 97 of the 1,797 images unlabelled"
-        return
-    if data.points % 2 or data.labels % 2:
-        yield f"data.points = {data.points}, data.labels = {data.labels}: both are split evenly, so must be even"
-    if data.labels >= data.points:
-        yield f"data.labels = {data.labels}: leaves none of data.points = {data.points} unlabelled"
 
 
 def _mpl(method: Mpl) -> Iterator[str]:

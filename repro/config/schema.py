@@ -8,70 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from repro.config.data import Cifar10Data, Data, DigitsData, TwoMoonsData
 from repro.config.methods import FixMatch, Mpl, PseudoLabelMethod, Supervised, Uda
-
-# ---------------------------------------------------------------- data
-
-
-class Placement(StrEnum):
-    """Where the labelled points of the two moons lie."""
-
-    random = "random"  # drawn from the cluster, as a reader of the paper would assume
-    spread = "spread"  # at equal steps along the arc, so that they show the shape of the cluster
-
-
-@dataclass
-class TwoMoonsData:
-    """Two interleaving half circles (paper, section 3.1); one fresh data set for each seed."""
-
-    name: str = "two_moons"
-    points: int = 2000  # training points, half in each cluster (paper)
-    labels: int = 6  # labelled points, half in each cluster (paper)
-    test_points: int = 1000  # fresh points of the same distribution, on which accuracy is measured
-    noise: float = 0.1  # standard deviation of the isotropic noise; the paper does not give it
-    placement: Placement = Placement.random
-    jitter: float = 0.15  # standard deviation of the strong view; the paper's toy experiment has no views
-
-
-@dataclass
-class DigitsData:
-    """The 1,797 handwritten 8x8 digits that scikit-learn ships (UCI, Alpaydin and Kaynak 1998)."""
-
-    name: str = "digits"
-    labels: int = 50  # labelled images, the same number of each class, drawn anew by each seed
-    test_images: int = 597  # held out; the same images for every seed
-
-
-# ---------------------------------------------------------------- models
-
-
-class Activation(StrEnum):
-    """Hidden activation of the two-moons net."""
-
-    sigmoid = "sigmoid"
-    tanh = "tanh"
-
-
-@dataclass
-class MoonsNet:
-    """2 -> 8 -> 8 -> 2, fully connected (paper, section 3.1); R nets are trained as one stacked model."""
-
-    name: str = "moons_net"
-    width: int = 8  # units in each of the two hidden layers
-    activation: Activation = Activation.sigmoid
-    initial_range: float = 0.1  # weights and biases start uniform in +-initial_range (paper: 0.1)
-
-
-@dataclass
-class SmallConv:
-    """Three 3x3 convolutions with batch norm, mean pool, dropout, dense: for 8x8 digits on a CPU."""
-
-    name: str = "small_conv"
-    width: int = 8  # channels of the first convolution; the others have twice as many
-    dropout: float = 0.2  # before the dense layer
-
-
-# ---------------------------------------------------------------- training
+from repro.config.models import Model, MoonsNet, ResNet50, SmallConv, WideResNet
 
 
 class Schedule(StrEnum):
@@ -94,6 +33,13 @@ class Optimiser:
     clip_norm: float = 0.0  # global gradient norm; 0 does not clip
 
 
+class AverageStart(StrEnum):
+    """What the moving average holds before the first step; it fades within some ten steps of the first of all."""
+
+    weights = "weights"  # the initial weights and statistics
+    released = "released"  # 1 for batch-norm shifts and running variances, 0 for all else (released code)
+
+
 @dataclass
 class Optim:
     """Optimisers of both networks; a method with one network uses the one its file names."""
@@ -101,6 +47,7 @@ class Optim:
     student: Optimiser = field(default_factory=Optimiser)
     teacher: Optimiser = field(default_factory=Optimiser)
     average_decay: float = 0.0  # of the exponential moving average of the weights; 0 keeps none
+    average_start: AverageStart = AverageStart.weights
 
 
 @dataclass
@@ -116,6 +63,7 @@ class Budget:
     workers: int = 2  # processes, one thread each
     max_minutes: float = 0.0  # save, and exit with status 75, after so long; 0 is no limit
     checkpoint_minutes: float = 5.0  # between saved states
+    curve_examples: int = 0  # test and unlabelled examples on which the curves are computed; 0 takes all
     reduced: str = ""  # what is shorter than the recipe, in words; empty when nothing is
 
 
@@ -126,6 +74,22 @@ class Finetune:
     steps: int = 0  # 0 leaves it out
     learning_rate: float = 1e-5
     batch: int = 32
+
+
+class Precision(StrEnum):
+    """Of the networks' forward and backward passes; weights, statistics, losses and updates are always float32."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"  # automatic mixed precision
+
+
+@dataclass
+class Engine:
+    """How a step is computed, not what: the settings trade speed against the last bits."""
+
+    precision: Precision = Precision.float32
+    channels_last: bool = False  # memory format of images; faster for convolutions on most devices
+    threads: int = 1  # of each worker process, on a CPU
 
 
 @dataclass
@@ -142,20 +106,21 @@ class Recipe:
 class Config:
     """Everything that decides a run, but for its seeds."""
 
-    data: TwoMoonsData | DigitsData
-    model: MoonsNet | SmallConv
+    data: Data
+    model: Model
     method: Supervised | PseudoLabelMethod | Uda | FixMatch | Mpl
     optim: Optim
     budget: Budget
     finetune: Finetune
     recipe: Recipe
+    engine: Engine = field(default_factory=Engine)
     title: str = ""  # the arm in a few words, for tables and legends
     data_hash: str = ""  # of the prepared data; filled by `prepare`, checked by `train`
 
 
 CHOICES: dict[str, dict[str, type]] = {
-    "data": {"two_moons": TwoMoonsData, "digits": DigitsData},
-    "model": {"moons_net": MoonsNet, "small_conv": SmallConv},
+    "data": {"two_moons": TwoMoonsData, "digits": DigitsData, "cifar10": Cifar10Data},
+    "model": {"moons_net": MoonsNet, "small_conv": SmallConv, "wide_resnet": WideResNet, "resnet50": ResNet50},
     "method": {
         "supervised": Supervised,
         "pseudo_label": PseudoLabelMethod,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro.config.schema import DigitsData
+from repro.config.data import DigitsData
 from repro.data.sets import HeldOutSet, TrainingSet, fingerprint
 from repro.seeding import Streams
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from repro.config.schema import DigitsData, TwoMoonsData
+from repro.config.data import Data, DigitsData, TwoMoonsData
 from repro.data import digits, two_moons
 from repro.data.sets import Seeds, TrainingSet, class_counts, fingerprint
 
 CLASSES = {"two_moons": two_moons.CLASSES, "digits": digits.CLASSES}
 
 
-def training_set(config: TwoMoonsData | DigitsData, seeds: Seeds) -> TrainingSet:
+def training_set(config: Data, seeds: Seeds) -> TrainingSet:
     """The training data of one seed, or of several seeds stacked (two moons only)."""
     if isinstance(config, TwoMoonsData):
         return two_moons.training_set(config, seeds)
@@ -25,12 +25,12 @@ def training_set(config: TwoMoonsData | DigitsData, seeds: Seeds) -> TrainingSet
     return digits.training_set(config, seeds)
 
 
-def training_hash(config: TwoMoonsData | DigitsData, seeds: Sequence[int]) -> str:
+def training_hash(config: Data, seeds: Sequence[int]) -> str:
     """SHA-256 over the training data and split of every seed, in order."""
     return fingerprint(*(tensor for seed in seeds for tensor in vars(training_set(config, seed)).values()))
 
 
-def prepare(config: TwoMoonsData | DigitsData, folder: Path) -> None:
+def prepare(config: Data, folder: Path) -> None:
     """Puts what training needs under `folder`, once; the two moons are drawn as needed and need nothing."""
     if isinstance(config, DigitsData):
         images, labels = digits.load()
@@ -38,7 +38,7 @@ def prepare(config: TwoMoonsData | DigitsData, folder: Path) -> None:
         np.savez_compressed(folder / "digits.npz", images=images.numpy(), labels=labels.numpy())
 
 
-def describe_split(config: TwoMoonsData | DigitsData, seeds: Sequence[int]) -> str:
+def describe_split(config: Data, seeds: Sequence[int]) -> str:
     """The split of every seed as JSON: indices of the labelled examples, class counts, hash."""
     splits: dict[str, Any] = {}
     for seed in seeds:

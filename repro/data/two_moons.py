@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from repro.config.schema import Placement, TwoMoonsData
+from repro.config.data import Placement, TwoMoonsData
 from repro.data.sets import HeldOutSet, Seeds, TrainingSet
 from repro.seeding import Streams
 

@@ -10,9 +10,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from repro.config.data import TwoMoonsData
 from repro.config.departures import departures
 from repro.config.read import read_config
-from repro.config.schema import Config, TwoMoonsData
+from repro.config.schema import Config
 from repro.data.held_out import held_out_hash, held_out_set
 from repro.data.sets import Seeds
 from repro.data.training import training_hash, training_set

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import nn
 
-from repro.config.schema import MoonsNet, SmallConv
+from repro.config.models import MoonsNet
 from repro.models.moons_net import StackedMlp
 from repro.models.small_conv import SmallConvNet
 from repro.seeding import Streams
 
 
-def build_model(config: MoonsNet | SmallConv, classes: int, streams: Streams, role: str) -> nn.Module:
+def build_model(config: Model, classes: int, streams: Streams, role: str) -> nn.Module:
     """A network whose initial weights are a function of (seed, role).
 
     `role` is "teacher" or "student". A method that trains a single network gives it one of these roles, so that the

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from repro.config.schema import SmallConv
+from repro.config.models import SmallConv
 from repro.models.layers import BatchNorm, dropout
 from repro.seeding import Streams
 

@@ -1,0 +1,72 @@
+"""What values of data sets, views and networks are possible together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from repro.config.data import Cifar10Data, Data, DigitsData, ImageViews, Split, TwoMoonsData
+from repro.config.models import Model, WideResNet
+
+_CIFAR10_TRAIN, _CIFAR10_TEST = 50_000, 10_000
+_VALIDATION = 5000  # images that the paper's split drops
+
+
+def data_problems(data: Data) -> Iterator[str]:
+    """Rules over several settings of one data set."""
+    if isinstance(data, TwoMoonsData):
+        yield from _two_moons(data)
+    elif isinstance(data, DigitsData):
+        yield from _digits(data)
+    else:
+        yield from _cifar10(data)
+        yield from _views(data.views)
+
+
+def network_problems(model: Model) -> Iterator[str]:
+    """Rules for one network."""
+    if isinstance(model, WideResNet) and (model.depth < 10 or (model.depth - 4) % 6):
+        yield f"model.depth = {model.depth}: must be 6 n + 4 with n at least 1, such as 10, 16 or 28"
+
+
+def _two_moons(data: TwoMoonsData) -> Iterator[str]:
+    if data.points % 2 or data.labels % 2:
+        yield f"data.points = {data.points}, data.labels = {data.labels}: both are split evenly, so must be even"
+    if data.labels >= data.points:
+        yield f"data.labels = {data.labels}: leaves none of data.points = {data.points} unlabelled"
+
+
+def _digits(data: DigitsData) -> Iterator[str]:
+    if data.labels % 10:
+        yield f"data.labels = {data.labels}: must be a multiple of the 10 classes"
+    held = data.labels + data.test_images
+    if held > 1700:
+        yield f"data.labels + data.test_images = {held}: leaves fewer than 97 of the 1,797 images unlabelled"
+
+
+def _cifar10(data: Cifar10Data) -> Iterator[str]:
+    for key, value, most in (
+        ("train_images", data.train_images, _CIFAR10_TRAIN),
+        ("test_images", data.test_images, _CIFAR10_TEST),
+    ):
+        if value > most:
+            yield f"data.{key} = {value}: CIFAR-10 has {most}"
+    dropped = _VALIDATION if data.split is Split.paper else 0
+    unlabelled = data.train_images - dropped - (0 if data.labelled_in_unlabelled else data.labels)
+    if data.labels + dropped > data.train_images or unlabelled < 1:
+        yield (f"data.labels = {data.labels}: leaves no unlabelled image of data.train_images = {data.train_images} "
+               f"({dropped} are dropped by data.split = {data.split}); "
+               "lower it, or set data.labelled_in_unlabelled")  # fmt: skip
+    if data.split is Split.balanced and data.labels % 10:
+        yield f"data.labels = {data.labels}: must be a multiple of the 10 classes when data.split = balanced"
+
+
+def _views(views: ImageViews) -> Iterator[str]:
+    if views.lowest_rate > views.highest_rate:
+        yield (f"data.views.lowest_rate = {views.lowest_rate}: "
+               f"must not exceed data.views.highest_rate = {views.highest_rate}")  # fmt: skip
+    if views.fill > 255:
+        yield f"data.views.fill = {views.fill}: is a pixel value, must lie in 0 to 255"
+    if views.cutout > 32 or views.cutout % 2:
+        yield f"data.views.cutout = {views.cutout}: must be even and at most the image's 32 pixels"
+    if views.magnitude > 30:
+        yield f"data.views.magnitude = {views.magnitude}: must lie in 0 to 30; 10 is the usual end of the scale"

@@ -1,0 +1,92 @@
+"""The settings of the data sets and of the views of their images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Placement(StrEnum):
+    """Where the labelled points of the two moons lie."""
+
+    random = "random"  # drawn from the cluster, as a reader of the paper would assume
+    spread = "spread"  # at equal steps along the arc, so that they show the shape of the cluster
+
+
+@dataclass
+class TwoMoonsData:
+    """Two interleaving half circles (paper, section 3.1); one fresh data set for each seed."""
+
+    name: str = "two_moons"
+    points: int = 2000  # training points, half in each cluster (paper)
+    labels: int = 6  # labelled points, half in each cluster (paper)
+    test_points: int = 1000  # fresh points of the same distribution, on which accuracy is measured
+    noise: float = 0.1  # standard deviation of the isotropic noise; the paper does not give it
+    placement: Placement = Placement.random
+    jitter: float = 0.15  # standard deviation of the strong view; the paper's toy experiment has no views
+
+
+@dataclass
+class DigitsData:
+    """The 1,797 handwritten 8x8 digits that scikit-learn ships (UCI, Alpaydin and Kaynak 1998)."""
+
+    name: str = "digits"
+    labels: int = 50  # labelled images, the same number of each class, drawn anew by each seed
+    test_images: int = 597  # held out; the same images for every seed
+
+
+class Operations(StrEnum):
+    """The pool from which RandAugment draws."""
+
+    released = "released"  # 15 operations, Cutout among them (released code)
+    paper = "paper"  # 15 operations, SamplePairing in place of Cutout (paper, Table 5)
+    paper_svhn = "paper_svhn"  # the paper's without SamplePairing, Rotate and TranslateX (Table 5)
+
+
+class Arithmetic(StrEnum):
+    """What the operations do where the released code departs from their sources (RandAugment, Pillow)."""
+
+    released = "released"  # blends and Solarize's threshold wrap modulo 256; Contrast pivots on (pixels / 256)
+    standard = "standard"  # blends saturate, Solarize's threshold stops at 256, Contrast pivots on the mean grey
+
+
+@dataclass
+class ImageViews:
+    """Weak view: flip and crop. Strong view: RandAugment and Cutout on the weak one, then flip and crop once more."""
+
+    operations: Operations = Operations.released
+    arithmetic: Arithmetic = Arithmetic.released
+    layers: int = 2  # operations one after another
+    magnitude: float = 16.0  # of every operation, on a scale whose usual end is 10
+    lowest_rate: float = 0.2  # each image draws once, uniformly between these two, with what probability ...
+    highest_rate: float = 0.8  # ... each of its layers is applied at all
+    cutout: int = 16  # side in pixels of the square erased last; 0 erases none
+    crop_padding: int = 4  # pixels of fill on each side, from which a crop of the image's size is taken
+    fill: int = 128  # value of pixels that come from outside the image
+    flip: bool = True  # left to right, with probability 1/2
+    recrop: bool = True  # whether the strong view is flipped and cropped once more (released)
+
+
+class Split(StrEnum):
+    """Which training records are labelled, in the order of the files."""
+
+    paper = "paper"  # 0 to 4,999 are dropped (validation), the next `labels` labelled, the others unlabelled
+    released = "released"  # the first `labels` are labelled
+    balanced = "balanced"  # labels / 10 of each class, drawn anew by each seed
+
+
+@dataclass
+class Cifar10Data:
+    """CIFAR-10 (Krizhevsky 2009): 50,000 training and 10,000 test images of 32x32 pixels, 10 classes."""
+
+    name: str = "cifar10"
+    root: str = "datasets"  # where `prepare` looks for cifar-10-batches-py, and downloads it to otherwise
+    split: Split = Split.paper
+    labels: int = 4000
+    labelled_in_unlabelled: bool = False  # whether the labelled images are unlabelled ones too (released: yes)
+    train_images: int = 50_000  # the first so many training records; fewer for a smoke run
+    test_images: int = 10_000  # the first so many test records; fewer for a smoke run
+    views: ImageViews = field(default_factory=ImageViews)
+
+
+Data = TwoMoonsData | DigitsData | Cifar10Data

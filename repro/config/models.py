@@ -1,0 +1,61 @@
+"""The settings of the networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Activation(StrEnum):
+    """Hidden activation of the two-moons net."""
+
+    sigmoid = "sigmoid"
+    tanh = "tanh"
+
+
+@dataclass
+class MoonsNet:
+    """2 -> 8 -> 8 -> 2, fully connected (paper, section 3.1); R nets are trained as one stacked model."""
+
+    name: str = "moons_net"
+    width: int = 8  # units in each of the two hidden layers
+    activation: Activation = Activation.sigmoid
+    initial_range: float = 0.1  # weights and biases start uniform in +-initial_range (paper: 0.1)
+
+
+@dataclass
+class SmallConv:
+    """Three 3x3 convolutions with batch norm, mean pool, dropout, dense: for 8x8 digits on a CPU."""
+
+    name: str = "small_conv"
+    width: int = 8  # channels of the first convolution; the others have twice as many
+    dropout: float = 0.2  # before the dense layer
+
+
+@dataclass
+class WideResNet:
+    """WideResNet-28-2 (Zagoruyko and Komodakis 2016) as in the released code, for 32x32 images."""
+
+    name: str = "wide_resnet"
+    depth: int = 28  # 6 n + 4 convolutions: three groups of n blocks
+    width: int = 2  # multiplies 16, 16, 32, 64 channels (the stem's too)
+    student_dropout: float = 0.2  # before the dense layer
+    teacher_dropout: float = 0.2
+    leak: float = 0.2  # slope of the activation below 0
+    norm_decay: float = 0.99  # of batch normalisation's running statistics
+    norm_epsilon: float = 1.0e-3
+
+
+@dataclass
+class ResNet50:
+    """ResNet-50 (He et al. 2016) as in the released code: stride on the 3x3 convolution."""
+
+    name: str = "resnet50"
+    width: int = 64  # channels of the stem
+    student_dropout: float = 0.1  # before the dense layer
+    teacher_dropout: float = 0.1
+    norm_decay: float = 0.99
+    norm_epsilon: float = 1.0e-3
+
+
+Model = MoonsNet | SmallConv | WideResNet | ResNet50
