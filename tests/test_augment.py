@@ -10,8 +10,8 @@ from torch import Tensor
 from repro.augment import digits, points
 from repro.augment.digits import Geometry
 from repro.augment.views import labelled_view, to_input, unlabelled_views
-from repro.config.methods import View
 from repro.config.data import DigitsData, TwoMoonsData
+from repro.config.methods import View
 from repro.seeding import Streams
 
 IMAGES = Streams(0).uniform("images", 0, (4, 1, 8, 8))
@@ -113,7 +113,7 @@ def test_views_of_digits_differ() -> None:
     """Weak, strong and labelled views are drawn apart, anew at each step, and the same for the same step."""
     raw = (IMAGES * 16).to(torch.uint8).repeat(8, 1, 1, 1)
     weak, strong = unlabelled_views(raw, DigitsData(), BOTH, Streams(0), 5)
-    labelled = labelled_view(raw, Streams(0), 5)
+    labelled = labelled_view(raw, DigitsData(), Streams(0), 5)
     again, later = (unlabelled_views(raw, DigitsData(), BOTH, Streams(0), step) for step in (5, 6))
 
     assert not torch.equal(weak, strong)
@@ -131,7 +131,7 @@ def test_an_unwanted_view_changes_no_other(view: View) -> None:
     both, alone = (unlabelled_views(raw, DigitsData(), wanted, Streams(0), 5) for wanted in (BOTH, {view}))
 
     assert torch.equal(both[index], alone[index])
-    assert torch.equal(to_input(raw), alone[1 - index])
+    assert torch.equal(to_input(raw, DigitsData()), alone[1 - index])
 
 
 def test_views_of_points() -> None:
@@ -140,11 +140,11 @@ def test_views_of_points() -> None:
     weak, strong = unlabelled_views(x, TwoMoonsData(), BOTH, Streams(0), 0)
 
     assert x is weak
-    assert x is labelled_view(x, Streams(0), 0)
+    assert x is labelled_view(x, TwoMoonsData(), Streams(0), 0)
     assert not torch.equal(x, strong)
 
 
 def test_grey_levels_become_numbers_up_to_one() -> None:
     """Grey levels 0, 8, 16 are 0, 0.5, 1; points stay."""
-    assert [0.0, 0.5, 1.0] == to_input(torch.tensor([0, 8, 16], dtype=torch.uint8)).tolist()
-    assert [16.0] == to_input(torch.tensor([16.0])).tolist()
+    assert [0.0, 0.5, 1.0] == to_input(torch.tensor([0, 8, 16], dtype=torch.uint8), DigitsData()).tolist()
+    assert [16.0] == to_input(torch.tensor([16.0]), TwoMoonsData()).tolist()

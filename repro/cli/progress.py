@@ -35,6 +35,13 @@ class Progress:
         elif kind is None:
             print(f"{self._label}: {self._total} steps in {time.monotonic() - self._started:.0f} s", flush=True)
 
+    def say(self, line: str) -> None:
+        """A line of its own, above the bar where there is one."""
+        if self._bar is not None:
+            self._bar.write(line)
+        else:
+            print(line, flush=True)
+
     def show(self, done: int) -> None:
         """`done` steps of the total are done."""
         if self._bar is not None:

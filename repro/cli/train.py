@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import multiprocessing
 import os
 import shutil
 import signal
@@ -29,15 +28,19 @@ from repro.config.departures import departures
 from repro.config.read import ConfigError, as_mapping, decisive, read_config, read_config_file
 from repro.config.schema import Config
 from repro.data.training import training_hash
-from repro.engine import choose_device, set_up_process
+from repro.engine import choose_device, set_up_process, worker_pool
 from repro.seeding import seeds_label
 from repro.train.finetune import finetune
+from repro.train.log import line
 from repro.train.loop import OutOfTime, Trainer
 from repro.train.result import Result, load_results, save_result
 
 CONFIGS, RUNS, STATE = Path("artifacts/configs"), Path("artifacts/runs"), Path("state")
 
-_worker: dict[str, Any] = {}  # of a worker process: the counter that all share, and the parent's process number
+SECONDS_BETWEEN_LINES = 30.0  # of the log, for each worker
+
+_worker: dict[str, Any] = {}
+"""Of a worker process: the counter and the queue of log lines that all share, and the parent's process number."""
 
 
 def main() -> int:
@@ -55,10 +58,10 @@ def main() -> int:
     for departure in departures(config):
         kind = "open in" if departure.open else "departs from"
         print(f"  {kind} {config.recipe.name}: {departure.key} = {departure.here} ({departure.prescribed})")
-    set_up_process()
-    job = Job(config, STATE / arguments.run, source_hash(), _deadline(config.budget.max_minutes))
+    set_up_process(config.engine.threads)
+    job = Job(arguments.run, config, STATE / arguments.run, source_hash(), _deadline(config.budget.max_minutes))
     chunks = [seeds[i : i + config.budget.stack] for i in range(0, len(seeds), config.budget.stack)]
-    if not _train_all(arguments.run, job, chunks):
+    if not _train_all(job, chunks):
         minutes = config.budget.max_minutes
         print(f"{arguments.run}: budget.max_minutes = {minutes} are over; the state is saved, run again to go on")
         return EXIT_OUT_OF_TIME
@@ -73,6 +76,7 @@ def main() -> int:
 class Job:
     """What all chunks of seeds of one run share."""
 
+    name: str  # of the run
     config: Config
     state: Path  # folder
     source: str  # hash of the training code: a saved state of other code is not resumed
@@ -87,21 +91,21 @@ def _deadline(minutes: float) -> float:
     return time.monotonic() + 60 * minutes if minutes else math.inf
 
 
-def _train_all(name: str, job: Job, chunks: list[list[int]]) -> bool:
+def _train_all(job: Job, chunks: list[list[int]]) -> bool:
     """Trains all chunks of seeds; False when the deadline passed first."""
-    on_cpu = choose_device().type == "cpu"
-    workers = min(job.config.budget.workers, len(chunks)) if on_cpu else 1
-    context = multiprocessing.get_context("fork" if on_cpu else "spawn")  # CUDA does not survive a fork
-    done = context.Value("q", 0)
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (done, os.getpid()))
+    workers, context = worker_pool(min(job.config.budget.workers, len(chunks)))
+    done, lines = context.Value("q", 0), context.SimpleQueue()
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (done, lines, os.getpid()))
     complete = True
-    with Progress(name, len(chunks) * job.config.budget.steps) as progress, pool:
+    with Progress(job.name, len(chunks) * job.config.budget.steps) as progress, pool:
         waiting = {pool.submit(_train_chunk, job, chunk) for chunk in chunks}
         while waiting:
             finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
             progress.show(done.value)
+            while not lines.empty():
+                progress.say(lines.get())
             for future in finished:
-                complete &= _outcome(name, future)
+                complete &= _outcome(job.name, future)
     return complete
 
 
@@ -115,16 +119,16 @@ def _outcome(name: str, future: Future[bool]) -> bool:
         ) from None
 
 
-def _start_worker(done: Any, parent: int) -> None:
+def _start_worker(done: Any, lines: Any, parent: int) -> None:
     """Workers die with an interrupt, without a trace each; the parent says what happened."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _worker.update(done=done, parent=parent)
+    _worker.update(done=done, lines=lines, parent=parent, last_line=time.monotonic())
 
 
 def _train_chunk(job: Job, chunk: list[int]) -> bool:
     """Trains one seed, or several stacked, unless it is finished; False when out of time."""
-    set_up_process()
     config, finished = job.config, job.finished(chunk)
+    set_up_process(config.engine.threads)
     if finished.is_file():
         for result in load_results(finished.parent):
             same = decisive(read_config(result.config)) == decisive(config)
@@ -135,8 +139,12 @@ def _train_chunk(job: Job, chunk: list[int]) -> bool:
     stacked = config.budget.stack > 1
     trainer = Trainer(config, chunk if stacked else chunk[0], choose_device(), job.source)
     started = time.monotonic()
+
+    def report(row: dict[str, float]) -> None:
+        _say(line(f"{job.name} {seeds_label(chunk)}", row, config.budget.steps))
+
     try:
-        trainer.run(job.state / f"{seeds_label(chunk)}.pt", _count, job.deadline)
+        trainer.run(job.state / f"{seeds_label(chunk)}.pt", _count, job.deadline, report)
     except OutOfTime:
         return False
     tuned = finetune(trainer) if config.finetune.steps else {}
@@ -144,6 +152,14 @@ def _train_chunk(job: Job, chunk: list[int]) -> bool:
     counted, rows, snapshots = trainer.method.COUNTED, trainer.rows, trainer.snapshots
     save_result(finished.parent, Result(as_mapping(config), chunk, stacked, counted, facts, rows, snapshots, tuned))
     return True
+
+
+def _say(text: str) -> None:
+    """A line for the reader, unless the last one was just now."""
+    now = time.monotonic()
+    if now - _worker["last_line"] >= SECONDS_BETWEEN_LINES:
+        _worker["last_line"] = now
+        _worker["lines"].put(text)
 
 
 def _count(steps: int) -> None:

@@ -62,6 +62,8 @@ def _combinations(config: Config) -> Iterator[str]:
     yield from network_problems(model)
     if budget.stack > 1 and not isinstance(model, MoonsNet):
         yield f"budget.stack = {budget.stack}: model.name = {model.name} cannot be stacked; set it to 1"
+    if budget.shortened_to > budget.steps:
+        yield f"budget.shortened_to = {budget.shortened_to}: is longer than budget.steps = {budget.steps}; 0 keeps them"
     if budget.labelled_batch > data.labels:
         yield f"budget.labelled_batch = {budget.labelled_batch}: there are only data.labels = {data.labels}"
     if config.finetune.steps and config.finetune.batch > data.labels:

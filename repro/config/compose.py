@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml
 
-from repro.config.read import ConfigError, as_mapping, closest, read_config
+from repro.config.read import ConfigError, as_mapping, checked, closest, read_config
 from repro.config.schema import Config
+from repro.config.shorten import shortened
 
 ROOT = Path("experiments")
 
@@ -49,7 +50,7 @@ def compose(experiment: str, overrides: Sequence[str] = (), root: Path = ROOT) -
         mapping: Any = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(experiment, overrides, str(error), root)) from None
-    return read_config(mapping)
+    return checked(shortened(read_config(mapping)))
 
 
 def experiments(root: Path = ROOT) -> list[str]:
@@ -57,8 +58,22 @@ def experiments(root: Path = ROOT) -> list[str]:
     return sorted(path.stem for path in (root / "experiment").glob("*.yaml"))
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a plan file says."""
+
+    name: str
+    runs: tuple[PlannedRun, ...]
+    needs_gpu: bool  # a CPU would take weeks: without a GPU it is not started
+
+
 def read_plan(path: Path) -> list[PlannedRun]:
-    """The runs of a plan file.
+    """The runs of a plan file; see `read_whole_plan`."""
+    return list(read_whole_plan(path).runs)
+
+
+def read_whole_plan(path: Path) -> Plan:
+    """A plan file: `runs`, a mapping of names to {experiment, overrides, seeds}; `overrides` of all runs; `needs: gpu`.
 
     Raises:
         ConfigError: when the file is missing or an entry is not of the form `name: {seeds: 0-9}`.
@@ -66,17 +81,23 @@ def read_plan(path: Path) -> list[PlannedRun]:
     if not path.exists():
         plans = sorted(p.stem for p in (ROOT / "plan").glob("*.yaml"))
         raise ConfigError(f"no plan at {path}; choose one with: make reproduce PLAN=<name>; plans: {', '.join(plans)}")
-    runs = (yaml.safe_load(path.read_text()) or {}).get("runs")
+    content = yaml.safe_load(path.read_text()) or {}
+    runs = content.get("runs")
     if not isinstance(runs, dict) or not runs:
         raise ConfigError(f"{path}: wants a mapping `runs:` of names to {{seeds: 0-9}}")
+    for key in content.keys() - {"runs", "overrides", "needs"}:
+        raise ConfigError(f"{path}: {key} is not a part of a plan; {closest(key, ['runs', 'overrides', 'needs'])}")
+    if content.get("needs", "gpu") != "gpu":
+        raise ConfigError(f"{path}: needs = {content['needs']!r}: only gpu can be needed")
+    shared = tuple(content.get("overrides", ()))
     planned = []
     for name, entry in runs.items():
         unknown = set(entry) - {"experiment", "overrides", "seeds"}
         if unknown or "seeds" not in entry:
             raise ConfigError(f"{path}: runs.{name} = {entry}: wants seeds and, if needed, experiment and overrides")
-        overrides = tuple(entry.get("overrides", ()))
+        overrides = (*shared, *entry.get("overrides", ()))
         planned.append(PlannedRun(name, entry.get("experiment", name), overrides, parse_seeds(entry["seeds"])))
-    return planned
+    return Plan(path.resolve().stem, tuple(planned), content.get("needs") == "gpu")
 
 
 def parse_seeds(text: str | int) -> tuple[int, ...]:

@@ -33,7 +33,15 @@ def read_config(mapping: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: for an unknown or missing key, a wrong type or an impossible value.
     """
-    config = typing.cast(Config, _build(Config, mapping, ""))
+    return checked(typing.cast(Config, _build(Config, mapping, "")))
+
+
+def checked(config: Config) -> Config:
+    """The same settings.
+
+    Raises:
+        ConfigError: for every rule that they break.
+    """
     problems = check(config)
     if problems:
         raise ConfigError("; ".join(problems))

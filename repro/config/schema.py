@@ -64,6 +64,7 @@ class Budget:
     max_minutes: float = 0.0  # save, and exit with status 75, after so long; 0 is no limit
     checkpoint_minutes: float = 5.0  # between saved states
     curve_examples: int = 0  # test and unlabelled examples on which the curves are computed; 0 takes all
+    shortened_to: int = 0  # steps to which a recipe is shortened (repro/config/shorten.py); 0 keeps its length
     reduced: str = ""  # what is shorter than the recipe, in words; empty when nothing is
 
 

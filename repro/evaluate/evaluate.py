@@ -74,14 +74,18 @@ def _curve(
 ) -> dict[str, np.ndarray]:
     """Test accuracy and wrong pseudo labels at every snapshot, for figures and for sizing selection bias only."""
     train = training_set(config.data, seeds)
-    truth = label_rows(train.hidden_labels, predictor.lead)
+    some = slice(config.budget.curve_examples or None)
+    lead = len(predictor.lead)
+    examples, labels = examples[(slice(None),) * lead + (some,)], labels[:, some]
+    unlabelled = train.unlabelled[(slice(None),) * lead + (some,)]
+    truth = label_rows(train.hidden_labels, predictor.lead)[:, some]
     accuracy: dict[str, list[list[float]]] = {}
     wrong, stays, previous = [], [], None
     for snapshot in result.snapshots:
         for network, weights in snapshot["networks"].items():
             classes = predictor.classes(weights, examples)
             accuracy.setdefault(f"accuracy/{network}", []).append(accuracies(classes, labels))
-        pseudo = predictor.classes(snapshot["networks"][LABELLER], train.unlabelled)
+        pseudo = predictor.classes(snapshot["networks"][LABELLER], unlabelled)
         wrong.append((pseudo != truth).mean(axis=1))
         stays.append(_share_that_stays_wrong(previous, pseudo, truth))
         previous = pseudo

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from repro.config.read import read_config
-from repro.data.held_out import held_out_hash, held_out_set
+from repro.data.held_out import held_out_hash, held_out_labels
 
 
 def label_rows(labels: Tensor, lead: tuple[int, ...]) -> np.ndarray:
@@ -21,5 +21,4 @@ def label_rows(labels: Tensor, lead: tuple[int, ...]) -> np.ndarray:
 def test_labels(config: dict[str, Any], seeds: Sequence[int]) -> tuple[np.ndarray, str]:
     """Labels int64 [R, N] of the test examples of each seed, and the hash of the test data they belong to."""
     data = read_config(config).data
-    rows = [held_out_set(data, seed).labels.numpy() for seed in seeds]
-    return np.stack(rows), held_out_hash(data, seeds)
+    return held_out_labels(data, seeds).numpy(), held_out_hash(data, seeds)

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from repro.augment.views import to_input
-from repro.config.schema import Config
+from repro.config.schema import Config, Precision
 from repro.data.sets import Seeds
 from repro.data.training import CLASSES
+from repro.engine import choose_device, place
 from repro.models.build import build_model
 from repro.seeding import Streams
 
 
 class Predictor:
-    """Applies any network of a run, in evaluation mode."""
+    """Applies any network of a run, in evaluation mode and float32, on the GPU if there is one."""
 
     def __init__(self, config: Config, seeds: Seeds) -> None:
         streams = Streams(seeds)
         self.lead = streams.lead
-        self._model = build_model(config.model, CLASSES[config.data.name], streams, "student").eval()
+        self._data, self._device = config.data, choose_device()
+        model = build_model(config.model, CLASSES[config.data.name], streams, "student").eval()
+        self._model = place(model, replace(config.engine, precision=Precision.float32), self._device)
 
     @torch.no_grad()
-    def probabilities(self, weights: dict[str, Tensor], examples: Tensor, chunk: int = 4096) -> Tensor:
+    def probabilities(self, weights: dict[str, Tensor], examples: Tensor, chunk: int = 1024) -> Tensor:
         """Class probabilities [*lead, N, K] of examples [*lead, N, *E]; every example is used, in order."""
         self._model.load_state_dict(weights)
         pieces = torch.split(examples, chunk, dim=len(self.lead))
-        return torch.cat([torch.softmax(self._model(to_input(piece)), dim=-1) for piece in pieces], dim=len(self.lead))
+        inputs = (to_input(piece.to(self._device), self._data) for piece in pieces)
+        return torch.cat([torch.softmax(self._model(x), dim=-1).cpu() for x in inputs], dim=len(self.lead))
 
     def classes(self, weights: dict[str, Tensor], examples: Tensor) -> np.ndarray:
         """Predicted classes, uint8 [R, N]; R = 1 without a leading shape."""

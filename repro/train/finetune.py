@@ -28,7 +28,7 @@ def finetune(trainer: Trainer) -> dict[str, Tensor]:
     for step in range(config.steps):
         index = order.at(step)
         images = trainer.pick(trainer.data.labelled, index)
-        logits = source.model(labelled_view(images, trainer.streams, steps_before + step))
+        logits = source.model(labelled_view(images, trainer.config.data, trainer.streams, steps_before + step))
         loss = cross_entropy(logits, trainer.pick(trainer.data.labels, index)).mean(dim=-1)
         gradients = source.gradients(loss)
         with torch.no_grad():

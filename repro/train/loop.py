@@ -14,6 +14,7 @@ from repro.augment.views import labelled_view, unlabelled_views
 from repro.config.read import decisive
 from repro.config.schema import Config
 from repro.data.training import CLASSES, training_set
+from repro.engine import place
 from repro.methods import METHODS
 from repro.methods.state import Batch, State
 from repro.models.build import build_model
@@ -23,6 +24,9 @@ from repro.train.storage import load, save
 
 Progress = Callable[[int], None]
 """Called with the number of steps done since the last call."""
+
+Report = Callable[[dict[str, float]], None]
+"""Called with each new row of metrics."""
 
 
 class OutOfTime(Exception):
@@ -47,7 +51,7 @@ class Trainer:
         self.method = METHODS[config.method.name]
         init_streams = Streams(seeds)
         self.state: State = self.method.init(
-            lambda role: build_model(config.model, classes, init_streams, role).to(device),
+            lambda role: place(build_model(config.model, classes, init_streams, role), config.engine, device),
             config.method,
             config.optim,
             config.budget.steps,
@@ -69,7 +73,7 @@ class Trainer:
         x_u = self.pick(self.data.unlabelled, unlabelled)
         weak, strong = unlabelled_views(x_u, self.config.data, self._views, self.streams, step)
         return Batch(
-            labelled=labelled_view(self.pick(self.data.labelled, labelled), self.streams, step),
+            labelled=labelled_view(self.pick(self.data.labelled, labelled), self.config.data, self.streams, step),
             labels=self.pick(self.data.labels, labelled),
             weak=weak,
             strong=strong,
@@ -85,7 +89,13 @@ class Trainer:
             return tensor  # `Order` gives a batch of all examples in their order
         return tensor[(self._rows, index)] if lead else tensor[index]
 
-    def run(self, state_file: Path, progress: Progress = lambda _: None, deadline: float = float("inf")) -> None:
+    def run(
+        self,
+        state_file: Path,
+        progress: Progress = lambda _: None,
+        deadline: float = float("inf"),
+        report: Report = lambda _: None,
+    ) -> None:
         """Trains to the end of the budget, from `state_file` if it is there.
 
         Raises:
@@ -105,6 +115,7 @@ class Trainer:
             self.window.add(self.method.step(self.state, self.batch(self.state.step, probe=logs), self.config.method))
             if logs:
                 self.rows.append({"step": self.state.step} | self.window.close(self.state.step))
+                report(self.rows[-1])
             if self.state.step % 16 == 0:
                 progress(16)
                 now = time.monotonic()

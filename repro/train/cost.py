@@ -1,0 +1,68 @@
+"""What a run costs, counted rather than measured: the arithmetic of its steps."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from repro.config.schema import Config
+from repro.data.training import CLASSES
+from repro.methods import METHODS
+from repro.methods.state import Batch, State
+from repro.models.build import build_model
+from repro.seeding import Draws, Streams
+
+_IMAGE = (3, 32, 32)
+_FEW, _MORE = 2, 4  # images of the batches whose arithmetic is counted
+
+
+def step_flops(config: Config) -> float:
+    """Floating-point operations of one step at the configured batch sizes, a multiplication and an addition being two.
+
+    Convolutions and matrix products of all passes, forward and backward, counted while small steps run on tensors
+    without data: one with a few labelled and unlabelled images, one with more of each. A step's arithmetic is linear in
+    both.
+    """
+    state = _fresh(config, "meta")
+    base = _count(config, state, _FEW, _FEW)
+    labelled = (_count(config, state, _MORE, _FEW) - base) / (_MORE - _FEW)
+    unlabelled = (_count(config, state, _FEW, _MORE) - base) / (_MORE - _FEW)
+    beyond = (config.budget.labelled_batch - _FEW) * labelled + (config.budget.unlabelled_batch - _FEW) * unlabelled
+    return base + beyond
+
+
+def flops_per_second(config: Config, labelled: int = 16, unlabelled: int = 16) -> float:
+    """What this machine's processor does in a step of the method, timed once after a first step."""
+    state = _fresh(config, "cpu")
+    _step(config, state, labelled, unlabelled)
+    started = time.perf_counter()
+    _step(config, state, labelled, unlabelled)
+    seconds = time.perf_counter() - started
+    return _count(config, state, labelled, unlabelled) / seconds
+
+
+def _count(config: Config, state: State, labelled: int, unlabelled: int) -> float:
+    """Of the last step of a run; that of a fixed teacher's student, where a method has one."""
+    state.step = config.budget.steps - 1
+    with FlopCounterMode(display=False) as counter:
+        _step(config, state, labelled, unlabelled)
+    return float(counter.get_total_flops())
+
+
+def _fresh(config: Config, device: str) -> State:
+    streams, classes = Streams(0), CLASSES[config.data.name]
+    state: State = METHODS[config.method.name].init(
+        lambda role: build_model(config.model, classes, streams, role).to(device),
+        config.method, config.optim, config.budget.steps, (),
+    )  # fmt: skip
+    return state
+
+
+def _step(config: Config, state: State, labelled: int, unlabelled: int) -> None:
+    device = next(iter(state.learners.values())).parameters[0].device
+    seen, views = (torch.zeros(count, *_IMAGE, device=device) for count in (labelled, unlabelled))
+    labels, hidden = (torch.zeros(count, dtype=torch.int64, device=device) for count in (labelled, unlabelled))
+    draws = Draws(Streams(0, device), state.step)
+    METHODS[config.method.name].step(state, Batch(seen, labels, views, views, hidden, draws), config.method)
