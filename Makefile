@@ -15,6 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 reproduce: $(VENV)/.ready
 	@test -f experiments/plan/$(PLAN).yaml || { echo "error: PLAN = $(PLAN) has no file in experiments/plan; plans: $(patsubst experiments/plan/%.yaml,%,$(wildcard experiments/plan/*.yaml))" >&2; exit 2; }
+	@! grep -q '^needs: gpu' experiments/plan/$(PLAN).yaml || python -m repro.cli.cost experiments/plan/$(PLAN).yaml --if-refused
 	@ln -sfn experiments/plan/$(PLAN).yaml params.yaml
 	dvc repro
 	@python -m repro.cli.verdicts

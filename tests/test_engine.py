@@ -1,0 +1,76 @@
+"""Precision and memory format: the same network, weights in float32, nothing stale between steps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from repro.config.models import WideResNet
+from repro.config.schema import Engine, Optimiser, Precision
+from repro.engine import place
+from repro.models.build import build_model
+from repro.optim.learner import Learner
+from repro.seeding import Streams
+from tests.tiny import CPU
+
+FAST = {
+    "channels last": Engine(channels_last=True),
+    "bfloat16": Engine(precision=Precision.bfloat16),
+    "both": Engine(precision=Precision.bfloat16, channels_last=True),
+}
+IMAGES = Streams(3).normal("images", 0, (6, 3, 32, 32))
+
+
+def network(engine: Engine) -> nn.Module:
+    """A small WideResNet without dropout, placed."""
+    config = WideResNet(depth=10, width=1, student_dropout=0.0)
+    return place(build_model(config, 10, Streams(0), "student"), engine, CPU)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_fast_networks_compute_the_same(name: str) -> None:
+    """Logits and gradients agree to rounding: about 1e-6 for each sum in float32, 2**-8 for each layer in bfloat16."""
+    bound = 1e-4 if FAST[name].precision is Precision.float32 else 0.1
+    plain, fast = (outcome(network(engine)) for engine in (Engine(), FAST[name]))
+
+    for expected, actual in zip(plain, fast, strict=True):
+        assert actual.dtype == torch.float32
+        assert 0 < float((expected - actual).norm() / expected.norm()) < bound
+
+
+def outcome(model: nn.Module) -> tuple[Tensor, Tensor]:
+    """Logits of the images, and the whole gradient of their squares."""
+    logits = model(IMAGES)
+    gradients = torch.autograd.grad(logits.square().sum(), list(model.parameters()))
+    return logits.detach(), torch.cat([gradient.flatten() for gradient in gradients])
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_weights_and_statistics_stay_float32_under_their_names(name: str) -> None:
+    """A saved state does not show how it was computed, so that evaluation and other engines can read it."""
+    plain, fast = network(Engine()), network(FAST[name])
+    fast(IMAGES)
+
+    assert list(plain.state_dict()) == list(fast.state_dict())
+    assert {torch.float32} == {value.dtype for value in fast.state_dict().values()}
+
+
+def test_bfloat16_sees_every_update() -> None:
+    """No bfloat16 copy of a weight survives the step that changed it."""
+    learner = Learner(network(FAST["bfloat16"]), Optimiser(learning_rate=1.0), 10)
+    before = learner.model(IMAGES)
+    learner.apply(learner.gradients(before.square().mean()), 0)
+    after = learner.model(IMAGES)
+    fresh = network(FAST["bfloat16"])
+    fresh.load_state_dict(learner.model.state_dict())
+
+    assert not torch.equal(before, after)
+    assert torch.equal(fresh(IMAGES), after)
+
+
+def test_plain_settings_change_nothing() -> None:
+    """In float32 and the usual memory format the network runs as it was built."""
+    built = build_model(WideResNet(depth=10, width=1, student_dropout=0.0), 10, Streams(0), "student")
+
+    assert torch.equal(built(IMAGES), network(Engine())(IMAGES))

@@ -1,0 +1,151 @@
+"""Training on real images: every arm of the cross-examination for some steps on a small part of CIFAR-10."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from repro.config.compose import PlannedRun, compose, read_plan
+from repro.config.methods import View
+from repro.config.schema import Config
+from repro.train.finetune import finetune
+from repro.train.loop import OutOfTime, Trainer
+from tests.tiny import CPU, all_weights, assert_same
+
+ROOT = Path(__file__).parent.parent / "experiments"
+ARMS = {run.name.removeprefix("cifar10_smoke_"): run for run in read_plan(ROOT / "plan/cifar10_smoke.yaml")}
+STEPS = 8
+WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::is_nonzero"}
+"""Operations whose result's value or shape the host needs: on a GPU the loop would stand still for each."""
+
+pytestmark = pytest.mark.usefixtures("cifar10_workplace")
+
+
+@cache
+def settings(arm: str, *changes: str) -> Config:
+    """An arm as the smoke plan has it, over a few steps."""
+    run: PlannedRun = ARMS[arm]
+    steps = STEPS * (2 if arm == "pseudo_label" else 1)
+    smaller = ["budget.labelled_batch=6", "budget.unlabelled_batch=8", "data.train_images=600", "data.labels=60",
+               "finetune.batch=6"]  # fmt: skip
+    # Wait, warm-up and ramp are longer than released, so that each takes two of so few steps.
+    slower = [f"optim.{key}=75000" for key in ("student.warmup_steps", "teacher.warmup_steps")]
+    slower += ["optim.student.wait_steps=75000"] if "mpl" in arm else []
+    few = [f"budget.shortened_to={steps}", "budget.log_every=1", "budget.snapshots=2"]
+    return compose(run.experiment, [*run.overrides, *smaller, *slower, *few, *changes], ROOT)
+
+
+class Recorder(TorchDispatchMode):
+    """Remembers which operations ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs the operation as it is."""
+        self.names.add(func.name().split(".")[0])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_trains_without_waiting_and_the_same_twice(arm: str, tmp_path: Path) -> None:
+    """Steps are finite, identical when run again, and ask the device for nothing between two rows of the log."""
+    config = settings(arm)
+    first, second = (Trainer(config, 0, CPU) for _ in range(2))
+    first.run(tmp_path / "state")
+    with Recorder() as recorder:
+        for step in range(config.budget.steps):
+            second.method.step(second.state, second.batch(step, probe=True), config.method)
+
+    assert config.budget.steps == first.state.step
+    assert_same(all_weights(first), all_weights(second))
+    assert set() == recorder.names & WAITS
+    assert "aten::convolution" in recorder.names
+
+
+def seen(arm: str, step: int) -> dict[str, Tensor]:
+    """What a step of an arm looks at."""
+    trainer = Trainer(settings(arm), 0, CPU)
+    batch = trainer.batch(step)
+    views = {"labelled": batch.labelled, "labels": batch.labels}
+    for view in trainer.method.views(trainer.config.method):
+        views |= {view.value: getattr(batch, view.value), "hidden": batch.hidden_labels}
+    return views
+
+
+def test_arms_of_a_seed_see_the_same_batches() -> None:
+    """Same labelled images, unlabelled images and views at every step, whatever the method; another step, others."""
+    whole = seen("mpl", 3)
+
+    for arm in ARMS:
+        if arm != "mpl_labelled_apart":
+            assert_same({key: whole[key] for key in seen(arm, 3)}, seen(arm, 3))
+    assert not torch.equal(whole["weak"], seen("mpl", 4)["weak"])
+    assert not torch.equal(whole["weak"], seen("mpl_labelled_apart", 3)["weak"])
+
+
+def test_views_are_normalised_real_images() -> None:
+    """The labelled view is a flipped and shifted labelled image on the scale of the released code."""
+    trainer = Trainer(settings("mpl"), 0, CPU)
+    batch = trainer.batch(0)
+    mean, deviation = batch.labelled.mean(), batch.labelled.std()
+
+    assert (6, 3, 32, 32) == tuple(batch.labelled.shape)
+    assert (8, 3, 32, 32) == tuple(batch.strong.shape)
+    assert torch.float32 == batch.strong.dtype
+    assert abs(float(mean)) < 0.5  # six images of a set of mean 0 and deviation 1
+    assert 0.5 < float(deviation) < 1.5
+    assert not torch.equal(batch.weak, batch.strong)
+    assert {View.weak, View.strong} == trainer.method.views(trainer.config.method)
+
+
+@pytest.mark.parametrize("arm", ["mpl", "mpl_released", "mpl_cosine", "mpl_shuffled", "pseudo_label"])
+def test_stopped_runs_on_images_resume_bit_for_bit(arm: str, tmp_path: Path) -> None:
+    """With averages, running statistics and finetuning, a run stopped on the way ends as the uninterrupted one."""
+    config = settings(arm, "budget.shortened_to=20", "finetune.steps=2")
+    whole, state = Trainer(config, 0, CPU), tmp_path / "state"
+    whole.run(tmp_path / "none")
+    with pytest.raises(OutOfTime):
+        Trainer(config, 0, CPU).run(state, deadline=time.monotonic() - 1)
+    resumed = Trainer(config, 0, CPU)
+    resumed.run(state)
+
+    assert_same(all_weights(whole), all_weights(resumed))
+    assert whole.rows == resumed.rows
+    assert_same(finetune(whole), finetune(resumed))
+
+
+def test_what_the_disputes_are_about_is_recorded() -> None:
+    """h, its spread, its noise, the length of its gradient on the teacher, and how many pseudo labels are wrong."""
+    config = settings("mpl_released")
+    trainer = Trainer(config, 0, CPU)
+    metrics = trainer.method.step(trainer.state, trainer.batch(0, probe=True), config.method)
+
+    wanted = {"feedback", "noise_floor", "feedback_gradient_norm", "pseudo_label_wrong", "student_loss", "uda_loss"}
+    assert wanted <= set(metrics)
+    # The student's rate is 0 in the first steps, so all that the released difference of losses reads is noise ...
+    assert torch.allclose(metrics["feedback"], metrics["noise_floor"], rtol=0, atol=1e-6)
+    assert float(metrics["feedback"].abs()) > 1e-3
+    # ... and soft labels let none of it reach the teacher, whose other losses have gradients of about 1.
+    assert float(metrics["feedback_gradient_norm"]) < 1e-6
+
+
+@pytest.mark.parametrize("change", ["engine.precision=bfloat16", "engine.channels_last=true"])
+def test_fast_settings_train_alike(change: str) -> None:
+    """In bfloat16 or another memory format the losses of the first steps stay close to those of plain float32."""
+    losses = []
+    for changes in ((), (change,)):
+        trainer = Trainer(settings("mpl_dot_product", *changes), 0, CPU)
+        steps = [trainer.method.step(trainer.state, trainer.batch(k), trainer.config.method) for k in range(4)]
+        losses.append(torch.stack([metrics["student_loss"] for metrics in steps]))
+
+    assert not torch.equal(*losses)
+    torch.testing.assert_close(losses[1], losses[0], rtol=0.02, atol=0)  # bfloat16 keeps 3 digits of each activation
