@@ -1,6 +1,49 @@
-"""One thread: the tests' tensors are tiny, and thread counts must not matter."""
+"""One thread, since tensors are tiny here and thread counts must not matter; and CIFAR-10, where it is at hand."""
 
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 import torch
+
+from repro.data import cifar10_files
 
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
+
+PROJECT = Path(__file__).parents[1]
+UNPACK = Path(__file__).parents[2] / "shared/data/unpack_cifar10.py"
+
+
+@pytest.fixture(scope="session")
+def cifar10_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds cifar-10-batches-py, only to be read."""
+    for root in (PROJECT / "datasets", PROJECT / "artifacts/data/cifar10"):
+        if all((root / cifar10_files.BATCHES / name).is_file() for name in cifar10_files.MD5):
+            return root
+    if not UNPACK.is_file():
+        pytest.skip(
+            "CIFAR-10 is not here: put cifar-10-batches-py under datasets/, "
+            "or let `make reproduce PLAN=cifar10_4k` download it"
+        )
+    root = tmp_path_factory.mktemp("datasets")
+    subprocess.run([sys.executable, str(UNPACK), str(root)], check=True, capture_output=True)  # noqa: S603 - our own
+    return root
+
+
+@pytest.fixture(scope="session")
+def cifar10_prepared(cifar10_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which `prepare` has placed CIFAR-10, only to be read."""
+    workplace = tmp_path_factory.mktemp("workplace")
+    cifar10_files.place(cifar10_root, workplace / cifar10_files.FOLDER.parent)
+    return workplace
+
+
+@pytest.fixture
+def cifar10_workplace(cifar10_prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory is one with CIFAR-10 in artifacts/data."""
+    monkeypatch.chdir(cifar10_prepared)
+    return cifar10_prepared

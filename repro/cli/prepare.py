@@ -15,10 +15,12 @@ from pathlib import Path
 import yaml
 
 from repro.cli.entry import run
-from repro.config.compose import ROOT, compose, experiments, read_plan
+from repro.config.compose import ROOT, compose, experiments, read_whole_plan
+from repro.config.data import Cifar10Data, Data
 from repro.config.departures import departures
 from repro.config.read import ConfigError, as_mapping, closest
-from repro.data.training import describe_split, prepare, training_hash
+from repro.data.training import describe_split, prepare, split_settings, training_hash
+from repro.engine import choose_device
 
 CONFIGS = Path("artifacts/configs")
 DATA = Path("artifacts/data")
@@ -28,8 +30,11 @@ def main() -> None:
     """Composes and checks all runs before anything is written."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plan", type=Path, default=Path("params.yaml"), help="the plan file (default: params.yaml)")
-    plan = read_plan(parser.parse_args().plan)
-    configs = []
+    whole = read_whole_plan(parser.parse_args().plan)
+    if whole.needs_gpu and choose_device().type == "cpu":
+        raise ConfigError(f"plan {whole.name} needs a GPU, and PyTorch finds none here; what it would cost: "
+                          "python -m repro.cli.cost; a plan for a CPU: make reproduce PLAN=quick")  # fmt: skip
+    plan, configs = whole.runs, []
     for planned in plan:
         if planned.experiment not in experiments(ROOT):
             known = experiments(ROOT)
@@ -37,22 +42,28 @@ def main() -> None:
                 f"runs.{planned.name}: no experiment {planned.experiment!r}; {closest(planned.experiment, known)}"
             )
         configs.append(compose(planned.experiment, planned.overrides))
+    for name in dict.fromkeys(config.data.name for config in configs):
+        prepare(next(config.data for config in configs if config.data.name == name), DATA)
     for folder in (CONFIGS, DATA / "splits"):
         folder.mkdir(parents=True, exist_ok=True)
     hashes: dict[str, str] = {}
     for planned, config in zip(plan, configs, strict=True):
-        prepare(config.data, DATA)
-        key = f"{config.data}{planned.seeds}"
+        key = f"{split_settings(config.data)}{planned.seeds}"
         if key not in hashes:
             hashes[key] = training_hash(config.data, planned.seeds)
             (DATA / "splits" / f"{config.data.name}-{hashes[key][:12]}.json").write_text(
                 describe_split(config.data, planned.seeds)
             )
-        resolved = as_mapping(replace(config, data_hash=hashes[key]))
+        resolved = as_mapping(replace(config, data=_recorded(config.data), data_hash=hashes[key]))
         (CONFIGS / f"{planned.name}.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
         settled = [d for d in departures(config) if not d.open]
         print(f"{planned.name}: {len(planned.seeds)} seeds, {config.budget.steps} steps, recipe {config.recipe.name}, "
               f"{len(settled)} departures from it")  # fmt: skip
+
+
+def _recorded(data: Data) -> Data:
+    """What a run depends on: the data themselves, not where this machine had their files."""
+    return replace(data, root=Cifar10Data.root) if isinstance(data, Cifar10Data) else data
 
 
 if __name__ == "__main__":

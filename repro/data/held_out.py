@@ -4,16 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from repro.config.data import Data, TwoMoonsData
-from repro.data import digits, two_moons
+import torch
+from torch import Tensor
+
+from repro.config.data import Cifar10Data, Data, TwoMoonsData
+from repro.data import cifar10_held_out, digits, two_moons
 from repro.data.sets import HeldOutSet, Seeds, fingerprint
 
 
 def held_out_set(config: Data, seeds: Seeds) -> HeldOutSet:
-    """Test data of one seed, or of several stacked (each two-moons seed has its own; the digits' are the same)."""
-    return two_moons.held_out_set(config, seeds) if isinstance(config, TwoMoonsData) else digits.held_out_set(config)
+    """Test data of one seed, or of several stacked (each two-moons seed has its own; images are the same for all)."""
+    if isinstance(config, TwoMoonsData):
+        return two_moons.held_out_set(config, seeds)
+    return cifar10_held_out.held_out_set(config) if isinstance(config, Cifar10Data) else digits.held_out_set(config)
+
+
+def held_out_labels(config: Data, seeds: Sequence[int]) -> Tensor:
+    """Labels of the test examples of every seed, int64 [R, N]; CIFAR-10's need no images."""
+    if isinstance(config, Cifar10Data):
+        return cifar10_held_out.labels(config).repeat(len(seeds), 1)
+    return torch.stack([held_out_set(config, seed).labels for seed in seeds])
 
 
 def held_out_hash(config: Data, seeds: Sequence[int]) -> str:
-    """SHA-256 over the test examples and labels of every seed, in order."""
-    return fingerprint(*(tensor for seed in seeds for tensor in vars(held_out_set(config, seed)).values()))
+    """SHA-256 over the test examples and labels of every seed, in order; CIFAR-10's images count by published MD5."""
+    return fingerprint(*(tensor for seed in seeds for tensor in _evidence(config, seed)))
+
+
+def _evidence(config: Data, seed: int) -> Sequence[Tensor]:
+    if isinstance(config, Cifar10Data):
+        return cifar10_held_out.evidence(config)
+    return list(vars(held_out_set(config, seed)).values())

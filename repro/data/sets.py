@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,3 +53,12 @@ def fingerprint(*tensors: Tensor) -> str:
 def class_counts(labels: Tensor, classes: int) -> list[int]:
     """How often each class occurs in int64 [N]."""
     return [int(count) for count in torch.bincount(labels.flatten(), minlength=classes)]
+
+
+def in_runs(indices: Tensor) -> list[int | str]:
+    """Indices int64 [N] in their order, three or more consecutive ones written as "first-last"."""
+    values = indices.cpu().numpy()
+    found: list[int | str] = []
+    for run in np.split(values, np.flatnonzero(np.diff(values) != 1) + 1):
+        found += [f"{run[0]}-{run[-1]}"] if len(run) > 2 else run.tolist()
+    return found
