@@ -34,7 +34,7 @@ def test_refused_folders_are_not_drawn() -> None:
         0
     ]
     assert [[0]] == [run.seeds for run in arm.runs]
-    assert {} == render({"digits_mpl": runs}, {}, [], []).figures
+    assert {} == render({"digits_mpl": runs}, {}, [], [], []).figures
 
 
 def test_bands_skip_what_is_not_known() -> None:

@@ -26,7 +26,7 @@ def test_a_control_whose_numbers_were_refused_does_not_count() -> None:
     runs = [make_run("moons_tuned_mpl", [0.9]), make_run("moons_tuned_mpl_no_feedback", [0.9])]
     scores = {run.name: make_scores(run) for run in runs}
     refused = replace(scores["moons_tuned_mpl_no_feedback"], accuracy={"student": {}}, problems=["refused"])
-    report = render({run.name: [run] for run in runs}, scores | {refused.name: refused}, [], [])
+    report = render({run.name: [run] for run in runs}, scores | {refused.name: refused}, [], [], [])
     assert "Not shown" in section_of(report.markdown, TUNED.heading)
 
 
@@ -57,9 +57,9 @@ def test_every_run_appears_once() -> None:
 def test_refused_numbers_are_shown_as_refused() -> None:
     """A problem found by verification is printed, and a run without scores is not given its own numbers."""
     run = make_run("digits_mpl", [0.1234])
-    refused = render({run.name: [run]}, {run.name: make_scores(run, ("seed 3: hash differs",))}, [], []).markdown
+    refused = render({run.name: [run]}, {run.name: make_scores(run, ("seed 3: hash differs",))}, [], [], []).markdown
     assert "- `digits_mpl`: seed 3: hash differs" in refused
-    unscored = render({run.name: [run]}, {}, [], []).markdown
+    unscored = render({run.name: [run]}, {}, [], [], []).markdown
     assert "| mpl | student | 0 | – |" in unscored
     assert "not recomputed" in unscored
 
@@ -67,8 +67,8 @@ def test_refused_numbers_are_shown_as_refused() -> None:
 def test_nothing_has_run() -> None:
     """Without runs the report says so and still lists the claims."""
     verdict = Verdict("c10", Status.NOT_RUN, "no results", missing="60 GPU hours")
-    report = render({}, {}, [make_claim("c10", cost="60 GPU hours")], [verdict])
+    report = render({}, {}, [make_claim("c10", cost="60 GPU hours")], [verdict], [])
     assert "**Nothing has run yet**" in report.markdown
     assert "| c10 holds | Table 2 | **NOT RUN** | – | no results. Cost: 60 GPU hours. |" in report.markdown
     assert {} == report.figures
-    assert "Nothing has run yet" in render({}, {}, [], []).markdown
+    assert "Nothing has run yet" in render({}, {}, [], [], []).markdown

@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 
 from repro.report.arms import Arm
 from repro.report.groups import Group
+from repro.report.lines import Quantity, draw_band, line_figure
 from repro.report.numbers import percent
 from repro.report.pictures import Picture
-from repro.report.series import Band, curve, mean_band, rate_band
-from repro.report.style import legend, look, new_figure, quiet, wrapped
+from repro.report.series import curve, mean_band, rate_band
+from repro.report.style import look, new_figure, quiet, wrapped
 from repro.verify.statistics import mean_interval
 
 
@@ -56,40 +57,31 @@ def _ranking(arms: Sequence[Arm]) -> str:
 
 def learning_curves(group: Group, arms: Sequence[Arm]) -> Picture | None:
     """Mean accuracy along training; for data sets with a notion of a good separator also the share that found one."""
-    series = [(arm, curve(arm.runs, f"accuracy/{arm.counted}")) for arm in arms]
-    shown = [(arm, values) for arm, values in series if values is not None]
+    series = {arm.name: curve(arm.runs, f"accuracy/{arm.counted}") for arm in arms}
+    known = {name: values for name, values in series.items() if values is not None}
+    shown = [arm for arm in arms if arm.name in known]
     if not shown:
         return None
-    panels = 2 if group.good else 1
-    figure = new_figure(0.6 + 2.5 * panels)
-    grid = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
-    for arm, values in shown:
-        draw_band(grid[0], mean_band(values), arm)
-        if group.good:
-            draw_band(grid[1], rate_band(values, group.good[0]), arm, shade=arm.suffix in ("mpl", group.reference))
-    quiet(grid[0], y="test accuracy (%)", title="Mean over seeds")
+
+    def mean(axes: Axes, arm: Arm, shade: bool) -> None:
+        draw_band(axes, mean_band(known[arm.name]), arm, shade)
+
+    def share(axes: Axes, arm: Arm, shade: bool) -> None:
+        shade = shade and arm.suffix in ("mpl", group.reference)
+        draw_band(axes, rate_band(known[arm.name], group.good[0]), arm, shade)
+
+    quantities = [Quantity("Mean over seeds", "test accuracy (%)", mean)]
     if group.good:
-        good = f"{100 * group.good[0]:g}"
-        quiet(grid[1], y="data sets (%)", title=f"Share of data sets at least {good} % correct")
-        grid[1].set_ylim(-3, 103)
-    grid[-1].set_xlabel("training step", fontsize=9)
-    legend(figure, grid[0])
+        title = f"Share of data sets at least {100 * group.good[0]:g} % correct"
+        quantities.append(Quantity(title, "data sets (%)", share, low=-3, high=103))
+    figure, layout = line_figure(shown, quantities)
     alt = f"Test accuracy along training for {len(shown)} arms" + (
         f", and the share of data sets with at least {100 * group.good[0]:g} % correct. " if group.good else ". "
     )
-    ends = "; ".join(f"{arm.title}: {percent(float(mean_band(values).middle[-1]))} %" for arm, values in shown)
+    ends = "; ".join(f"{arm.title}: {percent(float(mean_band(known[arm.name]).middle[-1]))} %" for arm in shown)
     caption = "Bands: 95 % intervals over seeds" + (
         "; for the share of data sets only those of MPL and of the reference, so that the lines stay visible."
         if group.good
         else "."
     )
-    return Picture(f"{group.key}_curves", figure, f"{alt}Mean at the end: {ends}.", caption)
-
-
-def draw_band(axes: Axes, band: Band, arm: Arm, shade: bool = True) -> None:
-    """A line in % and the interval around it; gaps where a value is not known."""
-    colour, line = look(arm.suffix)
-    known = np.isfinite(band.middle)
-    axes.plot(band.steps[known], 100 * band.middle[known], line, color=colour, linewidth=1.6, label=arm.title)
-    if shade:
-        axes.fill_between(band.steps, 100 * band.low, 100 * band.high, color=colour, alpha=0.12, linewidth=0)
+    return Picture(f"{group.key}_curves", figure, f"{alt}Mean at the end: {ends}.", caption + layout)

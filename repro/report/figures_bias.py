@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+from matplotlib.axes import Axes
 
 from repro.report.arms import Arm
-from repro.report.figures_accuracy import draw_band
 from repro.report.groups import Group
+from repro.report.lines import Quantity, draw_band, line_figure
 from repro.report.numbers import percent
 from repro.report.pictures import Picture
 from repro.report.series import curve, mean_band
-from repro.report.style import legend, new_figure, quiet
 
 
 def confirmation_bias(group: Group, arms: Sequence[Arm]) -> Picture | None:
@@ -18,23 +19,33 @@ def confirmation_bias(group: Group, arms: Sequence[Arm]) -> Picture | None:
     shown = [(arm, series) for arm in arms if (series := curve(arm.runs, "pseudo_label_wrong")) is not None]
     if not shown:
         return None
-    figure = new_figure(5.6)
-    above, below = figure.subplots(2, 1, sharex=True)
-    for arm, series in shown:
-        draw_band(above, mean_band(series), arm)
-        stays = curve(arm.runs, "wrong_stays")
-        if stays is not None:
-            draw_band(below, mean_band(stays), arm)
-    quiet(above, y="pseudo labels (%)", title="Wrong pseudo labels")
-    quiet(
-        below,
-        x="training step",
-        y="wrong pseudo labels (%)",
-        title="Of those wrong at the point before: same wrong label now",
-    )
-    above.set_ylim(bottom=0)
-    below.set_ylim(-3, 103)
-    legend(figure, above)
+
+    def of(key: str) -> Callable[[Axes, Arm, bool], None]:
+        def draw(axes: Axes, arm: Arm, shade: bool) -> None:
+            series = curve(arm.runs, key)
+            if series is not None:
+                draw_band(axes, mean_band(series), arm, shade)
+
+        return draw
+
+    quantities = [
+        Quantity(
+            title="Wrong pseudo labels",
+            unit="pseudo labels (%)",
+            draw=of("pseudo_label_wrong"),
+            low=0,
+            says="wrong pseudo labels (%)",
+        ),
+        Quantity(
+            title="Of those wrong at the point before: same wrong label now",
+            unit="wrong pseudo labels (%)",
+            draw=of("wrong_stays"),
+            low=-3,
+            high=103,
+            says="same wrong label as before (%)",
+        ),
+    ]
+    figure, layout = line_figure([arm for arm, _ in shown], quantities)
     ends = "; ".join(f"{arm.title}: {percent(float(mean_band(series).middle[-1]))} %" for arm, series in shown)
     return Picture(
         f"{group.key}_pseudo_labels",
@@ -42,5 +53,6 @@ def confirmation_bias(group: Group, arms: Sequence[Arm]) -> Picture | None:
         f"Share of wrong pseudo labels along training for {len(shown)} arms, and of the wrong ones the share that "
         f"stays wrong. Wrong at the end: {ends}.",
         "The labels that the teacher's most likely class would give all unlabelled examples (for a method with one "
-        "network: that network's), against the classes that training does not see. Bands: 95 % intervals over seeds.",
+        "network: that network's), against the classes that training does not see. Bands: 95 % intervals over seeds."
+        + layout,
     )

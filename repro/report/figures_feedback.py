@@ -8,13 +8,15 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from repro.report.arms import Arm
+from repro.report.families import MOST
 from repro.report.groups import Group
 from repro.report.numbers import plain
 from repro.report.pictures import Picture
 from repro.report.series import Series, metric
-from repro.report.style import GREY, look, new_figure, quiet, wrapped
+from repro.report.style import GREY, look, new_figure, quiet, step_axis, wrapped
 
 _COLUMNS = 3
+_ARMS_IN_A_ROW = 8  # of the last panel, in the height of one row of the others
 
 
 def feedback_panels(group: Group, arms: Sequence[Arm]) -> Picture | None:
@@ -23,18 +25,21 @@ def feedback_panels(group: Group, arms: Sequence[Arm]) -> Picture | None:
     if not shown:
         return None
     norms = [(arm, series) for arm in arms if (series := metric(arm.runs, "feedback_gradient_norm")) is not None]
-    panels = len(shown) + bool(norms)
-    rows = -(-panels // _COLUMNS)
-    figure = new_figure(0.3 + 1.9 * rows)
-    grid = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+    many = len(norms) > MOST
+    panels = len(shown) + (bool(norms) and not many)
+    rows, below = -(-panels // _COLUMNS), -(-len(norms) // _ARMS_IN_A_ROW) if many else 0
+    figure = new_figure(0.3 + 1.9 * (rows + below))
+    parts = figure.subfigures(2, 1, height_ratios=[rows, below], squeeze=False)[:, 0] if many else [figure]
+    places = parts[0].add_gridspec(rows, _COLUMNS)
+    grid = [parts[0].add_subplot(places[divmod(i, _COLUMNS)]) for i in range(panels)]
     for axes, (arm, series) in zip(grid, shown, strict=False):
         _h_panel(axes, arm, series)
-    if norms:
-        _norm_panel(grid[len(shown)], norms)
-    for axes in grid[panels:]:
-        axes.set_visible(False)
-    for axes in grid[max(0, panels - _COLUMNS) : panels]:
-        axes.set_xlabel("training step", fontsize=9)
+    if many:
+        _norm_rows(parts[1].subplots(), norms)
+    elif norms:
+        _norm_panel(grid[-1], norms)
+    for i, axes in enumerate(grid):
+        step_axis(axes, ticks=4, label=i >= panels - _COLUMNS)
     for axes in grid[: len(shown) : _COLUMNS]:
         axes.set_ylabel("h", fontsize=9)
     sizes = "; ".join(f"{arm.title}: {_size(arm, series)}" for arm, series in shown)
@@ -62,7 +67,6 @@ def _h_panel(axes: Axes, arm: Arm, series: Series) -> None:
         axes.plot(floor.steps, floor.values.mean(axis=0), "--", color="black", linewidth=1.1)
     quiet(axes, title=wrapped(arm.title, 32))
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
-    axes.locator_params(axis="x", nbins=4)
     axes.locator_params(axis="y", nbins=5)
 
 
@@ -71,10 +75,23 @@ def _norm_panel(axes: Axes, norms: Sequence[tuple[Arm, Series]]) -> None:
         colour, line = look(arm.suffix)
         values = series.values.mean(axis=0)
         positive = values > 0
-        axes.plot(series.steps[positive], values[positive], line, color=colour, linewidth=1.4)
+        axes.plot(series.steps[positive], values[positive], color=colour, linestyle=line, linewidth=1.4)
     quiet(axes, title="gradient of h·CE, norm")
     axes.set_yscale("log")
-    axes.locator_params(axis="x", nbins=4)
+
+
+def _norm_rows(axes: Axes, norms: Sequence[tuple[Arm, Series]]) -> None:
+    """So many lines would hide each other: a row for each arm, with median and middle nine tenths of the points."""
+    for row, (arm, series) in enumerate(norms):
+        values = series.values.mean(axis=0)
+        if (values > 0).any():
+            low, middle, high = np.percentile(values[values > 0], [5, 50, 95])
+            axes.plot([low, high], [row, row], "-", color=look(arm.suffix)[0], linewidth=2)
+            axes.plot([middle], [row], "o", color=look(arm.suffix)[0], markersize=5)
+    quiet(axes, title="gradient of h·CE, norm: median and middle nine tenths of the points")
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(norms)), [arm.title for arm, _ in norms])
+    axes.set_ylim(len(norms) - 0.5, -0.5)
 
 
 def _size(arm: Arm, series: Series) -> str:

@@ -64,7 +64,7 @@ def _sweep(group: Group, what: str, methods: dict[str, list[Point]]) -> Picture:
 def _line(axes: Axes, suffix: str, x: np.ndarray, triples: Sequence[tuple[float, float, float]], label: str) -> None:
     colour, line = look(suffix)
     middle, low, high = 100 * np.array(triples, float).T
-    axes.plot(x, middle, f"o{line}", color=colour, linewidth=1.4, markersize=4, label=label)
+    axes.plot(x, middle, marker="o", linestyle=line, color=colour, linewidth=1.4, markersize=4, label=label)
     axes.vlines(x, low, high, color=colour, linewidth=1.4)
 
 

@@ -19,12 +19,59 @@ class Group:
     needs: str = ""  # an arm without which nothing of the group is shown
     good: tuple[float, ...] = ()  # accuracies that count as a good separator; () where that has no meaning
     boundary: tuple[str, ...] = ()  # arms whose decision regions are drawn
+    images: bool = False  # whether losses and all networks are shown
+    judges: bool = True  # whether its accuracies may be compared; a smoke run's may not
 
 
 STATED = "moons_stated_"
 """The setting around which the sweep varies one thing at a time."""
 
+CIFAR10 = (
+    Group(
+        key="cifar10_paper",
+        prefix="cifar10_paper_",
+        heading="CIFAR-10 with 4,000 labels, the paper's recipe",
+        intro="WideResNet-28-2; training images 5,000 to 8,999 labelled, the 41,000 after them unlabelled; settings of "
+        "the paper's Tables 5 to 8 and Appendix C. The final weights count. What an arm does otherwise is listed under "
+        "the departures; with a reduced budget it judges orderings only.",
+        reference="mpl_no_feedback",
+        images=True,
+    ),
+    Group(
+        key="cifar10_released",
+        prefix="cifar10_released_",
+        heading="CIFAR-10 with 4,000 labels, the released recipe",
+        intro="The settings of the authors' released code, which are not the paper's: among others all 50,000 images "
+        "unlabelled, 128 + 896 images a step, averaged weights. The released code reports its best checkpoint on the "
+        "test set; here the final weights count.",
+        reference="mpl_no_feedback",
+        images=True,
+    ),
+    Group(
+        key="cifar10_cpu",
+        prefix="cifar10_cpu_",
+        heading="CIFAR-10 with 4,000 labels, at a CPU's budget",
+        intro="**A reduced budget, orderings only.** Every arm is far shorter than the paper's and the released "
+        "recipe, so its accuracy says nothing about the paper's numbers. Which of two arms is better at this budget "
+        "can be said, paired by seed.",
+        reference="mpl_no_feedback",
+        images=True,
+    ),
+    Group(
+        key="cifar10_smoke",
+        prefix="cifar10_smoke_",
+        heading="CIFAR-10, smoke run: every arm for a few hundred steps",
+        intro="**Nothing about accuracy follows from this section, neither a number nor an ordering.** A few hundred "
+        "steps show only that every arm trains. The accuracies are printed because they were recorded; no arm is "
+        "compared to another.",
+        reference="",
+        images=True,
+        judges=False,
+    ),
+)
+
 GROUPS = (
+    *CIFAR10,
     Group(
         key="moons_stated",
         prefix=STATED,
@@ -85,10 +132,13 @@ GROUPS = (
         intro="1,797 digits of 8×8 pixels, a small convolutional network, seconds to minutes on a CPU. Not a data set "
         "of the paper: it can judge which of two methods is better here, not the paper's numbers.",
         reference="mpl_no_feedback",
+        images=True,
     ),
 )
 
-OTHER = Group("other", "", "Other runs", "Recorded runs that belong to none of the groups above.", reference="")
+OTHER = Group(
+    "other", "", "Other runs", "Recorded runs that belong to none of the groups above.", reference="", images=True
+)
 
 _SWEPT = re.compile(r"(?P<what>[a-z]+)_(?P<value>\d+(?:[._p]\d+)?)_(?P<arm>.+)")
 

@@ -11,6 +11,8 @@ from repro.evaluate.run import EvaluatedRun
 from repro.report.arms import arms_of
 from repro.report.groups import grouped
 from repro.report.provenance import provenance
+from repro.report.published import Row
+from repro.report.published_sections import published_sections
 from repro.report.sections import Section, section
 from repro.report.verdicts import tally, verdict_table
 from repro.verify.claims import Claim
@@ -55,8 +57,12 @@ def render(
     scores: Mapping[str, Scores],
     claims: Sequence[Claim],
     verdicts: Sequence[Verdict],
+    published: Sequence[Row],
 ) -> Report:
-    """The report on all `runs`, each in the section of its group; with none, it says that nothing has run."""
+    """The report on all `runs`, each in the section of its group, after the paper's tables, `published`.
+
+    With no run it says that nothing has run; the paper's tables are there all the same.
+    """
     names = runs.keys() | scores.keys()
     sections = [section(group, arms_of(group, members, runs, scores)) for group, members in grouped(names)]
     evidence = [_listed(part) for part in sections if part.evidence]
@@ -69,6 +75,7 @@ def render(
         verdict_table(claims, verdicts),
         "## What the evidence says" if evidence else "",
         "\n".join(evidence),
+        *published_sections(published, scores, claims, verdicts),
         *(part.markdown for part in sections),
         _CLOSING,
     ]

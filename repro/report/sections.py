@@ -12,8 +12,10 @@ from repro.report.figures_accuracy import forest, learning_curves
 from repro.report.figures_bias import confirmation_bias
 from repro.report.figures_boundary import decision_regions
 from repro.report.figures_feedback import feedback_panels
+from repro.report.figures_losses import network_curves, training_losses
 from repro.report.figures_sweep import sweeps
 from repro.report.groups import Group, reference_name
+from repro.report.networks import network_differences_table, networks_table
 from repro.report.pictures import Picture, markdown
 from repro.report.tables import arms_table, checkpoints_table, departures_table, differences_table
 
@@ -39,6 +41,7 @@ def section(group: Group, arms: Sequence[Arm]) -> Section:
         return Section(group.heading, f"{heading}\n\n{text}", (), ())
     compared = differences(group, arms)
     pictures = _pictures(group, arms)
+    networks = network_curves(group, arms) if group.images else None
     parts = [
         heading,
         group.intro,
@@ -49,19 +52,22 @@ def section(group: Group, arms: Sequence[Arm]) -> Section:
         "### Differences, paired by seed" if group.reference else "",
         _differences(group, arms, compared),
         *(markdown(picture) for picture in pictures[1:]),
-        _checkpoints(arms),
+        *(_networks(group, arms, networks) if group.images else ()),
+        _checkpoints(arms) if group.judges else "",
         _departures(arms),
     ]
     text = "\n\n".join(part for part in parts if part)
-    return Section(group.heading, text, tuple(pictures), tuple(sentences(group, arms, compared)))
+    drawn = (*pictures, networks) if networks else tuple(pictures)
+    return Section(group.heading, text, drawn, tuple(sentences(group, arms, compared)))
 
 
 def _pictures(group: Group, arms: Sequence[Arm]) -> list[Picture]:
     """Of a sweep only its own figures, since one line for each of its runs would tell nothing."""
     if group.key == "moons_sweep":
         return sweeps(group, arms)
-    drawers = (forest, decision_regions, learning_curves, confirmation_bias, feedback_panels)
-    drawn = [drawer(group, arms) for drawer in drawers]
+    accuracies = (forest, decision_regions, learning_curves, confirmation_bias) if group.judges else ()
+    losses = (training_losses,) if group.images else ()
+    drawn = [drawer(group, arms) for drawer in (*accuracies, *losses, feedback_panels)]
     return [picture for picture in drawn if picture is not None]
 
 
@@ -88,6 +94,24 @@ def _differences(group: Group, arms: Sequence[Arm], compared: Sequence[Differenc
         if any(difference.n == 0 for difference in compared):
             notes.append("0 seeds in both: no seed in common, or trained on different data, so nothing is paired.")
     return "\n\n".join(notes)
+
+
+def _networks(group: Group, arms: Sequence[Arm], picture: Picture | None) -> list[str]:
+    """With and without averaging and finetuning; nothing where every arm has one network only."""
+    accuracies, gains = networks_table(arms), network_differences_table(arms) if group.judges else ""
+    if not accuracies:
+        return []
+    about = (
+        "Test accuracy of the final weights of each network, in %, mean over seeds. *Averaged*: the moving average of "
+        "the weights; *finetuned*: after the last stage on the labelled images alone; both of the network that counts. "
+        "An arm with a single network has it under *teacher*."
+    )
+    note = (
+        "In points, paired by seed; intervals from two seeds on, not corrected for their number. *Finetuned − not*: "
+        "against the weights that finetuning started from, the averaged ones where there are any."
+    )
+    parts = ["### Networks of each arm", about, accuracies, *([gains, note] if gains else [])]
+    return [*parts, *([markdown(picture)] if picture else [])]
 
 
 def _checkpoints(arms: Sequence[Arm]) -> str:

@@ -65,13 +65,10 @@ def differences_table(differences: Sequence[Difference], titles: Mapping[str, st
 
 
 def checkpoints_table(arms: Sequence[Arm]) -> str:
-    """Mean accuracy by choice of weights; the empty string when no curve was recorded."""
+    """Mean accuracy by choice of checkpoint; the empty string when no curve was recorded."""
     header = [
         "arm",
         "final",
-        "averaged",
-        "not averaged",
-        "finetuned",
         f"median of last {LAST}",
         "best on test",
         "best − final",
@@ -82,20 +79,16 @@ def checkpoints_table(arms: Sequence[Arm]) -> str:
         if series is None or not arm.accuracy:
             continue
         excess = selection_excess(series)
-        role = arm.counted.removesuffix("_average")
         rows.append(
             [
                 arm.title,
                 _mean(arm.accuracy.values()),
-                _mean(arm.networks.get(f"{role}_average", {}).values()),
-                _mean(arm.networks.get(role, {}).values()) if f"{role}_average" in arm.networks else NONE,
-                _mean(arm.networks.get(f"{role}_finetuned", {}).values()),
                 _mean(np.nanmedian(series.values[:, -LAST:], axis=1)),
                 _mean(np.nanmax(series.values, axis=1)),
                 signed(excess),
             ]
         )
-    return _without_empty_columns(header, rows) if rows else ""
+    return table(header, rows, right=len(header) - 1) if rows else ""
 
 
 def selection_excess(series: Series) -> float:
@@ -108,11 +101,6 @@ def _mean(values: Iterable[float]) -> str:
     numbers = np.array(list(values), np.float64)
     numbers = numbers[np.isfinite(numbers)]
     return percent(float(numbers.mean()), 2) if len(numbers) else NONE
-
-
-def _without_empty_columns(header: list[str], rows: list[list[str]]) -> str:
-    kept = [column for column in range(len(header)) if any(row[column] != NONE for row in rows)]
-    return table([header[c] for c in kept], [[row[c] for c in kept] for row in rows], right=len(kept) - 1)
 
 
 def departures_table(arms: Sequence[Arm]) -> str:
@@ -131,3 +119,10 @@ def departures_table(arms: Sequence[Arm]) -> str:
 
 def _who(names: Sequence[str], of: int) -> str:
     return "all" if len(names) == of and of > 1 else ", ".join(dict.fromkeys(names))
+
+
+def without_empty_columns(header: Sequence[str], rows: Sequence[Sequence[str]], right: int) -> str:
+    """A table without the columns in which every row has a dash; the last `right` columns are aligned to the right."""
+    kept = [column for column in range(len(header)) if any(row[column] != NONE for row in rows)]
+    left = sum(column < len(header) - right for column in kept)
+    return table([header[c] for c in kept], [[row[c] for c in kept] for row in rows], right=len(kept) - left)

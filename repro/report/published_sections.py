@@ -1,0 +1,118 @@
+"""A section for each data set of the paper's Table 2: every row of it, and what we have beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from repro.report.numbers import NONE, count, table
+from repro.report.published import DATA_SETS, TABLE, DataSet, Number, Row, Whose
+from repro.report.tables import mean_text
+from repro.report.verdicts import status_words
+from repro.verify.claims import Absolute, Claim
+from repro.verify.rebuild import Scores
+from repro.verify.verdict import Status, Verdict
+
+_WHOSE = {Whose.authors: "authors' own", Whose.quoted: "quoted"}
+_OPEN = (Status.NOT_RUN, Status.INCONCLUSIVE)
+
+
+def published_sections(
+    rows: Sequence[Row], scores: Mapping[str, Scores], claims: Sequence[Claim], verdicts: Sequence[Verdict]
+) -> list[str]:
+    """One section for each data set of which there are rows, whether anything has run or not."""
+    judged = {verdict.claim: verdict for verdict in verdicts}
+    by_id = {claim.id: claim for claim in claims}
+    found = []
+    for data in DATA_SETS:
+        shown = [row for row in rows if row.numbers.keys() & data.columns.keys()]
+        if shown:
+            lines = [_line(data, row, scores, by_id, judged) for row in shown]
+            parts = [f"## {data.heading}", _intro(data), _table(data, lines), _cost(data, shown, by_id, judged)]
+            found.append("\n\n".join(part for part in parts if part))
+    return found
+
+
+def _intro(data: DataSet) -> str:
+    return (
+        "Every row of the paper's Table 2 on these data, and those rows of its other tables that a claim is about. "
+        f"The paper's numbers: {data.protocol}; *quoted* ones the authors took from the methods' own papers. Our "
+        f"{data.measure}: final weights, recomputed from stored predictions, mean over seeds ± half its 95 % interval."
+    )
+
+
+def _table(data: DataSet, lines: list[list[str]]) -> str:
+    paper = [f"the paper's {measure} (%)" for measure in data.columns.values()]
+    return table(["method", *paper, "whose run", f"our {data.measure} (%)", "verdict"], lines)
+
+
+def _line(
+    data: DataSet, row: Row, scores: Mapping[str, Scores], claims: Mapping[str, Claim], judged: Mapping[str, Verdict]
+) -> list[str]:
+    name = row.method if row.table == TABLE else f"{row.method} ({row.table})"
+    paper = [_paper(row.numbers.get(column)) for column in data.columns]
+    number = _with_evidence(data, row)
+    if number is not None and number.claim:
+        ours = _by_claim(claims[number.claim], scores, judged.get(number.claim))
+    else:
+        ours = _by_run(number.run if number else "", scores)
+    return [name, *paper, _WHOSE[row.whose], *ours]
+
+
+def _paper(number: Number | None) -> str:
+    """As precisely as the paper gives it: 71.5, 96.11 ± 0.07."""
+    if number is None:
+        return NONE
+    if number.spread is not None:
+        return f"{number.value:.2f} ± {number.spread:.2f}"
+    return f"{number.value:.1f}" if number.value == round(number.value, 1) else f"{number.value:.2f}"
+
+
+def _with_evidence(data: DataSet, row: Row) -> Number | None:
+    """The row's number that something of ours stands beside; one at most for each data set."""
+    numbers = [row.numbers[column] for column in data.columns if column in row.numbers]
+    return next((number for number in numbers if number.claim or number.run), None)
+
+
+def _by_claim(claim: Claim, scores: Mapping[str, Scores], verdict: Verdict | None) -> list[str]:
+    """Our accuracy and the verdict; no accuracy where the evidence was refused."""
+    found = scores.get(claim.runs[0]) if claim.runs else None
+    status = f"**{status_words(verdict)}**" if verdict else "not judged"
+    if found is None:
+        return [NONE, status]
+    if found.problems or (verdict and verdict.problems):
+        return [f"{NONE} (refused)", status]
+    network = claim.rule.network if isinstance(claim.rule, Absolute) else None
+    return [_ours(found, network), status]
+
+
+def _by_run(name: str, scores: Mapping[str, Scores]) -> list[str]:
+    """Our accuracy beside a number that no claim judges."""
+    if not name:
+        return [NONE, "not run by us"]
+    found = scores.get(name)
+    if found is None:
+        return [NONE, f"not run yet: `{name}`"]
+    if found.problems:
+        return [f"{NONE} (refused)", f"not judged: `{name}`"]
+    kept = "a reduced budget or departures from its recipe" if found.reduced else "its recipe at full budget"
+    return [_ours(found, None), f"not judged: `{name}`, {kept}"]
+
+
+def _ours(found: Scores, network: str | None) -> str:
+    values = list(found.accuracy.get(network or found.counted, {}).values())
+    if not values:
+        return NONE
+    named = f", {network}" if network and network != found.counted else ""
+    return f"{mean_text(values)} over {count(len(values), 'seed')}{named}"
+
+
+def _cost(data: DataSet, rows: Sequence[Row], claims: Mapping[str, Claim], judged: Mapping[str, Verdict]) -> str:
+    """What it would take to settle the claims that no run has settled; equal costs are named once."""
+    methods: dict[str, list[str]] = {}
+    for row in rows:
+        number = _with_evidence(data, row)
+        claim = claims[number.claim] if number and number.claim else None
+        if claim and claim.cost and (claim.id not in judged or judged[claim.id].status in _OPEN):
+            methods.setdefault(claim.cost.rstrip(". \n"), []).append(row.method)
+    sentences = [f"{' and '.join(names)}: {cost}." for cost, names in methods.items()]
+    return f"**What runs of ours would cost.** {' '.join(sentences)}" if sentences else ""
