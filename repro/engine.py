@@ -31,7 +31,7 @@ def set_up_process(threads: int = 1) -> None:
 
 
 def worker_pool(wanted: int) -> tuple[int, BaseContext]:
-    """How many worker processes of the `wanted` ones, and how they start: a GPU takes one, and does not survive a fork."""
+    """How many worker processes of the `wanted` ones, and how they start: a GPU takes one and survives no fork."""
     if choose_device().type == "cpu":
         return wanted, multiprocessing.get_context("fork")
     return 1, multiprocessing.get_context("spawn")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro.config.data import DigitsData, Placement, TwoMoonsData
+from repro.config.data import Data, DigitsData, Placement, TwoMoonsData
 from repro.data import digits
 from repro.data.held_out import held_out_hash, held_out_set
 from repro.data.sets import class_counts, fingerprint

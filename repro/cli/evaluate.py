@@ -8,14 +8,13 @@ Recorded runs of other plans are left as they are.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from repro.cli.entry import run
 from repro.config.compose import read_plan
-from repro.engine import set_up_process
+from repro.engine import set_up_process, worker_pool
 from repro.evaluate.evaluate import evaluate
 from repro.records.runs import replace_run
 from repro.train.result import load_results
@@ -31,8 +30,8 @@ def main() -> None:
     arguments = parser.parse_args()
     names = arguments.runs or [planned.name for planned in read_plan(arguments.plan)]
     set_up_process()
-    workers = min(os.cpu_count() or 1, len(names), 8)
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
+    workers, context = worker_pool(min(os.cpu_count() or 1, len(names), 8))
+    with ProcessPoolExecutor(workers, context) as pool:
         for line in pool.map(_evaluate_run, names):
             print(line, flush=True)
 

@@ -56,7 +56,7 @@ class State:
 
 def new_learner(role: str, build: BuildModel, optim: Optim, steps: int, lead: tuple[int, ...]) -> Learner:
     """The learner of a role, with that role's optimiser."""
-    return Learner(build(role), getattr(optim, role), steps, optim.average_decay, lead)
+    return Learner(build(role), getattr(optim, role), steps, optim.average_decay, lead, optim.average_start)
 
 
 def dropout_noise(learner: Learner, x: Tensor, draws: Draws, name: str) -> Tensor | None:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from torch import nn
 
-from repro.config.models import MoonsNet
+from repro.config.models import Model, MoonsNet, SmallConv, WideResNet
 from repro.models.moons_net import StackedMlp
+from repro.models.resnet50 import ResidualNet50
 from repro.models.small_conv import SmallConvNet
+from repro.models.wide_resnet import WideResidualNet
 from repro.seeding import Streams
 
 
 def build_model(config: Model, classes: int, streams: Streams, role: str) -> nn.Module:
-    """A network whose initial weights are a function of (seed, role).
+    """A network whose initial weights are a function of (seed, role), and whose dropout is its role's.
 
     `role` is "teacher" or "student". A method that trains a single network gives it one of these roles, so that the
     network UDA trains starts where MPL's teacher starts.
     """
+    name = f"init {role}"
     if isinstance(config, MoonsNet):
-        return StackedMlp(config, streams, f"init {role}")
-    return SmallConvNet(config, classes, streams, f"init {role}")
+        return StackedMlp(config, streams, name)
+    if isinstance(config, SmallConv):
+        return SmallConvNet(config, classes, streams, name)
+    rate = config.student_dropout if role == "student" else config.teacher_dropout
+    if isinstance(config, WideResNet):
+        return WideResidualNet(config, classes, streams, name, rate)
+    return ResidualNet50(config, classes, streams, name, rate)

@@ -1,19 +1,24 @@
-"""Layers whose randomness and statistics are explicit."""
+"""Layers whose randomness and statistics are explicit, and convolutions padded as TensorFlow pads them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from repro.seeding import Streams
 
 
 class BatchNorm(nn.Module):
     """Batch normalisation over [N, C, H, W] as in the released code.
 
     Training mode normalises by the batch. The running statistics move by `1 - decay` towards the batch's mean and
-    *biased* variance (PyTorch's own layer uses the unbiased one), and only inside no `frozen_statistics` block.
+    *biased* variance (PyTorch's own layer uses the unbiased one), and only inside no `frozen_statistics` block, which
+    forward-mode derivatives want.
     """
 
     running_mean: Tensor
@@ -28,16 +33,25 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_variance", torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to the same shape."""
-        if self.training and self.tracking:
-            with torch.no_grad():
-                variance, mean = torch.var_mean(x.detach(), dim=(0, 2, 3), correction=0)
-                self.running_mean.lerp_(mean, 1 - self.decay)
-                self.running_variance.lerp_(variance, 1 - self.decay)
-        if self.training:
-            return nn.functional.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.epsilon)
-        statistics = (self.running_mean, self.running_variance)
-        return nn.functional.batch_norm(x, *statistics, self.weight, self.bias, training=False, eps=self.epsilon)
+        """[N, C, H, W] to the same shape.
+
+        Raises:
+            ValueError: in training, for a single value per channel, which has no variance.
+        """
+        affine = (self.weight, self.bias)
+        if not self.training:
+            statistics = (self.running_mean, self.running_variance)
+            return functional.batch_norm(x, *statistics, *affine, training=False, eps=self.epsilon)
+        if not self.tracking:
+            return functional.batch_norm(x, None, None, *affine, training=True, eps=self.epsilon)
+        # With momentum 1 the statistics given are replaced by the batch's, which the kernel has computed anyway.
+        mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_variance)
+        y = functional.batch_norm(x, mean, variance, *affine, training=True, momentum=1.0, eps=self.epsilon)
+        values = x.numel() // x.shape[1]
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, 1 - self.decay)
+            self.running_variance.lerp_(variance * ((values - 1) / values), 1 - self.decay)
+        return y
 
 
 @contextmanager
@@ -63,3 +77,40 @@ def dropout(x: Tensor, rate: float, noise: Tensor | None) -> Tensor:
     if noise is None:
         raise ValueError(f"dropout at rate {rate} wants uniform noise of shape {tuple(x.shape)}, and got none")
     return x * (noise >= rate).to(x.dtype) / (1 - rate)
+
+
+def same_padding(size: int, window: int, stride: int) -> tuple[int, int]:
+    """Pixels before and after one dimension in TensorFlow's SAME padding: ceil(size / stride) outputs.
+
+    An odd number puts the larger half after: at stride 2 and even size, 0 and 1 for a window of 3, 2 and 3 for 7.
+    """
+    total = max((math.ceil(size / stride) - 1) * stride + window - size, 0)
+    return total // 2, total - total // 2
+
+
+def same_convolution(x: Tensor, kernel: Tensor, stride: int = 1) -> Tensor:
+    """[N, C, H, W] and kernel [D, C, k, k] to [N, D, ceil(H / stride), ceil(W / stride)], padded with zeros."""
+    top, bottom = same_padding(x.shape[-2], kernel.shape[-2], stride)
+    left, right = same_padding(x.shape[-1], kernel.shape[-1], stride)
+    if (top, left) == (bottom, right):
+        return functional.conv2d(x, kernel, stride=stride, padding=(top, left))
+    return functional.conv2d(functional.pad(x, (left, right, top, bottom)), kernel, stride=stride)
+
+
+def same_max_pool(x: Tensor, window: int, stride: int) -> Tensor:
+    """Largest value of each window, [N, C, H, W] to [N, C, ceil(H / stride), ceil(W / stride)]; padding never wins."""
+    top, bottom = same_padding(x.shape[-2], window, stride)
+    left, right = same_padding(x.shape[-1], window, stride)
+    return functional.max_pool2d(functional.pad(x, (left, right, top, bottom), value=-math.inf), window, stride)
+
+
+def initial_kernel(streams: Streams, name: str, outputs: int, inputs: int, size: int) -> nn.Parameter:
+    """A convolution's start [outputs, inputs, size, size]: normal, variance 2 / (size^2 outputs) (released code)."""
+    normal = streams.normal(name, 0, (outputs, inputs, size, size))
+    return nn.Parameter(normal * math.sqrt(2 / (size * size * outputs)))
+
+
+def initial_dense(streams: Streams, name: str, classes: int, features: int) -> nn.Parameter:
+    """A dense layer's start [classes, features]: uniform within 1 / sqrt(classes) (released code)."""
+    unit = streams.uniform(name, 0, (classes, features)) * 2 - 1
+    return nn.Parameter(unit / math.sqrt(classes))

@@ -7,10 +7,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from repro.config.schema import Optimiser
+from repro.config.schema import AverageStart, Optimiser
 from repro.models.layers import BatchNorm
 from repro.optim.schedules import average_decay, learning_rate
 from repro.optim.vectors import clip_norm
+
+
+def initial_average(model: nn.Module, start: AverageStart) -> dict[str, Tensor]:
+    """The average of weights and statistics before the first step, by name.
+
+    The released code starts at 1 every variable with "variance" or "beta" in its name, the others at 0.
+    """
+    current = {key: value.detach().clone() for key, value in model.state_dict().items()}
+    if start is AverageStart.weights:
+        return current
+    norms = [name for name, module in model.named_modules() if isinstance(module, BatchNorm)]
+    ones = {f"{name}.{key}" for name in norms for key in ("bias", "running_variance")}
+    return {key: value.fill_(float(key in ones)) for key, value in current.items()}
 
 
 class Learner:
@@ -22,10 +35,17 @@ class Learner:
         total_steps: length of the learning-rate schedule.
         decay: of the average of weights and running statistics; 0 keeps no average.
         lead: leading shape of every parameter: () or (R,) for R stacked networks.
+        average_start: what the average holds before the first step.
     """
 
     def __init__(
-        self, model: nn.Module, config: Optimiser, total_steps: int, decay: float = 0.0, lead: tuple[int, ...] = ()
+        self,
+        model: nn.Module,
+        config: Optimiser,
+        total_steps: int,
+        decay: float = 0.0,
+        lead: tuple[int, ...] = (),
+        average_start: AverageStart = AverageStart.weights,
     ) -> None:
         self.model = model.train()
         self.config, self.total_steps, self.decay, self.lead = config, total_steps, decay, lead
@@ -33,7 +53,7 @@ class Learner:
         self.momentum = [torch.zeros_like(p) for p in self.parameters] if config.momentum else []
         exempt = {id(p) for m in model.modules() if isinstance(m, BatchNorm) for p in m.parameters()}
         self._decayed = [i for i, p in enumerate(self.parameters) if id(p) not in exempt]
-        self.average = {k: v.clone() for k, v in model.state_dict().items()} if decay else {}
+        self.average = initial_average(model, average_start) if decay else {}
 
     def learning_rate(self, step: int) -> float:
         """The rate of this step."""

@@ -1,0 +1,136 @@
+"""Views of images, uint8 [N, C, H, W]: flip and crop (weak); RandAugment, Cutout, flip and crop once more (strong).
+
+Batches are changed as a whole, on the device they are on, without a loop over images and without the host waiting for
+the device. The settings are `repro.config.data.ImageViews`; the sources are the paper's Table 5 and the released code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from repro.augment import geometry, operations
+from repro.augment.operations import Layer
+from repro.config.data import ImageViews
+from repro.seeding import Streams
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One flip and one crop for each of N images."""
+
+    flip: Tensor  # bool [N]: left to right
+    offset: Tensor  # int64 [N, 2]: first row and column in the padded image, 0 to twice the padding
+
+
+@dataclass(frozen=True)
+class Strong:
+    """All that is drawn for the strong views of N images."""
+
+    rate: Tensor  # float32 [N]: with what probability each layer was applied; one draw for all layers of an image
+    layers: tuple[Layer, ...]
+    cutout: Tensor  # float32 [N, 2] in [0, 1): centre of the last Cutout, as a share of height and width
+    crop: Crop
+
+
+def draw_crop(streams: Streams, name: str, step: int, count: int, views: ImageViews) -> Crop:
+    """A flip with probability 1/2, if `views.flip`, and a uniform offset; streams `name` flip and `name` crop."""
+    flip = streams.integers(f"{name} flip", step, 2, (count,)) == 1
+    offset = streams.integers(f"{name} crop", step, 2 * views.crop_padding + 1, (count, 2))
+    return Crop(flip & views.flip, offset)
+
+
+def apply_crop(images: Tensor, crop: Crop, views: ImageViews) -> Tensor:
+    """The weak view (and the labelled one): flips, then crops from the image padded with fill, uint8 [N, C, H, W].
+
+    Raises:
+        ValueError: for images that are not uint8 [N, C, H, W], or not as many as were drawn for.
+    """
+    _require(images, len(crop.flip))
+    return geometry.crop(images, crop.flip, crop.offset, views.crop_padding, views.fill)
+
+
+def draw_strong(streams: Streams, step: int, count: int, views: ImageViews) -> Strong:
+    """RandAugment's draws, the last Cutout's, and those of a second crop, from streams called "strong view ...".
+
+    Each layer draws its operation, with replacement, its sign, centre and partner; a partner is any other image of the
+    batch. The released code applies a layer if its draw is at most the rate; here it must be below, so that a rate of 0
+    applies none and a rate of 1 all: the same but for one chance in 2**24.
+    """
+    shape = (views.layers, count)
+    rate = streams.uniform("strong view rate", step, (count,))
+    rate = views.lowest_rate + (views.highest_rate - views.lowest_rate) * rate
+    pool = operations.pool(views.operations, streams.device)
+    operation = pool[streams.integers("strong view operation", step, len(pool), shape)]
+    negative = streams.integers("strong view sign", step, 2, shape) == 1
+    centre = streams.uniform("strong view centre", step, (*shape, 2))
+    ahead = 1 + streams.integers("strong view partner", step, max(1, count - 1), shape)
+    partner = (torch.arange(count, device=streams.device) + ahead) % count
+    applied = streams.uniform("strong view application", step, shape) < rate
+    layers = zip(operation, negative, centre, partner, applied, strict=True)
+    return Strong(
+        rate=rate,
+        layers=tuple(Layer(*drawn) for drawn in layers),
+        cutout=streams.uniform("strong view cutout", step, (count, 2)),
+        crop=draw_crop(streams, "strong view", step, count, views),
+    )
+
+
+def apply_strong(
+    weak: Tensor, strong: Strong, views: ImageViews, *, cutout_const: float = 4, translate_const: float = 4
+) -> Tensor:
+    """The strong view of weak views, uint8 [N, 3, H, W].
+
+    Args:
+        weak: uint8 [N, 3, H, W], from `apply_crop`.
+        strong: from `draw_strong`.
+        views: the settings it was drawn with.
+        cutout_const: see `operations.arguments`; the default suits 32x32 pixels.
+        translate_const: likewise.
+
+    Raises:
+        ValueError: for images that are not uint8 [N, 3, H, W], or not as many as were drawn for.
+    """
+    _require(weak, len(strong.rate), channels=3)
+    args = operations.arguments(views, cutout_const, translate_const)
+    images = weak
+    for layer in strong.layers:
+        images = operations.apply(images, weak, layer, args)
+    if views.cutout:
+        erased = geometry.square(strong.cutout, views.cutout // 2, *images.shape[-2:])
+        images = images.masked_fill(erased[:, None], views.fill)
+    return apply_crop(images, strong.crop, views) if views.recrop else images
+
+
+def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """What a network takes: (pixel - 255 mean) / (255 std) by channel, float32 [N, C, H, W] (released).
+
+    Args:
+        images: uint8 [N, C, H, W].
+        mean: of each of the C channels, on the scale of 0..1.
+        std: standard deviation of each channel, on the same scale.
+
+    Raises:
+        ValueError: for images that are not uint8 [N, C, H, W] with C = len(mean) = len(std).
+    """
+    if len(mean) != len(std):
+        raise ValueError(f"normalise: {len(mean)} means and {len(std)} standard deviations; need one of each a channel")
+    _require(images, len(images), channels=len(mean))
+    return (images - _per_channel(mean, images.device)) / _per_channel(std, images.device)
+
+
+@cache
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Values on the scale of 0..1 on that of 0..255, float32 [C, 1, 1]; kept, so that they are copied only once."""
+    return torch.tensor(values, dtype=torch.float32, device=device)[:, None, None] * 255
+
+
+def _require(images: Tensor, count: int, channels: int | None = None) -> None:
+    """Refuses images of another type or shape than is wanted."""
+    known = images.dtype == torch.uint8 and images.ndim == 4 and channels in {None, images.shape[1]}
+    if not known or len(images) != count:
+        wanted = f"[{count}, {channels or 'C'}, H, W]"
+        raise ValueError(f"images are {images.dtype} {list(images.shape)}; need torch.uint8 {wanted}")

@@ -1,0 +1,340 @@
+"""RandAugment's operations against the released code's own results and against Pillow.
+
+`goldens/augment_ops.npz` holds what the released code's functions gave for eight 32x32 images, run with TensorFlow
+2.12 on a CPU (six drawn images, two of CIFAR-10's test images), for each operation, sign and several magnitudes. Where
+the full reference file with sixteen images lies beside the project, it is checked too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image, ImageEnhance, ImageOps
+from torch import Tensor
+
+from repro.augment import colour, geometry, operations
+from repro.augment.operations import POOLS, Layer, Operation, arguments
+from repro.config.data import Arithmetic, ImageViews, Operations
+from repro.seeding import Streams
+
+Bytes = npt.NDArray[np.uint8]
+
+GOLDENS = Path(__file__).parent / "goldens/augment_ops.npz"
+FULL = Path(__file__).parents[2] / "shared/goldens/augment_ops.npz"  # the full file, where it lies beside the project
+FILES = [path for path in (GOLDENS, FULL) if path.is_file()]
+BY_NAME = {"".join(part.capitalize() for part in op.name.split("_")): op for op in Operation}
+"""Operations by the names of the paper and the released code, such as ShearX."""
+
+
+@cache
+def goldens(path: Path) -> dict[str, npt.NDArray[np.generic]]:
+    """All arrays of the file."""
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+def cases() -> list[str]:
+    """The arrays that are results of one operation, such as `ShearX/m16/neg` and `Color/m10/saturated`."""
+    return [name for name in goldens(GOLDENS) if name.split("/")[0] in BY_NAME]
+
+
+def to_batch(images: npt.NDArray[np.generic]) -> Tensor:
+    """NHWC bytes as NCHW."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+
+def to_arrays(batch: Tensor) -> Bytes:
+    """NCHW bytes as NHWC."""
+    array: Bytes = batch.permute(0, 2, 3, 1).numpy()
+    return array
+
+
+def layer_of(
+    operation: Operation, count: int, *, negative: bool = False, centre: tuple[float, float] = (0, 0)
+) -> Layer:
+    """The same operation for all images; SamplePairing's partner is the next image."""
+    return Layer(
+        operation=torch.full((count,), operation, dtype=torch.int64),
+        negative=torch.full((count,), negative),
+        centre=torch.tensor(centre, dtype=torch.float32).expand(count, 2),
+        partner=(torch.arange(count) + 1) % count,
+        applied=torch.ones(count, dtype=torch.bool),
+    )
+
+
+def applied(images: Tensor, operation: Operation, views: ImageViews, *, negative: bool = False) -> Tensor:
+    """The images after one operation."""
+    return operations.apply(images, images, layer_of(operation, len(images), negative=negative), arguments(views))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.parts[-3])
+@pytest.mark.parametrize("name", cases())
+def test_operations_give_the_released_bytes(name: str, path: Path) -> None:
+    """Every byte of every case is the released code's.
+
+    The references marked `saturated` are the same code with a saturating last cast. Contrast has them with the released
+    pivot, so there the two halves of `standard` are taken apart.
+    """
+    file, (operation, *rest) = goldens(path), name.split("/")
+    views = ImageViews(magnitude=float(rest[0][1:]) if rest else 0.0)
+    args = arguments(views)
+    images = to_batch(file["images"])
+    row, column = (float(at) / 32 for at in file["cutout_centre_yx"])
+    layer = layer_of(BY_NAME[operation], len(images), negative=rest[-1:] == ["neg"], centre=(row, column))
+    if operation == "Contrast" and rest[-1] == "saturated":
+        pivot = torch.full((1, 1, 1, 1), colour.contrast_pivot(images, Arithmetic.released))
+        result = colour.blend(pivot, images.float(), args.factor, Arithmetic.standard)
+    elif rest[-1:] == ["saturated"]:
+        result = operations.apply(images, images, layer, replace(args, arithmetic=Arithmetic.standard))
+    else:
+        result = operations.apply(images, images, layer, args)
+
+    np.testing.assert_array_equal(to_arrays(result), file[name])
+
+
+def test_the_reference_covers_every_operation() -> None:
+    """All 15 released operations are among the references, those with a magnitude at 3, 5, 10 and 16."""
+    names = {name.split("/")[0] for name in cases()}
+    magnitudes = {name.split("/")[1] for name in cases() if "/" in name}
+
+    assert {BY_NAME[name] for name in names} == set(POOLS[Operations.released])
+    assert {"m3", "m5", "m10", "m16"} == magnitudes
+    assert 3 + 5 * 8 + 7 * 4 + 8 == len(cases())  # no magnitude; signed; unsigned; saturated
+
+
+@pytest.mark.parametrize("name", [name for name in goldens(GOLDENS) if name.startswith("transform/")])
+def test_maps_are_the_released_ones(name: str) -> None:
+    """The six numbers of every map, within the float32 rounding of the released code's own trigonometry."""
+    _, operation, magnitude, sign = name.split("/")
+    args = arguments(ImageViews(magnitude=float(magnitude[1:])))
+    maps = operations._maps(args, 32, 32, torch.device("cpu"))[BY_NAME[operation], int(sign == "neg")]
+
+    np.testing.assert_allclose(maps.numpy(), goldens(GOLDENS)[name][:6], rtol=0, atol=2e-6)
+
+
+def test_the_last_cutout_is_the_released_one() -> None:
+    """A 16x16 square about the reference's centre, cut off at the right edge."""
+    file = goldens(GOLDENS)
+    images, (row, column) = to_batch(file["images"]), (float(at) / 32 for at in file["cutout_centre_yx"])
+    erased = geometry.square(torch.tensor([[row, column]]), 8, 32, 32)
+
+    np.testing.assert_array_equal(to_arrays(images.masked_fill(erased[:, None], 128)), file["final_cutout16"])
+
+
+def test_halves_are_rounded_away_from_zero() -> None:
+    """-0.5 is -1 and 2.5 is 3; the largest float32 below 0.5 is 0."""
+    below = float(np.nextafter(np.float32(0.5), np.float32(0)))
+    values = torch.tensor([-1.5, -0.5, -below, 0.0, below, 0.5, 1.5, 2.5, 2.4, -3.6])
+
+    assert [-2, -1, 0, 0, 0, 1, 2, 3, 2, -4] == geometry.round_half_away(values).tolist()
+
+
+def test_arguments_at_the_released_settings() -> None:
+    """Magnitude 16 at 32x32 pixels, and 17 at 224x224 with the constants of ImageNet."""
+    small = arguments(ImageViews(magnitude=16))
+    large = arguments(ImageViews(magnitude=17), cutout_const=40, translate_const=100)
+
+    assert (6, 409, 6) == (small.bits, small.threshold, small.half)
+    assert (48, 0.48, 6.4, 2.98) == pytest.approx((small.degrees, small.slope, small.pixels, small.factor))
+    assert (68, 170.0) == (large.half, pytest.approx(large.pixels))
+    assert 196.0 == colour.contrast_pivot(torch.zeros(1, 3, 224, 224, dtype=torch.uint8), Arithmetic.released)
+
+
+def test_pools() -> None:
+    """15 released operations; the paper has SamplePairing for Cutout, and on SVHN three fewer (Table 5)."""
+    released, paper, svhn = (set(POOLS[pool]) for pool in Operations)
+
+    assert [15, 15, 12] == [len(POOLS[pool]) for pool in Operations]
+    assert ({Operation.cutout}, {Operation.sample_pairing}) == (released - paper, paper - released)
+    assert {Operation.sample_pairing, Operation.rotate, Operation.translate_x} == paper - svhn
+    assert svhn < paper
+
+
+# Against Pillow, from which the operations come. Two sizes, so that height and width cannot be taken for each other.
+SMALL = to_batch(goldens(GOLDENS)["images"])
+OBLONG = Streams(0).integers("pixels", 0, 256, (2, 3, 20, 33)).to(torch.uint8)
+BATCHES = [SMALL, OBLONG]
+MAGNITUDES = [3.0, 5.0, 10.0, 16.0]
+
+
+def by_pillow(images: Tensor, function: Callable[[Image.Image], Image.Image]) -> Bytes:
+    """A function of Pillow on each image."""
+    return np.stack([np.asarray(function(Image.fromarray(image))) for image in to_arrays(images)])
+
+
+def standard(images: Tensor, operation: Operation, magnitude: float) -> Bytes:
+    """One operation in the standard arithmetic."""
+    return to_arrays(applied(images, operation, ImageViews(magnitude=magnitude, arithmetic=Arithmetic.standard)))
+
+
+@pytest.mark.parametrize("images", BATCHES, ids=["32x32", "20x33"])
+@pytest.mark.parametrize("magnitude", MAGNITUDES)
+def test_tables_equal_pillow(images: Tensor, magnitude: float) -> None:
+    """Equalize, Invert, Posterize and Solarize give Pillow's bytes."""
+    args = arguments(ImageViews(magnitude=magnitude))
+    pairs: list[tuple[Operation, Callable[[Image.Image], Image.Image]]] = [
+        (Operation.equalize, ImageOps.equalize),
+        (Operation.invert, ImageOps.invert),
+        (Operation.posterize, lambda image: ImageOps.posterize(image, args.bits)),
+        (Operation.solarize, lambda image: ImageOps.solarize(image, min(args.threshold, 256))),
+    ]
+    for operation, function in pairs:
+        np.testing.assert_array_equal(standard(images, operation, magnitude), by_pillow(images, function))
+
+
+@pytest.mark.parametrize("images", BATCHES, ids=["32x32", "20x33"])
+def test_auto_contrast_is_pillows_but_for_rounding(images: Tensor) -> None:
+    """Float32 instead of float64 before rounding down: off by one, and only where the stretched value is whole."""
+    ours, pillow = standard(images, Operation.auto_contrast, 0), by_pillow(images, ImageOps.autocontrast)
+    levels = to_arrays(images).astype(float)
+    low, high = levels.min(axis=(1, 2), keepdims=True), levels.max(axis=(1, 2), keepdims=True)
+    stretched = (levels - low) * 255 / np.maximum(high - low, 1)
+    whole = np.abs(stretched - stretched.round()) < 1e-4  # float32 at 255, after two roundings
+
+    np.testing.assert_array_equal(ours[~whole], pillow[~whole])
+    assert np.abs(ours[whole].astype(int) - pillow[whole]).max() <= 1
+
+
+@pytest.mark.parametrize("images", BATCHES, ids=["32x32", "20x33"])
+@pytest.mark.parametrize("magnitude", MAGNITUDES)
+@pytest.mark.parametrize(
+    ("operation", "enhancer", "grey_off"),
+    [
+        (Operation.brightness, ImageEnhance.Brightness, 0),
+        (Operation.contrast, ImageEnhance.Contrast, 0),
+        (Operation.color, ImageEnhance.Color, 1),
+        (Operation.sharpness, ImageEnhance.Sharpness, 1),
+    ],
+)
+def test_blends_are_pillows_but_for_rounding(
+    images: Tensor, magnitude: float, operation: Operation, enhancer: type[ImageEnhance._Enhance], grey_off: int
+) -> None:
+    """Up to half a level more, and so one after rounding down, since the last factor is 255.5 and not 255.
+
+    Color and Sharpness also round their degenerate image down where Pillow rounds to the nearest; a level there counts
+    |1 - factor| in the result.
+    """
+    factor = arguments(ImageViews(magnitude=magnitude)).factor
+    pillow = by_pillow(images, lambda image: enhancer(image).enhance(factor))
+    different = standard(images, operation, magnitude).astype(int) - pillow
+
+    assert np.abs(different).max() <= math.ceil(0.5 + grey_off * abs(1 - factor))
+    if not grey_off:
+        assert {0, 1} >= set(np.unique(different))
+
+
+@pytest.mark.parametrize("images", BATCHES, ids=["32x32", "20x33"])
+@pytest.mark.parametrize("magnitude", MAGNITUDES)
+@pytest.mark.parametrize("negative", [False, True])
+@pytest.mark.parametrize(
+    "operation",
+    [Operation.rotate, Operation.shear_x, Operation.shear_y, Operation.translate_x, Operation.translate_y],
+)
+def test_geometry_is_pillows_but_for_ties(
+    images: Tensor, magnitude: float, negative: bool, operation: Operation
+) -> None:
+    """Pillow's nearest pixel wherever the place is not halfway between two.
+
+    Pillow measures from the corner of the first pixel, the released code from its centre: a shear by s about the one is
+    a shear about the other and a shift by s / 2. The map is given to Pillow in its own terms.
+    """
+    height, width = images.shape[-2:]
+    views = ImageViews(magnitude=magnitude)
+    maps = operations._maps(arguments(views), height, width, torch.device("cpu"))[operation, int(negative)]
+    a, b, c, d, e, f = maps.tolist()
+    in_pillows_terms = (a, b, c + 0.5 - (a + b) / 2, d, e, f + 0.5 - (d + e) / 2)
+    pillow = by_pillow(
+        images,
+        lambda image: image.transform(
+            image.size, Image.Transform.AFFINE, in_pillows_terms, Image.Resampling.NEAREST, fillcolor=(128, 128, 128)
+        ),
+    )
+    ours = to_arrays(applied(images, operation, views, negative=negative))
+    y, x = np.mgrid[:height, :width]
+    off_tie = [np.abs(np.abs(at % 1) - 0.5) > 1e-3 for at in (a * x + b * y + c, d * x + e * y + f)]  # Pillow: 16 bits
+    clear = off_tie[0] & off_tie[1]
+
+    np.testing.assert_array_equal(ours[:, clear], pillow[:, clear])
+    assert clear.mean() > 0.8
+
+
+def test_rotation_turns_as_pillows() -> None:
+    """A positive angle turns the content anticlockwise about the centre, as `Image.rotate` does."""
+    ours = to_arrays(applied(OBLONG, Operation.rotate, ImageViews(magnitude=10)))
+    pillow = by_pillow(OBLONG, lambda image: image.rotate(30, fillcolor=(128, 128, 128)))
+
+    assert np.mean((ours != pillow).any(axis=-1)) < 0.01  # ties
+
+
+def test_standard_contrast_pivots_on_the_mean_grey() -> None:
+    """An image of one grey level keeps it in the standard arithmetic and loses it in the released one."""
+    images = torch.full((1, 3, 32, 32), 100, dtype=torch.uint8)
+    views = ImageViews(magnitude=3.0)
+
+    assert torch.equal(images, applied(images, Operation.contrast, replace(views, arithmetic=Arithmetic.standard)))
+    assert 65 == int(applied(images, Operation.contrast, views)[0, 0, 0, 0])  # 4 + 0.64 (100 - 4) = 65.44
+
+
+def test_released_arithmetic_wraps() -> None:
+    """200 at factor 1.9 is 380 and becomes 124, or 255 where it saturates; Solarize at 10 inverts all or nothing."""
+    images = torch.full((1, 3, 4, 4), 200, dtype=torch.uint8)
+    results = [
+        int(applied(images, operation, ImageViews(magnitude=10, arithmetic=arithmetic))[0, 0, 0, 0])
+        for operation in (Operation.brightness, Operation.solarize)
+        for arithmetic in (Arithmetic.released, Arithmetic.standard)
+    ]
+
+    assert [380 - 256, 255, 55, 200] == results
+
+
+@pytest.mark.parametrize("arithmetic", list(Arithmetic))
+def test_what_changes_nothing(arithmetic: Arithmetic) -> None:
+    """Moves at magnitude 0, blends at factor 1 (magnitude 5), and a layer not applied leave every byte as it is."""
+    images = Streams(0).integers("pixels", 0, 256, (40, 3, 16, 16)).to(torch.uint8)
+    at_zero = ["rotate", "shear_x", "shear_y", "translate_x", "translate_y", "cutout", "sample_pairing", "identity"]
+    views = ImageViews(operations=Operations.paper, arithmetic=arithmetic)
+    args = arguments(views)
+    for name in at_zero:
+        assert torch.equal(images, applied(images, Operation[name], replace(views, magnitude=0.0)))
+    for name in ("color", "contrast", "brightness", "sharpness"):
+        assert torch.equal(images, applied(images, Operation[name], replace(views, magnitude=5.0)))
+    for operation in Operation:
+        layer = replace(layer_of(operation, 40), applied=torch.zeros(40, dtype=torch.bool))
+        assert torch.equal(images, operations.apply(images, images, layer, args))
+
+
+def test_posterize_outside_its_bits() -> None:
+    """0 bits leave black, 8 and more everything."""
+    assert {0} == set(colour.posterize_table(0))
+    assert list(range(256)) == colour.posterize_table(8) == colour.posterize_table(12)
+
+
+@pytest.mark.parametrize(("magnitude", "weight"), [(5.0, 0.2), (10.0, 0.4), (12.5, 0.5), (16.0, 0.5), (30.0, 0.5)])
+def test_sample_pairing_mixes_in_the_partner(magnitude: float, weight: float) -> None:
+    """The partner's weak view has weight 0.04 per unit of magnitude, but no more than 1/2."""
+    weak = Streams(0).integers("pixels", 0, 256, (6, 3, 16, 16)).to(torch.uint8)
+    images = Streams(0).integers("others", 0, 256, (6, 3, 16, 16)).to(torch.uint8)
+    args = arguments(ImageViews(operations=Operations.paper, magnitude=magnitude))
+    ours = operations.apply(images, weak, layer_of(Operation.sample_pairing, 6), args)
+    exact = ((1 - weight) * images.double() + weight * weak.roll(-1, 0).double()) * (255.5 / 255)
+
+    assert weight == pytest.approx(args.pairing)
+    assert float((ours - (exact - 0.5)).abs().max()) < 0.5 + 1e-4  # rounded down; float32 at 255
+
+
+def test_memory_layout_means_nothing() -> None:
+    """Batches in channels-last memory give the same bytes."""
+    images = Streams(0).integers("pixels", 0, 256, (len(Operation), 3, 16, 20)).to(torch.uint8)
+    layer = replace(layer_of(Operation.identity, len(Operation)), operation=torch.arange(len(Operation)))
+    args = arguments(ImageViews(operations=Operations.paper))
+    other = images.to(memory_format=torch.channels_last)
+
+    assert torch.equal(operations.apply(images, images, layer, args), operations.apply(other, other, layer, args))

@@ -1,0 +1,125 @@
+"""WideResNet and ResNet-50: how they start, drop, differentiate, and stay the same in another memory format."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from repro.config.models import Model, ResNet50, WideResNet
+from repro.models.build import build_model
+from repro.models.layers import BatchNorm, frozen_statistics
+from repro.seeding import Streams
+
+SMALL = WideResNet(depth=10, width=1, student_dropout=0.0, teacher_dropout=0.5)
+
+
+def student(config: Model) -> nn.Module:
+    """A student network."""
+    return build_model(config, 10, Streams(0), "student")
+
+
+def picture(*shape: int) -> Tensor:
+    """Normal numbers."""
+    return Streams(0).normal("picture", 0, shape)
+
+
+def ones(model: nn.Module, x: Tensor) -> Tensor:
+    """Dropout noise that drops nothing."""
+    return torch.ones(len(x), model.noise_features, dtype=x.dtype)  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.mark.parametrize("config", [WideResNet(width=1), ResNet50(width=8)])
+def test_initial_spread(config: Model) -> None:
+    """Kernels start normal, variance 2 / (k^2 outputs); dense uniform within 1 / sqrt(classes); norms at 1 and 0."""
+    for key, value in student(config).state_dict().items():
+        n = value.numel()
+        if value.dim() == 4:
+            spread = (2 / (value.shape[0] * value.shape[2] ** 2)) ** 0.5
+            # five standard errors: 1 / sqrt(2 n) of a standard deviation, 1 / sqrt(n) of a mean
+            assert spread == pytest.approx(float(value.std()), rel=5 / (2 * n) ** 0.5), key
+            assert abs(float(value.mean())) < 5 * spread / n**0.5, key
+        elif value.dim() == 2:
+            assert 0.99 * 10**-0.5 < float(value.abs().max()) <= 10**-0.5, key
+            assert (1 / 30) ** 0.5 == pytest.approx(float(value.std()), rel=5 * (0.2 / n) ** 0.5), key
+        else:
+            start = float(key.endswith(("weight", "running_variance")))
+            assert torch.equal(torch.full_like(value, start), value), key
+
+
+@pytest.mark.parametrize("config", [SMALL, ResNet50(width=2)])
+def test_start_is_a_function_of_seed_and_role(config: Model) -> None:
+    """The same seed and role start alike; another seed or role differs in every layer, and layers in each other."""
+
+    def start(seed: int, role: str) -> list[Tensor]:
+        parameters = build_model(config, 10, Streams(seed), role).named_parameters()
+        return [p.detach() for key, p in parameters if p.dim() > 1]
+
+    same, reference = start(0, "teacher"), start(0, "teacher")
+    assert all(torch.equal(a, b) for a, b in zip(same, reference, strict=True))
+    for seed, role in ((0, "student"), (1, "teacher")):
+        assert not any(torch.equal(a, b) for a, b in zip(reference, start(seed, role), strict=True))
+    firsts = [float(value.flatten()[0] / value.std()) for value in reference]
+    assert len(firsts) == len(set(firsts))
+
+
+@pytest.mark.parametrize("config", [
+    WideResNet(depth=10, width=1, student_dropout=0.25, teacher_dropout=0.5),
+    ResNet50(width=2, student_dropout=0.25, teacher_dropout=0.5),
+])  # fmt: skip
+def test_dropout_is_the_roles(config: Model) -> None:
+    """Noise between the two rates is dropped for the teacher alone; training without noise is refused."""
+    x, kept_by = picture(2, 3, 32, 32), {}
+    for role in ("student", "teacher"):
+        model = build_model(config, 10, Streams(0), role)
+        with frozen_statistics(model):
+            kept_by[role] = not torch.equal(
+                model.bias.expand(2, 10), model(x, torch.full((2, model.noise_features), 0.4))
+            )
+        with pytest.raises(ValueError, match="wants uniform noise"):
+            model(x)
+
+    assert {"student": True, "teacher": False} == kept_by
+
+
+@pytest.mark.parametrize("config", [SMALL, ResNet50(width=2, student_dropout=0.0)])
+def test_channels_last_gives_the_same(config: Model) -> None:
+    """Logits and gradients are the same up to rounding, and activations stay in that format."""
+    x, found = picture(4, 3, 32, 32).double(), []
+    for memory in (torch.contiguous_format, torch.channels_last):
+        model, formats = student(config).double().to(memory_format=memory), []  # type: ignore[call-overload]
+        for layer in model.modules():
+            if isinstance(layer, BatchNorm):
+                layer.register_forward_hook(lambda _m, _x, out, formats=formats, memory=memory: formats.append(
+                    out.is_contiguous(memory_format=memory)))  # fmt: skip
+        logits = model(x.to(memory_format=memory), ones(model, x))
+        gradients = torch.autograd.grad(logits.square().sum(), list(model.parameters()))
+        found.append([logits.detach(), *gradients, *model.buffers()])
+        assert all(formats)
+
+    for plain, last in zip(*found, strict=True):
+        torch.testing.assert_close(last, plain, rtol=1e-6, atol=1e-8)  # float64, amplified by norms of 4 values
+
+
+@pytest.mark.parametrize("config", [SMALL, ResNet50(width=1, student_dropout=0.0)])
+def test_gradient_is_the_slope(config: Model) -> None:
+    """Backward and forward mode agree with each other and with a central difference along a random direction."""
+    model, x = student(config).double(), picture(4, 3, 32, 32).double()
+    weights = {key: p.detach() for key, p in model.named_parameters()}
+    direction = {key: Streams(1).normal(key, 0, p.shape).double() for key, p in weights.items()}
+
+    def loss(parameters: dict[str, Tensor]) -> Tensor:
+        logits: Tensor = functional_call(model, parameters, (x, ones(model, x)))
+        return logits.square().mean()
+
+    with frozen_statistics(model):
+        slope = torch.func.jvp(loss, (weights,), (direction,))[1]
+        ahead, behind = (loss({k: w + s * direction[k] for k, w in weights.items()}) for s in (1e-8, -1e-8))
+    gradients = torch.autograd.grad(loss(dict(model.named_parameters())), list(model.parameters()))
+    product = sum((g * d).sum() for g, d in zip(gradients, direction.values(), strict=True))
+
+    torch.testing.assert_close(slope, product, rtol=1e-9, atol=0)  # float64
+    assert float(slope) == pytest.approx(
+        float((ahead - behind) / 2e-8), rel=1e-4
+    )  # a kink of ReLU lies within the step here and there

@@ -1,0 +1,111 @@
+"""Whole steps of Meta Pseudo Labels against the authors' released code: same inputs, same start, same end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from repro.config.models import SmallConv
+from repro.config.schema import AverageStart
+from repro.models.small_conv import SmallConvNet
+from repro.optim.learner import initial_average
+from repro.seeding import Streams
+from tests.released import Arrays, full, keep_steps, kept
+from tests.released_distance import OBSERVED, excess, of_entries, of_scalars, of_summary
+from tests.released_step import batch_of, observed_step, resume, setup, start, variables
+
+UNOBSERVED = {"log/uda/l_ratio", "extra/mask/l", "extra/labels/u_ori", "extra/ema_rate"}
+
+
+@pytest.fixture(scope="module", params=["kept", "full"])
+def golden(request: pytest.FixtureRequest) -> Arrays:
+    """What is kept, and the same with all entries of every variable."""
+    return kept("mpl_step") if request.param == "kept" else keep_steps(full("mpl_step"), entries=10**9)
+
+
+Step = tuple[dict[str, Tensor], Arrays]
+
+
+@pytest.fixture(scope="module")
+def steps() -> dict[str, list[Step]]:
+    """Three steps of case A and six of case B: what each computed, and the variables after it; first the start."""
+    golden, found = kept("mpl_step"), {}
+    for case, count in (("A", 3), ("B", 6)):
+        chosen = setup(case)
+        state = start(chosen, golden)
+        found[case] = [({}, variables(state))]
+        for step in range(1, count + 1):
+            seen = observed_step(state, batch_of(golden, step), chosen.method)
+            found[case].append((seen, variables(state)))
+    return found
+
+
+def test_first_step(golden: Arrays, steps: dict[str, list[Step]]) -> None:
+    """Losses, logits, rates, masks, feedback, and the change of all weights, momenta, statistics and averages."""
+    (_, before), (seen, after) = steps["A"][:2]
+    worst, name = excess(of_scalars(seen, golden, "A", 1) | of_entries(before, after, golden, "state1"), "A", 1)
+
+    assert OBSERVED == set(seen)
+    assert set(seen) | UNOBSERVED == {key.removeprefix("A/") for key in golden if key.startswith(("A/log", "A/extra"))}
+    assert worst < 1, name
+
+
+def test_three_steps(golden: Arrays, steps: dict[str, list[Step]]) -> None:
+    """Three steps on end: weaker, since rounding grows."""
+    (_, before), *_, (_, after) = steps["A"]
+    for step in (2, 3):
+        worst, name = excess(of_scalars(steps["A"][step][0], golden, "A", step), "A", step)
+        assert worst < 1, (step, name)
+
+    worst, name = excess(of_entries(before, after, golden, "state3"), "A", 3)
+
+    assert worst < 1, name
+
+
+def test_second_step_from_the_reference_state() -> None:
+    """From everything the released code holds after its first step, momenta and averages included."""
+    chosen, golden = setup("A"), kept("mpl_step")
+    state = start(chosen, golden)
+    resume(state, full("mpl_step"), "state1")
+    before = variables(state)
+
+    seen = observed_step(state, batch_of(golden, 2), chosen.method)
+
+    distances = of_scalars(seen, golden, "A", 2) | of_summary(before, variables(state), golden, "A", 2)
+    worst, name = excess(distances, "A", 1)
+    assert worst < 1, name
+
+
+@pytest.mark.parametrize("step", range(1, 7))
+def test_first_six_steps_with_clipping(golden: Arrays, steps: dict[str, list[Step]], step: int) -> None:
+    """From step 0 on: waiting, warm-ups, the ramp, the average's growing decay, and gradients that are clipped."""
+    seen, after = steps["B"][step]
+    distances = of_scalars(seen, golden, "B", step) | of_summary(steps["B"][0][1], after, golden, "B", step)
+
+    worst, name = excess(distances, "B", step)
+
+    assert worst < 1, name
+
+
+def test_kept_numbers_are_the_full_ones() -> None:
+    """What is kept can be made again from the full reference file."""
+    again, golden = keep_steps(full("mpl_step")), kept("mpl_step")
+
+    assert set(again) == set(golden)
+    assert [] == [key for key in golden if not np.array_equal(golden[key], again[key])]
+
+
+def test_where_averages_start() -> None:
+    """At the weights, or as released: 1 for batch-norm shifts and running variances, 0 for all else."""
+    model = SmallConvNet(SmallConv(width=2), 10, Streams(0), "init")
+    ones = {f"norms.{i}.{key}" for i in range(3) for key in ("bias", "running_variance")}
+
+    released = initial_average(model, AverageStart.released)
+    weights = initial_average(model, AverageStart.weights)
+
+    assert all(torch.equal(torch.full_like(value, float(key in ones)), value) for key, value in released.items())
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+    assert all(weights[key].data_ptr() != value.data_ptr() for key, value in model.state_dict().items())
+    assert set(released) == set(weights) == set(model.state_dict())
