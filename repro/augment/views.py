@@ -26,7 +26,7 @@ def to_input(examples: Tensor, data: Data) -> Tensor:
 
 
 def labelled_view(examples: Tensor, data: Data, streams: Streams, step: int) -> Tensor:
-    """The labelled batch as trained on: points as they are, digits shifted by up to a pixel, images flipped and cropped."""
+    """The labelled batch as trained on: points as they are, digits shifted by a pixel, images flipped and cropped."""
     if isinstance(data, TwoMoonsData):
         return examples
     if isinstance(data, Cifar10Data):
