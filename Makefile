@@ -24,7 +24,7 @@ test: $(VENV)/.ready
 	ruff check --quiet
 	ruff format --check --quiet
 	mypy --no-error-summary
-	python -m pytest
+	python -m pytest -n auto --dist loadgroup
 
 report: $(VENV)/.ready
 	python -m repro.cli.verify

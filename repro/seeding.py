@@ -98,8 +98,8 @@ class Streams:
 
     def _block(self, name: str, first: int, steps: int, count: int) -> Tensor:
         """Integers of `steps` steps from `first` on, int64 [steps, *lead, count]."""
-        starts = [_signed(step * _GOLDEN) for step in range(first, first + steps)]
-        by_step = torch.tensor(starts, dtype=torch.int64, device=self.device)
+        # Made where it is used: a copy to the device would make the host wait for it in every step.
+        by_step = torch.arange(first, first + steps, dtype=torch.int64, device=self.device) * _signed(_GOLDEN)
         start = splitmix64(self._key(name) + by_step.reshape(steps, *[1] * len(self.lead)))
         increments = torch.arange(1, count + 1, dtype=torch.int64, device=self.device) * _signed(_GOLDEN)
         return splitmix64(start[..., None] + increments)

@@ -13,7 +13,7 @@ from repro.config.compose import compose
 from repro.config.schema import Config
 from repro.models.build import build_model
 from repro.seeding import Streams
-from repro.train.cost import step_flops
+from repro.train.cost import run_flops, step_flops
 
 ROOT = Path(__file__).parent.parent / "experiments"
 SMALL = ["model.depth=10", "model.width=1"]
@@ -45,7 +45,18 @@ def test_arithmetic_is_that_of_the_passes(name: str, forward_only: int, trained:
     config = compose(name, SMALL, ROOT)
     forward, stem = forward_and_stem(config)
 
-    assert step_flops(config) == pytest.approx(forward_only * forward + trained * (3 * forward - stem), rel=1e-9)
+    assert step_flops(config, 299_999) == pytest.approx(
+        forward_only * forward + trained * (3 * forward - stem), rel=1e-9
+    )
+
+
+def test_a_fixed_teacher_and_its_student_are_priced_apart() -> None:
+    """Half of the steps train the teacher on labelled images, half the student on both, labelled by the teacher."""
+    config = compose("cifar10_released_pseudo_label", SMALL, ROOT)
+    forward, stem = forward_and_stem(config)
+    teaching, learning = 128 * (3 * forward - stem), (128 + 896) * (3 * forward - stem) + 896 * forward
+
+    assert run_flops(config) == pytest.approx(300_000 * (teaching + learning), rel=1e-9)
 
 
 def test_arithmetic_of_the_paper_s_network() -> None:

@@ -10,7 +10,7 @@ from repro.verify.claims import Ordering
 from repro.verify.comparison import status_of
 from repro.verify.judge import judge
 from repro.verify.verdict import Status
-from tests.verify_cases import HIGH, LOW, MPL, ORDERING, SUPERVISED, compared, scores
+from tests.verify_cases import HIGH, LOW, MPL, ORDERING, SUPERVISED, compared, scores, with_rule
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,15 @@ def test_numbers_of_the_verdict() -> None:
     assert pytest.approx((3, 3 - 2.4841, 3 + 2.4841), abs=1e-4) == (verdict.estimate, verdict.low, verdict.high)
     assert pytest.approx(0.0351, abs=1e-4) == verdict.p_value
     assert 3 == verdict.n
+
+
+def test_an_ordering_may_be_about_finetuned_weights() -> None:
+    """The named network of the better run is compared to the other's own; a run without it is refused by name."""
+    about = with_rule(ORDERING, network="student_finetuned")
+    plain, base = scores("mpl", [900, 901, 902], MPL)["mpl"], scores("base", [880, 881, 885], SUPERVISED)["base"]
+    tuned = replace(plain, accuracy=plain.accuracy | {"student_finetuned": {0: 0.95, 1: 0.96, 2: 0.94}})
+    verdict = judge(about, {"mpl": tuned, "base": base})
+
+    assert pytest.approx(6.8, abs=1e-3) == verdict.estimate
+    assert "mpl (student_finetuned) against base" in verdict.reason
+    assert "has no accuracy of the network 'student_finetuned'" in judge(about, {"mpl": plain, "base": base}).reason

@@ -21,7 +21,7 @@ from repro.config.data import Cifar10Data
 from repro.config.read import ConfigError
 from repro.config.schema import Config
 from repro.engine import choose_device, describe_device, set_up_process
-from repro.train.cost import flops_per_second, step_flops
+from repro.train.cost import flops_per_second, run_flops
 
 _DAY = 86_400
 _WIDTHS = (5, 9, 13, 12, 8, 9)
@@ -67,7 +67,7 @@ def _print_costs(plan: Plan) -> None:
     )
     total = 0.0
     for planned, config in priced:
-        each = step_flops(config)
+        each = run_flops(config) / config.budget.steps
         flops = each * config.budget.steps * len(planned.seeds)
         total += flops
         days = f"{flops / speed / _DAY:,.1f}"

@@ -50,7 +50,10 @@ class Baseline(StrEnum):
 
 
 class BatchNormBatch(StrEnum):
-    """Which batch normalises the labelled images when the loss *before* the student's step is measured."""
+    """Which batch normalises the labelled images when the loss *before* the student's step is measured.
+
+    With `released` the student's step and its running statistics come from that joint batch too.
+    """
 
     matched = "matched"  # the labelled batch alone, as for the loss after the step, with the same dropout mask
     released = "released"  # labelled and unlabelled images together: the released code, unlike the loss after

@@ -86,7 +86,7 @@ class Precision(StrEnum):
 
 @dataclass
 class Engine:
-    """How a step is computed, not what: the settings trade speed against the last bits."""
+    """How a step is computed: the settings trade speed against rounding."""
 
     precision: Precision = Precision.float32
     channels_last: bool = False  # memory format of images; faster for convolutions on most devices

@@ -10,11 +10,11 @@ from repro.config.schema import Config, Optim, Optimiser
 
 
 def shortened(config: Config) -> Config:
-    """`config` over `budget.shortened_to` steps: every count of steps in it shrinks by the same factor, rounded.
+    """`config` over `budget.shortened_to` steps: its schedules shrink by the same factor, rounded.
 
     Wait, warm-up, ramp, the fixed teacher's steps, and the steps between rows of the log shrink with the whole; batch
-    sizes, learning rates and everything else stay. What was done is said in `budget.reduced`, so that the run counts as
-    reduced. 0, or the recipe's own length, changes nothing.
+    sizes, learning rates, finetuning and everything else stay. What was done is said in `budget.reduced`, so that the
+    run counts as reduced. 0, or the recipe's own length, changes nothing.
     """
     budget = config.budget
     if budget.shortened_to in (0, budget.steps):

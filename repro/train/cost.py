@@ -7,6 +7,7 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from repro.config.methods import PseudoLabelMethod
 from repro.config.schema import Config
 from repro.data.training import CLASSES
 from repro.methods import METHODS
@@ -18,7 +19,16 @@ _IMAGE = (3, 32, 32)
 _FEW, _MORE = 2, 4  # images of the batches whose arithmetic is counted
 
 
-def step_flops(config: Config) -> float:
+def run_flops(config: Config) -> float:
+    """Floating-point operations of a whole run of one seed; a fixed teacher and its student train in turn."""
+    steps, method = config.budget.steps, config.method
+    if isinstance(method, PseudoLabelMethod):
+        teaching = method.teacher_steps * step_flops(config, 0)
+        return teaching + (steps - method.teacher_steps) * step_flops(config, steps - 1)
+    return steps * step_flops(config, steps - 1)
+
+
+def step_flops(config: Config, step: int) -> float:
     """Floating-point operations of one step at the configured batch sizes, a multiplication and an addition being two.
 
     Convolutions and matrix products of all passes, forward and backward, counted while small steps run on tensors
@@ -26,6 +36,7 @@ def step_flops(config: Config) -> float:
     both.
     """
     state = _fresh(config, "meta")
+    state.step = step
     base = _count(config, state, _FEW, _FEW)
     labelled = (_count(config, state, _MORE, _FEW) - base) / (_MORE - _FEW)
     unlabelled = (_count(config, state, _FEW, _MORE) - base) / (_MORE - _FEW)
@@ -36,6 +47,7 @@ def step_flops(config: Config) -> float:
 def flops_per_second(config: Config, labelled: int = 16, unlabelled: int = 16) -> float:
     """What this machine's processor does in a step of the method, timed once after a first step."""
     state = _fresh(config, "cpu")
+    state.step = config.budget.steps - 3  # three steps follow
     _step(config, state, labelled, unlabelled)
     started = time.perf_counter()
     _step(config, state, labelled, unlabelled)
@@ -44,10 +56,11 @@ def flops_per_second(config: Config, labelled: int = 16, unlabelled: int = 16) -
 
 
 def _count(config: Config, state: State, labelled: int, unlabelled: int) -> float:
-    """Of the last step of a run; that of a fixed teacher's student, where a method has one."""
-    state.step = config.budget.steps - 1
+    """Of a step from `state`, which stays at its step."""
+    at = state.step
     with FlopCounterMode(display=False) as counter:
         _step(config, state, labelled, unlabelled)
+    state.step = at
     return float(counter.get_total_flops())
 
 

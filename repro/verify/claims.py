@@ -44,6 +44,7 @@ class Ordering:
     at_least: float  # points; the improvement claimed is above this
     meaningful: float  # points; an improvement below this would not count
     claimed: float | None = None  # points; the paper's improvement where it was measured on the same data
+    network: str | None = None  # of `better`; null: the network that counts for the method
     differ_in: tuple[str, ...] = ()  # if given, the only settings in which the runs may differ
 
 

@@ -53,9 +53,9 @@ def judge_comparison(claim: Claim, rule: Ordering | SuccessRate, better: Scores,
 
 
 def _ordering(claim: Claim, rule: Ordering, better: Scores, other: Scores) -> Verdict:
-    first, second = better.accuracy[better.counted], other.accuracy[other.counted]
+    first, second = better.accuracy[rule.network or better.counted], other.accuracy[other.counted]
     pair = paired_difference(_points(first), _points(second), 1 - claim.alpha)
-    who = f"{better.name} against {other.name}"
+    who = f"{better.name}{f' ({rule.network})' if rule.network else ''} against {other.name}"
     if pair.n < FEWEST_SEEDS:
         return Verdict(
             claim.id, Status.INCONCLUSIVE, f"{who}: {_seeds(pair.n)} in common, too few to know the spread",

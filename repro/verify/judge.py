@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from repro.config.departures import lookup
 from repro.verify.absolute import judge_absolute
-from repro.verify.claims import Absolute, Claim
+from repro.verify.claims import Absolute, Claim, SuccessRate
 from repro.verify.comparison import judge_comparison
 from repro.verify.rebuild import Scores, differing_keys
 from repro.verify.verdict import Status, Verdict
@@ -51,7 +51,8 @@ def _refused(claim: Claim, needed: list[Scores]) -> Iterator[str]:
         yield f"{first.name}: is a run of {method}, but the claim is about {claim.method}"
     for run in needed:
         yield from run.problems
-        network = rule.network if isinstance(rule, Absolute) and rule.network else run.counted
+        named = rule.network if run is first and not isinstance(rule, SuccessRate) else None
+        network = named or run.counted
         accuracies = run.accuracy.get(network, {})
         if not accuracies:
             yield f"{run.name}: has no accuracy of the network {network!r}"
