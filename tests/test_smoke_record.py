@@ -33,7 +33,7 @@ def recorded() -> dict[str, list[EvaluatedRun]]:
 
 @pytest.mark.parametrize("name", ARMS)
 def test_every_arm_is_recorded_and_learned(name: str) -> None:
-    """Two seeds of 300 steps, finite throughout; the loss on labels fell with each, by 5 % on average; averages count."""
+    """Two seeds of 300 steps, all finite; the loss on labels fell with both, by 5 % on average; averages count."""
     runs, left = recorded()[name], []
 
     assert [[0], [1]] == [run.seeds for run in runs]
