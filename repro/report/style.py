@@ -149,7 +149,8 @@ def name_lines(axes: Axes, names: Sequence[str]) -> None:
         if x[-1] > left + 0.85 * (right - left):
             at_edge.append(((y[-1] - low) / (high - low), name, str(line.get_color())))
         else:
-            _name(axes, name, (x[-1], y[-1]), "data", str(line.get_color()), above=True)
+            side = "right" if x[-1] > (left + right) / 2 else "left"
+            _name(axes, name, (x[-1], y[-1]), "data", str(line.get_color()), above=side)
     places: list[float] = []
     for wanted, _, _ in sorted(at_edge):
         places.append(max(wanted, places[-1] + gap) if places else wanted)
@@ -161,9 +162,9 @@ def name_lines(axes: Axes, names: Sequence[str]) -> None:
         _name(axes, name, (1, place), "axes fraction", colour)
 
 
-def _name(axes: Axes, name: str, place: tuple[float, float], where: str, colour: str, above: bool = False) -> None:
-    """Text to the right of a place, or above it and to its left."""
-    offset, across, along = ((0, 3), "right", "bottom") if above else ((3, 0), "left", "center")
+def _name(axes: Axes, name: str, place: tuple[float, float], where: str, colour: str, above: str = "") -> None:
+    """Text to the right of a place, or above it, with its "left" or "right" end there."""
+    offset, across, along = ((0, 3), above, "bottom") if above else ((3, 0), "left", "center")
     axes.annotate(
         name, place, xytext=offset, xycoords=where, textcoords="offset points",
         fontsize=_SMALL, color=colour, ha=across, va=along, annotation_clip=False,
