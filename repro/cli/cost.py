@@ -23,6 +23,8 @@ from repro.config.schema import Config
 from repro.engine import choose_device, describe_device, set_up_process
 from repro.train.cost import flops_per_second, run_flops
 
+EXIT_NEEDS_GPU = 3
+
 _DAY = 86_400
 _WIDTHS = (5, 9, 13, 12, 8, 9)
 
@@ -46,9 +48,6 @@ def main() -> int:
     return EXIT_NEEDS_GPU if refused else 0
 
 
-EXIT_NEEDS_GPU = 3
-
-
 def _plan(what: list[str]) -> Plan:
     if len(what) == 1 and (what[0].endswith(".yaml") or Path(what[0]).is_file()):
         return read_whole_plan(Path(what[0]))
@@ -62,17 +61,15 @@ def _print_costs(plan: Plan) -> None:
     if not priced:
         raise ConfigError(f"plan {plan.name}: its runs take minutes on a CPU; only those on images are counted")
     speed = flops_per_second(priced[-1][1])
-    print(
-        f"{'run':42} {'seeds':>5} {'steps':>9} {'images a step':>13} {'TFLOP a step':>12} {'EFLOP':>8} {'days here':>9}"
-    )
+    print(_row("run", "seeds", "steps", "images a step", "TFLOP a step", "EFLOP", "days here"))
     total = 0.0
     for planned, config in priced:
-        each = run_flops(config) / config.budget.steps
-        flops = each * config.budget.steps * len(planned.seeds)
+        once = run_flops(config)
+        flops = once * len(planned.seeds)
         total += flops
         days = f"{flops / speed / _DAY:,.1f}"
         print(_row(planned.name, str(len(planned.seeds)), f"{config.budget.steps:,}", _images(config),
-                   f"{each / 1e12:.3f}", f"{flops / 1e18:.2f}", days))  # fmt: skip
+                   f"{once / config.budget.steps / 1e12:.3f}", f"{flops / 1e18:.2f}", days))  # fmt: skip
     device = describe_device(torch.device("cpu"))
     print(_row("all", "", "", "", "", f"{total / 1e18:.2f}", f"{total / speed / _DAY:,.1f}"))
     print(
