@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -29,3 +31,11 @@ def write_whole(path: Path, content: bytes) -> None:
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def readable_json(value: Any, margin: str = "") -> str:
+    """JSON with a line for each entry of a mapping, and lists on one line."""
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    entries = (f"{margin} {json.dumps(key)}: {readable_json(item, f'{margin} ')}" for key, item in value.items())
+    return "{\n" + ",\n".join(entries) + f"\n{margin}}}"

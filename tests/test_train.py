@@ -14,7 +14,7 @@ import torch
 from repro.config.schema import Config
 from repro.files import write_whole
 from repro.train.finetune import finetune
-from repro.train.loop import OutOfTime, Trainer, snapshot_steps
+from repro.train.loop import OutOfTime, Trainer, late_steps, snapshot_steps
 from repro.train.metrics import NotFinite, Window
 from repro.train.result import Result, load_results, save_result
 from repro.train.storage import load, save
@@ -37,6 +37,9 @@ def assert_same_run(expected: Trainer, actual: Trainer) -> None:
     assert_same(all_weights(expected), all_weights(actual))
     assert expected.rows == actual.rows
     assert [s["step"] for s in expected.snapshots] == [s["step"] for s in actual.snapshots]
+    assert [s["step"] for s in expected.late] == [s["step"] for s in actual.late]
+    for a, b in zip(expected.late, actual.late, strict=True):
+        assert_same(a["weights"], b["weights"])
     for a, b in zip(expected.snapshots, actual.snapshots, strict=True):
         assert a["networks"].keys() == b["networks"].keys()
         for network, values in a["networks"].items():
@@ -137,6 +140,26 @@ def test_snapshots_are_even() -> None:
     assert list(range(5)) == snapshot_steps(5, 8)
 
 
+def test_late_checkpoints_are_the_last_of_a_thousand() -> None:
+    """20 checkpoints a thousandth apart up to the last step; a short run keeps its last steps, each once."""
+    assert [9810, 9820, 9990, 10_000] == [late_steps(10_000)[i] for i in (0, 1, -2, -1)]
+    assert list(range(581, 601)) == late_steps(600)
+    assert list(range(1, 11)) == late_steps(10)
+    assert 20 == len(late_steps(1_000_000))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_the_last_late_checkpoint_is_the_final_network_that_counts(decay: float, tmp_path: Path) -> None:
+    """Averaged weights where there are any, else the last ones; of the student, not of its teacher."""
+    trainer = Trainer(long("digits", "mpl", optim__average_decay=decay), 0, CPU)
+    trainer.run(tmp_path / "state")
+
+    counted = "student_average" if decay else "student"
+
+    assert_same(trainer.snapshots[-1]["networks"][counted], trainer.late[-1]["weights"])
+    assert 40 == trainer.late[-1]["step"]
+
+
 def test_run_keeps_snapshots_of_all_networks(tmp_path: Path) -> None:
     """Snapshots hold the start, the marked steps and the end, of each network and average, as copies."""
     trainer = Trainer(long("two_moons", "mpl"), 0, CPU)
@@ -226,7 +249,7 @@ def test_saved_content_is_plain(tmp_path: Path) -> None:
 def test_results_come_back_in_order(tmp_path: Path) -> None:
     """Results of several seeds are read in the order of seeds; none at all is an error with the remedy."""
     for seed in (10, 2):
-        save_result(tmp_path, Result({}, [seed], False, "student", {}, [], [], {}))
+        save_result(tmp_path, Result({}, [seed], False, "student", {}, [], [], [], {}))
 
     assert [[2], [10]] == [result.seeds for result in load_results(tmp_path)]
     with pytest.raises(FileNotFoundError, match="dvc repro train@"):

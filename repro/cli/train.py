@@ -30,6 +30,7 @@ from repro.config.schema import Config
 from repro.data.training import training_hash
 from repro.engine import choose_device, set_up_process, worker_pool
 from repro.seeding import seeds_label
+from repro.train.alarm import Bands, bands_for
 from repro.train.finetune import finetune
 from repro.train.log import line
 from repro.train.loop import OutOfTime, Trainer
@@ -59,7 +60,8 @@ def main() -> int:
         kind = "open in" if departure.open else "departs from"
         print(f"  {kind} {config.recipe.name}: {departure.key} = {departure.here} ({departure.prescribed})")
     set_up_process(config.engine.threads)
-    job = Job(arguments.run, config, STATE / arguments.run, source_hash(), _deadline(config.budget.max_minutes))
+    bands = bands_for(arguments.run, config)
+    job = Job(arguments.run, config, STATE / arguments.run, source_hash(), _deadline(config.budget.max_minutes), bands)
     chunks = [seeds[i : i + config.budget.stack] for i in range(0, len(seeds), config.budget.stack)]
     if not _train_all(job, chunks):
         minutes = config.budget.max_minutes
@@ -81,6 +83,7 @@ class Job:
     state: Path  # folder
     source: str  # hash of the training code: a saved state of other code is not resumed
     deadline: float  # time.monotonic()
+    bands: Bands | None  # of recorded seeds, for the early alarm
 
     def finished(self, chunk: list[int]) -> Path:
         """Where the result of a chunk waits for the others."""
@@ -140,8 +143,13 @@ def _train_chunk(job: Job, chunk: list[int]) -> bool:
     trainer = Trainer(config, chunk if stacked else chunk[0], choose_device(), job.source)
     started = time.monotonic()
 
+    who = f"{job.name} {seeds_label(chunk)}"
+    bands = None if stacked else job.bands
+
     def report(row: dict[str, float]) -> None:
-        _say(line(f"{job.name} {seeds_label(chunk)}", row, config.budget.steps))
+        for alarm in bands.outside([row]) if bands else []:
+            _worker["lines"].put(f"ALARM {who}: {alarm}")
+        _say(line(who, row, config.budget.steps))
 
     try:
         trainer.run(job.state / f"{seeds_label(chunk)}.pt", _count, job.deadline, report)
@@ -149,8 +157,12 @@ def _train_chunk(job: Job, chunk: list[int]) -> bool:
         return False
     tuned = finetune(trainer) if config.finetune.steps else {}
     facts = environment(trainer.device, time.monotonic() - started) | {"source": job.source}
-    counted, rows, snapshots = trainer.method.COUNTED, trainer.rows, trainer.snapshots
-    save_result(finished.parent, Result(as_mapping(config), chunk, stacked, counted, facts, rows, snapshots, tuned))
+    facts["alarms"] = bands.outside(trainer.rows) if bands else []
+    result = Result(
+        as_mapping(config), chunk, stacked, trainer.method.COUNTED, facts,
+        trainer.rows, trainer.snapshots, trainer.late, tuned,
+    )  # fmt: skip
+    save_result(finished.parent, result)
     return True
 
 

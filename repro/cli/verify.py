@@ -1,14 +1,19 @@
 """Judges every claim on the recorded runs: results/runs/ and experiments/claims.yaml to results/verdicts.json.
 
+Also writes results/bands.json, by which later trainings are compared with the recorded ones (repro/train/alarm.py).
+
 python -m repro.cli.verify
 """
 
 from __future__ import annotations
 
 from repro.cli.entry import run
+from repro.files import write_whole
 from repro.records.runs import read_runs
 from repro.records.scores import rebuild_all
 from repro.records.verdicts import CLAIMS, write_verdicts
+from repro.train.alarm import BANDS, bands_as_text
+from repro.verify.bands import bands_of
 from repro.verify.claims import read_claims
 from repro.verify.judge import judge
 
@@ -16,9 +21,11 @@ from repro.verify.judge import judge
 def main() -> None:
     """Reads, rebuilds, judges, writes."""
     claims = read_claims(CLAIMS)
-    scores = rebuild_all(read_runs())
+    runs = read_runs()
+    scores = rebuild_all(runs)
     verdicts = [judge(claim, scores) for claim in claims]
     write_verdicts(verdicts)
+    write_whole(BANDS, bands_as_text(bands_of(runs)).encode())
     refused = sorted({problem for score in scores.values() for problem in score.problems})
     for problem in refused:
         print(f"refused: {problem}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 from repro.config.data import Cifar10Data, Data, DigitsData, TwoMoonsData
 from repro.data import cifar10, cifar10_files, digits, two_moons
 from repro.data.sets import Seeds, TrainingSet, class_counts, fingerprint, in_runs
+from repro.files import readable_json
 
 CLASSES = {"two_moons": two_moons.CLASSES, "digits": digits.CLASSES, "cifar10": cifar10.CLASSES}
 
@@ -70,12 +70,4 @@ def describe_split(config: Data, seeds: Sequence[int]) -> str:
             "unlabelled_indices": in_runs(data.unlabelled_indices),
             "sha256": fingerprint(data.labelled_indices, data.unlabelled_indices),
         }
-    return _json({"data": split_settings(config), "seeds": splits})
-
-
-def _json(value: Any, margin: str = "") -> str:
-    """JSON with a line for each entry of a mapping, and lists on one line."""
-    if not isinstance(value, dict):
-        return json.dumps(value)
-    entries = (f"{margin} {json.dumps(key)}: {_json(item, f'{margin} ')}" for key, item in value.items())
-    return "{\n" + ",\n".join(entries) + f"\n{margin}}}"
+    return readable_json({"data": split_settings(config), "seeds": splits})

@@ -90,9 +90,11 @@ def _curve(
         stays.append(_share_that_stays_wrong(previous, pseudo, truth))
         previous = pseudo
     steps = np.array([snapshot["step"] for snapshot in result.snapshots])
+    late_steps = np.array([checkpoint["step"] for checkpoint in result.late])
+    late = [accuracies(predictor.classes(checkpoint["weights"], examples), labels) for checkpoint in result.late]
     shares = {"pseudo_label_wrong": np.stack(wrong, axis=1), "wrong_stays": np.stack(stays, axis=1)}
-    curves = {key: np.array(values).T for key, values in accuracy.items()} | shares
-    return {"step": steps} | {key: values.astype(np.float32) for key, values in curves.items()}
+    curves = {key: np.array(values).T for key, values in (accuracy | {"late_accuracy": late}).items()} | shares
+    return {"step": steps, "late_step": late_steps} | {key: values.astype(np.float32) for key, values in curves.items()}
 
 
 def _share_that_stays_wrong(previous: np.ndarray | None, now: np.ndarray, truth: np.ndarray) -> np.ndarray:

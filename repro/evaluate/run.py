@@ -28,7 +28,8 @@ class EvaluatedRun:
     curve: dict[str, np.ndarray] = field(default_factory=dict)
     """"step" [T]; "accuracy/<network>" [R, T] on the test set; "pseudo_label_wrong" [R, T], the share of unlabelled
     examples that the labelling network gets wrong; "wrong_stays" [R, T], of those wrong at the snapshot before, the
-    share that now has the same wrong label (NaN at the first)."""
+    share that now has the same wrong label (NaN at the first); "late_step" [L] and "late_accuracy"
+    [R, L], of the counted network on the test set at the last checkpoints of training."""
     boundary: dict[str, np.ndarray] = field(default_factory=dict)
     """For data in the plane, first seeds only: "x" [G], "y" [G], "<network>" uint8 [S, G, G] (255 x probability of
     class 1, rows along y), "points" [S, P, 2], "classes" [S, P], "labelled" [S, B, 2], "labels" [S, B]."""

@@ -66,6 +66,7 @@ class Trainer:
         self.window = Window()
         self.rows: list[dict[str, float]] = []
         self.snapshots: list[dict[str, Any]] = []
+        self.late: list[dict[str, Any]] = []
 
     def batch(self, step: int, probe: bool = False) -> Batch:
         """The batch of a step: a function of (seed, step) alone."""
@@ -106,16 +107,15 @@ class Trainer:
         if state_file.is_file():
             self._resume(state_file)
             progress(self.state.step)
-        marks = snapshot_steps(budget.steps, budget.snapshots)
+        marks, late = snapshot_steps(budget.steps, budget.snapshots), late_steps(budget.steps)
         next_save = time.monotonic() + 60 * budget.checkpoint_minutes
         while self.state.step < budget.steps:
             if self.state.step in marks and len(self.snapshots) == marks.index(self.state.step):
                 self._snapshot()
-            logs = (self.state.step + 1) % budget.log_every == 0 or self.state.step + 1 == budget.steps
-            self.window.add(self.method.step(self.state, self.batch(self.state.step, probe=logs), self.config.method))
-            if logs:
-                self.rows.append({"step": self.state.step} | self.window.close(self.state.step))
+            if self.advance():
                 report(self.rows[-1])
+            if self.state.step in late and len(self.late) == late.index(self.state.step):
+                self.late.append({"step": self.state.step, "weights": self._counted_weights()})
             if self.state.step % 16 == 0:
                 progress(16)
                 now = time.monotonic()
@@ -127,9 +127,23 @@ class Trainer:
         progress(budget.steps % 16)
         self._snapshot()
 
+    def advance(self) -> bool:
+        """One step; whether it completed a row of metrics."""
+        budget = self.config.budget
+        logs = (self.state.step + 1) % budget.log_every == 0 or self.state.step + 1 == budget.steps
+        self.window.add(self.method.step(self.state, self.batch(self.state.step, probe=logs), self.config.method))
+        if logs:
+            self.rows.append({"step": self.state.step} | self.window.close(self.state.step))
+        return logs
+
     def _snapshot(self) -> None:
         """Keeps the weights of this step, for the curves that evaluation draws."""
         self.snapshots.append({"step": self.state.step, "networks": networks(self.state)})
+
+    def _counted_weights(self) -> dict[str, Tensor]:
+        """A copy of the weights that count: the averaged ones where there are any."""
+        learner = self.state.learners[self.method.COUNTED]
+        return {k: v.detach().clone().cpu() for k, v in (learner.average or learner.model.state_dict()).items()}
 
     def _save(self, path: Path) -> None:
         content = {
@@ -139,6 +153,7 @@ class Trainer:
             "window": self.window.state_dict(),
             "rows": self.rows,
             "snapshots": self.snapshots,
+            "late": self.late,
         }
         save(path, content)
 
@@ -154,12 +169,20 @@ class Trainer:
             return
         self.state.load_state_dict(content["state"], content["step"])
         self.window.load_state_dict(content["window"], self.device)
-        self.rows, self.snapshots = content["rows"], content["snapshots"]
+        self.rows, self.snapshots, self.late = content["rows"], content["snapshots"], content["late"]
 
 
 def snapshot_steps(steps: int, count: int) -> list[int]:
     """Steps before which weights are kept: `count` of them from 0 on, evenly; the last step's come on top."""
     return sorted({i * steps // count for i in range(count)})
+
+
+def late_steps(steps: int) -> list[int]:
+    """Steps after which the counted weights are kept: 20, a thousandth of training apart, up to the last.
+
+    The field reports the median of such checkpoints (MixMatch, FixMatch, TorchSSL: the last 20 of about 1,000).
+    """
+    return sorted({max(1, steps - i * max(1, steps // 1000)) for i in range(20)})
 
 
 def networks(state: State) -> dict[str, dict[str, Tensor]]:

@@ -26,6 +26,7 @@ class Result:
     environment: dict[str, Any]
     rows: list[dict[str, float]]  # metrics.csv
     snapshots: list[dict[str, Any]]  # {"step": int, "networks": Networks}, the last one is the final state
+    late: list[dict[str, Any]]  # {"step": int, "weights": of the counted network}, the last ones of training
     finetuned: dict[str, Tensor]  # empty without finetuning
 
 
