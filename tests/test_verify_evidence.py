@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from repro.evaluate.run import EvaluatedRun
+from repro.evaluate.run import EvaluatedRun, predictions_hash
 from repro.verify.claims import Claim
 from repro.verify.judge import judge
 from repro.verify.rebuild import rebuild
@@ -29,8 +29,10 @@ from tests.verify_cases import (
     folders,
     labels_of,
     predictions,
+    rebuilt,
     scores,
     shuffled,
+    training_hash_of,
     with_predictions,
     with_rule,
 )
@@ -40,7 +42,7 @@ def spoilt(change: Callable[[EvaluatedRun], EvaluatedRun], of: Claim = ORDERING)
     """The verdict when the first seed of the better run was changed, and all would pass otherwise."""
     right = HIGH if of is not NUMBER else [961, 962, 960, 961, 961]
     first, *rest = folders("mpl", right, MPL)
-    return judge(of, {"mpl": rebuild([change(first), *rest], labels_of)} | scores("base", LOW, SUPERVISED))
+    return judge(of, {"mpl": rebuilt([change(first), *rest])} | scores("base", LOW, SUPERVISED))
 
 
 def swapped(run: EvaluatedRun) -> EvaluatedRun:
@@ -54,10 +56,23 @@ def swapped(run: EvaluatedRun) -> EvaluatedRun:
     return with_predictions(run, classes, consistent=False)
 
 
+def with_accuracy(run: EvaluatedRun, student: list[float]) -> EvaluatedRun:
+    """The folder with another stored accuracy of the student."""
+    return replace(run, accuracy=run.accuracy | {"student": student})
+
+
+def without(run: EvaluatedRun, network: str) -> EvaluatedRun:
+    """The folder without one network, consistent in all else."""
+    found = {name: classes for name, classes in run.predictions.items() if name != network}
+    accuracy = {name: values for name, values in run.accuracy.items() if name != network}
+    hashed = run.data | {"predictions_hash": predictions_hash(found)}
+    return replace(run, predictions=found, accuracy=accuracy, data=hashed)
+
+
 BAD: dict[str, Callable[[], Verdict]] = {
-    "stored accuracy is NaN": lambda: spoilt(lambda run: replace(run, accuracy={"student": [math.nan]})),
-    "stored accuracy was edited": lambda: spoilt(lambda run: replace(run, accuracy={"student": [0.999]})),
-    "stored accuracy is missing": lambda: spoilt(lambda run: replace(run, accuracy={"student": []})),
+    "stored accuracy is NaN": lambda: spoilt(lambda run: with_accuracy(run, [math.nan])),
+    "stored accuracy was edited": lambda: spoilt(lambda run: with_accuracy(run, [0.999])),
+    "stored accuracy is missing": lambda: spoilt(lambda run: with_accuracy(run, [])),
     "predictions shuffled": lambda: spoilt(shuffled),
     "predictions shuffled, under the number": lambda: spoilt(shuffled, NUMBER),
     "predictions exchanged, accuracy kept": lambda: spoilt(swapped),
@@ -70,6 +85,19 @@ BAD: dict[str, Callable[[], Verdict]] = {
         lambda run: with_predictions(run, np.where(predictions(951) == 9, 10, predictions(951)), consistent=True)),
     "other test data": lambda: spoilt(lambda run: replace(run, data=run.data | {"held_out_hash": "other"})),
     "counted network missing": lambda: spoilt(lambda run: replace(run, counted="student_average")),
+    "the other network counted": lambda: spoilt(lambda run: replace(run, counted="teacher")),
+    "a network left out": lambda: spoilt(lambda run: without(run, "teacher")),
+    "a log that ends early": lambda: spoilt(lambda run: replace(run, metrics=run.metrics[:-1])),
+    "a log with a gap": lambda: spoilt(lambda run: replace(run, metrics=run.metrics.drop(index=3))),
+    "no log": lambda: spoilt(lambda run: replace(run, metrics=run.metrics[:0])),
+    "other training data than the seed gives": lambda: spoilt(
+        lambda run: replace(run, data=run.data | {"training_hash": "train-9"})),
+    "a planned seed left out": lambda: judge(ORDERING, {"mpl": rebuild(
+        [replace(run, config=run.config | {"data_hash": training_hash_of({}, range(6))})
+         for run in folders("mpl", HIGH, MPL)], labels_of, training_hash_of)} | scores("base", LOW, SUPERVISED)),
+    "a seed added to the plan's": lambda: judge(ORDERING, {"mpl": rebuild(
+        [replace(run, config=run.config | {"data_hash": training_hash_of({}, range(4))})
+         for run in folders("mpl", HIGH, MPL)], labels_of, training_hash_of)} | scores("base", LOW, SUPERVISED)),
     "another seed's network": lambda: spoilt(lambda run: replace(run, seeds=[1])),
     "more seeds than predictions": lambda: spoilt(lambda run: replace(run, seeds=[0, 7])),
     "one folder has another configuration": lambda: spoilt(
@@ -101,9 +129,9 @@ BAD: dict[str, Callable[[], Verdict]] = {
     "ordering from two seeds": lambda: compared([951, 952], [901, 901]),
     "ordering without spread": lambda: compared([951, 952, 953], [901, 902, 903]),
     "seeds that are not paired": lambda: judge(ORDERING, scores("mpl", HIGH, MPL) | {
-        "base": rebuild([folder("base", seed + 10, n, config(SUPERVISED)) for seed, n in enumerate(LOW)], labels_of)}),
+        "base": rebuilt([folder("base", seed + 10, n, config(SUPERVISED)) for seed, n in enumerate(LOW)])}),
     "seeds that are not paired, success": lambda: judge(SUCCESS, scores("mpl", [960] * 9, MPL) | {
-        "base": rebuild([folder("base", seed + 10, 900, config(SUPERVISED)) for seed in range(9)], labels_of)}),
+        "base": rebuilt([folder("base", seed + 10, 900, config(SUPERVISED)) for seed in range(9)])}),
     "different data": lambda: judge(
         ORDERING, scores("mpl", HIGH, MPL) | scores("base", LOW, SUPERVISED, data__labels=100)),
     "other training data": lambda: judge(ORDERING, scores("mpl", HIGH, MPL) | {

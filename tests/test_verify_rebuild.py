@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from repro.config.read import as_mapping
 from repro.evaluate.run import predictions_hash
+from repro.methods import METHODS
+from repro.train.loop import Trainer
+from repro.verify.completeness import expected_networks
 from repro.verify.rebuild import rebuild
-from tests.verify_cases import HIGH, MPL, SUPERVISED, N, config, folder, folders, labels_of, shuffled
+from tests.tiny import CPU, settings
+from tests.verify_cases import (
+    HIGH,
+    MPL,
+    SUPERVISED,
+    N,
+    config,
+    folder,
+    folders,
+    labels_of,
+    rebuilt,
+    shuffled,
+    training_hash_of,
+)
 
 
 def test_seed_given_twice_counts_not_at_all() -> None:
     """A copied folder is named, and its seed gives no number."""
-    found = rebuild([*folders("mpl", HIGH, MPL), folder("mpl", 2, 960, config(MPL))], labels_of)
+    found = rebuilt([*folders("mpl", HIGH, MPL), folder("mpl", 2, 960, config(MPL))])
 
     assert [0, 1, 3, 4] == sorted(found.accuracy["student"])
     assert ["mpl, seed 2: is there twice; remove the folder not of the plan"] == found.problems
@@ -23,7 +41,7 @@ def test_seed_given_twice_counts_not_at_all() -> None:
 def test_refused_seed_gives_no_number() -> None:
     """The other seeds are recomputed; the refused one is absent, and the sentence names run, seed and remedy."""
     first, *rest = folders("mpl", HIGH, MPL)
-    found = rebuild([shuffled(first), *rest], labels_of)
+    found = rebuilt([shuffled(first), *rest])
 
     assert {1: 0.955, 2: 0.949, 3: 0.953, 4: 0.957} == found.accuracy["student"]
     assert 1 == len(found.problems)
@@ -34,10 +52,11 @@ def test_refused_seed_gives_no_number() -> None:
 def test_rebuild_reads_stacked_seeds() -> None:
     """A folder of several seeds gives one accuracy and one row of right answers for each."""
     runs = folders("mpl", [900, 950], MPL)
-    found = {"student": np.concatenate([run.predictions["student"] for run in runs])}
-    data = runs[0].data | {"predictions_hash": predictions_hash(found)}
-    stacked = replace(runs[0], seeds=[4, 9], predictions=found, accuracy={"student": [0.9, 0.95]}, data=data)
-    actual = rebuild([stacked], labels_of)
+    found = {role: np.concatenate([run.predictions[role] for run in runs]) for role in ("teacher", "student")}
+    accuracy = {role: [0.9, 0.95] for role in found}
+    hashes = {"predictions_hash": predictions_hash(found), "training_hash": training_hash_of({}, [4, 9])}
+    stacked = replace(runs[0], seeds=[4, 9], predictions=found, accuracy=accuracy, data=runs[0].data | hashes)
+    actual = rebuilt([stacked])
 
     assert [] == actual.problems
     assert {4: 0.9, 9: 0.95} == actual.accuracy["student"]
@@ -48,4 +67,32 @@ def test_rebuild_reads_stacked_seeds() -> None:
 def test_rebuild_wants_folders_of_one_run() -> None:
     """Mixing runs is a mistake of the caller."""
     with pytest.raises(ValueError, match="one run"):
-        rebuild([*folders("mpl", [900], MPL), *folders("base", [900], SUPERVISED)], labels_of)
+        rebuild([*folders("mpl", [900], MPL), *folders("base", [900], SUPERVISED)], labels_of, training_hash_of)
+
+
+def test_expected_networks_are_those_that_the_methods_train() -> None:
+    """The verifier's own list of networks, kept apart from training code, is the methods' list."""
+    for name, method in METHODS.items():
+        trained = settings("digits", {"name": name, **({"teacher_steps": 5} if name == "pseudo_label" else {})})
+        trainer = Trainer(trained, 0, CPU)
+
+        networks, counted = expected_networks(as_mapping(trained))
+
+        assert set(trainer.state.learners) == networks
+        assert method.COUNTED == counted
+
+
+@pytest.mark.parametrize(
+    ("changes", "networks", "counted"),
+    [
+        ({"finetune__steps": 3}, {"teacher", "student", "student_finetuned"}, "student"),
+        (
+            {"optim__average_decay": 0.9},
+            {"teacher", "student", "teacher_average", "student_average"},
+            "student_average",
+        ),
+    ],
+)
+def test_averages_and_finetuned_weights_are_expected(changes: dict[str, Any], networks: set[str], counted: str) -> None:
+    """Averaged weights count where there are any, finetuned ones never."""
+    assert (networks, counted) == expected_networks(config(MPL, **changes))

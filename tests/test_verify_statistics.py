@@ -87,9 +87,16 @@ def test_agreement_on_few_data_sets_is_no_certainty() -> None:
 @pytest.mark.parametrize(("effect", "expected"), [(1.0, 10), (0.5, 34), (0.2, 199)])
 def test_seeds_needed_matches_power_tables(effect: float, expected: int) -> None:
     """Standard tables (80 % power, 5 % two-sided, one sample): 10, 34 and 199 for effects 1, 0.5 and 0.2."""
-    values = np.array([-1.0, 1.0]) * math.sqrt(0.5) + effect  # mean `effect`, standard deviation 1
+    assert expected == statistics.seeds_needed(effect, 1.0, 0.0)
+    assert expected == statistics.seeds_needed(10 + 2 * effect, 2.0, 10.0)
 
-    assert pytest.approx(expected, rel=0.01) == statistics.seeds_needed(list(values), 0.0)
+
+@pytest.mark.parametrize(("mean", "deviation", "expected"), [
+    (50.0, 0.1, 3), (50.0, 0.0, 3), (0.0, 1.0, None), (1e-4, 1.0, None), (1.0, math.nan, None),
+])  # fmt: skip
+def test_seeds_needed_at_its_ends(mean: float, deviation: float, expected: int | None) -> None:
+    """A huge effect needs the fewest seeds, not none; no effect, or an unknown spread, no number of them."""
+    assert expected == statistics.seeds_needed(mean, deviation, 0.0)
 
 
 def test_holm_steps_down() -> None:

@@ -13,6 +13,7 @@ from repro.config.departures import departures
 from repro.config.read import as_mapping, read_config
 from repro.evaluate.run import EvaluatedRun, predictions_hash
 from repro.verify.claims import Absolute, Claim, Ordering, SuccessRate
+from repro.verify.completeness import ROLES
 from repro.verify.judge import judge
 from repro.verify.rebuild import Scores, rebuild
 from repro.verify.verdict import Verdict
@@ -44,19 +45,41 @@ def predictions(correct: int, seed: int = 0) -> np.ndarray:
 
 
 def folder(name: str, seed: int, correct: int, settings: dict[str, Any]) -> EvaluatedRun:
-    """A run folder of one seed as evaluation would write it."""
-    found = {"student": predictions(correct, seed)}
+    """A run folder of one seed as evaluation would write it; a teacher, where there are both, is right as often."""
+    roles = ROLES[settings["method"]["name"]]
+    found = {role: predictions(correct, seed) for role in roles}
+    share = float((found[roles[-1]][0] == LABELS).mean())
     return EvaluatedRun(
-        name=name, seeds=[seed], config=settings, counted="student", predictions=found,
-        accuracy={"student": [float((found["student"][0] == LABELS).mean())]},
-        data={"training_hash": f"train-{seed}", "held_out_hash": "test", "predictions_hash": predictions_hash(found)},
-        environment={}, departures=[asdict(d) for d in departures(read_config(settings))], metrics=pd.DataFrame(),
+        name=name, seeds=[seed], config=settings, counted=roles[-1], predictions=found,
+        accuracy={role: [share] for role in roles},
+        data={"training_hash": training_hash_of(settings, [seed]), "held_out_hash": "test",
+              "predictions_hash": predictions_hash(found)},
+        environment={}, departures=[asdict(d) for d in departures(read_config(settings))], metrics=log_of(settings),
     )  # fmt: skip
+
+
+def log_of(settings: dict[str, Any]) -> pd.DataFrame:
+    """A log with all its rows."""
+    steps, every = settings["budget"]["steps"], settings["budget"]["log_every"]
+    return pd.DataFrame({"step": sorted({*range(every, steps + 1, every), steps})})
 
 
 def labels_of(run: EvaluatedRun) -> tuple[np.ndarray, str]:
     """The data set's own labels."""
     return np.tile(LABELS, (len(run.seeds), 1)), "test"
+
+
+def training_hash_of(settings: dict[str, Any], seeds: Sequence[int]) -> str:
+    """Stands for the hash of these seeds' training data."""
+    return f"train-{','.join(map(str, seeds))}"
+
+
+def rebuilt(runs: Sequence[EvaluatedRun]) -> Scores:
+    """Scores of run folders that were planned as they are."""
+    planned = training_hash_of({}, sorted(seed for run in runs for seed in run.seeds))
+    return rebuild(
+        [replace(run, config=run.config | {"data_hash": planned}) for run in runs], labels_of, training_hash_of
+    )
 
 
 def folders(name: str, correct: Sequence[int], method: dict[str, Any], **changes: Any) -> list[EvaluatedRun]:
@@ -66,7 +89,7 @@ def folders(name: str, correct: Sequence[int], method: dict[str, Any], **changes
 
 def scores(name: str, correct: Sequence[int], method: dict[str, Any], **changes: Any) -> dict[str, Scores]:
     """Their scores, by name."""
-    return {name: rebuild(folders(name, correct, method, **changes), labels_of)}
+    return {name: rebuilt(folders(name, correct, method, **changes))}
 
 
 def claim(rule: Absolute | Ordering | SuccessRate, **changes: Any) -> Claim:
@@ -96,7 +119,7 @@ HIGH, LOW = [951, 955, 949, 953, 957], [901, 903, 902, 906, 899]
 
 def with_predictions(run: EvaluatedRun, classes: np.ndarray, consistent: bool) -> EvaluatedRun:
     """Other predictions, with or without a hash to match."""
-    found = {"student": classes}
+    found = run.predictions | {"student": classes}
     hashed = {"predictions_hash": predictions_hash(found)} if consistent else {}
     return replace(run, predictions=found, data=run.data | hashed)
 

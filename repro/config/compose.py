@@ -101,7 +101,7 @@ def read_whole_plan(path: Path) -> Plan:
 
 
 def parse_seeds(text: str | int) -> tuple[int, ...]:
-    """`3`, `0-4` or `0-4,10` to seeds in order.
+    """`3`, `0-4` or `0-4,10` to seeds in ascending order.
 
     Raises:
         ConfigError: for anything else, or a seed given twice.
@@ -114,7 +114,7 @@ def parse_seeds(text: str | int) -> tuple[int, ...]:
         seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
     if len(set(seeds)) != len(seeds):
         raise ConfigError(f"seeds = {text!r}: names a seed twice")
-    return tuple(seeds)
+    return tuple(sorted(seeds))
 
 
 def _explain(experiment: str, overrides: Sequence[str], error: str, root: Path) -> str:

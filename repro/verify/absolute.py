@@ -9,52 +9,64 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from scipy import stats
 
 from repro.verify.claims import Absolute, Claim
-from repro.verify.comparison import FEWEST_SEEDS
 from repro.verify.rebuild import Scores
-from repro.verify.statistics import spread
+from repro.verify.statistics import FEWEST_SEEDS, spread
 from repro.verify.verdict import Status, Verdict
+
+Number = Any
+"""A float, or an array of floats for many hypothetical sets of runs at once (`power.py`)."""
 
 
 @dataclass(frozen=True)
 class Gap:
     """Our mean minus the paper's, with its standard error, in points."""
 
-    mean: float
-    error: float
-    freedom: float  # degrees of freedom of the error
+    mean: Number
+    error: Number
+    freedom: Number  # degrees of freedom of the error
     assumes: str  # in words, empty when nothing
 
-    def p_above(self, bound: float) -> float:
+    def p_above(self, bound: float) -> Number:
         """One-sided p: small when the true gap lies above `bound`."""
-        return float(stats.t.sf((self.mean - bound) / self.error, self.freedom))
+        return stats.t.sf((self.mean - bound) / self.error, self.freedom)
 
-    def p_below(self, bound: float) -> float:
+    def p_below(self, bound: float) -> Number:
         """One-sided p: small when the true gap lies below `bound`."""
-        return float(stats.t.cdf((self.mean - bound) / self.error, self.freedom))
+        return stats.t.cdf((self.mean - bound) / self.error, self.freedom)
+
+    def p_within(self, margin: float) -> Number:
+        """Of the two one-sided tests: small when the true gap lies within `margin` to both sides."""
+        return np.maximum(self.p_above(-margin), self.p_below(margin))
 
     def interval(self, alpha: float) -> tuple[float, float]:
         """Two-sided, of level 1 - alpha."""
         half = float(stats.t.ppf(1 - alpha / 2, self.freedom)) * self.error
-        return self.mean - half, self.mean + half
+        return float(self.mean) - half, float(self.mean) + half
 
 
 def gap(ours: list[float], rule: Absolute) -> Gap | None:
-    """How far we are from the paper; None when neither side tells how runs scatter.
+    """How far our runs, in %, are from the paper; None when neither side tells how runs scatter."""
+    return gap_of(sum(ours) / len(ours), spread(ours), len(ours), rule)
+
+
+def gap_of(our_mean: Number, ours_spread: Number, m: int, rule: Absolute) -> Gap | None:
+    """The same from the mean and standard deviation of m runs.
 
     With the paper's spread S over n runs and ours s over m: Welch. Without S: the paper's runs are taken to scatter as
     ours. With fewer than three of ours: ours are taken to scatter as the paper's (prediction interval for m new runs).
     """
-    m, n, ours_spread, paper_spread = len(ours), rule.runs, spread(ours), rule.spread
-    mean = sum(ours) / m - rule.value
-    if m >= FEWEST_SEEDS and not ours_spread > 0:
+    n, paper_spread, mean = rule.runs, rule.spread, our_mean - rule.value
+    if m >= FEWEST_SEEDS and not np.all(ours_spread > 0):
         return None
     if m >= FEWEST_SEEDS and paper_spread is not None:
         a, b = ours_spread**2 / m, paper_spread**2 / n
-        return Gap(mean, math.sqrt(a + b), (a + b) ** 2 / (a**2 / (m - 1) + b**2 / (n - 1)), "")
+        return Gap(mean, np.sqrt(a + b), (a + b) ** 2 / (a**2 / (m - 1) + b**2 / (n - 1)), "")
     if m >= FEWEST_SEEDS:
         return Gap(mean, ours_spread * math.sqrt(1 / m + 1 / n), m - 1, "the paper's runs scatter as ours")
     if paper_spread is not None:
@@ -84,16 +96,16 @@ def judge_absolute(claim: Claim, rule: Absolute, scores: Scores) -> Verdict:
     low, high = found.interval(claim.alpha)
     assumes = f", taking it that {found.assumes}" if found.assumes else ""
     reason = f"{numbers}: {found.mean:+z.2f} points [{low:+z.2f}, {high:+z.2f}]{assumes}; {why}"
-    p_value = 2 * min(found.p_above(0), found.p_below(0))
+    p_value = float(2 * min(found.p_above(0), found.p_below(0)))
     missing = ""
     if status is Status.INCONCLUSIVE:
         missing = _more(found, rule, m, spread(ours), claim.alpha)
-    return Verdict(claim.id, status, reason, found.mean, low, high, m, p_value, missing)
+    return Verdict(claim.id, status, reason, float(found.mean), low, high, m, p_value, missing)
 
 
 def _status(found: Gap, margin: float, seeds: int, alpha: float) -> tuple[Status, str]:
     p_low, p_high = found.p_below(-margin), found.p_above(margin)
-    p_same = max(found.p_above(-margin), found.p_below(margin))
+    p_same = found.p_within(margin)
     if p_low < alpha:
         return Status.NOT_REPRODUCED, f"below by more than the margin of {margin:g} (p = {p_low:.2g})"
     if seeds < FEWEST_SEEDS:

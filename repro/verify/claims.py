@@ -46,6 +46,7 @@ class Ordering:
     claimed: float | None = None  # points; the paper's improvement where it was measured on the same data
     network: str | None = None  # of `better`; null: the network that counts for the method
     differ_in: tuple[str, ...] = ()  # if given, the only settings in which the runs may differ
+    spread: float | None = None  # points; of the paired differences over seeds, as expected before any has run
 
 
 @dataclass(frozen=True)
@@ -188,5 +189,7 @@ def _impossible_comparison(rule: Ordering | SuccessRate) -> typing.Iterator[str]
                "must be points with 0 <= at_least <= meaningful < 100")  # fmt: skip
     if rule.meaningful <= 0:
         yield f"rule.meaningful = {rule.meaningful}: must be above 0 points, else nothing could ever refute the claim"
+    if isinstance(rule, Ordering) and rule.spread is not None and not rule.spread > 0:
+        yield f"rule.spread = {rule.spread}: must be above 0 points; leave it out where nothing is known"
     if isinstance(rule, SuccessRate) and not 0 < rule.success_at <= 1:
         yield f"rule.success_at = {rule.success_at}: is a share, must lie in (0, 1]"

@@ -9,6 +9,7 @@ import numpy as np
 from repro.verify.claims import Claim, Ordering, SuccessRate
 from repro.verify.rebuild import Scores
 from repro.verify.statistics import (
+    FEWEST_SEEDS,
     PairedRates,
     paired_difference,
     paired_rates,
@@ -18,9 +19,6 @@ from repro.verify.statistics import (
     spread,
 )
 from repro.verify.verdict import Status, Verdict
-
-FEWEST_SEEDS = 3
-"""A spread estimated from two values says next to nothing: t is 12.7 with one degree of freedom."""
 
 _WORST_FIRST = (Status.NOT_REPRODUCED, Status.INCONCLUSIVE, Status.REPRODUCED, Status.EXCEEDED)
 
@@ -73,7 +71,12 @@ def _ordering(claim: Claim, rule: Ordering, better: Scores, other: Scores) -> Ve
     missing = ""
     if status is Status.INCONCLUSIVE:
         target = max(rule.at_least, rule.meaningful, key=lambda bound: abs(pair.mean - bound))
-        missing = _more(seeds_needed(pair.differences, target, claim.alpha), pair.n, "mean and spread", "; 80 % power")
+        missing = _more(
+            seeds_needed(pair.mean, spread(pair.differences), target, claim.alpha),
+            pair.n,
+            "mean and spread",
+            "; 80 % power",
+        )
     return Verdict(claim.id, status, reason, pair.mean, pair.low, pair.high, pair.n, pair.p_value, missing)
 
 

@@ -14,6 +14,7 @@ from repro.config.departures import lookup
 from repro.verify.absolute import judge_absolute
 from repro.verify.claims import Absolute, Claim, SuccessRate
 from repro.verify.comparison import judge_comparison
+from repro.verify.power import needed
 from repro.verify.rebuild import Scores, differing_keys
 from repro.verify.verdict import Status, Verdict
 
@@ -22,14 +23,21 @@ _DECIDES_NOTHING = ("title", "data_hash", "recipe", "budget.workers", "budget.ma
 
 
 def judge(claim: Claim, scores: Mapping[str, Scores]) -> Verdict:
-    """The verdict on `claim`, from the scores of all runs by name."""
+    """The verdict on `claim`, from the scores of all runs by name; where there is none, how many seeds one needs."""
+    verdict = _judge(claim, scores)
+    if verdict.status in {Status.NOT_RUN, Status.INCONCLUSIVE} and (seeds := needed(claim, scores)):
+        return replace(verdict, seeds_needed=seeds.in_words())
+    return verdict
+
+
+def _judge(claim: Claim, scores: Mapping[str, Scores]) -> Verdict:
     absent = [run for run in claim.runs if run not in scores]
     if absent or not claim.runs:
         reason = f"no results for {', '.join(absent)}" if absent else "this version has no experiment for it"
         return Verdict(claim.id, Status.NOT_RUN, reason, missing=claim.cost or "run it: make reproduce")
-    needed = [scores[run] for run in claim.runs]
-    departures = [f"{run.name}: {departure}" for run in needed for departure in run.departures]
-    problems = [*_refused(claim, needed)]
+    used = [scores[run] for run in claim.runs]
+    departures = [f"{run.name}: {departure}" for run in used for departure in run.departures]
+    problems = [*_refused(claim, used)]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         return Verdict(
@@ -37,19 +45,19 @@ def judge(claim: Claim, scores: Mapping[str, Scores]) -> Verdict:
             missing="evidence without these problems", departures=departures, problems=problems,
         )  # fmt: skip
     if isinstance(claim.rule, Absolute):
-        verdict = judge_absolute(claim, claim.rule, needed[0])
+        verdict = judge_absolute(claim, claim.rule, used[0])
     else:
-        verdict = judge_comparison(claim, claim.rule, needed[0], needed[1:])
+        verdict = judge_comparison(claim, claim.rule, used[0], used[1:])
     return replace(verdict, departures=departures)
 
 
-def _refused(claim: Claim, needed: list[Scores]) -> Iterator[str]:
+def _refused(claim: Claim, used: list[Scores]) -> Iterator[str]:
     """Why these scores are no evidence for this claim."""
-    rule, first = claim.rule, needed[0]
+    rule, first = claim.rule, used[0]
     method = lookup(first.config, "method.name")
     if method != claim.method:
         yield f"{first.name}: is a run of {method}, but the claim is about {claim.method}"
-    for run in needed:
+    for run in used:
         yield from run.problems
         named = rule.network if run is first and not isinstance(rule, SuccessRate) else None
         network = named or run.counted
@@ -63,7 +71,7 @@ def _refused(claim: Claim, needed: list[Scores]) -> Iterator[str]:
         if claim.recipe and recipe != claim.recipe:
             yield f"{run.name}: follows recipe {recipe!r}, but the claim is about {claim.recipe!r}"
     if not isinstance(rule, Absolute):
-        for other in needed[1:]:
+        for other in used[1:]:
             yield from _not_comparable(first, other, rule.differ_in)
 
 

@@ -12,11 +12,13 @@ import numpy as np
 from repro.config.departures import departures, lookup
 from repro.config.read import read_config
 from repro.evaluate.run import EvaluatedRun, predictions_hash
+from repro.verify.completeness import TrainingHashOf, incomplete, other_data, other_seeds
 
 LabelsOf = Callable[[EvaluatedRun], tuple[np.ndarray, str]]
 """The labels of the test examples, int64 [R, N], and the hash of the test data they belong to."""
 
 _AGAIN = "evaluate it again: dvc repro --force --single-item evaluate"
+_RUN_AGAIN = "run it again: make reproduce"
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Scores:
     training_hash: dict[tuple[int, ...], str]  # seeds of a folder -> hash of its training data
 
 
-def rebuild(runs: Sequence[EvaluatedRun], labels_of: LabelsOf) -> Scores:
+def rebuild(runs: Sequence[EvaluatedRun], labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> Scores:
     """Scores of all folders of one run name.
 
     Raises:
@@ -48,9 +50,10 @@ def rebuild(runs: Sequence[EvaluatedRun], labels_of: LabelsOf) -> Scores:
     correct: dict[str, dict[int, np.ndarray]] = {network: {} for network in first.predictions}
     twice = _twice(runs)
     problems = [f"{first.name}, seed {seed}: is there twice; remove the folder not of the plan" for seed in twice]
+    problems += [] if twice else other_seeds(runs, training_hash_of)
     held_out = 0
     for run in runs:
-        labels, refused = _checked_labels(first, run, labels_of)
+        labels, refused = _checked_labels(first, run, labels_of, training_hash_of)
         problems += refused
         if labels is None:
             continue
@@ -105,14 +108,17 @@ def _where(run: EvaluatedRun) -> str:
 
 
 def _twice(runs: Sequence[EvaluatedRun]) -> list[int]:
-    """Seeds counted twice: they would shrink every interval, and and which is right is unknown."""
+    """Seeds counted twice: they would shrink every interval, and which is right is unknown."""
     counts = Counter(seed for run in runs for seed in run.seeds)
     return sorted(seed for seed, count in counts.items() if count > 1)
 
 
-def _checked_labels(first: EvaluatedRun, run: EvaluatedRun, labels_of: LabelsOf) -> tuple[np.ndarray | None, list[str]]:
+def _checked_labels(
+    first: EvaluatedRun, run: EvaluatedRun, labels_of: LabelsOf, training_hash_of: TrainingHashOf
+) -> tuple[np.ndarray | None, list[str]]:
     """The labels of a folder that can be used, else None and why it cannot."""
     problems = [*_unlike(first, run)] or [*_unfit(run)]
+    problems = problems or [f"{_where(run)}: {problem}; {_RUN_AGAIN}" for problem in other_data(run, training_hash_of)]
     if problems:
         return None, problems
     try:
@@ -136,8 +142,6 @@ def _unlike(first: EvaluatedRun, run: EvaluatedRun) -> Iterator[str]:
 
 def _unfit(run: EvaluatedRun) -> Iterator[str]:
     """What can be seen without labels."""
-    if run.counted not in run.predictions:
-        yield f"{_where(run)}: no predictions of the counted network {run.counted!r}; {_AGAIN}"
     if run.data.get("predictions_hash") != predictions_hash(run.predictions):
         yield f"{_where(run)}: the predictions are not those that were evaluated (hash differs); {_AGAIN}"
     try:
@@ -147,6 +151,7 @@ def _unfit(run: EvaluatedRun) -> Iterator[str]:
     else:
         if found != run.departures:
             yield f"{_where(run)}: the recorded departures are not those of its configuration; {_AGAIN}"
+        yield from (f"{_where(run)}: {problem}; {_RUN_AGAIN}" for problem in incomplete(run))
 
 
 def _do_not_match(run: EvaluatedRun, labels: np.ndarray) -> Iterator[str]:

@@ -29,5 +29,6 @@ class Verdict:
     n: int = 0  # seeds that entered
     p_value: float | None = None  # of no difference, two-sided
     missing: str = ""  # what would settle it
+    seeds_needed: str = ""  # for a verdict with 80 % power, while there is none
     departures: list[str] = field(default_factory=list)  # of the runs that were used, from their recipe
     problems: list[str] = field(default_factory=list)  # why evidence was refused
