@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # Compiled Python files halve the start of every stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: reproduce test check report lock
+.PHONY: reproduce test check verify alarm report lock
 .DEFAULT_GOAL := reproduce
 
 reproduce: $(VENV)/.ready

@@ -13,6 +13,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from repro.cli.entry import run
+from repro.engine import set_up_process
 from repro.files import write_whole
 from repro.records.runs import read_runs
 from repro.records.scores import rebuild_all
@@ -28,6 +29,7 @@ TABLE2 = Path("experiments/table2.yaml")
 def main() -> None:
     """Renders and writes everything."""
     mpl.use("agg")
+    set_up_process()
     runs, claims = read_runs(), read_claims(CLAIMS)
     published = read_published(TABLE2.read_text(), str(TABLE2), claims)
     report = render(runs, rebuild_all(runs), claims, read_verdicts(), published)

@@ -8,6 +8,7 @@ python -m repro.cli.verify
 from __future__ import annotations
 
 from repro.cli.entry import run
+from repro.engine import set_up_process
 from repro.files import write_whole
 from repro.records.runs import read_runs
 from repro.records.scores import rebuild_all
@@ -20,6 +21,7 @@ from repro.verify.judge import judge
 
 def main() -> None:
     """Reads, rebuilds, judges, writes."""
+    set_up_process()
     claims = read_claims(CLAIMS)
     runs = read_runs()
     scores = rebuild_all(runs)

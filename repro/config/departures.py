@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import typing
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
-from repro.config.read import ConfigError, as_mapping
+from repro.config.read import ConfigError, as_mapping, type_hints
 from repro.config.schema import CHOICES, Config
 
 
@@ -50,7 +49,7 @@ def exists(key: str) -> bool:
     places = list(CHOICES.get(section, {}).values()) or [Config]
     path = rest if section in CHOICES else [section, *rest]
     for name in path:
-        hints = [typing.get_type_hints(place) for place in places if is_dataclass(place)]
+        hints = [type_hints(place) for place in places if is_dataclass(place)]
         places = [hint[name] for hint in hints if name in hint]
     return bool(places) and bool(path)
 

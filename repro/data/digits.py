@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -34,17 +35,21 @@ def load(cache: Path = CACHE) -> tuple[Tensor, Tensor]:
             raise ValueError(f"{cache} is damaged ({error}); delete it and prepare again: dvc repro prepare") from error
         origin = str(cache)
     else:
-        from sklearn.datasets import load_digits
-
-        bunch = load_digits()
-        images = torch.from_numpy(bunch.images.astype(np.uint8))[:, None]
-        labels = torch.from_numpy(bunch.target.astype(np.int64))
+        images, labels = _from_scikit_learn()
         origin = "scikit-learn"
     if fingerprint(images, labels) != SHA256:
         raise ValueError(
             f"digits from {origin} are not the published ones (hash differs); delete {cache} and prepare again"
         )
     return images, labels
+
+
+@lru_cache(maxsize=1)
+def _from_scikit_learn() -> tuple[Tensor, Tensor]:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return torch.from_numpy(bunch.images.astype(np.uint8))[:, None], torch.from_numpy(bunch.target.astype(np.int64))
 
 
 def _test_indices(labels: Tensor, config: DigitsData) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,8 @@ from repro.seeding import seeds_label
 
 RUNS = Path("results/runs")
 
+_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # of hundreds of folders: ten times as fast in C
+
 
 class RecordError(ValueError):
     """A run folder that cannot be read; the message names the file and the remedy."""
@@ -84,7 +86,7 @@ def read_run(folder: Path) -> EvaluatedRun:
         return EvaluatedRun(
             name=folder.parent.name,
             seeds=evaluation["seeds"],
-            config=yaml.safe_load((folder / "config.yaml").read_text()),
+            config=yaml.load((folder / "config.yaml").read_text(), _SafeLoader),  # noqa: S506 - it is the safe one
             counted=evaluation["counted"],
             predictions=_load_arrays(folder / "predictions.npz"),
             accuracy=evaluation["accuracy"],
