@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from repro.report.numbers import p_value, signed, table
@@ -40,8 +42,25 @@ def test_choice_by_test_accuracy_is_sized_seed_by_seed() -> None:
     arm = arms_on(DIGITS, run)[0]
     series = curve([run], "accuracy/student")
     assert series is not None
-    assert 5.0 == pytest.approx(selection_excess(series))
-    assert checkpoints_table([arm]).splitlines()[-1].endswith("| 95.00 | +5.00 |")
+    assert 5.0 == pytest.approx(selection_excess(series)[0])
+    assert checkpoints_table([arm]).splitlines()[-1].endswith("| 90.00 | 95.00 | +5.00 | [−58.53, +68.53] |")
+
+
+def test_checkpoints_show_every_choice_side_by_side() -> None:
+    """The averaged network counts; last weights, the median of late checkpoints and the best stand beside it."""
+    run = make_run("digits_mpl", [0.80, 0.90], counted="student_average")
+    curve_of = run.curve | {
+        "accuracy/student_average": run.curve["accuracy/student"],
+        "late_step": np.arange(98, 101),
+        "late_accuracy": np.array([[0.5, 0.6, 0.9], [0.7, 0.8, 0.8]]),
+    }
+    accuracy = {"student": [0.7, 0.8], "student_average": [0.8, 0.9]}
+    arm = arms_on(DIGITS, replace(run, curve=curve_of, accuracy=accuracy))[0]
+
+    header, _, row = checkpoints_table([arm]).splitlines()
+
+    assert "| arm | final | final, last weights | final, averaged | median of last 20 | best on test |" in header
+    assert row.startswith("| mpl | 85.00 | 75.00 | 85.00 | 70.00 | 90.00 | +5.00 |")
 
 
 def test_identical_departures_share_a_row() -> None:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from repro.evaluate.run import EvaluatedRun
 from repro.report.groups import STATED, Group, swept
 from repro.report.style import LOOKS
@@ -23,6 +25,7 @@ class Arm:
     counted: str  # the network whose accuracy is the method's
     accuracy: dict[int, float]  # seed -> share correct, recomputed from predictions; refused seeds are absent
     networks: dict[str, dict[int, float]]  # the same for every network
+    correct: dict[int, np.ndarray]  # seed -> bool [N], which test examples the counted network gets right
     problems: tuple[str, ...]  # why numbers were refused
     training_hash: dict[tuple[int, ...], str]  # seeds of a folder -> hash of its training data
 
@@ -87,6 +90,7 @@ def _arm(group: Group, name: str, runs: tuple[EvaluatedRun, ...], scores: Scores
         counted=counted,
         accuracy=accuracy,
         networks={network: dict(values) for network, values in scores.accuracy.items()} if scores else {},
+        correct=dict(scores.correct.get(counted, {})) if scores else {},
         training_hash=dict(scores.training_hash) if scores else {},
         problems=tuple(scores.problems) if scores else ("its accuracy was not recomputed from predictions",),
     )

@@ -115,7 +115,7 @@ def _wrong(group: Group, arms: Sequence[Arm]) -> str:
 
 
 def _selection(arms: Sequence[Arm]) -> str:
-    excesses = [selection_excess(series) for arm in arms if (series := curve(arm.runs, f"accuracy/{arm.counted}"))]
+    excesses = [selection_excess(series)[0] for arm in arms if (series := curve(arm.runs, f"accuracy/{arm.counted}"))]
     known = [excess for excess in excesses if math.isfinite(excess)]
     if not known:
         return ""

@@ -21,6 +21,7 @@ class Group:
     boundary: tuple[str, ...] = ()  # arms whose decision regions are drawn
     images: bool = False  # whether losses and all networks are shown
     judges: bool = True  # whether its accuracies may be compared; a smoke run's may not
+    again: str = ""  # prefix of the recorded runs of which some seeds were trained again
 
 
 STATED = "moons_stated_"
@@ -124,6 +125,26 @@ GROUPS = (
         "data sets 1000 to 1049. The arms above use 10 and are judged on data sets 0 to 99.",
         reference="",
         good=(0.95, 0.99),
+    ),
+    Group(
+        key="digits_quick",
+        prefix="digits_quick_",
+        heading="Handwritten digits, the first seeds again",
+        intro="The plan `quick` trains the first seeds of a few recorded runs again, on the machine at hand. Same "
+        "settings, same seeds: what differs is the order of sums in the processor's arithmetic, which training "
+        "amplifies. On the machine that recorded them, all predictions are equal.",
+        reference="",
+        judges=False,
+        again="digits_",
+    ),
+    Group(
+        key="digits_long",
+        prefix="digits_long_",
+        heading="Handwritten digits, five times as long",
+        intro="3,000 steps instead of 600, all else as below: whether a student that starts from nothing catches up "
+        "with its teacher when it is given time.",
+        reference="mpl_no_feedback",
+        images=True,
     ),
     Group(
         key="digits",

@@ -64,7 +64,7 @@ def render(
     With no run it says that nothing has run; the paper's tables are there all the same.
     """
     names = runs.keys() | scores.keys()
-    sections = [section(group, arms_of(group, members, runs, scores)) for group, members in grouped(names)]
+    sections = [section(group, arms_of(group, members, runs, scores), runs) for group, members in grouped(names)]
     evidence = [_listed(part) for part in sections if part.evidence]
     pictures = [picture for part in sections for picture in part.pictures]
     parts = [

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from repro.evaluate.run import EvaluatedRun
+from repro.report.again import again_table
 from repro.report.arms import Arm
+from repro.report.attribution import Step, attribution, attribution_table, waterfall
+from repro.report.bias import Bias, bias_sentence, bias_table, biases
 from repro.report.differences import Difference, differences
 from repro.report.evidence import sentences
 from repro.report.figures_accuracy import forest, learning_curves
@@ -16,6 +20,7 @@ from repro.report.figures_losses import network_curves, training_losses
 from repro.report.figures_sweep import sweeps
 from repro.report.groups import Group, reference_name
 from repro.report.networks import network_differences_table, networks_table
+from repro.report.on_test_set import ABOUT, on_test_set_table
 from repro.report.pictures import Picture, markdown
 from repro.report.tables import arms_table, checkpoints_table, departures_table, differences_table
 
@@ -30,9 +35,18 @@ class Section:
     evidence: tuple[str, ...]
 
 
-def section(group: Group, arms: Sequence[Arm]) -> Section:
-    """Tables and pictures of a group; only a sentence when the arm that it needs has not run."""
+def section(group: Group, arms: Sequence[Arm], runs: Mapping[str, Sequence[EvaluatedRun]]) -> Section:
+    """Tables and pictures of a group; only a sentence when the arm that it needs has not run.
+
+    Args:
+        group: what belongs together.
+        arms: its runs.
+        runs: all that is recorded, for a group that repeats some of it.
+    """
     heading = f"## {group.heading}"
+    if group.again:
+        parts = [heading, group.intro, again_table(group, arms, runs), _problems(arms)]
+        return Section(group.heading, "\n\n".join(part for part in parts if part), (), ())
     needed = f"{group.prefix}{group.needs}"
     if group.needs and not any(arm.name == needed and arm.accuracy for arm in arms):
         there = ", ".join(f"`{arm.name}`" for arm in arms if arm.name != needed)
@@ -40,7 +54,9 @@ def section(group: Group, arms: Sequence[Arm]) -> Section:
         text = f"Not shown: {why}. Held back: {there}."
         return Section(group.heading, f"{heading}\n\n{text}", (), ())
     compared = differences(group, arms)
+    steps, bias = attribution(arms) if group.judges else [], biases(group, arms) if group.judges else []
     pictures = _pictures(group, arms)
+    carried = waterfall(group, steps) if steps else None
     networks = network_curves(group, arms) if group.images else None
     parts = [
         heading,
@@ -48,17 +64,21 @@ def section(group: Group, arms: Sequence[Arm]) -> Section:
         arms_table(group, arms),
         _legend_of_table(group),
         _problems(arms),
+        *(_attribution(steps, carried) if carried else ()),
         *(markdown(picture) for picture in pictures[:1]),
         "### Differences, paired by seed" if group.reference else "",
         _differences(group, arms, compared),
+        *_on_test_set(group, arms),
+        *(_bias(bias) if bias else ()),
         *(markdown(picture) for picture in pictures[1:]),
         *(_networks(group, arms, networks) if group.images else ()),
         _checkpoints(arms) if group.judges else "",
         _departures(arms),
     ]
     text = "\n\n".join(part for part in parts if part)
-    drawn = (*pictures, networks) if networks else tuple(pictures)
-    return Section(group.heading, text, drawn, tuple(sentences(group, arms, compared)))
+    drawn = tuple(picture for picture in (carried, *pictures, networks) if picture)
+    said = [*sentences(group, arms, compared), *([bias_sentence(bias)] if bias else [])]
+    return Section(group.heading, text, drawn, tuple(sentence for sentence in said if sentence))
 
 
 def _pictures(group: Group, arms: Sequence[Arm]) -> list[Picture]:
@@ -69,6 +89,29 @@ def _pictures(group: Group, arms: Sequence[Arm]) -> list[Picture]:
     losses = (training_losses,) if group.images else ()
     drawn = [drawer(group, arms) for drawer in (*accuracies, *losses, feedback_panels)]
     return [picture for picture in drawn if picture is not None]
+
+
+def _attribution(steps: Sequence[Step], picture: Picture) -> list[str]:
+    about = (
+        "Each part on top of the ones before it, paired by seed. A part's worth may depend on what it is added to; "
+        "this is the paper's order."
+    )
+    return ["### Which part carries it", about, attribution_table(steps), markdown(picture)]
+
+
+def _on_test_set(group: Group, arms: Sequence[Arm]) -> list[str]:
+    found = on_test_set_table(group, arms) if group.reference and group.judges else ""
+    return ["### On the same test examples", ABOUT, found] if found else []
+
+
+def _bias(found: Sequence[Bias]) -> list[str]:
+    about = (
+        "Does feedback cure confirmation bias? Pseudo labels here are the labelling network's most likely classes for "
+        "all unlabelled examples. *Stay*: of those wrong at one snapshot, the share with the same wrong label at the "
+        "next, mean over the second half of training. Differences are paired by seed, to the same training without "
+        "feedback."
+    )
+    return ["### Wrong pseudo labels, with and without feedback", about, bias_table(found)]
 
 
 def _legend_of_table(group: Group) -> str:
@@ -118,7 +161,10 @@ def _checkpoints(arms: Sequence[Arm]) -> str:
     text = checkpoints_table(arms)
     intro = (
         "### What choosing the checkpoint by test accuracy would add\n\n**Not for comparison between methods:** every "
-        "other number in this report is that of the final weights. Mean over seeds, in %; the last column in points."
+        "other number in this report is that of the final weights. *Final* is the network that counts; *median of last "
+        "20*: of the checkpoints a thousandth of training apart at its end, as others report it; *best on test*: over "
+        "the snapshots along training. Mean over seeds, in %; *best − final*, the inflation, in points with its "
+        "interval."
     )
     return f"{intro}\n\n{text}" if text else ""
 

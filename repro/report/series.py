@@ -36,6 +36,12 @@ def curve(runs: Sequence[EvaluatedRun], key: str) -> Series | None:
     return _joined([(np.asarray(steps), np.atleast_2d(np.asarray(values, float))) for steps, values in parts])
 
 
+def late(runs: Sequence[EvaluatedRun]) -> Series | None:
+    """Accuracy of the counted network at the last checkpoints of training; None where none was recorded."""
+    parts = [(run.curve["late_step"], run.curve["late_accuracy"]) for run in runs if "late_step" in run.curve]
+    return _joined([(np.asarray(steps), np.atleast_2d(np.asarray(values, float))) for steps, values in parts])
+
+
 def metric(runs: Sequence[EvaluatedRun], column: str) -> Series | None:
     """A column of the metrics, one row for each folder (it holds means over the folder's seeds)."""
     frames = [run.metrics[["step", column]].dropna() for run in runs if column in run.metrics.columns]

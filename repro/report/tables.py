@@ -10,10 +10,8 @@ from repro.report.arms import Arm
 from repro.report.differences import Difference
 from repro.report.groups import Group
 from repro.report.numbers import NONE, p_value, percent, percent_interval, signed, signed_interval, table
-from repro.report.series import Series, curve
+from repro.report.series import Series, curve, late
 from repro.verify.statistics import mean_interval, rate_interval
-
-LAST = 5  # snapshots whose median is shown
 
 
 def arms_table(group: Group, arms: Sequence[Arm]) -> str:
@@ -65,36 +63,37 @@ def differences_table(differences: Sequence[Difference], titles: Mapping[str, st
 
 
 def checkpoints_table(arms: Sequence[Arm]) -> str:
-    """Mean accuracy by choice of checkpoint; the empty string when no curve was recorded."""
-    header = [
-        "arm",
-        "final",
-        f"median of last {LAST}",
-        "best on test",
-        "best − final",
-    ]
+    """Mean accuracy by choice of checkpoint and network; the empty string when no curve was recorded."""
+    header = ["arm", "final", "final, last weights", "final, averaged", "median of last 20", "best on test",
+              "best − final", "95 % interval"]  # fmt: skip
     rows = []
     for arm in arms:
         series = curve(arm.runs, f"accuracy/{arm.counted}")
         if series is None or not arm.accuracy:
             continue
-        excess = selection_excess(series)
+        last = late(arm.runs)
+        role = arm.counted.removesuffix("_average")
+        averaged = arm.networks.get(f"{role}_average", {})
+        excess, low, high = selection_excess(series)
         rows.append(
             [
                 arm.title,
                 _mean(arm.accuracy.values()),
-                _mean(np.nanmedian(series.values[:, -LAST:], axis=1)),
+                _mean(arm.networks.get(role, {}).values()) if averaged else NONE,
+                _mean(averaged.values()),
+                NONE if last is None else _mean(np.nanmedian(last.values, axis=1)),
                 _mean(np.nanmax(series.values, axis=1)),
                 signed(excess),
+                signed_interval(low, high),
             ]
         )
-    return table(header, rows, right=len(header) - 1) if rows else ""
+    return without_empty_columns(header, rows, right=len(header) - 1) if rows else ""
 
 
-def selection_excess(series: Series) -> float:
-    """Points by which each seed's best snapshot on the test set exceeds its final one, mean over seeds."""
+def selection_excess(series: Series) -> tuple[float, float, float]:
+    """Points by which each seed's best snapshot on the test set exceeds its final one: mean over seeds, interval."""
     known = series.values[np.isfinite(series.values).any(axis=1)]
-    return float(100 * (np.nanmax(known, axis=1) - known[:, -1]).mean()) if len(known) else float("nan")
+    return mean_interval((100 * (np.nanmax(known, axis=1) - known[:, -1])).tolist())
 
 
 def _mean(values: Iterable[float]) -> str:

@@ -12,8 +12,8 @@ from repro.evaluate.run import EvaluatedRun
 from repro.train.alarm import Bands, Expected, settings_digest
 
 FALSE_ALARMS = 0.001
-"""Chance that an honest run is flagged at all, over every metric and row that is compared (Bonferroni), were the metrics
-normal. Their tails are heavier: at 0.01, 31 of 420 recorded digits seeds leave the band of the others, at 0.001 none."""
+"""Chance that an honest run is flagged at all, over every metric and row that is compared (Bonferroni), if metrics are
+normal. Tails are heavier: at 0.01, 31 of 420 recorded digits seeds leave the band of the others, at 0.001 none."""
 
 FEWEST = 5  # seeds; with fewer, Student's t is so wide that only a crash would be seen
 FIRST = 0.1  # share of training that counts as early
