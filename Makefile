@@ -1,5 +1,6 @@
 # make reproduce [PLAN=quick]  install, run the plan, print the verdicts
 # make test                    install, lint, type-check, test
+# make faults                  plant every fault of tests/faults, print which test catches it
 # make report                  verdicts, report and README table again, from what is recorded
 # make lock                    pin newer dependencies
 
@@ -10,7 +11,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # Compiled Python files halve the start of every stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: reproduce test check report lock
+.PHONY: reproduce test faults check report lock
 .DEFAULT_GOAL := reproduce
 
 reproduce: $(VENV)/.ready
@@ -25,6 +26,9 @@ test: $(VENV)/.ready
 	ruff format --check --quiet
 	mypy --no-error-summary
 	python -m pytest -n auto --dist loadgroup
+
+faults: $(VENV)/.ready
+	python -m tests.faults.run
 
 report: $(VENV)/.ready
 	python -m repro.cli.verify
