@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from repro.config.methods import Feedback, FeedbackScope, FixMatch, Mpl, PseudoLabel
+from repro.config.methods import Feedback, FeedbackScope, FixMatch, Mpl, PseudoLabel, View
 from repro.config.schema import Optim, Optimiser, Schedule
 from repro.methods import fixmatch, mpl
 from repro.methods import pseudo_label as fixed
@@ -31,6 +31,18 @@ def first_step(form: str, steps: int = 1, **changes: Any) -> tuple[dict[str, tor
 def test_a_student_that_stays_has_no_feedback() -> None:
     """At rate 0 h is 0 to the bit: both labelled losses have the same images, statistics and dropout."""
     assert 0.0 == float(first_step("finite_difference", optim__student__wait_steps=5)[1]["feedback"])
+
+
+def test_labelled_loss_is_that_of_training() -> None:
+    """The loss behind h is of the labelled images by themselves, normalised by their own batch, with dropout."""
+    trainer, other = (Trainer(settings("digits", {"name": "mpl"}), 0, CPU) for _ in range(2))
+    batch, model = trainer.batch(0), other.state.learners["student"].model
+    noise = batch.draws.uniform("student labelled dropout", (len(batch.labels), 4))
+    expected = functional.cross_entropy(model.train()(batch.labelled, noise), batch.labels).detach()
+
+    metrics = trainer.method.step(trainer.state, trainer.batch(0, probe=True), trainer.config.method)
+
+    torch.testing.assert_close(metrics["student_labelled_loss"], expected)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -68,6 +80,26 @@ def test_soft_labels_by_example_have_no_gradient() -> None:
     config = feedback_only(feedback_scope=FeedbackScope.example, pseudo_label=PseudoLabel.soft)
 
     assert max(float(g.abs().max()) for g in teacher_gradient(tiny_state(config), tiny_batch(4), config)) < 1e-12
+
+
+@pytest.mark.parametrize("labelled", list(View))
+def test_teacher_with_uda_labels_the_view_it_is_told(labelled: View) -> None:
+    """Where UDA looks at both views, the student still learns the labels of the one that is to be labelled."""
+    config = Mpl(pseudo_label=PseudoLabel.soft, pseudo_label_view=labelled)
+    config.uda.weight = 1.0
+    batch = tiny_batch(4)
+    views = {View.weak: batch.weak, View.strong: batch.weak.flip(1)}
+    batch = Batch(**vars(batch) | {"strong": views[View.strong]})
+    state = tiny_state(config)
+    student = state.learners["student"]
+    targets = state.learners["teacher"].model(views[labelled]).softmax(-1).detach()
+    gradient = student.gradients(functional.cross_entropy(student.model(views[config.student_view]), targets))
+    before = weights(state, "student")
+
+    mpl.step(state, batch, config)
+
+    for b, a, g in zip(before, weights(state, "student"), gradient, strict=True):
+        torch.testing.assert_close(b - a, 0.1 * g, rtol=0, atol=1e-13)  # float64 rounding
 
 
 def test_schedules_end_with_the_run() -> None:
