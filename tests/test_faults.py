@@ -38,23 +38,34 @@ def test_an_ambiguous_fault_is_refused(old: str) -> None:
         Fault("f", "says", "file.py", ((old, "b"),), ()).planted("a + a, a + a, b")
 
 
+ADD = "def add(a, b):\n    return a + b\n\n\ndef one():\n    return 1\n\n\ndef two():\n    return 2\n"
+
+
 def test_the_runner_on_a_small_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One fault is caught by its test, one survives all tests, one that cannot be imported proves nothing."""
+    """Caught by its own test, by another, by none; and a fault that cannot be imported proves nothing."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # plugins take most of the time
     (tmp_path / "tests").mkdir()
-    (tmp_path / "add.py").write_text("def add(a, b):\n    return a + b\n\n\ndef idle():\n    return 1\n")
-    (tmp_path / "tests/test_add.py").write_text("from add import add\n\n\ndef test_add():\n    assert 3 == add(1, 2)\n")
+    (tmp_path / "add.py").write_text(ADD)
+    for name, line in {"add": "3 == add(1, 2)", "one": "1 == one()"}.items():
+        text = f"from add import {name}\n\n\ndef test_{name}():\n    assert {line}\n"
+        (tmp_path / f"tests/test_{name}.py").write_text(text)
     for command in (["init", "-q"], ["add", "."]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)  # noqa: S603, S607
-    edits = {"wrong": ("a + b", "a - b"), "unseen": ("return 1", "return 2"), "broken": ("a + b", "a +")}
+    edits = {
+        "own": ("a + b", "a - b"),
+        "other": ("1", "0"),
+        "none": ("return 2", "return 3"),
+        "broken": ("a + b", "a +"),
+    }
     faults = [Fault(key, "says", "add.py", (edit,), ("tests/test_add.py",)) for key, edit in edits.items()]
 
-    outcomes = run(faults, tmp_path, 2, own_only=True, say=lambda _: None)
+    outcomes = run(faults, tmp_path, 2, say=lambda _: None)
 
-    assert ["CAUGHT", "SURVIVED", "REFUSED"] == [found.status for found in outcomes]
-    assert "tests/test_add.py::test_add" == outcomes[0].by
-    assert "SyntaxError" in outcomes[2].by
-    assert "return a + b" in (tmp_path / "add.py").read_text()
+    assert ["CAUGHT", "CAUGHT", "SURVIVED", "REFUSED"] == [found.status for found in outcomes]
+    assert ["tests/test_add.py::test_add", "tests/test_one.py::test_one"] == [found.by for found in outcomes[:2]]
+    assert [False, True, True, False] == [found.others for found in outcomes]
+    assert "SyntaxError" in outcomes[3].by
+    assert ADD == (tmp_path / "add.py").read_text()
     (tmp_path / "tests/test_add.py").write_text("def test_add():\n    assert False\n")
     with pytest.raises(ValueError, match=r"without any fault: tests/test_add\.py"):
         run(faults[:1], tmp_path, 1, say=lambda _: None)
