@@ -1,5 +1,8 @@
 # make reproduce [PLAN=quick]  install, run the plan, print the verdicts
 # make test                    install, lint, type-check, test
+# make faults                  plant every fault of tests/faults, print which test catches it
+# make verify                  recompute every recorded accuracy, judge all claims, print the verdicts: seconds
+# make alarm [PLAN=digits]     train the first tenth of the plan's runs, compare with the recorded seeds: minutes
 # make report                  verdicts, report and README table again, from what is recorded
 # make lock                    pin newer dependencies
 
@@ -10,7 +13,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # Compiled Python files halve the start of every stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: reproduce test check verify alarm report lock
+.PHONY: reproduce test faults verify alarm report lock
 .DEFAULT_GOAL := reproduce
 
 reproduce: $(VENV)/.ready
@@ -25,6 +28,16 @@ test: $(VENV)/.ready
 	ruff format --check --quiet
 	mypy --no-error-summary
 	python -m pytest -n auto --dist loadgroup
+
+faults: $(VENV)/.ready
+	python -m tests.faults.run
+
+verify: $(VENV)/.ready
+	python -m repro.cli.verify
+	@python -m repro.cli.verdicts
+
+alarm: $(VENV)/.ready
+	python -m repro.cli.alarm --plan experiments/plan/$(PLAN).yaml
 
 report: $(VENV)/.ready
 	python -m repro.cli.verify

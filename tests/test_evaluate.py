@@ -1,0 +1,86 @@
+"""Evaluation: every test example once, in evaluation mode, with the weights of the last step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from repro.config.read import as_mapping
+from repro.data.held_out import held_out_set
+from repro.evaluate.evaluate import counted_network, evaluate
+from repro.evaluate.predict import Predictor
+from repro.train.finetune import finetune
+from repro.train.loop import Trainer
+from repro.train.result import Result
+from tests.tiny import CPU, settings
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, Result]:
+    """A trained run on digits with averages, finetuning and three snapshots, and what it leaves behind."""
+    changes = {"optim__average_decay": 0.9, "finetune__steps": 3, "finetune__learning_rate": 0.05}
+    trainer = Trainer(settings("digits", {"name": "mpl"}, model__dropout=0.0, **changes), 0, CPU)
+    trainer.run(Path(tmp_path_factory.mktemp("run")) / "state")
+    settings_of_run = as_mapping(trainer.config)
+    return trainer, Result(
+        settings_of_run, [0], False, "student", {}, trainer.rows, trainer.snapshots, finetune(trainer)
+    )
+
+
+def test_predictions_are_the_networks_own(finished: tuple[Trainer, Result]) -> None:
+    """Networks and averages of the last step predict, in evaluation mode, for every test image in order."""
+    trainer, result = finished
+    run, test = evaluate("run", result), held_out_set(trainer.config.data, 0)
+    for role, learner in trainer.state.learners.items():
+        model, own = learner.model, {k: v.clone() for k, v in learner.model.state_dict().items()}
+        for name, weights in ((role, own), (f"{role}_average", learner.average)):
+            model.load_state_dict(weights)
+            expected = model.eval()(test.examples.float() / 16).argmax(dim=-1).numpy()
+            np.testing.assert_array_equal(run.predictions[name][0], expected)
+            assert [float((expected == test.labels.numpy()).mean())] == run.accuracy[name]
+        model.load_state_dict(own)
+        model.train()
+    assert not np.array_equal(run.predictions["student_average"], run.predictions["teacher_average"])
+
+
+def test_average_counts_and_finetuned_weights_do_not(finished: tuple[Trainer, Result]) -> None:
+    """The averaged student counts where there is one, the student itself else; finetuned weights stay an extra."""
+    run = evaluate("run", finished[1])
+
+    assert "student_average" == run.counted
+    assert "student_finetuned" in run.predictions
+    assert "student" == counted_network("student", {"student": 0, "teacher": 0, "student_finetuned": 0})
+
+
+def test_last_weights_count_even_if_others_were_better(finished: tuple[Trainer, Result]) -> None:
+    """In whatever order of quality the snapshots come, the last one gives the predictions."""
+    forward = finished[1]
+    backward = replace(forward, snapshots=forward.snapshots[::-1])
+    predictor, test = Predictor(finished[0].config, 0), held_out_set(finished[0].config.data, 0)
+    found = []
+    for result in (forward, backward):
+        expected = predictor.classes(result.snapshots[-1]["networks"]["student"], test.examples)
+        run = evaluate("run", result)
+        np.testing.assert_array_equal(run.predictions["student"], expected)
+        found.append(run.accuracy["student"][0])
+
+    assert found[0] != found[1]
+
+
+@pytest.mark.parametrize("data", ["two_moons", "digits"])
+def test_examples_in_pieces_are_the_whole(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictions made piece by piece, with a smaller last piece, are those made at once."""
+    config = settings(data, {"name": "supervised"})
+    test, learner = held_out_set(config.data, 0), Trainer(config, 0, CPU).state.learners["teacher"]
+    predictor = Predictor(config, 0)
+    whole = predictor.probabilities(learner.model.state_dict(), test.examples)
+    monkeypatch.setattr(predictor, "_chunk", lambda _: 64)
+    pieces = predictor.probabilities(learner.model.state_dict(), test.examples)
+
+    assert len(test.labels) % 64
+    # Not bit for bit: kernels may sum otherwise for other batch sizes.
+    torch.testing.assert_close(pieces, whole, rtol=0, atol=1e-5)

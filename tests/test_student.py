@@ -1,0 +1,144 @@
+"""What measuring the student's feedback must leave alone, and what the feedback loss is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from repro.config.methods import Feedback, FeedbackScope, FixMatch, Mpl, PseudoLabel, View
+from repro.config.schema import Optim, Optimiser, Schedule
+from repro.methods import fixmatch, mpl
+from repro.methods import pseudo_label as fixed
+from repro.methods.state import Batch
+from repro.train.loop import Trainer
+from tests.tiny import CPU, TinyNet, feedback_only, settings, teacher_gradient, tiny_batch, tiny_state, weights
+
+FORMS = ["finite_difference", "dot_product", "cosine"]
+
+
+def first_step(form: str, steps: int = 1, **changes: Any) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The student, and the metrics, after the first steps on digits, with batch norm and dropout of 0.2."""
+    method = {"name": "mpl", "feedback": form, "feedback_weight": 0.0}
+    trainer = Trainer(settings("digits", method, **changes), 0, CPU)
+    for step in range(steps):
+        metrics = trainer.method.step(trainer.state, trainer.batch(step), trainer.config.method)
+    return trainer.state.learners["student"].state_dict(), metrics
+
+
+def test_a_student_that_stays_has_no_feedback() -> None:
+    """At rate 0 h is 0 to the bit: both labelled losses have the same images, statistics and dropout."""
+    assert 0.0 == float(first_step("finite_difference", optim__student__wait_steps=5)[1]["feedback"])
+
+
+def test_labelled_loss_is_that_of_training() -> None:
+    """The loss behind h is of the labelled images by themselves, normalised by their own batch, with dropout."""
+    trainer, other = (Trainer(settings("digits", {"name": "mpl"}), 0, CPU) for _ in range(2))
+    batch, model = trainer.batch(0), other.state.learners["student"].model
+    noise = batch.draws.uniform("student labelled dropout", (len(batch.labels), 4))
+    expected = functional.cross_entropy(model.train()(batch.labelled, noise), batch.labels).detach()
+
+    metrics = trainer.method.step(trainer.state, trainer.batch(0, probe=True), trainer.config.method)
+
+    torch.testing.assert_close(metrics["student_labelled_loss"], expected)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_measuring_feedback_leaves_the_student_alone(form: str) -> None:
+    """Weights, momentum and batch-norm statistics after a step are those without any feedback, bit for bit."""
+    without, measured = first_step("none")[0], first_step(form)[0]
+
+    assert [] == [key for key, value in without.items() if not torch.equal(value, measured[key])]
+
+
+def test_forms_agree_with_batch_norm_and_dropout() -> None:
+    """At a small rate the difference of losses is the dot product, on a network with batch norm and dropout too."""
+    small = {"optim__student__learning_rate": 1e-3, "optim__student__momentum": 0.0}
+    difference, product = (first_step(form, **small)[1]["feedback"] for form in FORMS[:2])
+
+    assert abs(float(product)) > 1e-5  # a hundred times float32's rounding of a loss near 2
+    torch.testing.assert_close(difference, product, rtol=0.1, atol=0)
+
+
+@pytest.mark.parametrize("form", [Feedback.dot_product, Feedback.exact])
+def test_feedback_weighs_examples_by_their_mean(form: Feedback) -> None:
+    """Every unlabelled example twice leaves the teacher's feedback gradient as it was."""
+    label = PseudoLabel.soft if form is Feedback.exact else PseudoLabel.argmax
+    config, once = feedback_only(feedback=form, pseudo_label=label), tiny_batch(3)
+    twice = Batch(**vars(once) | {key: torch.cat([vars(once)[key]] * 2) for key in ("weak", "strong", "hidden_labels")})
+    gradients = [teacher_gradient(tiny_state(config), batch, config) for batch in (once, twice)]
+
+    assert max(float(g.abs().max()) for g in gradients[0]) > 1e-4
+    for single, double in zip(*gradients, strict=True):
+        torch.testing.assert_close(double, single, rtol=0, atol=1e-12)  # float64 rounding
+
+
+def test_soft_labels_by_example_have_no_gradient() -> None:
+    """Since h is constant, with soft labels each example's target is its prediction, and nothing moves the teacher."""
+    config = feedback_only(feedback_scope=FeedbackScope.example, pseudo_label=PseudoLabel.soft)
+
+    assert max(float(g.abs().max()) for g in teacher_gradient(tiny_state(config), tiny_batch(4), config)) < 1e-12
+
+
+@pytest.mark.parametrize("labelled", list(View))
+def test_teacher_with_uda_labels_the_view_it_is_told(labelled: View) -> None:
+    """Where UDA looks at both views, the student still learns the labels of the one that is to be labelled."""
+    config = Mpl(pseudo_label=PseudoLabel.soft, pseudo_label_view=labelled)
+    config.uda.weight = 1.0
+    batch = tiny_batch(4)
+    views = {View.weak: batch.weak, View.strong: batch.weak.flip(1)}
+    batch = Batch(**vars(batch) | {"strong": views[View.strong]})
+    state = tiny_state(config)
+    student = state.learners["student"]
+    targets = state.learners["teacher"].model(views[labelled]).softmax(-1).detach()
+    gradient = student.gradients(functional.cross_entropy(student.model(views[config.student_view]), targets))
+    before = weights(state, "student")
+
+    mpl.step(state, batch, config)
+
+    for b, a, g in zip(before, weights(state, "student"), gradient, strict=True):
+        torch.testing.assert_close(b - a, 0.1 * g, rtol=0, atol=1e-13)  # float64 rounding
+
+
+def test_schedules_end_with_the_run() -> None:
+    """With a cosine both networks' rates are half in the middle of the run and nearly 0 in its last step."""
+    rate = Optimiser(1.0, Schedule.cosine)
+    learners = mpl.init(lambda _: TinyNet(0), Mpl(), Optim(rate, rate), 100, ()).learners.values()
+
+    for learner in learners:
+        assert (1.0, 0.5) == pytest.approx((learner.learning_rate(0), learner.learning_rate(50)))
+        assert 0 < learner.learning_rate(99) < 0.001
+
+
+def test_a_fixed_teacher_is_fixed() -> None:
+    """Once its steps are over the teacher's weights and batch-norm statistics stay, bit for bit."""
+    config = settings("digits", {"name": "pseudo_label", "teacher_steps": 2})
+    trainer = Trainer(config, 0, CPU)
+    states = []
+    for step in range(4):
+        fixed.step(trainer.state, trainer.batch(step), trainer.config.method)  # type: ignore[arg-type]
+        states.append({k: v.clone() for k, v in trainer.state.learners["teacher"].state_dict().items()})
+
+    assert all(torch.equal(value, states[3][key]) for key, value in states[1].items())
+    assert not all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+
+
+def test_fixmatch_learns_the_strong_view() -> None:
+    """FixMatch labels the weak view and learns the strong one: a gradient by plain functions with different views."""
+    batch, model = tiny_batch(4), TinyNet(1)
+    batch = Batch(**vars(batch) | {"strong": batch.weak.flip(1)})
+    labels = model(batch.weak).argmax(-1)
+    loss = functional.cross_entropy(model(batch.labelled), batch.labels) + functional.cross_entropy(
+        model(batch.strong), labels
+    )
+    optim = Optim(teacher=Optimiser(learning_rate=1.0))
+    state = fixmatch.init(lambda _: TinyNet(1), FixMatch(threshold=0.0, weight=1.0), optim, 100, ())
+    before = weights(state, "teacher")
+
+    fixmatch.step(state, batch, FixMatch(threshold=0.0, weight=1.0))
+
+    gradient = torch.autograd.grad(loss, list(model.parameters()))
+    for b, a, g in zip(before, weights(state, "teacher"), gradient, strict=True):
+        torch.testing.assert_close(b - a, g, rtol=0, atol=1e-13)  # float64 rounding
