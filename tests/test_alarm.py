@@ -166,3 +166,13 @@ def test_bounds_are_in_the_metrics_own_unit() -> None:
     """Two standard deviations of 0.5 about log 1: from 1/e to e; without a log, from -1 to 1."""
     assert pytest.approx((1 / math.e, math.e)) == Expected(0.0, 0.5, log=True).bounds(2)
     assert (-1.0, 1.0) == Expected(0.0, 0.5, log=False).bounds(2)
+
+
+@pytest.mark.parametrize(
+    ("value", "seeds", "flagged"), [(2.2, 1, False), (2.3, 1, True), (1.4, 4, False), (1.5, 4, True)]
+)
+def test_the_band_of_a_new_run_is_a_prediction_interval(value: float, seeds: int, flagged: bool) -> None:
+    """Two t-quantiles: sqrt(1 + 1/4) deviations for one seed, sqrt(1/4 + 1/4) for the mean of four, of four recorded."""
+    four = Bands("", 4, 2.0, {50: {"feedback": Expected(0.0, 1.0, log=False)}})
+
+    assert flagged == bool(four.outside([{"step": 50, "feedback": value}], seeds))

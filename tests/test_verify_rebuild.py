@@ -70,6 +70,23 @@ def test_rebuild_wants_folders_of_one_run() -> None:
         rebuild([*folders("mpl", [900], MPL), *folders("base", [900], SUPERVISED)], labels_of, training_hash_of)
 
 
+def test_a_run_on_other_training_data_is_refused_by_itself() -> None:
+    """The hash of what it was trained on must be that of its settings and seed, whatever it is compared with."""
+    first, *rest = folders("mpl", HIGH, MPL)
+    found = rebuilt([replace(first, data=first.data | {"training_hash": "train-9"}), *rest])
+
+    assert [1, 2, 3, 4] == sorted(found.accuracy["student"])
+    assert "was trained on other data or another split" in found.problems[0]
+
+
+def test_the_counted_network_is_not_a_matter_of_choice() -> None:
+    """Even where every folder says so, MPL's teacher does not stand for MPL."""
+    found = rebuilt([replace(run, counted="teacher") for run in folders("mpl", HIGH, MPL)])
+
+    assert {} == found.accuracy["student"]
+    assert "counts the network 'teacher', but by its configuration 'student' counts" in found.problems[0]
+
+
 def test_expected_networks_are_those_that_the_methods_train() -> None:
     """The verifier's own list of networks, kept apart from training code, is the methods' list."""
     for name, method in METHODS.items():
