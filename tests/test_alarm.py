@@ -172,7 +172,7 @@ def test_bounds_are_in_the_metrics_own_unit() -> None:
     ("value", "seeds", "flagged"), [(2.2, 1, False), (2.3, 1, True), (1.4, 4, False), (1.5, 4, True)]
 )
 def test_the_band_of_a_new_run_is_a_prediction_interval(value: float, seeds: int, flagged: bool) -> None:
-    """Two t-quantiles: sqrt(1 + 1/4) deviations for one seed, sqrt(1/4 + 1/4) for the mean of four, of four recorded."""
+    """Two quantiles: sqrt(1 + 1/4) deviations for one seed, sqrt(1/4 + 1/4) for the mean of four; four recorded."""
     four = Bands("", 4, 2.0, {50: {"feedback": Expected(0.0, 1.0, log=False)}})
 
     assert flagged == bool(four.outside([{"step": 50, "feedback": value}], seeds))
