@@ -15,7 +15,7 @@ from repro.verify.claims import Claim, Ordering, Origin
 from repro.verify.rebuild import Scores
 
 STEPS = np.array([0, 50, 100])
-STATED, TUNED, FEEDBACK_ONLY, SWEEP, _, QUICK, LONG, DIGITS = [group for group in GROUPS if group not in CIFAR10]
+STATED, TUNED, FEEDBACK_ONLY, SWEEP, _, DIGITS, LONG, QUICK = [group for group in GROUPS if group not in CIFAR10]
 
 
 def make_run(name: str, finals: list[float], first_seed: int = 0, title: str = "", **changes: object) -> EvaluatedRun:

@@ -69,6 +69,6 @@ def test_nothing_has_run() -> None:
     verdict = Verdict("c10", Status.NOT_RUN, "no results", missing="60 GPU hours")
     report = render({}, {}, [make_claim("c10", cost="60 GPU hours")], [verdict], [])
     assert "**Nothing has run yet**" in report.markdown
-    assert "| c10 holds | Table 2 | **NOT RUN** | – | no results. Cost: 60 GPU hours. |" in report.markdown
+    assert "| c10 holds | Table 2 | **NOT RUN** | no results. Cost: 60 GPU hours. | – |" in report.markdown
     assert {} == report.figures
     assert "Nothing has run yet" in render({}, {}, [], [], []).markdown

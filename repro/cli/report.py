@@ -17,7 +17,7 @@ from repro.engine import set_up_process
 from repro.files import write_whole
 from repro.records.runs import read_runs
 from repro.records.scores import rebuild_all
-from repro.records.verdicts import CLAIMS, read_verdicts
+from repro.records.verdicts import CLAIMS, read_planted, read_verdicts
 from repro.report.published import read_published
 from repro.report.render import render
 from repro.verify.claims import read_claims
@@ -32,7 +32,7 @@ def main() -> None:
     set_up_process()
     runs, claims = read_runs(), read_claims(CLAIMS)
     published = read_published(TABLE2.read_text(), str(TABLE2), claims)
-    report = render(runs, rebuild_all(runs), claims, read_verdicts(), published)
+    report = render(runs, rebuild_all(runs), claims, read_verdicts(), published, read_planted())
     shutil.rmtree(RESULTS / "figures", ignore_errors=True)
     for key, figure in report.figures.items():
         write_whole(RESULTS / "figures" / f"{key}.png", _png(figure))

@@ -1,4 +1,4 @@
-"""results/verdicts.json, and the generated part of the README."""
+"""results/verdicts.json and alarm.json, and the generated part of the README."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from repro.files import write_whole
 from repro.records.runs import RecordError
@@ -13,6 +14,7 @@ from repro.verify.verdict import Status, Verdict
 
 CLAIMS = Path("experiments/claims.yaml")
 VERDICTS = Path("results/verdicts.json")
+PLANTED = Path("results/alarm.json")
 BEGIN, END = "<!-- verdicts: generated, do not edit -->", "<!-- end of verdicts -->"
 
 
@@ -32,6 +34,17 @@ def read_verdicts(path: Path = VERDICTS) -> list[Verdict]:
         return [Verdict(**entry | {"status": Status(entry["status"])}) for entry in entries]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RecordError(f"{path} cannot be read ({error}); judge again with: python -m repro.cli.verify") from error
+
+
+def read_planted(path: Path = PLANTED) -> dict[str, Any] | None:
+    """How the early alarm fared against planted faults, as tests/faults/alarm.py wrote it; None where it did not."""
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise RecordError(f"{path} cannot be read ({error}); write it again: python -m tests.faults.alarm") from error
+    return content
 
 
 def replace_generated(text: str, table: str) -> str:

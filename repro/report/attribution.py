@@ -46,9 +46,9 @@ _PARTS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
 
 
 def attribution(arms: Sequence[Arm]) -> list[Step]:
-    """The parts that have run, in order; empty unless feedback and its control are among them."""
+    """The parts that have run, in order; empty unless the first four are among them."""
     by_suffix = {arm.suffix: arm for arm in arms if arm.accuracy}
-    if not {"mpl", "mpl_no_feedback"} <= by_suffix.keys():
+    if not {"supervised", "uda", "mpl_no_feedback", "mpl"} <= by_suffix.keys():
         return []
     steps: list[Step] = []
     for title, places in _PARTS:
@@ -62,6 +62,15 @@ def attribution(arms: Sequence[Arm]) -> list[Step]:
         pair = paired_difference(accuracy, steps[-1].accuracy)
         steps.append(Step(title, source, accuracy, pair.mean, pair.low, pair.high, pair.n))
     return steps
+
+
+def attribution_rows(heading: str, steps: Sequence[Step]) -> list[list[str]]:
+    """A setting's parts as rows of a table over several settings."""
+    rows = []
+    for i, step in enumerate(steps):
+        adds = f"{signed(step.mean)} {signed_interval(step.low, step.high)}" if i else NONE
+        rows.append([heading if i == 0 else "", step.title, percent(step.level / 100, 2), adds, str(step.n)])
+    return rows
 
 
 def _first(arms: Mapping[str, Arm], places: Sequence[tuple[str, str]]) -> tuple[str, dict[int, float]] | None:

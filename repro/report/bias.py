@@ -86,10 +86,35 @@ def _difference(triple: tuple[float, float, float]) -> tuple[str, str]:
     return (signed(mean), signed_interval(low, high)) if math.isfinite(mean) else (NONE, NONE)
 
 
+def bias_row(heading: str, found: Sequence[Bias]) -> list[str]:
+    """A setting as a row of a table over several settings: without feedback, with the method's own, the difference."""
+    chosen = _method(found)
+    if chosen is None:
+        return []
+    wrong, stays = chosen.wrong_difference, chosen.stays_difference
+    return [
+        heading, chosen.arm.title, percent(found[0].wrong / 100, 2), percent(chosen.wrong / 100, 2),
+        f"{signed(wrong[0])} {signed_interval(*wrong[1:])}", f"{signed(stays[0])} {signed_interval(*stays[1:])}",
+        str(chosen.n),
+    ]  # fmt: skip
+
+
+BIAS_HEADER = [
+    "setting", "arm with feedback", "wrong at the end, h = 0 (%)", "with feedback (%)", "difference (points)",
+    "wrong ones that keep their label: difference (points)", "seeds",
+]  # fmt: skip
+
+
+def _method(found: Sequence[Bias]) -> Bias | None:
+    """The arm that stands for the method, if its difference has an interval."""
+    chosen = next((one for one in found if one.arm.suffix in {"mpl", "exact"}), None)
+    return chosen if chosen and math.isfinite(chosen.wrong_difference[1]) else None
+
+
 def bias_sentence(found: Sequence[Bias]) -> str:
     """What feedback does to wrong pseudo labels, for the arm that stands for the method."""
-    chosen = next((one for one in found if one.arm.suffix in {"mpl", "exact"}), None)
-    if chosen is None or not math.isfinite(chosen.wrong_difference[1]):
+    chosen = _method(found)
+    if chosen is None:
         return ""
     mean, low, high = chosen.wrong_difference
     says = "fewer" if high < 0 else "more" if low > 0 else "no fewer and no more"

@@ -12,7 +12,7 @@ CONTEXT = ("mpl_no_feedback", "mpl")
 """What every family is seen against."""
 
 FAMILIES = {
-    "The methods": ("supervised", "supervised_all", "pseudo_label", "uda", "fixmatch"),
+    "The methods": ("supervised", "smoothing", "supervised_all", "pseudo_label", "uda", "fixmatch"),
     "The form of h": (
         "mpl_dot_product",
         "mpl_cosine",
@@ -31,6 +31,7 @@ FAMILIES = {
         "mpl_no_average",
         "mpl_labelled_apart",
         "mpl_labelled_among",
+        "regulariser",
     ),
 }
 

@@ -127,6 +127,24 @@ GROUPS = (
         good=(0.95, 0.99),
     ),
     Group(
+        key="digits",
+        prefix="digits_",
+        heading="Handwritten digits, few labels",
+        intro="1,797 digits of 8×8 pixels, a small convolutional network, seconds to minutes on a CPU. Not a data set "
+        "of the paper: it can judge which of two methods is better here, not the paper's numbers.",
+        reference="mpl_no_feedback",
+        images=True,
+    ),
+    Group(
+        key="digits_long",
+        prefix="digits_long_",
+        heading="Handwritten digits, five times as long",
+        intro="3,000 steps instead of 600, all else as above: whether a student that starts from nothing catches up "
+        "with its teacher when it is given time.",
+        reference="mpl_no_feedback",
+        images=True,
+    ),
+    Group(
         key="digits_quick",
         prefix="digits_quick_",
         heading="Handwritten digits, the first seeds again",
@@ -136,24 +154,6 @@ GROUPS = (
         reference="",
         judges=False,
         again="digits_",
-    ),
-    Group(
-        key="digits_long",
-        prefix="digits_long_",
-        heading="Handwritten digits, five times as long",
-        intro="3,000 steps instead of 600, all else as below: whether a student that starts from nothing catches up "
-        "with its teacher when it is given time.",
-        reference="mpl_no_feedback",
-        images=True,
-    ),
-    Group(
-        key="digits",
-        prefix="digits_",
-        heading="Handwritten digits, few labels",
-        intro="1,797 digits of 8×8 pixels, a small convolutional network, seconds to minutes on a CPU. Not a data set "
-        "of the paper: it can judge which of two methods is better here, not the paper's numbers.",
-        reference="mpl_no_feedback",
-        images=True,
     ),
 )
 
@@ -168,7 +168,8 @@ def grouped(names: Iterable[str]) -> list[tuple[Group, list[str]]]:
     """Every name in exactly one group; groups without runs are left out."""
     members: dict[str, list[str]] = {group.key: [] for group in (*GROUPS, OTHER)}
     for name in sorted(names):
-        members[next((group.key for group in GROUPS if name.startswith(group.prefix)), OTHER.key)].append(name)
+        fitting = [group for group in (*GROUPS, OTHER) if name.startswith(group.prefix)]
+        members[max(fitting, key=lambda group: len(group.prefix)).key].append(name)
     return [(group, members[group.key]) for group in (*GROUPS, OTHER) if members[group.key]]
 
 

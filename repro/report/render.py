@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from repro.evaluate.run import EvaluatedRun
+from repro.report.alarm import alarm_section
 from repro.report.arms import arms_of
 from repro.report.groups import grouped
 from repro.report.provenance import provenance
 from repro.report.published import Row
 from repro.report.published_sections import published_sections
 from repro.report.sections import Section, section
+from repro.report.summary import one_page
 from repro.report.verdicts import tally, verdict_table
 from repro.verify.claims import Claim
 from repro.verify.rebuild import Scores
@@ -58,10 +61,12 @@ def render(
     claims: Sequence[Claim],
     verdicts: Sequence[Verdict],
     published: Sequence[Row],
+    planted: Mapping[str, Any] | None = None,
 ) -> Report:
     """The report on all `runs`, each in the section of its group, after the paper's tables, `published`.
 
-    With no run it says that nothing has run; the paper's tables are there all the same.
+    With no run it says that nothing has run; the paper's tables are there all the same. `planted` is what
+    results/alarm.json holds: how the early alarm fared against planted faults.
     """
     names = runs.keys() | scores.keys()
     sections = [section(group, arms_of(group, members, runs, scores), runs) for group, members in grouped(names)]
@@ -69,7 +74,8 @@ def render(
     pictures = [picture for part in sections for picture in part.pictures]
     parts = [
         _TITLE,
-        provenance(runs) if runs else "**Nothing has run yet**, so there are no results below.",
+        "" if runs else "**Nothing has run yet**, so there are no results below.",
+        one_page(claims, verdicts, [part.summary for part in sections if part.summary]) if runs else "",
         "## Verdicts",
         f"{len(claims)} claims: {tally(verdicts)}." if verdicts else "",
         verdict_table(claims, verdicts),
@@ -77,6 +83,8 @@ def render(
         "\n".join(evidence),
         *published_sections(published, scores, claims, verdicts),
         *(part.markdown for part in sections),
+        alarm_section(runs, planted),
+        f"## Cost and provenance\n\n{provenance(runs)}" if runs else "",
         _CLOSING,
     ]
     text = "\n\n".join(part for part in parts if part) + "\n"

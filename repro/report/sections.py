@@ -22,6 +22,7 @@ from repro.report.groups import Group, reference_name
 from repro.report.networks import network_differences_table, networks_table
 from repro.report.on_test_set import ABOUT, on_test_set_table
 from repro.report.pictures import Picture, markdown
+from repro.report.summary import Evidence
 from repro.report.tables import arms_table, checkpoints_table, departures_table, differences_table
 
 
@@ -33,6 +34,7 @@ class Section:
     markdown: str
     pictures: tuple[Picture, ...]
     evidence: tuple[str, ...]
+    summary: Evidence | None = None
 
 
 def section(group: Group, arms: Sequence[Arm], runs: Mapping[str, Sequence[EvaluatedRun]]) -> Section:
@@ -54,7 +56,8 @@ def section(group: Group, arms: Sequence[Arm], runs: Mapping[str, Sequence[Evalu
         text = f"Not shown: {why}. Held back: {there}."
         return Section(group.heading, f"{heading}\n\n{text}", (), ())
     compared = differences(group, arms)
-    steps, bias = attribution(arms) if group.judges else [], biases(group, arms) if group.judges else []
+    whole = group.judges and group.key != "moons_sweep"
+    steps, bias = (attribution(arms), biases(group, arms)) if whole else ([], [])
     pictures = _pictures(group, arms)
     carried = waterfall(group, steps) if steps else None
     networks = network_curves(group, arms) if group.images else None
@@ -78,7 +81,9 @@ def section(group: Group, arms: Sequence[Arm], runs: Mapping[str, Sequence[Evalu
     text = "\n\n".join(part for part in parts if part)
     drawn = tuple(picture for picture in (carried, *pictures, networks) if picture)
     said = [*sentences(group, arms, compared), *([bias_sentence(bias)] if bias else [])]
-    return Section(group.heading, text, drawn, tuple(sentence for sentence in said if sentence))
+    wrong = next((picture for picture in pictures if picture.key.endswith("_pseudo_labels")), None)
+    summary = Evidence(group, steps, bias, carried, wrong)
+    return Section(group.heading, text, drawn, tuple(sentence for sentence in said if sentence), summary)
 
 
 def _pictures(group: Group, arms: Sequence[Arm]) -> list[Picture]:

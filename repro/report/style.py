@@ -25,6 +25,7 @@ Line = str | tuple[float, tuple[float, ...]]
 LOOKS: dict[str, tuple[str, Line]] = {
     "supervised": (BLACK, "-"),
     "supervised_all": (BLACK, "--"),
+    "smoothing": (BLACK, ":"),
     "pseudo_label": (ORANGE, "-"),
     "uda": (SKY, "-"),
     "fixmatch": (GREY, "-"),
@@ -47,12 +48,13 @@ LOOKS: dict[str, tuple[str, Line]] = {
     "mpl_soft": (GREY, ":"),
     "mpl_released": (PURPLE, "--"),
     "mpl_baseline": (ORANGE, "-."),
-    "mpl_no_baseline": (BLACK, "-."),
+    "mpl_no_baseline": (VERMILLION, "-."),
     "mpl_released_batch_norm": (ORANGE, ":"),
-    "mpl_average": (BLACK, ":"),
+    "mpl_average": (BLACK, "-."),
     "mpl_no_average": (GREY, "-."),
     "mpl_labelled_apart": (GREEN, "-."),
     "mpl_labelled_among": (GREEN, ":"),
+    "regulariser": (PURPLE, ":"),
 }
 """Colour and line of an arm, by what its name ends in: the same in every figure."""
 

@@ -37,15 +37,40 @@ def bands_from(folders: Sequence[EvaluatedRun]) -> Bands | None:
     digests = {settings_digest(read_config(run.config)) for run in folders}
     if len(digests) > 1 or len({tuple(run.metrics["step"]) for run in folders}) > 1:
         return None
-    early = _early_steps(folders)
+    return _bands(folders, digests.pop(), _logs(folders))
+
+
+def left_out(folders: Sequence[EvaluatedRun]) -> tuple[int, int] | None:
+    """How many seeds a run has and how many leave the band of the others; None where these have none."""
+    if len(folders) <= FEWEST or bands_from(folders) is None:
+        return None
+    logs, flagged = _logs(folders), 0
+    for i, run in enumerate(folders):
+        others = _bands([*folders[:i], *folders[i + 1 :]], "", np.delete(logs, i, axis=0))
+        rows = [{str(key): float(value) for key, value in row.items()} for row in run.metrics.to_dict("records")]
+        flagged += bool(others.outside(rows))
+    return len(folders), flagged
+
+
+def _compared(folders: Sequence[EvaluatedRun]) -> list[str]:
+    """The metrics that all folders have and that are compared."""
     metrics = [column for column in folders[0].metrics if all(column in run.metrics for run in folders)]
-    compared = [str(column) for column in metrics if column not in _NOT_COMPARED]
-    logs = np.stack([run.metrics.set_index("step")[compared].to_numpy(float) for run in folders])  # [seeds, rows, M]
+    return [str(column) for column in metrics if column not in _NOT_COMPARED]
+
+
+def _logs(folders: Sequence[EvaluatedRun]) -> np.ndarray:
+    """All rows of all logs, [seeds, rows, metrics]."""
+    compared = _compared(folders)
+    return np.stack([run.metrics[compared].to_numpy(float) for run in folders])
+
+
+def _bands(folders: Sequence[EvaluatedRun], digest: str, logs: np.ndarray) -> Bands:
+    early, compared = _early_steps(folders), _compared(folders)
     places = [folders[0].metrics["step"].tolist().index(step) for step in early]
     rows = {step: _expected(compared, logs, place) for step, place in zip(early, places, strict=True)}
     checks = sum(expected.deviation > 0 for row in rows.values() for expected in row.values())
     quantile = float(stats.t.isf(FALSE_ALARMS / (2 * max(checks, 1)), len(folders) - 1))
-    return Bands(digests.pop(), len(folders), quantile, rows)
+    return Bands(digest, len(folders), quantile, rows)
 
 
 def _early_steps(folders: Sequence[EvaluatedRun]) -> list[int]:

@@ -17,6 +17,8 @@ from repro.verify.completeness import TrainingHashOf, incomplete, other_data, ot
 LabelsOf = Callable[[EvaluatedRun], tuple[np.ndarray, str]]
 """The labels of the test examples, int64 [R, N], and the hash of the test data they belong to."""
 
+LEFT_OPEN = "left open by the recipe"
+
 _AGAIN = "evaluate it again: dvc repro --force --single-item evaluate"
 _RUN_AGAIN = "run it again: make reproduce"
 
@@ -71,7 +73,7 @@ def rebuild(runs: Sequence[EvaluatedRun], labels_of: LabelsOf, training_hash_of:
         counted=first.counted,
         accuracy=accuracy,
         correct=correct,
-        departures=[departure_in_words(departure) for departure in first.departures],
+        departures=[*map(departure_in_words, first.departures), *_besides(runs)],
         problems=problems,
         reduced=any(_is_reduced(run) for run in runs),
         held_out=held_out,
@@ -93,8 +95,17 @@ def differing_keys(first: Mapping[str, Any], second: Mapping[str, Any], path: st
 
 def departure_in_words(departure: Mapping[str, Any]) -> str:
     """`budget.steps: 2000, prescribed 1000000`, or `data.noise: 0.1, left open by the recipe`."""
-    rest = "left open by the recipe" if departure["open"] else f"prescribed {departure['prescribed']}"
+    rest = LEFT_OPEN if departure["open"] else f"prescribed {departure['prescribed']}"
     return f"{departure['key']}: {departure['here']}, {rest}"
+
+
+def _besides(runs: Sequence[EvaluatedRun]) -> Iterator[str]:
+    """What no list of settings shows: no recipe to depart from, or code that nobody else has."""
+    if lookup(runs[0].config, "recipe.name") == "none":
+        yield "follows no published recipe"
+    unclean = {str(run.environment.get("revision"))[:10] for run in runs if run.environment.get("clean") is False}
+    if unclean:
+        yield f"trained by code with uncommitted changes, at revision {', '.join(sorted(unclean))}"
 
 
 def _is_reduced(run: EvaluatedRun) -> bool:

@@ -1,0 +1,137 @@
+"""The page that is read first, the seeds that were trained again, the alarm's record: what they say and when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from repro.report.again import again_table
+from repro.report.alarm import alarm_section
+from repro.report.on_test_set import on_test_set_table
+from repro.report.render import render
+from repro.report.verdicts import readme_table
+from repro.verify.claims import Absolute, Ordering
+from repro.verify.verdict import Status, Verdict
+from tests.report_cases import DIGITS, QUICK, arms_on, make_claim, make_run, make_scores, report_on, section_of
+from tests.test_alarm import log, recorded
+
+ARMS = {
+    "digits_supervised": ("teacher", [0.80, 0.82, 0.81]),
+    "digits_uda": ("teacher", [0.90, 0.91, 0.92]),
+    "digits_mpl_no_feedback": ("student", [0.88, 0.90, 0.89]),
+    "digits_mpl": ("student", [0.89, 0.90, 0.91]),
+}
+
+
+def page(*names: str) -> str:
+    """The first page of a report on these arms, with one number not run and one ordering refuted."""
+    runs = {}
+    for name in names:
+        network, finals = ARMS[name]
+        runs[name] = make_run(name, finals, counted=network, accuracy={network: finals})
+    number = replace(make_claim("number"), rule=Absolute(None, 96.11, 0.07, 10, 0.18))
+    claims = [number, make_claim("order")]
+    verdicts = [Verdict("number", Status.NOT_RUN, "no run"), Verdict("order", Status.NOT_REPRODUCED, "worse")]
+    scores = {name: make_scores(run) for name, run in runs.items()}
+    text = render({name: [run] for name, run in runs.items()}, scores, claims, verdicts, []).markdown
+    return section_of(text, "On one page")
+
+
+def test_the_page_answers_three_questions_from_the_runs() -> None:
+    """Numbers and orderings are counted apart; parts and wrong labels are those of the recorded arms."""
+    text = page(*ARMS)
+
+    assert "Of 1 number of the paper: 1 NOT RUN. Of 1 ordering that it states or implies: 1 NOT REPRODUCED." in text
+    assert "*order holds*: NOT REPRODUCED" in text
+    assert "|  | + feedback h | 90.00 | +1.00 [−1.48, +3.48] | 3 |" in text
+    assert "| Handwritten digits, few labels | mpl | 11.00 | 10.00 | −1.00 [−3.48, +1.48] |" in text
+    assert "figures/digits_attribution.png" in text
+    assert "1 number of the paper was not run here" in text
+
+
+def test_the_page_says_when_there_is_nothing_to_say() -> None:
+    """With one arm nothing is taken apart and nothing is compared; no figure is promised."""
+    text = page("digits_mpl")
+
+    assert "No setting has been taken apart yet" in text
+    assert "No pair of runs with and without feedback" in text
+    assert "figures/" not in text
+
+
+def test_seeds_trained_again_stand_beside_the_record() -> None:
+    """Accuracies of the same seeds only, and the share of equal predictions."""
+    old, new = np.array([[1, 2, 3, 4]]), np.array([[1, 2, 3, 5]])
+    once = [make_run("digits_mpl", [0.5], seed, predictions={"student": old}) for seed in range(3)]
+    again = make_run("digits_quick_mpl", [0.75], 1, predictions={"student": new},
+                     environment={"device_name": "another CPU"})  # fmt: skip
+
+    text = again_table(QUICK, arms_on(QUICK, again), {"digits_mpl": once})
+
+    assert text.splitlines()[-1] == "| mpl | 1 | 75.00 | 50.00 | 75.00 | another CPU | a CPU |"
+    assert "| mpl | 0 | – |" in again_table(QUICK, arms_on(QUICK, again), {})
+
+
+def test_the_section_of_seeds_trained_again_compares_no_arms() -> None:
+    """It is about the machine; five seeds judge no method."""
+    text = section_of(report_on(make_run("digits_quick_mpl", [0.9])).markdown, QUICK.heading)
+
+    assert "equal predictions (%)" in text
+    assert "figures/" not in text
+    assert "Differences" not in text
+
+
+def test_arms_on_the_same_examples() -> None:
+    """30 examples that only the first gets right, of 1,000, are 3 points; other test data are not compared."""
+    runs = [make_run(f"digits_{name}", [0.9], data={"held_out_hash": "same"}) for name in ("mpl_no_feedback", "mpl")]
+    hits = [np.arange(1000) < 900, np.arange(1000) < 930]
+    arms = [replace(arm, correct={0: hit}) for arm, hit in zip(arms_on(DIGITS, *runs), hits, strict=True)]
+
+    shown = on_test_set_table(DIGITS, arms)
+    other = [replace(arms[0], runs=(replace(arms[0].runs[0], data={"held_out_hash": "other"}),)), arms[1]]
+
+    assert "| mpl | 1,000 | [88.0, 91.8] | 30.0 / 0.0 | +3.00 |" in shown
+    assert shown.splitlines()[-1].endswith("| 1 of 1 |")
+    assert "" == on_test_set_table(DIGITS, other)
+
+
+def test_the_alarm_s_record_counts_what_it_could_see() -> None:
+    """Faults that leave the log as it is are set apart; the rate is over the others."""
+    fault = {"id": "a", "says": "sign reversed", "changed": True, "seeds": 3, "mean": True, "first": "uda_loss = 9"}
+    planted: dict[str, Any] = {
+        "run": "mpl", "steps": 60, "recorded_seeds": 30, "environment": {"device_name": "a CPU", "revision": "0" * 40},
+        "honest": {"seeds": 60, "seeds_flagged": 1, "means": 20, "means_flagged": 0},
+        "faults": [fault, fault | {"id": "b", "seeds": 0, "mean": False, "first": ""},
+                   fault | {"id": "c", "changed": False, "seeds": 0, "mean": False}],
+    }  # fmt: skip
+
+    text = alarm_section({"mpl": recorded(8)}, planted)
+
+    assert "0 of 8 seeds flagged" in text
+    assert "Of 3 faults planted in code that trains, 1 leave this log as it is" in text
+    assert "Of the other 2, 1 are flagged: 50 % [1, 99]. The rest" in text
+    assert "| sign reversed | 3 of 3 | yes | uda_loss = 9 |" in text
+    assert "" == alarm_section({"mpl": recorded(3)}, planted)
+
+
+def test_a_recorded_seed_that_left_the_band_is_counted() -> None:
+    """Of nine seeds, the one whose loss is e times the others' is flagged."""
+    folders = recorded(9)
+    odd = replace(folders[4], metrics=pd.DataFrame(log(4)).assign(uda_loss=lambda rows: rows["uda_loss"] * 2.7))
+
+    assert "1 of 9 seeds flagged" in alarm_section({"mpl": [*folders[:4], odd, *folders[5:]]}, None)
+
+
+def test_the_readme_groups_what_cannot_run() -> None:
+    """Claims without an experiment share a row; the others keep theirs."""
+    nowhere = replace(make_claim("no"), rule=Ordering(None, (), 0.0, 1.0), source="Table 9")
+    other = replace(nowhere, id="nor", source="Figure 3")
+    text = readme_table([make_claim("one"), nowhere, other], [Verdict("one", Status.NOT_RUN, "r")])
+
+    assert "| one holds | Table 2 | **NOT RUN** | – |" in text
+    assert (
+        "| 2 further claims, which this version has no experiment for | Figure 3 and Table 9 | **NOT RUN** | – |"
+        in text
+    )
