@@ -43,7 +43,7 @@ class Row:
 
 @dataclass(frozen=True)
 class DataSet:
-    """One data set of the paper's tables: a section of the report."""
+    """One data set of the paper's Table 2: a section of the report."""
 
     heading: str
     protocol: str  # of the paper's numbers
@@ -71,12 +71,6 @@ DATA_SETS = (
         protocol="ResNet-50, a single run",
         columns={"imagenet_10pct_top1": "top-1 accuracy", "imagenet_10pct_top5": "top-5 accuracy"},
         measure="top-1 accuracy",
-    ),
-    DataSet(
-        heading="CIFAR-10 with all labels and more images",
-        protocol="EfficientNet-B0, mean ± standard deviation",
-        columns={"cifar10_all": "accuracy"},
-        measure="accuracy",
     ),
 )
 COLUMNS = [column for data in DATA_SETS for column in data.columns]

@@ -1,10 +1,10 @@
-"""A section for each data set of the paper: every row of its tables, and what we have beside it."""
+"""A section for each data set of the paper's Table 2: every row of it, and what we have beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from repro.report.numbers import NONE, count, listed, table
+from repro.report.numbers import NONE, count, table
 from repro.report.published import DATA_SETS, TABLE, DataSet, Number, Row, Whose
 from repro.report.tables import mean_text
 from repro.report.verdicts import status_words
@@ -34,7 +34,7 @@ def published_sections(
 
 def _intro(data: DataSet) -> str:
     return (
-        "Every row of the paper's Table 2 on these data, and the authors' own runs in its other tables and figures. "
+        "Every row of the paper's Table 2 on these data, and those rows of its other tables that a claim is about. "
         f"The paper's numbers: {data.protocol}; *quoted* ones the authors took from the methods' own papers. Our "
         f"{data.measure}: final weights, recomputed from stored predictions, mean over seeds ± half its 95 % interval."
     )
@@ -68,7 +68,7 @@ def _paper(number: Number | None) -> str:
 
 
 def _with_evidence(data: DataSet, row: Row) -> Number | None:
-    """The row's first number that something of ours stands beside: top-1 before top-5."""
+    """The row's number that something of ours stands beside; one at most for each data set."""
     numbers = [row.numbers[column] for column in data.columns if column in row.numbers]
     return next((number for number in numbers if number.claim or number.run), None)
 
@@ -114,5 +114,5 @@ def _cost(data: DataSet, rows: Sequence[Row], claims: Mapping[str, Claim], judge
         claim = claims[number.claim] if number and number.claim else None
         if claim and claim.cost and (claim.id not in judged or judged[claim.id].status in _OPEN):
             methods.setdefault(claim.cost.rstrip(". \n"), []).append(row.method)
-    sentences = [f"{listed(names)}: {cost}." for cost, names in methods.items()]
+    sentences = [f"{' and '.join(names)}: {cost}." for cost, names in methods.items()]
     return f"**What runs of ours would cost.** {' '.join(sentences)}" if sentences else ""

@@ -39,8 +39,8 @@ class Absolute:
 class Ordering:
     """One method is more accurate than each of the others, seed by seed. A reduced budget may judge it."""
 
-    better: str | None  # run name; null while there is no experiment for it
-    worse: tuple[str, ...]  # run names; all must be beaten; [] while there is no experiment
+    better: str  # run name
+    worse: tuple[str, ...]  # run names; all must be beaten
     at_least: float  # points; the improvement claimed is above this
     meaningful: float  # points; an improvement below this would not count
     claimed: float | None = None  # points; the paper's improvement where it was measured on the same data
@@ -82,7 +82,7 @@ class Claim:
         """Names of the runs that are needed; empty while there is no experiment."""
         if isinstance(self.rule, Absolute):
             return (self.rule.experiment,) if self.rule.experiment else ()
-        return (self.rule.better, *self.rule.worse) if self.rule.better else ()
+        return (self.rule.better, *self.rule.worse)
 
 
 KINDS: dict[str, type] = {"absolute": Absolute, "ordering": Ordering, "success_rate": SuccessRate}
@@ -149,7 +149,7 @@ def _convert(wanted: Any, value: Any, where: str) -> Any:
         return float(value)
     if options == (Origin,) and value in set(Origin):
         return Origin(value)
-    names = isinstance(value, list) and all(type(name) is str and name for name in value)
+    names = isinstance(value, list) and value and all(type(name) is str and name for name in value)
     if typing.get_origin(wanted) is tuple and names and len(set(value)) == len(value):
         return tuple(value)
     raise ValueError(f"{where} = {value!r}: wants {_WANTED.get(options[0], 'a list of different names, [a, b]')}")
@@ -182,9 +182,6 @@ def _impossible_number(rule: Absolute) -> typing.Iterator[str]:
 
 
 def _impossible_comparison(rule: Ordering | SuccessRate) -> typing.Iterator[str]:
-    if (rule.better is None) != (not rule.worse):
-        yield (f"rule.better = {rule.better}, rule.worse = {list(rule.worse)}: wants runs in both, or null and [] "
-               "while there is no experiment")  # fmt: skip
     if rule.better in rule.worse:
         yield f"rule.worse = {list(rule.worse)}: holds rule.better itself; remove it"
     if not 0 <= rule.at_least <= rule.meaningful < 100:
