@@ -53,6 +53,7 @@ def indices(first: int, end: int) -> list[int]:
     [
         ({}, (5000, 9000), (9000, 50_000)),
         ({"labelled_in_unlabelled": True}, (5000, 9000), (5000, 50_000)),
+        ({"labelled_in_unlabelled": True, "train_images": 9000}, (5000, 9000), (5000, 9000)),  # Table 9: no others
         ({"split": Split.released}, (0, 4000), (4000, 50_000)),
         ({"split": Split.released, "labelled_in_unlabelled": True}, (0, 4000), (0, 50_000)),
         ({"split": Split.released, "labels": 50_000, "labelled_in_unlabelled": True}, (0, 50_000), (0, 50_000)),

@@ -10,12 +10,15 @@ import pytest
 
 from repro.config.compose import compose, experiments, read_plan
 from repro.config.departures import departures, lookup
+from repro.config.methods import Mpl, View
 from repro.config.read import ConfigError, as_mapping
 from repro.config.schema import Config, Optimiser
+from repro.methods.mpl import views
 from repro.optim.schedules import learning_rate
 
 ROOT = Path(__file__).parent.parent / "experiments"
 PAPER, RELEASED = "cifar10_paper_mpl", "cifar10_released_mpl_released"
+REGULARISER = "cifar10_paper_mpl_regulariser"
 
 # What CIFAR-10-4K is trained with: the paper (Tables 5 to 8, Appendix C) and the released code (its README's command,
 # the flags' defaults). Typed from the sources, not from the YAML.
@@ -85,7 +88,7 @@ TABLE: list[tuple[str, Any, Any]] = [
     ("method.student_view", "strong", "strong"),
     ("method.teacher_supervised", True, True),
 ]
-BASELINES: dict[str, dict[str, Any]] = {  # paper, Tables 6 and 7
+BASELINES: dict[str, dict[str, Any]] = {  # paper, Tables 6, 7 and 9
     "cifar10_paper_supervised": {
         "budget.steps": 50_000, "budget.labelled_batch": 1024, "optim.teacher.learning_rate": 0.4,
         "model.teacher_dropout": 0.4, "data.split": "paper", "data.labels": 4000,
@@ -93,6 +96,14 @@ BASELINES: dict[str, dict[str, Any]] = {  # paper, Tables 6 and 7
     "cifar10_paper_supervised_all": {
         "budget.steps": 50_000, "budget.labelled_batch": 1024, "optim.teacher.learning_rate": 0.4,
         "model.teacher_dropout": 0.4, "data.labels": 50_000,
+    },
+    "cifar10_paper_supervised_alone": {
+        "budget.steps": 50_000, "budget.labelled_batch": 1024, "optim.teacher.learning_rate": 0.4,
+        "model.teacher_dropout": 0.4, "data.labels": 4000, "method.label_smoothing": 0.0,
+    },
+    "cifar10_paper_supervised_smoothing": {
+        "budget.steps": 50_000, "budget.labelled_batch": 1024, "optim.teacher.learning_rate": 0.4,
+        "model.teacher_dropout": 0.4, "data.labels": 4000, "method.label_smoothing": 0.1,
     },
     "cifar10_paper_pseudo_label": {
         "budget.steps": 50_000 + 50_000, "method.teacher_steps": 50_000, "budget.labelled_batch": 1024,
@@ -151,7 +162,7 @@ def test_baselines_are_those_of_the_paper(name: str, values: dict[str, Any]) -> 
     assert {"depth": 28, "width": 2} == {key: mapping["model"][key] for key in ("depth", "width")}
 
 
-@pytest.mark.parametrize("name", [PAPER, RELEASED, *BASELINES])
+@pytest.mark.parametrize("name", [PAPER, RELEASED, REGULARISER, *BASELINES])
 def test_a_recipe_s_own_run_departs_from_nothing(name: str) -> None:
     """What is called the paper's or the released recipe has only departures that its source leaves open."""
     found = departures(composed(name))
@@ -205,6 +216,38 @@ def test_an_arm_switches_only_what_it_names(arm: str, differs_in: set[str]) -> N
         del mapping["title"]
 
     assert differs_in == {key for key in _leaves(base, "") if lookup(base, key) != lookup(other, key)}
+
+
+def test_mpl_as_regulariser_has_no_other_images_and_no_strong_view() -> None:
+    """Table 9: MPL by the paper's recipe, but with the labelled images as unlabelled ones, no RandAugment, no UDA."""
+    regulariser = composed(REGULARISER)
+
+    assert {"title", "data.labelled_in_unlabelled", "data.train_images", "method.pseudo_label_view",
+            "method.student_view", "method.uda.weight"} == _changed(PAPER, REGULARISER)  # fmt: skip
+    assert isinstance(regulariser.method, Mpl)
+    assert {View.weak} == views(regulariser.method)
+
+
+@pytest.mark.parametrize(
+    ("arm", "like", "differs_in"),
+    [
+        ("supervised_alone", "supervised", {"data.labelled_in_unlabelled", "data.train_images"}),
+        ("supervised_smoothing", "supervised_alone", {"method.label_smoothing"}),
+    ],
+)
+def test_the_rows_beside_the_regulariser_are_its_pairs(arm: str, like: str, differs_in: set[str]) -> None:
+    """Supervised learning as in its own run, on the regulariser's data, of which it sees the labelled images only."""
+    arm, like = f"cifar10_paper_{arm}", f"cifar10_paper_{like}"
+
+    assert {"title"} | differs_in == _changed(like, arm)
+    assert composed(REGULARISER).data == composed(arm).data
+
+
+def _changed(like: str, arm: str) -> set[str]:
+    """The settings in which two experiments differ, their recipes aside."""
+    base, other = as_mapping(composed(like)), as_mapping(composed(arm))
+    del base["recipe"]
+    return {key for key in _leaves(base, "") if lookup(base, key) != lookup(other, key)}
 
 
 def test_the_shuffled_arm_differs_from_its_control_alone() -> None:

@@ -10,27 +10,28 @@ from typing import Any
 import pytest
 import yaml
 
-from repro.verify.claims import Absolute, Origin, read_claims
+from repro.verify.claims import read_claims
 from repro.verify.judge import judge
+from repro.verify.verdict import Status
+from tests.verify_cases import HIGH, MPL, ORDERING, scores, with_rule
 
 CLAIMS = Path(__file__).parent.parent / "experiments" / "claims.yaml"
 
 
-def test_claims_of_the_paper() -> None:
-    """The file is read whole: the tables' own rows as in the paper, every claim with a reason for its margin."""
-    claims = {claim.id: claim for claim in read_claims(CLAIMS)}
-    numbers = {key: (c.rule.value, c.rule.spread) for key, c in claims.items() if isinstance(c.rule, Absolute)}
-    expected = {
-        "cifar10_4k_mpl": (96.11, 0.07), "cifar10_4k_uda": (94.53, 0.18), "cifar10_all_supervised": (94.92, 0.17),
-        "cifar10_4k_supervised": (82.14, 0.25), "cifar10_4k_pseudo_label": (83.79, 0.11),
-        "svhn_1k_mpl": (98.01, 0.07), "svhn_1k_uda": (97.11, 0.17), "svhn_all_supervised": (97.41, 0.16),
-        "imagenet_10pct_mpl": (73.89, None), "imagenet_10pct_uda": (68.07, None),
-        "imagenet_all_supervised": (76.89, None),
-    }  # fmt: skip
+def test_an_ordering_without_experiment_has_not_run(tmp_path: Path) -> None:
+    """It names no run, is read with `better: null`, and evidence of whatever else there is does not judge it."""
+    rule = {"kind": "ordering", "better": None, "worse": [], "at_least": 0, "meaningful": 0.5, "claimed": 0.9}
+    file = tmp_path / "claims.yaml"
+    entry = {"id": "c", "says": "s", "source": "t", "why": "w", "method": "mpl", "cost": "a week", "rule": rule}
+    file.write_text(yaml.safe_dump({"claims": [entry]}))
 
-    assert expected == numbers
-    assert [] == [key for key in expected if judge(claims[key], {}).missing != claims[key].cost]
-    assert Origin.control == claims["moons_feedback_sign"].by
+    claim = read_claims(file)[0]
+
+    assert () == claim.runs == with_rule(ORDERING, better=None, worse=()).runs
+    for evidence in ({}, scores("mpl", HIGH, MPL)):
+        verdict = judge(claim, evidence)
+        assert (Status.NOT_RUN, "this version has no experiment for it") == (verdict.status, verdict.reason)
+        assert "a week" == verdict.missing
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,14 @@ def test_impossible_claims_are_refused(tmp_path: Path, path: str, value: Any, me
         ({"worse": ["a"]}, "holds rule.better itself"),
         ({"worse": ["b", "b"]}, "a list of different names"),
         ({"worse": "b"}, "a list of different names"),
-        ({"worse": []}, "a list of different names"),
+        ({"worse": []}, "want a name and a list of different names"),
+        ({"better": None}, "or null and [] while an ordering has no experiment"),
+        ({"better": ""}, "is empty"),
+        ({"worse": None}, "a list of different names"),
+        ({"worse": [""]}, "a list of different names"),
+        ({"differ_in": []}, "would allow any difference"),
+        ({"kind": "success_rate", "success_at": 0.9, "worse": []}, "want a name and a list of different names"),
+        ({"kind": "success_rate", "success_at": 0.9, "better": None, "worse": []}, "c.rule.better = None: wants text"),
         ({"at_least": 1.0}, "at_least <= meaningful"),
         ({"at_least": -1.0}, "0 <= at_least"),
         ({"meaningful": 0.0}, "nothing could ever refute"),

@@ -1,4 +1,4 @@
-"""A section for each data set of the paper's Table 2: every row of it, and what we have beside it."""
+"""A section for each data set of the paper's tables: its rows, and what we have beside them."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def published_sections(
 
 def _intro(data: DataSet) -> str:
     return (
-        "Every row of the paper's Table 2 on these data, and those rows of its other tables that a claim is about. "
-        f"The paper's numbers: {data.protocol}; *quoted* ones the authors took from the methods' own papers. Our "
-        f"{data.measure}: final weights, recomputed from stored predictions, mean over seeds ± half its 95 % interval."
+        f"{data.rows} The paper's numbers: {data.protocol}; *quoted* ones the authors took from the methods' own "
+        f"papers. Our {data.measure}: final weights, recomputed from stored predictions, mean over seeds ± half its "
+        "95 % interval."
     )
 
 
@@ -48,14 +48,18 @@ def _table(data: DataSet, lines: list[list[str]]) -> str:
 def _line(
     data: DataSet, row: Row, scores: Mapping[str, Scores], claims: Mapping[str, Claim], judged: Mapping[str, Verdict]
 ) -> list[str]:
-    name = row.method if row.table == TABLE else f"{row.method} ({row.table})"
     paper = [_paper(row.numbers.get(column)) for column in data.columns]
     number = _with_evidence(data, row)
     if number is not None and number.claim:
         ours = _by_claim(claims[number.claim], scores, judged.get(number.claim))
     else:
         ours = _by_run(number.run if number else "", scores)
-    return [name, *paper, _WHOSE[row.whose], *ours]
+    return [_name(row), *paper, _WHOSE[row.whose], *ours]
+
+
+def _name(row: Row) -> str:
+    """The method, with its table where that is not the one whose every row is shown."""
+    return row.method if row.table == TABLE else f"{row.method} ({row.table})"
 
 
 def _paper(number: Number | None) -> str:
@@ -113,6 +117,6 @@ def _cost(data: DataSet, rows: Sequence[Row], claims: Mapping[str, Claim], judge
         number = _with_evidence(data, row)
         claim = claims[number.claim] if number and number.claim else None
         if claim and claim.cost and (claim.id not in judged or judged[claim.id].status in _OPEN):
-            methods.setdefault(claim.cost.rstrip(". \n"), []).append(row.method)
-    sentences = [f"{' and '.join(names)}: {cost}." for cost, names in methods.items()]
+            methods.setdefault(claim.cost.rstrip(". \n"), []).append(_name(row))
+    sentences = [f"{'; '.join(names)}: {cost}." for cost, names in methods.items()]
     return f"**What runs of ours would cost.** {' '.join(sentences)}" if sentences else ""

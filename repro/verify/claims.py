@@ -39,8 +39,8 @@ class Absolute:
 class Ordering:
     """One method is more accurate than each of the others, seed by seed. A reduced budget may judge it."""
 
-    better: str  # run name
-    worse: tuple[str, ...]  # run names; all must be beaten
+    better: str | None  # run name; null while there is no experiment for it
+    worse: tuple[str, ...]  # run names; all must be beaten; none if and only if `better` is null
     at_least: float  # points; the improvement claimed is above this
     meaningful: float  # points; an improvement below this would not count
     claimed: float | None = None  # points; the paper's improvement where it was measured on the same data
@@ -82,7 +82,7 @@ class Claim:
         """Names of the runs that are needed; empty while there is no experiment."""
         if isinstance(self.rule, Absolute):
             return (self.rule.experiment,) if self.rule.experiment else ()
-        return (self.rule.better, *self.rule.worse)
+        return (self.rule.better, *self.rule.worse) if self.rule.better else ()
 
 
 KINDS: dict[str, type] = {"absolute": Absolute, "ordering": Ordering, "success_rate": SuccessRate}
@@ -115,6 +115,8 @@ def _claim(entry: Any, where: str) -> Claim:
     kind = rule.pop("kind", None)
     if kind not in KINDS:
         raise ValueError(f"{where}.rule.kind = {kind!r} is unknown; {closest(str(kind), list(KINDS))}")
+    if rule.get("differ_in") == []:
+        raise ValueError(f"{where}.rule.differ_in = []: would allow any difference; leave it out, or name settings")
     entry["rule"] = _build(KINDS[kind], rule, f"{where}.rule")
     claim = typing.cast(Claim, _build(Claim, entry, where))
     for problem in _impossible(claim):
@@ -149,7 +151,7 @@ def _convert(wanted: Any, value: Any, where: str) -> Any:
         return float(value)
     if options == (Origin,) and value in set(Origin):
         return Origin(value)
-    names = isinstance(value, list) and value and all(type(name) is str and name for name in value)
+    names = isinstance(value, list) and all(type(name) is str and name for name in value)
     if typing.get_origin(wanted) is tuple and names and len(set(value)) == len(value):
         return tuple(value)
     raise ValueError(f"{where} = {value!r}: wants {_WANTED.get(options[0], 'a list of different names, [a, b]')}")
@@ -182,6 +184,9 @@ def _impossible_number(rule: Absolute) -> typing.Iterator[str]:
 
 
 def _impossible_comparison(rule: Ordering | SuccessRate) -> typing.Iterator[str]:
+    if (rule.better is None) == bool(rule.worse):
+        yield (f"rule.better = {rule.better!r}, rule.worse = {list(rule.worse)}: want a name and a list of different "
+               "names; or null and [] while an ordering has no experiment")  # fmt: skip
     if rule.better in rule.worse:
         yield f"rule.worse = {list(rule.worse)}: holds rule.better itself; remove it"
     if not 0 <= rule.at_least <= rule.meaningful < 100:
