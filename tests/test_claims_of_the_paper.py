@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from pathlib import Path
 
@@ -138,6 +139,22 @@ def test_every_number_is_that_of_the_paper() -> None:
     assert [] == [name for _, name, (value, *_) in rows() if f"{value:.2f} %" not in CLAIMS[name].says]
 
 
+def test_expected_spreads_are_those_of_the_papers_two_rows() -> None:
+    """Before anything has run, paired differences are taken to scatter as two unpaired runs of the paper would."""
+    spreads = {name: numbers[1] for _, name, numbers in rows()}
+    expected = {
+        name: round(math.hypot(spreads[better], spreads[worse]), 2)
+        for name, (better, worse) in IMPROVEMENTS.items()
+        if spreads[better] and spreads[worse]
+    }
+
+    assert expected == {name: CLAIMS[name].rule.spread for name in expected}  # type: ignore[union-attr]
+    assert [] == [
+        name for name, claim in CLAIMS.items()
+        if isinstance(claim.rule, Ordering) and claim.rule.spread and name not in expected and claim.rule.claimed
+    ]  # fmt: skip
+
+
 def test_every_improvement_is_that_of_the_paper() -> None:
     """What an ordering claims is the difference of two numbers of the paper; each ordering that claims one is here."""
     value = {name: numbers[0] for _, name, numbers in rows()}
@@ -197,10 +214,10 @@ def test_a_claim_without_experiment_says_what_it_would_take(name: str) -> None:
 
 
 def test_every_claim_that_takes_a_gpu_has_a_cost() -> None:
-    """Two moons and digits run with the default plan; all else says what it would take."""
-    quick = {run.name for run in read_plan(ROOT / "plan" / "quick.yaml")}
+    """Two moons and digits run on a CPU, by the plans quick and digits; all else says what it would take."""
+    here = {run.name for plan in ("quick", "digits") for run in read_plan(ROOT / "plan" / f"{plan}.yaml")}
 
-    assert [] == [name for name, claim in CLAIMS.items() if not claim.cost and not set(claim.runs) <= quick]
+    assert [] == [name for name, claim in CLAIMS.items() if not claim.cost and not set(claim.runs) <= here]
 
 
 def test_runs_that_an_ordering_compares_have_the_same_data() -> None:

@@ -12,7 +12,8 @@ CONTEXT = ("mpl_no_feedback", "mpl")
 """What every family is seen against."""
 
 FAMILIES = {
-    "The methods": ("supervised", "smoothing", "supervised_all", "pseudo_label", "uda", "fixmatch"),
+    "The methods": ("supervised", "supervised_all", "pseudo_label", "uda", "fixmatch"),
+    "The labelled images alone": ("supervised_alone", "supervised_smoothing", "mpl_regulariser"),
     "The form of h": (
         "mpl_dot_product",
         "mpl_cosine",
@@ -31,7 +32,6 @@ FAMILIES = {
         "mpl_no_average",
         "mpl_labelled_apart",
         "mpl_labelled_among",
-        "regulariser",
     ),
 }
 

@@ -25,7 +25,8 @@ Line = str | tuple[float, tuple[float, ...]]
 LOOKS: dict[str, tuple[str, Line]] = {
     "supervised": (BLACK, "-"),
     "supervised_all": (BLACK, "--"),
-    "smoothing": (BLACK, ":"),
+    "supervised_alone": (BLACK, ":"),
+    "supervised_smoothing": (GREY, "--"),
     "pseudo_label": (ORANGE, "-"),
     "uda": (SKY, "-"),
     "fixmatch": (GREY, "-"),
@@ -54,7 +55,7 @@ LOOKS: dict[str, tuple[str, Line]] = {
     "mpl_no_average": (GREY, "-."),
     "mpl_labelled_apart": (GREEN, "-."),
     "mpl_labelled_among": (GREEN, ":"),
-    "regulariser": (PURPLE, ":"),
+    "mpl_regulariser": (PURPLE, ":"),
 }
 """Colour and line of an arm, by what its name ends in: the same in every figure."""
 

@@ -87,8 +87,9 @@ def _not_said(claims: Sequence[Claim], judged: Mapping[str, Verdict]) -> str:
     not_run = [name for name in numbers if judged[name].status is Status.NOT_RUN]
     if not not_run:
         return ""
+    were = "was" if len(not_run) == 1 else "were"
     return (
-        f"**What this page does not say.** {count(len(not_run), 'number')} of the paper {'was' if len(not_run) == 1 else 'were'} not run here; "
-        "the rows below say what each would cost and how many seeds a verdict needs. Orderings on small problems say "
-        "whether a mechanism works there, not that it fails at the paper's scale."
+        f"**What this page does not say.** {count(len(not_run), 'number')} of the paper {were} not run here; the table "
+        "of what has not run says what each would cost and how many seeds a verdict needs. Orderings on small problems "
+        "say whether a mechanism works there, not that it fails at the paper's scale."
     )

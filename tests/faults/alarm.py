@@ -1,4 +1,4 @@
-"""Does the early alarm flag planted faults and spare honest seeds? Trains the first tenth of a recorded run, many times.
+"""Does the early alarm flag planted faults and spare honest seeds? Trains the start of a recorded run, many times.
 
     python -m tests.faults.alarm [-j 2]
 
