@@ -7,7 +7,7 @@ from dataclasses import replace
 from repro.report.groups import OTHER, grouped
 from repro.report.render import render
 from repro.verify.verdict import Status, Verdict
-from tests.report_cases import TUNED, make_claim, make_run, make_scores, report_on, section_of
+from tests.report_cases import DIGITS, TUNED, make_claim, make_run, make_scores, report_on, section_of
 
 
 def test_the_tuned_section_is_not_shown_without_its_control() -> None:
@@ -62,6 +62,14 @@ def test_refused_numbers_are_shown_as_refused() -> None:
     unscored = render({run.name: [run]}, {}, [], [], []).markdown
     assert "| mpl | student | 0 | – |" in unscored
     assert "not recomputed" in unscored
+
+
+def test_early_alarms_are_shown() -> None:
+    """A run that was flagged in training keeps its numbers and is named beside them."""
+    run = make_run("digits_mpl", [0.9], environment={"alarms": ["uda_loss = 9 at step 20 is outside [1, 2]"]})
+    text = section_of(report_on(run).markdown, DIGITS.heading)
+    assert "- `digits_mpl`, seed 0: uda_loss = 9 at step 20" in text
+    assert "Left the band" not in report_on(make_run("digits_mpl", [0.9])).markdown
 
 
 def test_nothing_has_run() -> None:
