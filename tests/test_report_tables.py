@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from repro.report.numbers import p_value, signed, table
-from repro.report.provenance import provenance
+from repro.report.provenance import cost_table, provenance
 from repro.report.series import curve
 from repro.report.tables import arms_table, checkpoints_table, departures_table, selection_excess
 from tests.report_cases import DIGITS, STATED, arms_on, first_cells, make_run
@@ -84,6 +84,15 @@ def test_provenance_names_every_device_and_unclean_code() -> None:
     assert "2 runs over 3 trained seeds, finished 2030-01-02." in text
     assert "| a CPU | unknown | `0123456789` | none | 1 | 60 s |" in text
     assert "| a GPU | unknown | `fedcba9876` | **yes** | 1 | 0 s |" in text
+
+
+def test_cost_is_the_time_of_one_seed() -> None:
+    """60 seconds for a folder of two seeds are 30 a seed; settings have a row each."""
+    runs = {name: [make_run(name, finals)] for name, finals in {"digits_mpl": [0.9, 0.8], "digits_uda": [0.9]}.items()}
+    lines = cost_table(runs | {"moons_stated_mpl": [make_run("moons_stated_mpl", [0.9])]}).splitlines()[2:]
+
+    assert "| Handwritten digits, few labels | a CPU | 2 | 3 | 0 | 30.0 to 60.0 s |" in lines
+    assert 2 == len(lines)
 
 
 def test_numbers_are_written_with_sign_and_dash() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from repro.evaluate.run import EvaluatedRun
+from repro.report.groups import grouped
 from repro.report.numbers import count, table
 
 _VERSIONS = ("python", "torch", "numpy")
@@ -28,6 +29,23 @@ def provenance(runs: Mapping[str, Sequence[EvaluatedRun]]) -> str:
     return f"Computed from {count(len(runs), 'run')} over {count(seeds, 'trained seed')}{when}.\n\n" + table(
         header, lines, right=2
     )
+
+
+def cost_table(runs: Mapping[str, Sequence[EvaluatedRun]]) -> str:
+    """What each setting took: a row for each, with the training time of one seed on the devices that were used."""
+    rows = []
+    for group, names in grouped(runs):
+        folders = [run for name in names for run in runs[name]]
+        if not folders:
+            continue
+        steps = sorted({int(run.config.get("budget", {}).get("steps", 0)) for run in folders})
+        each = [_seconds(run) / len(run.seeds) for run in folders]
+        devices = sorted({str(run.environment.get("device_name") or "unknown") for run in folders})
+        span = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+        rows.append([group.heading, ", ".join(devices), str(len(names)), str(sum(len(run.seeds) for run in folders)),
+                     span, f"{min(each):.1f} to {max(each):.1f} s"])  # fmt: skip
+    header = ["setting", "device", "runs", "trained seeds", "steps", "time a seed"]
+    return table(header, rows, right=4)
 
 
 def _where(environment: Mapping[str, Any]) -> tuple[str, str, str, str]:

@@ -12,7 +12,7 @@ from repro.evaluate.run import EvaluatedRun
 from repro.report.alarm import alarm_section
 from repro.report.arms import arms_of
 from repro.report.groups import grouped
-from repro.report.provenance import provenance
+from repro.report.provenance import cost_table, provenance
 from repro.report.published import Row
 from repro.report.published_sections import published_sections
 from repro.report.sections import Section, section
@@ -84,7 +84,7 @@ def render(
         *published_sections(published, scores, claims, verdicts),
         *(part.markdown for part in sections),
         alarm_section(runs, planted),
-        f"## Cost and provenance\n\n{provenance(runs)}" if runs else "",
+        f"## Cost and provenance\n\n{provenance(runs)}\n\n{cost_table(runs)}" if runs else "",
         _CLOSING,
     ]
     text = "\n\n".join(part for part in parts if part) + "\n"
