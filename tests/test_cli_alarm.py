@@ -14,7 +14,7 @@ from tests.test_cli import ROOT, call
 RUN = {
     "experiment": "digits_uda",
     "overrides": ["budget.steps=60", "budget.log_every=2", "budget.snapshots=2"],
-    "seeds": "0-5",
+    "seeds": "0-9",
 }
 
 
@@ -32,7 +32,7 @@ def test_the_alarm_from_record_to_flag(tmp_path: Path) -> None:
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     plan = tmp_path / "params.yaml"
     plan.write_text(yaml.safe_dump({"runs": {"tiny_uda": RUN}}))
-    train = ["train", "tiny_uda", "--seeds", "0-5"]
+    train = ["train", "tiny_uda", "--seeds", "0-9"]
     for stage in (["prepare"], train, ["evaluate"], ["verify"]):
         done = call(tmp_path, *stage)
         assert done.returncode == 0, done.stderr
@@ -44,21 +44,21 @@ def test_the_alarm_from_record_to_flag(tmp_path: Path) -> None:
     plan.write_text(yaml.safe_dump({"runs": {"tiny_uda": RUN | {"overrides": ["budget.steps=80"]}}}))
     other, unknown = call(tmp_path, "alarm"), call(tmp_path, "alarm", "tiny_udo")
 
-    assert (0, "tiny_uda: 6 of 60 steps, 2 seeds: as recorded\n") == (honest.returncode, honest.stdout)
+    assert (0, "tiny_uda: 6 of 60 steps, seeds 1000, 1001: as recorded\n") == (honest.returncode, honest.stdout)
     assert broken.returncode == 4
     assert "mean of 2 seeds: uda_loss = " in broken.stdout
     assert "ALARM tiny_uda seed-3: uda_loss = " in again.stdout
     assert all(result.environment["alarms"] for result in load_results(tmp_path / "artifacts/runs/tiny_uda"))
-    assert (2, True) == (other.returncode, "no band applies" in other.stderr)
+    assert (2, True) == (other.returncode, "undo the change of the settings" in other.stderr)
     assert (2, True) == (unknown.returncode, "did you mean 'tiny_uda'" in unknown.stderr)
 
 
 def test_without_bands_the_alarm_says_what_it_takes(tmp_path: Path) -> None:
-    """No record, no comparison: five seeds are needed."""
+    """No record, no comparison: ten seeds are needed."""
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"runs": {"tiny_uda": RUN}}))
 
     done = call(tmp_path, "alarm")
 
     assert done.returncode == 2
-    assert "it takes 5 recorded seeds" in done.stderr
+    assert "it takes 10 recorded seeds" in done.stderr

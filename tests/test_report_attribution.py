@@ -96,7 +96,7 @@ def test_wrong_pseudo_labels_are_compared_seed_by_seed() -> None:
     assert ["mpl no feedback", "mpl"] == [one.arm.title for one in found]
     assert pytest.approx(-2.0) == found[1].wrong_difference[0]
     assert found[1].wrong_difference[2] < 0
-    assert "certainly fewer wrong pseudo labels at the end than without: −2.00 points" in bias_sentence(found)
+    assert "there are fewer wrong pseudo labels at the end than without: −2.00 points" in bias_sentence(found)
     assert "| mpl | 3 | 18.00 | −2.00 |" in bias_table(found)
     assert pytest.approx((50.0, 40.0)) == (found[0].stays, found[1].stays)
 
@@ -105,7 +105,7 @@ def test_a_difference_that_may_be_nothing_is_called_so() -> None:
     """An interval that holds 0 is neither fewer nor more."""
     found = biases(DIGITS, [bias_arm("mpl_no_feedback", [0.10, 0.20, 0.30]), bias_arm("mpl", [0.12, 0.18, 0.31])])
 
-    assert "no fewer and no more wrong pseudo labels" in bias_sentence(found)
+    assert "not shown to be fewer or more wrong pseudo labels" in bias_sentence(found)
 
 
 def test_without_control_there_is_no_bias_to_speak_of() -> None:

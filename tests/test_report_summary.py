@@ -93,7 +93,7 @@ def test_arms_on_the_same_examples() -> None:
     other = [replace(arms[0], runs=(replace(arms[0].runs[0], data={"held_out_hash": "other"}),)), arms[1]]
 
     assert "| mpl | 1,000 | [88.0, 91.8] | 30.0 / 0.0 | +3.00 |" in shown
-    assert shown.splitlines()[-1].endswith("| 1 of 1 |")
+    assert shown.splitlines()[-1].endswith("| 1 / 0 of 1 |")
     assert "" == on_test_set_table(DIGITS, other)
 
 
@@ -102,26 +102,27 @@ def test_the_alarm_s_record_counts_what_it_could_see() -> None:
     fault = {"id": "a", "says": "sign reversed", "changed": True, "seeds": 3, "mean": True, "first": "uda_loss = 9"}
     planted: dict[str, Any] = {
         "run": "mpl", "steps": 60, "recorded_seeds": 30, "environment": {"device_name": "a CPU", "revision": "0" * 40},
-        "honest": {"seeds": 60, "seeds_flagged": 1, "means": 20, "means_flagged": 0},
+        "honest": {"seeds": 60, "seeds_flagged": 1, "means": 20, "means_flagged": 0, "triples_flagged": 1,
+                   "same_seeds": {"seeds": 0, "mean": False}},
         "faults": [fault, fault | {"id": "b", "seeds": 0, "mean": False, "first": ""},
                    fault | {"id": "c", "changed": False, "seeds": 0, "mean": False}],
     }  # fmt: skip
 
-    text = alarm_section({"mpl": recorded(8)}, planted)
+    text = alarm_section({"mpl": recorded(11)}, planted)
 
-    assert "0 of 8 seeds flagged" in text
+    assert "0 of 11 seeds flagged" in text
     assert "Of 3 faults planted in code that trains, 1 leave this log as it is" in text
-    assert "Of the other 2, 1 are flagged: 50 % [1, 99]. The rest" in text
+    assert "Of the other 2, 1 are flagged by a seed or the mean: 50 % [1, 99]. The rest" in text
     assert "| sign reversed | 3 of 3 | yes | uda_loss = 9 |" in text
     assert "" == alarm_section({"mpl": recorded(3)}, planted)
 
 
 def test_a_recorded_seed_that_left_the_band_is_counted() -> None:
-    """Of nine seeds, the one whose loss is e times the others' is flagged."""
-    folders = recorded(9)
+    """Of twelve seeds, the one whose loss is e times the others' is flagged."""
+    folders = recorded(12)
     odd = replace(folders[4], metrics=pd.DataFrame(log(4)).assign(uda_loss=lambda rows: rows["uda_loss"] * 2.7))
 
-    assert "1 of 9 seeds flagged" in alarm_section({"mpl": [*folders[:4], odd, *folders[5:]]}, None)
+    assert "1 of 12 seeds flagged" in alarm_section({"mpl": [*folders[:4], odd, *folders[5:]]}, None)
 
 
 def test_the_readme_groups_what_cannot_run() -> None:

@@ -40,7 +40,7 @@ def test_a_single_run_of_the_paper_borrows_our_spread() -> None:
     verdict = judge(single, scores("mpl", [737, 739, 741], MPL))
 
     assert Status.REPRODUCED != verdict.status
-    assert pytest.approx(4.3027 * 0.2 * math.sqrt(4 / 3), abs=1e-4) == verdict.high
+    assert pytest.approx(2.9200 * 0.2 * math.sqrt(4 / 3), abs=1e-4) == verdict.high
     assert "scatter as ours" in verdict.reason
 
 

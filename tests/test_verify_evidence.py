@@ -89,6 +89,10 @@ BAD: dict[str, Callable[[], Verdict]] = {
     "a network left out": lambda: spoilt(lambda run: without(run, "teacher")),
     "a log that ends early": lambda: spoilt(lambda run: replace(run, metrics=run.metrics[:-1])),
     "a log with a gap": lambda: spoilt(lambda run: replace(run, metrics=run.metrics.drop(index=3))),
+    "a log without numbers": lambda: spoilt(lambda run: replace(run, metrics=run.metrics[["step"]])),
+    "a planned seed exchanged": lambda: judge(ORDERING, {"mpl": rebuild(
+        [replace(run, config=run.config | {"planned_seeds": "0,1,2,3,7", "data_hash": training_hash_of({}, range(5))})
+         for run in folders("mpl", HIGH, MPL)], labels_of, training_hash_of)} | scores("base", LOW, SUPERVISED)),
     "no log": lambda: spoilt(lambda run: replace(run, metrics=run.metrics[:0])),
     "other training data than the seed gives": lambda: spoilt(
         lambda run: replace(run, data=run.data | {"training_hash": "train-9"})),

@@ -24,7 +24,7 @@ def test_counts_are_of_examples_that_only_one_gets_right() -> None:
 
     assert found is not None
     assert (2.0, 20.0, 0.0, 2, 1000) == (found.mean, found.only_first, found.only_second, found.seeds, found.examples)
-    assert 2 == found.decided
+    assert (2, 0) == (found.better, found.worse)
 
 
 def test_pairing_by_example_is_sharper_than_two_intervals() -> None:
@@ -57,7 +57,7 @@ def test_equal_predictions_tell_nothing_apart() -> None:
 
     assert found is not None
     assert math.isnan(found.low)
-    assert 0 == found.decided
+    assert (0, 0) == (found.better, found.worse)
 
 
 def test_seeds_are_paired() -> None:

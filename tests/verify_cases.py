@@ -61,7 +61,7 @@ def folder(name: str, seed: int, correct: int, settings: dict[str, Any]) -> Eval
 def log_of(settings: dict[str, Any]) -> pd.DataFrame:
     """A log with all its rows."""
     steps, every = settings["budget"]["steps"], settings["budget"]["log_every"]
-    return pd.DataFrame({"step": sorted({*range(every, steps + 1, every), steps})})
+    return pd.DataFrame({"step": sorted({*range(every, steps + 1, every), steps}), "student_loss": 1.0})
 
 
 def labels_of(run: EvaluatedRun) -> tuple[np.ndarray, str]:

@@ -17,8 +17,10 @@ from repro.cli.entry import run
 from repro.config.compose import PlannedRun, compose, parse_seeds, read_plan
 from repro.config.read import ConfigError, closest
 from repro.engine import choose_device, set_up_process
-from repro.train.alarm import BANDS, Bands, bands_for, read_bands
+from repro.train.alarm import BANDS, Bands, bands_for
 from repro.train.loop import Trainer
+from repro.train.metrics import NotFinite
+from repro.verify.bands import FEWEST
 
 EXIT_ALARM = 4
 
@@ -37,34 +39,40 @@ def main() -> int:
 
 def _chosen(names: Sequence[str], plan: Path) -> list[PlannedRun]:
     """The named runs, or all of the plan, that have a band."""
-    by_name, known = {planned.name: planned for planned in read_plan(plan)}, read_bands()
+    by_name = {planned.name: planned for planned in read_plan(plan)}
     for name in names:
         if name not in by_name:
             raise ConfigError(f"{name} is not a run of {plan}; {closest(name, list(by_name))}")
-        if name not in known:
-            raise ConfigError(f"{name}: no band in {BANDS}; it takes 5 recorded seeds, trained one by one")
-    chosen = [planned for name, planned in by_name.items() if name in (names or known)]
-    if not chosen:
-        raise ConfigError(f"no run of {plan} has a band in {BANDS}; it takes 5 recorded seeds, trained one by one")
-    return chosen
+    chosen = [planned for name, planned in by_name.items() if not names or name in names]
+    with_band = [planned for planned in chosen if bands_for(compose(planned.experiment, planned.overrides))]
+    without = [planned.name for planned in chosen if planned not in with_band]
+    if (names and without) or not with_band:
+        raise ConfigError(f"no band in {BANDS} for the settings of {', '.join(without)}: it takes {FEWEST} recorded "
+                          "seeds of these settings, trained one by one; record them, or undo the change of the settings"
+                          )  # fmt: skip
+    return with_band
 
 
 def _canary(planned: PlannedRun, seeds: Sequence[int]) -> list[str]:
     """Alarms of the first tenth of training, each seed by itself and the mean of all."""
     config = compose(planned.experiment, planned.overrides)
-    bands = bands_for(planned.name, config)
-    if bands is None:
-        raise ConfigError(f"{planned.name}: its settings are not those of the recorded runs, so no band applies; "
-                          "record it anew, or undo the change of its settings")  # fmt: skip
+    bands = bands_for(config)
+    if bands is None:  # `_chosen` has seen one
+        return []
     set_up_process(config.engine.threads)
-    logs = []
+    logs: list[list[dict[str, float]]] = []
+    alarms: list[str] = []
     for seed in seeds:
         trainer = Trainer(config, seed, choose_device())
-        while trainer.state.step < max(bands.rows):
-            trainer.advance()
-        logs.append(trainer.rows)
-    alarms = _alarms(bands, logs)
-    print(f"{planned.name}: {max(bands.rows)} of {config.budget.steps} steps, {len(seeds)} seeds: "
+        try:
+            while trainer.state.step < max(bands.rows):
+                trainer.advance()
+        except NotFinite as error:
+            alarms.append(f"seed {seed}: {error}")
+        else:
+            logs.append(trainer.rows)
+    alarms += _alarms(bands, logs)
+    print(f"{planned.name}: {max(bands.rows)} of {config.budget.steps} steps, seeds {', '.join(map(str, seeds))}: "
           f"{'as recorded' if not alarms else f'{len(alarms)} ALARMS'}", flush=True)  # fmt: skip
     for alarm in alarms:
         print(f"  {alarm}", flush=True)
@@ -74,8 +82,9 @@ def _canary(planned: PlannedRun, seeds: Sequence[int]) -> list[str]:
 def _alarms(bands: Bands, logs: Sequence[Sequence[dict[str, float]]]) -> list[str]:
     """Of each seed by itself, and of their mean, which tells small shifts."""
     found = [alarm for log in logs for alarm in bands.outside(log)]
-    mean = [{key: sum(row[key] for row in rows) / len(rows) for key in rows[0]} for rows in zip(*logs, strict=True)]
-    return found + [f"mean of {len(logs)} seeds: {alarm}" for alarm in bands.outside(mean, len(logs))]
+    if len(logs) < 2:
+        return found
+    return found + [f"mean of {len(logs)} seeds: {alarm}" for alarm in bands.outside(*logs)]
 
 
 if __name__ == "__main__":

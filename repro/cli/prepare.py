@@ -9,6 +9,7 @@ trained again only when its resolved configuration changes, whichever file the c
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,11 +55,17 @@ def main() -> None:
             (DATA / "splits" / f"{config.data.name}-{hashes[key][:12]}.json").write_text(
                 describe_split(config.data, planned.seeds)
             )
-        resolved = as_mapping(replace(config, data=_recorded(config.data), data_hash=hashes[key]))
+        resolved = as_mapping(
+            replace(config, data=_recorded(config.data), data_hash=hashes[key], planned_seeds=_text(planned.seeds))
+        )
         (CONFIGS / f"{planned.name}.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
         settled = [d for d in departures(config) if not d.open]
         print(f"{planned.name}: {len(planned.seeds)} seeds, {config.budget.steps} steps, recipe {config.recipe.name}, "
               f"{len(settled)} departures from it")  # fmt: skip
+
+
+def _text(seeds: Sequence[int]) -> str:
+    return ",".join(map(str, seeds))
 
 
 def _recorded(data: Data) -> Data:

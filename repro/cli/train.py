@@ -60,7 +60,7 @@ def main() -> int:
         kind = "open in" if departure.open else "departs from"
         print(f"  {kind} {config.recipe.name}: {departure.key} = {departure.here} ({departure.prescribed})")
     set_up_process(config.engine.threads)
-    bands = bands_for(arguments.run, config)
+    bands = bands_for(config)
     job = Job(arguments.run, config, STATE / arguments.run, source_hash(), _deadline(config.budget.max_minutes), bands)
     chunks = [seeds[i : i + config.budget.stack] for i in range(0, len(seeds), config.budget.stack)]
     if not _train_all(job, chunks):
@@ -157,7 +157,7 @@ def _train_chunk(job: Job, chunk: list[int]) -> bool:
         return False
     tuned = finetune(trainer) if config.finetune.steps else {}
     facts = environment(trainer.device, time.monotonic() - started) | {"source": job.source}
-    facts["alarms"] = bands.outside(trainer.rows) if bands else []
+    facts["alarms"] = bands.outside(trainer.rows) if bands else None  # None: nothing to compare with
     result = Result(
         as_mapping(config), chunk, stacked, trainer.method.COUNTED, facts,
         trainer.rows, trainer.snapshots, trainer.late, tuned,

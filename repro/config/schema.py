@@ -117,6 +117,7 @@ class Config:
     engine: Engine = field(default_factory=Engine)
     title: str = ""  # the arm in a few words, for tables and legends
     data_hash: str = ""  # of the prepared data; filled by `prepare`, checked by `train`
+    planned_seeds: str = ""  # such as 0,1,2; filled by `prepare`, so that a missing seed is noticed
 
 
 CHOICES: dict[str, dict[str, type]] = {

@@ -17,7 +17,8 @@ def again_table(group: Group, arms: Sequence[Arm], runs: Mapping[str, Sequence[E
     rows = []
     for arm in arms:
         recorded = {seed: run for run in runs.get(f"{group.again}{arm.suffix}", ()) for seed in run.seeds}
-        pairs = [(run, recorded[run.seeds[0]]) for run in arm.runs if len(run.seeds) == 1 and run.seeds[0] in recorded]
+        both = [(run, recorded[run.seeds[0]]) for run in arm.runs if len(run.seeds) == 1 and run.seeds[0] in recorded]
+        pairs = [(ours, theirs) for ours, theirs in both if _same_settings(ours, theirs)]
         if not pairs:
             rows.append([arm.title, "0", *[NONE] * 5])
             continue
@@ -35,6 +36,15 @@ def again_table(group: Group, arms: Sequence[Arm], runs: Mapping[str, Sequence[E
         )
     header = ["arm", "seeds", "here (%)", "recorded (%)", "equal predictions (%)", "here on", "recorded on"]
     return table(header, rows)
+
+
+def _same_settings(ours: EvaluatedRun, theirs: EvaluatedRun) -> bool:
+    """Whether only names, planned seeds and the like differ, and both have predictions of the network that counts."""
+    settings = [
+        {key: value for key, value in run.config.items() if key not in {"title", "data_hash", "planned_seeds"}}
+        for run in (ours, theirs)
+    ]
+    return settings[0] == settings[1] and all(run.counted in run.predictions for run in (ours, theirs))
 
 
 def _equal(ours: EvaluatedRun, theirs: EvaluatedRun) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 
 from repro.report.arms import Arm
+from repro.report.differences import different_data
 from repro.report.groups import Group
 from repro.report.numbers import NONE, percent, signed, signed_interval, table
 from repro.report.pictures import Picture
@@ -47,15 +48,20 @@ _PARTS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
 
 def attribution(arms: Sequence[Arm]) -> list[Step]:
     """The parts that have run, in order; empty unless the first four are among them."""
-    by_suffix = {arm.suffix: arm for arm in arms if arm.accuracy}
+    reference = next((arm for arm in arms if arm.suffix == "mpl_no_feedback"), None)
+    by_suffix = {arm.suffix: arm for arm in arms if arm.accuracy and reference and not different_data(arm, reference)}
     if not {"supervised", "uda", "mpl_no_feedback", "mpl"} <= by_suffix.keys():
         return []
     steps: list[Step] = []
+    common = set.intersection(
+        *(set(by_suffix[suffix].accuracy) for suffix in ("supervised", "uda", "mpl_no_feedback", "mpl"))
+    )
     for title, places in _PARTS:
         found = _first(by_suffix, places)
         if found is None:
             continue
         source, accuracy = found
+        accuracy = {seed: accuracy[seed] for seed in sorted(accuracy.keys() & common)}
         if not steps:
             steps.append(Step(title, source, accuracy, math.nan, math.nan, math.nan, len(accuracy)))
             continue
@@ -113,7 +119,8 @@ def waterfall(group: Group, steps: Sequence[Step]) -> Picture:
         figure,
         f"What each part adds, in points of test accuracy, from {percent(steps[0].level / 100)} % on. {said}.",
         "Each bar starts where the one above it ends; blue adds, orange takes away. Black lines: 95 % interval of the "
-        "difference, paired by seed, about the bar's end. An interval that holds the bar's start tells no effect.",
+        "difference, paired by seed, about the bar's end. An interval that holds the bar's start "
+        "does not settle whether there is an effect.",
     )
 
 

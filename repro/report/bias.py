@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from repro.report.arms import Arm
+from repro.report.differences import different_data
 from repro.report.groups import Group
 from repro.report.numbers import NONE, percent, signed, signed_interval, table
 from repro.report.series import curve
 from repro.verify.statistics import mean_interval, paired_difference
 
-FEEDBACK = ("mpl", "exact", "per_example", "mpl_cosine", "mpl_dot_product", "mpl_reversed", "mpl_shuffled")
+FEEDBACK = ("mpl", "exact", "per_example", "mpl_cosine", "mpl_dot_product", "mpl_finite_difference", "mpl_baseline",
+            "mpl_no_baseline", "mpl_argmax", "mpl_reversed", "mpl_shuffled")  # fmt: skip
 """Arms whose feedback reaches the teacher, and their controls."""
 
 
@@ -37,7 +39,8 @@ def biases(group: Group, arms: Sequence[Arm]) -> list[Bias]:
         return []
     base = _by_seed(reference, "pseudo_label_wrong", last=1), _by_seed(reference, "wrong_stays", last=0)
     found = []
-    for arm in (reference, *(arm for arm in arms if arm.suffix in FEEDBACK)):
+    chosen = [arm for arm in arms if arm.suffix in FEEDBACK and not different_data(arm, reference)]
+    for arm in (reference, *chosen):
         wrong, stays = _by_seed(arm, "pseudo_label_wrong", last=1), _by_seed(arm, "wrong_stays", last=0)
         if not wrong:
             continue
@@ -117,10 +120,9 @@ def bias_sentence(found: Sequence[Bias]) -> str:
     if chosen is None:
         return ""
     mean, low, high = chosen.wrong_difference
-    says = "fewer" if high < 0 else "more" if low > 0 else "no fewer and no more"
-    certain = "" if says.startswith("no") else "certainly "
+    says = "there are fewer" if high < 0 else "there are more" if low > 0 else "there are not shown to be fewer or more"
     return (
-        f"With feedback ({chosen.arm.title}) there are {certain}{says} wrong pseudo labels at the end than without: "
+        f"With feedback ({chosen.arm.title}) {says} wrong pseudo labels at the end than without: "
         f"{signed(mean)} points {signed_interval(low, high)} of all pseudo labels, {chosen.n} seeds; of the wrong ones "
         f"{percent(chosen.stays / 100)} % keep their label from one snapshot to the next, "
         f"{signed(chosen.stays_difference[0])} points {signed_interval(*chosen.stays_difference[1:])}."

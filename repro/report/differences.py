@@ -39,13 +39,14 @@ def differences(group: Group, arms: Sequence[Arm]) -> list[Difference]:
 def _difference(arm: Arm, reference: Arm) -> Difference:
     ours = {seed: 100 * share for seed, share in arm.accuracy.items()}
     theirs = {seed: 100 * share for seed, share in reference.accuracy.items()}
-    paired = paired_difference(ours, {} if _different_data(arm, reference) else theirs)
+    paired = paired_difference(ours, {} if different_data(arm, reference) else theirs)
     return Difference(
         arm.name, reference.name, paired.n, paired.mean, paired.low, paired.high, paired.p_value, math.nan
     )
 
 
-def _different_data(arm: Arm, reference: Arm) -> bool:
+def different_data(arm: Arm, reference: Arm) -> bool:
+    """Whether any seed of the two was trained on different data or another split, so that they are no pair."""
     shared = arm.training_hash.keys() & reference.training_hash.keys()
     return any(arm.training_hash[seeds] != reference.training_hash[seeds] for seeds in shared)
 

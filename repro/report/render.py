@@ -30,9 +30,10 @@ with the numbers they rest on: every accuracy is recomputed from stored predicti
 
 _CLOSING = """## How to read this
 
-- **REPRODUCED**, **NOT REPRODUCED**, **EXCEEDED**: the interval, not just the estimate, lies on one side of the stated
-  margin. **INCONCLUSIVE**: it does not, or numbers were refused; the row says what would settle it. **NOT RUN**: no
-  recorded run speaks to the claim; the row says what one would cost.
+- **REPRODUCED**, **NOT REPRODUCED**, **EXCEEDED**: the interval, not just the estimate, lies inside the stated margin
+  or wholly beyond it (an ordering: above or below its bound). It is the 95 % interval; for a number of the paper the
+  90 % one, which belongs to two one-sided tests of 5 %. **INCONCLUSIVE**: it does not, or numbers were refused; the row
+  says what would settle it. **NOT RUN**: no recorded run speaks to the claim; the row says what one would cost.
 - A run that departs from the paper's recipe or budget judges orderings between methods only, never the paper's numbers.
 - Arms of a comparison share data, labels, order of batches and random draws, seed by seed, so differences are
   **paired**: a seed counts once, whatever makes it easy or hard. Intervals are 95 %: Student's t for means, Clopper and

@@ -100,7 +100,7 @@ def _pictures(group: Group, arms: Sequence[Arm]) -> list[Picture]:
 def _attribution(steps: Sequence[Step], picture: Picture) -> list[str]:
     about = (
         "Each part on top of the ones before it, paired by seed. A part's worth may depend on what it is added to; "
-        "this is the paper's order."
+        "this is our order: the paper has neither a student without feedback nor averaging."
     )
     return ["### Which part carries it", about, attribution_table(steps), markdown(picture)]
 
@@ -179,9 +179,9 @@ def _checkpoints(arms: Sequence[Arm]) -> str:
     intro = (
         "### What choosing the checkpoint by test accuracy would add\n\n**Not for comparison between methods:** every "
         "other number in this report is that of the final weights. *Final* is the network that counts; *median of last "
-        "20*: of the checkpoints a thousandth of training apart at its end, as others report it; *best on test*: over "
-        "the snapshots along training. Mean over seeds, in %; *best − final*, the inflation, in points with its "
-        "interval."
+        "20*: of the checkpoints a thousandth of training, and at least a step, apart at its end, as others report it; "
+        "*best on test*: over the snapshots along training. Mean over seeds, in %; *best − final*, the inflation, in "
+        "points with its interval."
     )
     return f"{intro}\n\n{text}" if text else ""
 

@@ -22,7 +22,7 @@ def verdict_table(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> str:
     for origin, heading in HEADINGS.items():
         rows = [_row(claim, by_id.get(claim.id)) for claim in claims if claim.by is origin and claim not in waiting]
         if rows:
-            header = [heading, "source", "verdict", "estimate [95 % interval]", "why", "departures"]
+            header = [heading, "source", "verdict", "estimate [interval]", "why", "departures"]
             parts.append(table(header, rows))
     if waiting:
         header = ["Not run yet", "source", "verdict", "what it takes", "seeds for a verdict (80 % power)"]
@@ -44,7 +44,7 @@ def readme_table(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> str:
         sources = listed(sorted({claim.source for claim in without}, key=_by_number))
         rows.append([f"{count(len(without), 'further claim')}, which this version has no experiment for", sources,
                      "**NOT RUN**", NONE])  # fmt: skip
-    return table(["claim", "source", "verdict", "estimate [95 % interval]"], rows)
+    return table(["claim", "source", "verdict", "estimate [interval]"], rows)
 
 
 def _by_number(source: str) -> tuple[str, int]:

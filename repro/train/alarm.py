@@ -46,19 +46,23 @@ class Bands:
     quantile: float  # of Student's t, corrected for the number of comparisons in one run
     rows: dict[int, dict[str, Expected]]  # step -> metric -> what is expected
 
-    def outside(self, rows: Sequence[Mapping[str, float]], seeds: int = 1) -> list[str]:
+    def digest(self) -> str:
+        """Of what the band holds, to tell whether a rate was measured with this one."""
+        return hashlib.sha256(bands_as_text({"": self}).encode()).hexdigest()[:16]
+
+    def outside(self, *logs: Sequence[Mapping[str, float]]) -> list[str]:
         """What in the log of a new run lies outside, in words, the earliest first; empty when nothing does.
 
         Args:
-            rows: of the log, with "step"; those of other steps are not looked at.
-            seeds: over how many seeds the rows are means.
+            logs: of one seed, or of several whose mean is compared; rows of other steps are not looked at.
         """
-        half_widths = self.quantile * math.sqrt(1 / seeds + 1 / self.seeds)
+        half_widths = self.quantile * math.sqrt(1 / len(logs) + 1 / self.seeds)
         found = []
-        for row in rows:
+        for rows in zip(*logs, strict=True):
+            row = rows[0]
             for metric, expected in self.rows.get(int(row["step"]), {}).items():
                 low, high = expected.bounds(half_widths)
-                value = row.get(metric, math.nan)
+                value = _mean([row.get(metric, math.nan) for row in rows], expected.log)
                 if not low <= value <= high:
                     found.append(
                         f"{metric} = {value:.4g} at step {int(row['step'])} is outside [{low:.4g}, {high:.4g}], "
@@ -67,10 +71,19 @@ class Bands:
         return found
 
 
+def _mean(values: Sequence[float], log: bool) -> float:
+    """On the scale of the band: of the logarithms where it is one of logarithms."""
+    if not log:
+        return math.fsum(values) / len(values)
+    if not min(values) > 0:
+        return min(values)
+    return math.exp(math.fsum(math.log(value) for value in values) / len(values))
+
+
 def settings_digest(config: Config) -> str:
     """What must agree for a band to apply: the settings that decide the training, but for data drawn by seed."""
     settings = decisive(config)
-    for key in ("data_hash", "recipe", "engine"):
+    for key in ("data_hash", "planned_seeds", "recipe", "engine"):
         del settings[key]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -119,7 +132,8 @@ def _bands(entry: Mapping[str, Mapping[str, Mapping[str, list[float]]]]) -> Band
     return Bands(**content, rows=rows)  # type: ignore[arg-type]
 
 
-def bands_for(name: str, config: Config, path: Path = BANDS) -> Bands | None:
-    """The bands of a run, if there are any for its present settings."""
-    bands = read_bands(path).get(name)
-    return bands if bands and bands.settings == settings_digest(config) else None
+def bands_for(config: Config, path: Path = BANDS) -> Bands | None:
+    """The bands of most seeds for these settings, under whatever name they were recorded; None where there are none."""
+    digest = settings_digest(config)
+    fitting = [bands for bands in read_bands(path).values() if bands.settings == digest]
+    return max(fitting, key=lambda bands: bands.seeds, default=None)

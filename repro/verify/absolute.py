@@ -93,9 +93,10 @@ def judge_absolute(claim: Claim, rule: Absolute, scores: Scores) -> Verdict:
             missing=f"at least {FEWEST_SEEDS} seeds, with different results",
         )  # fmt: skip
     status, why = _status(found, rule.margin, m, claim.alpha)
-    low, high = found.interval(claim.alpha)
+    low, high = found.interval(2 * claim.alpha)  # that of the one-sided tests
     assumes = f", taking it that {found.assumes}" if found.assumes else ""
-    reason = f"{numbers}: {found.mean:+z.2f} points [{low:+z.2f}, {high:+z.2f}]{assumes}; {why}"
+    level = f"{100 * (1 - 2 * claim.alpha):g} %"
+    reason = f"{numbers}: {found.mean:+z.2f} points [{low:+z.2f}, {high:+z.2f}] ({level}){assumes}; {why}"
     p_value = float(2 * min(found.p_above(0), found.p_below(0)))
     missing = ""
     if status is Status.INCONCLUSIVE:

@@ -13,9 +13,10 @@ from repro.train.alarm import Bands, Expected, settings_digest
 
 FALSE_ALARMS = 0.001
 """Chance that an honest run is flagged at all, over every metric and row that is compared (Bonferroni), if metrics are
-normal. Tails are heavier: at 0.01, 31 of 420 recorded digits seeds leave the band of the others, at 0.001 none."""
+normal. Chosen on the recorded digits: at 0.01, 31 of 420 seeds leave the band of the others, at 0.001 none. Their tails
+are heavier than normal, so the rate of fresh seeds is measured: results/alarm.json."""
 
-FEWEST = 5  # seeds; with fewer, Student's t is so wide that only a crash would be seen
+FEWEST = 10  # seeds; with fewer, Student's t is so wide that only a crash would be seen
 FIRST = 0.1  # share of training that counts as early
 ROWS = 10  # of the log that are compared at most, evenly spaced
 
@@ -34,7 +35,10 @@ def bands_from(folders: Sequence[EvaluatedRun]) -> Bands | None:
     """Bands from the folders of one run; None when they are too few, or stacked, or differ in settings or log."""
     if len(folders) < FEWEST or any(len(run.seeds) > 1 for run in folders):
         return None
-    digests = {settings_digest(read_config(run.config)) for run in folders}
+    try:
+        digests = {settings_digest(read_config(run.config)) for run in folders}
+    except (ValueError, KeyError):  # a record of another version, which `rebuild` refuses by name
+        return None
     if len(digests) > 1 or len({tuple(run.metrics["step"]) for run in folders}) > 1:
         return None
     return _bands(folders, digests.pop(), _logs(folders))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from repro.config.departures import lookup
 from repro.evaluate.run import EvaluatedRun
 
@@ -40,10 +42,12 @@ def incomplete(run: EvaluatedRun) -> Iterator[str]:
         yield f"counts the network {run.counted!r}, but by its configuration {counted!r} counts"
     steps, every = int(run.config["budget"]["steps"]), int(run.config["budget"]["log_every"])
     wanted = sorted({*range(every, steps + 1, every), steps})
-    logged = run.metrics["step"].astype(int).tolist() if "step" in run.metrics else []
+    logged = run.metrics["step"].tolist() if "step" in run.metrics else []
     if logged != wanted:
-        last = f"ends at step {logged[-1]}" if logged else "is empty"
+        last = f"ends at step {logged[-1]:g}" if logged else "is empty"
         yield f"its log {last} with {len(logged)} rows, where {steps} steps give {len(wanted)}"
+    elif not np.isfinite(run.metrics.drop(columns="step").to_numpy(float)[-1]).any():
+        yield "its log has no number in its last row"
 
 
 def other_data(run: EvaluatedRun, hash_of: TrainingHashOf) -> Iterator[str]:
@@ -55,11 +59,16 @@ def other_data(run: EvaluatedRun, hash_of: TrainingHashOf) -> Iterator[str]:
 
 def other_seeds(runs: Sequence[EvaluatedRun], hash_of: TrainingHashOf) -> Iterator[str]:
     """Whether all planned seeds are there and no other: leaving out an unlucky one would be choosing by the result."""
-    seeds = sorted(seed for run in runs for seed in run.seeds)
-    found = hash_of(runs[0].config, seeds)
-    if found is not None and found != runs[0].config.get("data_hash"):
-        yield (f"{runs[0].name}: seeds {', '.join(map(str, seeds))} are not the ones that were planned (the hash of "
-               "their data differs): one is missing or was added; run all again: make reproduce")  # fmt: skip
+    config, seeds = runs[0].config, sorted(seed for run in runs for seed in run.seeds)
+    here, planned = ",".join(map(str, seeds)), config.get("planned_seeds")
+    found = hash_of(config, seeds)
+    other = found is not None and found != config.get("data_hash")
+    if other or (planned and planned != here):
+        planned_ones = f"the planned {planned}" if planned else "the planned ones (the hash of their data differs)"
+        yield (f"{runs[0].name}: its seeds {here} are not {planned_ones}: one is missing or was added; run all again: "
+               "make reproduce")  # fmt: skip
+    elif not planned and lookup(config, "data.name") == "cifar10" and not lookup(config, "budget.reduced"):
+        yield f"{runs[0].name}: does not say which seeds were planned; run it again: make reproduce"
 
 
 def _names(networks: Mapping[str, object] | set[str]) -> str:

@@ -18,7 +18,15 @@ from repro.verify.power import needed
 from repro.verify.rebuild import Scores, differing_keys
 from repro.verify.verdict import Status, Verdict
 
-_DECIDES_NOTHING = ("title", "data_hash", "recipe", "budget.workers", "budget.max_minutes", "budget.checkpoint_minutes")
+_DECIDES_NOTHING = (
+    "title",
+    "data_hash",
+    "planned_seeds",
+    "recipe",
+    "budget.workers",
+    "budget.max_minutes",
+    "budget.checkpoint_minutes",
+)
 """Settings that describe a run or its execution, and leave its result alone."""
 
 

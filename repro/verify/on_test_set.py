@@ -27,7 +27,8 @@ class OnTestSet:
     high: float
     only_first: float  # examples that only the first gets right, mean over seeds
     only_second: float
-    decided: int  # seeds in which McNemar's exact test, corrected for their number (Holm), tells the two apart
+    better: int  # seeds in which McNemar's exact test, corrected for their number (Holm), favours the first
+    worse: int  # and the second
     seeds: int
     examples: int
 
@@ -53,7 +54,13 @@ def compare(first: Mapping[int, np.ndarray], second: Mapping[int, np.ndarray], l
     low = high = math.nan
     if np.ptp(difference) > 0:
         found = stats.bootstrap(
-            (difference,), np.mean, confidence_level=level, n_resamples=_RESAMPLES, method="percentile", rng=0
+            (difference,),
+            np.mean,
+            confidence_level=level,
+            n_resamples=_RESAMPLES,
+            method="percentile",
+            rng=0,
+            batch=100,
         ).confidence_interval
         low, high = float(found.low), float(found.high)
     p_values = holm([mcnemar(x, y) for x, y in zip(a, b, strict=True)])
@@ -63,7 +70,8 @@ def compare(first: Mapping[int, np.ndarray], second: Mapping[int, np.ndarray], l
         high=high,
         only_first=float((a & ~b).sum(axis=1).mean()),
         only_second=float((b & ~a).sum(axis=1).mean()),
-        decided=sum(p < 1 - level for p in p_values),
+        better=sum(p < 1 - level and x.sum() > y.sum() for p, x, y in zip(p_values, a, b, strict=True)),
+        worse=sum(p < 1 - level and x.sum() < y.sum() for p, x, y in zip(p_values, a, b, strict=True)),
         seeds=len(seeds),
         examples=a.shape[1],
     )

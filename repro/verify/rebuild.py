@@ -52,7 +52,7 @@ def rebuild(runs: Sequence[EvaluatedRun], labels_of: LabelsOf, training_hash_of:
     correct: dict[str, dict[int, np.ndarray]] = {network: {} for network in first.predictions}
     twice = _twice(runs)
     problems = [f"{first.name}, seed {seed}: is there twice; remove the folder not of the plan" for seed in twice]
-    problems += [] if twice else other_seeds(runs, training_hash_of)
+    problems += [] if twice or any(_unfit(first)) else other_seeds(runs, training_hash_of)
     held_out = 0
     for run in runs:
         labels, refused = _checked_labels(first, run, labels_of, training_hash_of)

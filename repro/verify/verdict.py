@@ -24,7 +24,7 @@ class Verdict:
     status: Status
     reason: str  # one sentence with the numbers
     estimate: float | None = None  # ours - the paper's (absolute), or better - worse
-    low: float | None = None  # of the interval of level 1 - alpha
+    low: float | None = None  # of the interval of level 1 - alpha; of a number: 1 - 2 alpha, as two one-sided tests
     high: float | None = None
     n: int = 0  # seeds that entered
     p_value: float | None = None  # of no difference, two-sided

@@ -65,15 +65,10 @@ def logs_of(folder: Path, steps: int, seeds: Sequence[int]) -> list[Log] | str:
     return found
 
 
-def mean_log(logs: Sequence[Log]) -> Log:
-    """Row by row."""
-    return [{key: sum(row[key] for row in rows) / len(rows) for key in rows[0]} for rows in zip(*logs, strict=True)]
-
-
 def flagged(bands: Bands, logs: Sequence[Log]) -> dict[str, Any]:
     """How many seeds raise an alarm, whether their mean does, and the first alarm of all."""
     single = [bands.outside(log) for log in logs]
-    mean = bands.outside(mean_log(logs), len(logs))
+    mean = bands.outside(*logs)
     first = next((alarms[0] for alarms in [*single, mean] if alarms), "")
     return {"seeds": sum(bool(alarms) for alarms in single), "mean": bool(mean), "first": first}
 
@@ -98,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-j", "--jobs", type=int, default=2, help="copies trained side by side (default: 2)")
     jobs = parser.parse_args().jobs
-    bands = bands_for(RUN, compose(RUN, ()), ROOT / "results/bands.json")
+    bands = bands_for(compose(RUN, ()), ROOT / "results/bands.json")
     if bands is None:
         sys.exit(f"error: no band of {RUN} in results/bands.json; write it with: make verify")
     faults = [fault for fault in read_faults(FAULTS) if Path(fault.file).with_suffix("").parts[1] in TRAINS]
@@ -113,12 +108,15 @@ def main() -> None:
             "run": RUN,
             "steps": max(bands.rows),
             "recorded_seeds": bands.seeds,
+            "band": bands.digest(),
             "environment": {k: v for k, v in environment(torch.device("cpu"), 0).items() if k != "seconds"},
             "honest": {
                 "seeds": len(many),
                 "seeds_flagged": sum(bool(bands.outside(log)) for log in many),
                 "means": len(triples),
-                "means_flagged": sum(bool(bands.outside(mean_log(logs), 3)) for logs in triples),
+                "means_flagged": sum(bool(bands.outside(*logs)) for logs in triples),
+                "triples_flagged": sum(any(flagged(bands, logs).values()) for logs in triples),
+                "same_seeds": flagged(bands, few),
             },
             "faults": list(pool.map(lambda fault: of_fault(fault, clean, bands, few), faults)),
         }
