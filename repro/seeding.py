@@ -50,6 +50,11 @@ def seeds_label(seeds: Sequence[int]) -> str:
     return f"seed-{seeds[0]}" if len(seeds) == 1 else f"seeds-{seeds[0]}-{seeds[-1]}"
 
 
+def seeds_listed(seeds: Sequence[int]) -> str:
+    """All of them, `0,1,2`, as a run's settings name the planned ones."""
+    return ",".join(map(str, seeds))
+
+
 class Streams:
     """All named streams of one seed, or of several seeds trained side by side.
 

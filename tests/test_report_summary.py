@@ -16,7 +16,7 @@ from repro.report.verdicts import readme_table
 from repro.verify.claims import Absolute, Ordering
 from repro.verify.verdict import Status, Verdict
 from tests.report_cases import DIGITS, QUICK, arms_on, make_claim, make_run, make_scores, report_on, section_of
-from tests.test_alarm import log, recorded
+from tests.test_alarm import bands, log, recorded
 
 ARMS = {
     "digits_supervised": ("teacher", [0.80, 0.82, 0.81]),
@@ -101,7 +101,8 @@ def test_the_alarm_s_record_counts_what_it_could_see() -> None:
     """Faults that leave the log as it is are set apart; the rate is over the others."""
     fault = {"id": "a", "says": "sign reversed", "changed": True, "seeds": 3, "mean": True, "first": "uda_loss = 9"}
     planted: dict[str, Any] = {
-        "run": "mpl", "steps": 60, "recorded_seeds": 30, "environment": {"device_name": "a CPU", "revision": "0" * 40},
+        "run": "mpl", "steps": 60, "recorded_seeds": 30, "band": bands(11).digest(),
+        "environment": {"device_name": "a CPU", "revision": "0" * 40},
         "honest": {"seeds": 60, "seeds_flagged": 1, "means": 20, "means_flagged": 0, "triples_flagged": 1,
                    "same_seeds": {"seeds": 0, "mean": False}},
         "faults": [fault, fault | {"id": "b", "seeds": 0, "mean": False, "first": ""},
@@ -114,6 +115,8 @@ def test_the_alarm_s_record_counts_what_it_could_see() -> None:
     assert "Of 3 faults planted in code that trains, 1 leave this log as it is" in text
     assert "Of the other 2, 1 are flagged by a seed or the mean: 50 % [1, 99]. The rest" in text
     assert "| sign reversed | 3 of 3 | yes | uda_loss = 9 |" in text
+    assert "older band" not in text
+    assert "older band" in alarm_section({"mpl": recorded(12)}, planted)
     assert "" == alarm_section({"mpl": recorded(3)}, planted)
 
 

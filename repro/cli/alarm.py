@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repro.cli.entry import run
-from repro.config.compose import PlannedRun, compose, parse_seeds, read_plan
+from repro.config.compose import compose, parse_seeds, read_plan
 from repro.config.read import ConfigError, closest
+from repro.config.schema import Config
 from repro.engine import choose_device, set_up_process
 from repro.train.alarm import BANDS, Bands, bands_for
 from repro.train.loop import Trainer
@@ -32,20 +33,21 @@ def main() -> int:
     parser.add_argument("--plan", type=Path, default=Path("params.yaml"), help="the plan file (default: params.yaml)")
     parser.add_argument("--seeds", default="1000-1002", help="to train with (default: 1000-1002)")
     arguments = parser.parse_args()
-    planned = _chosen(arguments.runs, arguments.plan)
-    alarms = [alarm for one in planned for alarm in _canary(one, parse_seeds(arguments.seeds))]
+    chosen, seeds = _chosen(arguments.runs, arguments.plan), parse_seeds(arguments.seeds)
+    alarms = [alarm for name, config, bands in chosen for alarm in _canary(name, config, bands, seeds)]
     return EXIT_ALARM if alarms else 0
 
 
-def _chosen(names: Sequence[str], plan: Path) -> list[PlannedRun]:
-    """The named runs, or all of the plan, that have a band."""
+def _chosen(names: Sequence[str], plan: Path) -> list[tuple[str, Config, Bands]]:
+    """The named runs, or all of the plan that have a band, with their settings and bands."""
     by_name = {planned.name: planned for planned in read_plan(plan)}
     for name in names:
         if name not in by_name:
             raise ConfigError(f"{name} is not a run of {plan}; {closest(name, list(by_name))}")
     chosen = [planned for name, planned in by_name.items() if not names or name in names]
-    with_band = [planned for planned in chosen if bands_for(compose(planned.experiment, planned.overrides))]
-    without = [planned.name for planned in chosen if planned not in with_band]
+    composed = [(planned.name, compose(planned.experiment, planned.overrides)) for planned in chosen]
+    with_band = [(name, config, bands) for name, config in composed if (bands := bands_for(config))]
+    without = [planned.name for planned in chosen if planned.name not in {name for name, *_ in with_band}]
     if (names and without) or not with_band:
         raise ConfigError(f"no band in {BANDS} for the settings of {', '.join(without)}: it takes {FEWEST} recorded "
                           "seeds of these settings, trained one by one; record them, or undo the change of the settings"
@@ -53,12 +55,8 @@ def _chosen(names: Sequence[str], plan: Path) -> list[PlannedRun]:
     return with_band
 
 
-def _canary(planned: PlannedRun, seeds: Sequence[int]) -> list[str]:
+def _canary(name: str, config: Config, bands: Bands, seeds: Sequence[int]) -> list[str]:
     """Alarms of the first tenth of training, each seed by itself and the mean of all."""
-    config = compose(planned.experiment, planned.overrides)
-    bands = bands_for(config)
-    if bands is None:  # `_chosen` has seen one
-        return []
     set_up_process(config.engine.threads)
     logs: list[list[dict[str, float]]] = []
     alarms: list[str] = []
@@ -72,7 +70,7 @@ def _canary(planned: PlannedRun, seeds: Sequence[int]) -> list[str]:
         else:
             logs.append(trainer.rows)
     alarms += _alarms(bands, logs)
-    print(f"{planned.name}: {max(bands.rows)} of {config.budget.steps} steps, seeds {', '.join(map(str, seeds))}: "
+    print(f"{name}: {max(bands.rows)} of {config.budget.steps} steps, seeds {', '.join(map(str, seeds))}: "
           f"{'as recorded' if not alarms else f'{len(alarms)} ALARMS'}", flush=True)  # fmt: skip
     for alarm in alarms:
         print(f"  {alarm}", flush=True)

@@ -9,7 +9,6 @@ trained again only when its resolved configuration changes, whichever file the c
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from repro.config.departures import departures
 from repro.config.read import ConfigError, as_mapping, closest
 from repro.data.training import describe_split, prepare, split_settings, training_hash
 from repro.engine import choose_device
+from repro.seeding import seeds_listed
 
 CONFIGS = Path("artifacts/configs")
 DATA = Path("artifacts/data")
@@ -56,16 +56,14 @@ def main() -> None:
                 describe_split(config.data, planned.seeds)
             )
         resolved = as_mapping(
-            replace(config, data=_recorded(config.data), data_hash=hashes[key], planned_seeds=_text(planned.seeds))
+            replace(
+                config, data=_recorded(config.data), data_hash=hashes[key], planned_seeds=seeds_listed(planned.seeds)
+            )
         )
         (CONFIGS / f"{planned.name}.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
         settled = [d for d in departures(config) if not d.open]
         print(f"{planned.name}: {len(planned.seeds)} seeds, {config.budget.steps} steps, recipe {config.recipe.name}, "
               f"{len(settled)} departures from it")  # fmt: skip
-
-
-def _text(seeds: Sequence[int]) -> str:
-    return ",".join(map(str, seeds))
 
 
 def _recorded(data: Data) -> Data:

@@ -7,7 +7,7 @@ from typing import Any
 
 from repro.evaluate.run import EvaluatedRun
 from repro.report.numbers import NONE, count, percent, percent_interval, table
-from repro.verify.bands import left_out
+from repro.verify.bands import bands_from, left_out
 from repro.verify.statistics import rate_interval
 
 _ABOUT = (
@@ -28,8 +28,22 @@ def alarm_section(runs: Mapping[str, Sequence[EvaluatedRun]], planted: Mapping[s
         f"**Honest seeds.** Each recorded seed against the band of the others of its run, {count(len(honest), 'run')}: "
         f"{flagged} of {count(seeds, 'seed')} flagged. (The level was chosen on these; arms share seeds.)"
     )
-    parts = ["## Early alarm", _ABOUT, spared, _faults(planted) if planted else ""]
+    parts = [
+        "## Early alarm",
+        _ABOUT,
+        spared,
+        _stale(runs, planted) if planted else "",
+        _faults(planted) if planted else "",
+    ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _stale(runs: Mapping[str, Sequence[EvaluatedRun]], planted: Mapping[str, Any]) -> str:
+    """Whether the rates below were measured with another band than the recorded seeds now give."""
+    bands = bands_from(runs.get(planted["run"], ()))
+    if bands is not None and bands.digest() == planted["band"]:
+        return ""
+    return "**The rates below were measured with an older band**; measure them again: `python -m tests.faults.alarm`."
 
 
 def _said(flagged: Mapping[str, Any]) -> str:

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from repro.report.arms import Arm
 from repro.report.differences import different_data
 from repro.report.groups import Group
-from repro.report.numbers import NONE, percent, signed, signed_interval, table
+from repro.report.numbers import NONE, percent, signed, signed_interval, signed_with_interval, table
 from repro.report.pictures import Picture
 from repro.report.style import BLACK, BLUE, GREY, VERMILLION, new_figure, quiet, wrapped
-from repro.verify.statistics import paired_difference
+from repro.verify.statistics import in_percent, paired_difference
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class Step:
         """Mean accuracy, %."""
         return sum(self.accuracy.values()) / len(self.accuracy)
 
+    @property
+    def difference(self) -> str:
+        """As it is written."""
+        return signed_with_interval(self.mean, self.low, self.high)
+
 
 _PARTS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("Supervised learning", (("supervised", "teacher"),)),
@@ -45,17 +50,18 @@ _PARTS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
 )
 """Each part with the networks that show it: the first that is recorded, of an arm's name and a network's."""
 
+_NEEDED = {places[0][0] for _, places in _PARTS[:4]}
+"""Arms without which a part would be credited with another's gain."""
+
 
 def attribution(arms: Sequence[Arm]) -> list[Step]:
     """The parts that have run, in order; empty unless the first four are among them."""
     reference = next((arm for arm in arms if arm.suffix == "mpl_no_feedback"), None)
     by_suffix = {arm.suffix: arm for arm in arms if arm.accuracy and reference and not different_data(arm, reference)}
-    if not {"supervised", "uda", "mpl_no_feedback", "mpl"} <= by_suffix.keys():
+    if not by_suffix.keys() >= _NEEDED:
         return []
     steps: list[Step] = []
-    common = set.intersection(
-        *(set(by_suffix[suffix].accuracy) for suffix in ("supervised", "uda", "mpl_no_feedback", "mpl"))
-    )
+    common = set.intersection(*(set(by_suffix[suffix].accuracy) for suffix in _NEEDED))
     for title, places in _PARTS:
         found = _first(by_suffix, places)
         if found is None:
@@ -74,7 +80,7 @@ def attribution_rows(heading: str, steps: Sequence[Step]) -> list[list[str]]:
     """A setting's parts as rows of a table over several settings."""
     rows = []
     for i, step in enumerate(steps):
-        adds = f"{signed(step.mean)} {signed_interval(step.low, step.high)}" if i else NONE
+        adds = step.difference if i else NONE
         rows.append([heading if i == 0 else "", step.title, percent(step.level / 100, 2), adds, str(step.n)])
     return rows
 
@@ -83,7 +89,7 @@ def _first(arms: Mapping[str, Arm], places: Sequence[tuple[str, str]]) -> tuple[
     for suffix, network in places:
         values = arms[suffix].networks.get(network) if suffix in arms else None
         if values:
-            return f"{suffix}, {network}", {seed: 100 * share for seed, share in values.items()}
+            return f"{suffix}, {network}", in_percent(values)
     return None
 
 
@@ -113,7 +119,7 @@ def waterfall(group: Group, steps: Sequence[Step]) -> Picture:
     ends = [bound for step in steps for bound in _reach(step)]
     margin = 0.06 * (max(ends) - min(ends)) + 0.2
     axes.set_xlim(min(ends) - margin, max(ends) + 5 * margin)
-    said = "; ".join(f"{step.title}: {signed(step.mean)} {signed_interval(step.low, step.high)}" for step in steps[1:])
+    said = "; ".join(f"{step.title}: {step.difference}" for step in steps[1:])
     return Picture(
         f"{group.key}_attribution",
         figure,
@@ -138,7 +144,7 @@ def _bar(axes: Axes, row: int, step: Step, start: float) -> None:
         colour = BLUE if step.level >= start else VERMILLION
         axes.barh(row, step.level - start, left=start, height=0.5, color=colour, alpha=0.75, linewidth=0)
         axes.plot([start, start], [row - 1.25, row + 0.25], color=GREY, linewidth=0.8)
-        text = f"{signed(step.mean)} {signed_interval(step.low, step.high)}"
+        text = step.difference
     low, high = _reach(step)
     axes.plot([low, high], [row, row], color=BLACK, linewidth=1.4, solid_capstyle="butt")
     right = max(high, step.level, start if math.isfinite(start) else step.level)

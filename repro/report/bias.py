@@ -11,7 +11,7 @@ import numpy as np
 from repro.report.arms import Arm
 from repro.report.differences import different_data
 from repro.report.groups import Group
-from repro.report.numbers import NONE, percent, signed, signed_interval, table
+from repro.report.numbers import NONE, percent, signed, signed_interval, signed_with_interval, table
 from repro.report.series import curve
 from repro.verify.statistics import mean_interval, paired_difference
 
@@ -97,7 +97,7 @@ def bias_row(heading: str, found: Sequence[Bias]) -> list[str]:
     wrong, stays = chosen.wrong_difference, chosen.stays_difference
     return [
         heading, chosen.arm.title, percent(found[0].wrong / 100, 2), percent(chosen.wrong / 100, 2),
-        f"{signed(wrong[0])} {signed_interval(*wrong[1:])}", f"{signed(stays[0])} {signed_interval(*stays[1:])}",
+        signed_with_interval(*wrong), signed_with_interval(*stays),
         str(chosen.n),
     ]  # fmt: skip
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from repro.report.arms import Arm
 from repro.report.groups import Group, reference_name
-from repro.verify.statistics import holm, paired_difference
+from repro.verify.statistics import holm, in_percent, paired_difference
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,8 @@ def differences(group: Group, arms: Sequence[Arm]) -> list[Difference]:
 
 
 def _difference(arm: Arm, reference: Arm) -> Difference:
-    ours = {seed: 100 * share for seed, share in arm.accuracy.items()}
-    theirs = {seed: 100 * share for seed, share in reference.accuracy.items()}
-    paired = paired_difference(ours, {} if different_data(arm, reference) else theirs)
+    theirs = {} if different_data(arm, reference) else in_percent(reference.accuracy)
+    paired = paired_difference(in_percent(arm.accuracy), theirs)
     return Difference(
         arm.name, reference.name, paired.n, paired.mean, paired.low, paired.high, paired.p_value, math.nan
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from repro.report.arms import Arm
 from repro.report.numbers import NONE, percent, signed, signed_interval
 from repro.report.tables import without_empty_columns
-from repro.verify.statistics import mean_interval, paired_difference
+from repro.verify.statistics import in_percent, mean_interval, paired_difference
 
 
 def role_of(arm: Arm) -> str:
@@ -44,15 +44,11 @@ def network_differences_table(arms: Sequence[Arm]) -> str:
 
 def _difference(arm: Arm, first: str, second: str) -> list[str]:
     """Mean and interval in points; nothing where the arm lacks one of the networks."""
-    ours, theirs = _percentages(arm.networks.get(first, {})), _percentages(arm.networks.get(second, {}))
+    ours, theirs = in_percent(arm.networks.get(first, {})), in_percent(arm.networks.get(second, {}))
     if not ours or not theirs:
         return []
     paired = paired_difference(ours, theirs)
     return [signed(paired.mean), signed_interval(paired.low, paired.high)]
-
-
-def _percentages(shares: Mapping[int, float]) -> dict[int, float]:
-    return {seed: 100 * share for seed, share in shares.items()}
 
 
 def _mean(shares: Mapping[int, float]) -> str:

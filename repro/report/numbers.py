@@ -37,6 +37,11 @@ def signed_interval(low: float, high: float, digits: int = 2) -> str:
     return f"[{signed(low, digits)}, {signed(high, digits)}]" if known else NONE
 
 
+def signed_with_interval(mean: float, low: float, high: float) -> str:
+    """A difference and its bounds: +0.57 [−0.10, +1.24]."""
+    return f"{signed(mean)} {signed_interval(low, high)}"
+
+
 def p_value(p: float) -> str:
     """A p-value as < 0.001 or with three decimals."""
     if not math.isfinite(p):

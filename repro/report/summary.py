@@ -10,6 +10,7 @@ from repro.report.bias import BIAS_HEADER, Bias, bias_row
 from repro.report.groups import Group
 from repro.report.numbers import count, table
 from repro.report.pictures import Picture, markdown
+from repro.report.verdicts import status_words, tally
 from repro.verify.claims import Absolute, Claim, Origin
 from repro.verify.verdict import Status, Verdict
 
@@ -47,16 +48,15 @@ def _numbers(claims: Sequence[Claim], judged: Mapping[str, Verdict]) -> str:
     own = [claim for claim in claims if claim.by is Origin.paper and claim.id in judged]
     numbers = [claim for claim in own if isinstance(claim.rule, Absolute)]
     others = [claim for claim in own if claim not in numbers]
-    said = f"Of {count(len(numbers), 'number')} of the paper: {_tally(numbers, judged)}. "
-    return said + f"Of {count(len(others), 'ordering')} that it states or implies: {_tally(others, judged)}." + "".join(
-        f" *{claim.says}*: {judged[claim.id].status.value.replace('_', ' ')}." for claim in others
+
+    def _tally_of(chosen: Sequence[Claim]) -> str:
+        return tally([judged[claim.id] for claim in chosen]) or "none"
+
+    said = f"Of {count(len(numbers), 'number')} of the paper: {_tally_of(numbers)}. "
+    return said + f"Of {count(len(others), 'ordering')} that it states or implies: {_tally_of(others)}." + "".join(
+        f" *{claim.says}*: {status_words(judged[claim.id])}." for claim in others
         if judged[claim.id].status is Status.NOT_REPRODUCED
     )  # fmt: skip
-
-
-def _tally(claims: Sequence[Claim], judged: Mapping[str, Verdict]) -> str:
-    counts = {status: sum(judged[claim.id].status is status for claim in claims) for status in Status}
-    return ", ".join(f"{n} {status.value.replace('_', ' ')}" for status, n in counts.items() if n) or "none"
 
 
 def _parts(evidence: Sequence[Evidence]) -> str:

@@ -31,8 +31,8 @@ def verdict_table(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> str:
 
 
 def _waiting(claim: Claim, verdict: Verdict) -> list[str]:
-    needed = verdict.seeds_needed.replace("80 % power; ", "") or NONE
-    return [claim.says, claim.source, f"**{status_words(verdict)}**", reason(claim, verdict, brief=True), needed]
+    status, needed = f"**{status_words(verdict)}**", verdict.seeds_needed or NONE
+    return [claim.says, claim.source, status, reason(claim, verdict, brief=True), needed]
 
 
 def readme_table(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> str:
@@ -95,7 +95,7 @@ def reason(claim: Claim, verdict: Verdict, *, brief: bool = False) -> str:
     elif verdict.missing:
         parts.append(f"To settle it: {verdict.missing}")
     if verdict.seeds_needed and not brief:
-        parts.append(f"Seeds for a verdict: {verdict.seeds_needed}")
+        parts.append(f"Seeds for a verdict with 80 % power: {verdict.seeds_needed}")
     if claim.known_discrepancy:
         parts.append(f"Known discrepancy: {claim.known_discrepancy}")
     return " ".join(part.rstrip().rstrip(".") + "." for part in parts if part and part.strip())

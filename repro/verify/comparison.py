@@ -11,6 +11,7 @@ from repro.verify.rebuild import Scores
 from repro.verify.statistics import (
     FEWEST_SEEDS,
     PairedRates,
+    in_percent,
     paired_difference,
     paired_rates,
     rate_difference_interval,
@@ -52,7 +53,7 @@ def judge_comparison(claim: Claim, rule: Ordering | SuccessRate, better: Scores,
 
 def _ordering(claim: Claim, rule: Ordering, better: Scores, other: Scores) -> Verdict:
     first, second = better.accuracy[rule.network or better.counted], other.accuracy[other.counted]
-    pair = paired_difference(_points(first), _points(second), 1 - claim.alpha)
+    pair = paired_difference(in_percent(first), in_percent(second), 1 - claim.alpha)
     who = f"{better.name}{f' ({rule.network})' if rule.network else ''} against {other.name}"
     if pair.n < FEWEST_SEEDS:
         return Verdict(
@@ -125,10 +126,6 @@ def _more(total: int | None, n: int, assumed: str, power: str = "") -> str:
     if total is None:
         return "no affordable number of seeds would settle it: the result lies too near a bound"
     return f"about {_seeds(max(total - n, 1))} more (should {assumed} stay as observed{power})"
-
-
-def _points(accuracy: Mapping[int, float]) -> dict[int, float]:
-    return {seed: 100 * value for seed, value in accuracy.items()}
 
 
 def _rate(rate: float, n: int, alpha: float) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from repro.config.departures import lookup
 from repro.evaluate.run import EvaluatedRun
+from repro.seeding import seeds_listed
 
 TrainingHashOf = Callable[[dict[str, Any], Sequence[int]], str | None]
 """The hash of the training data of these seeds under a configuration; None where the data are not here."""
@@ -60,7 +61,7 @@ def other_data(run: EvaluatedRun, hash_of: TrainingHashOf) -> Iterator[str]:
 def other_seeds(runs: Sequence[EvaluatedRun], hash_of: TrainingHashOf) -> Iterator[str]:
     """Whether all planned seeds are there and no other: leaving out an unlucky one would be choosing by the result."""
     config, seeds = runs[0].config, sorted(seed for run in runs for seed in run.seeds)
-    here, planned = ",".join(map(str, seeds)), config.get("planned_seeds")
+    here, planned = seeds_listed(seeds), config.get("planned_seeds")
     found = hash_of(config, seeds)
     other = found is not None and found != config.get("data_hash")
     if other or (planned and planned != here):

@@ -53,6 +53,11 @@ def spread(values: Sequence[float]) -> float:
     return 0.0 if deviation < NO_SPREAD else deviation
 
 
+def in_percent(shares: Mapping[int, float]) -> dict[int, float]:
+    """Seed -> share as seed -> %, whose differences are points."""
+    return {seed: 100 * share for seed, share in shares.items()}
+
+
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
     """(mean, low, high) by Student's t; low and high are NaN for one value or without any spread."""
     mean = float(np.mean(values)) if len(values) else math.nan
