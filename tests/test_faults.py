@@ -44,6 +44,7 @@ ADD = "def add(a, b):\n    return a + b\n\n\ndef one():\n    return 1\n\n\ndef t
 def test_the_runner_on_a_small_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Caught by its own test, by another, by none; and a fault that cannot be imported proves nothing."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # plugins take most of the time
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # what was compiled must not stand in for the fault
     (tmp_path / "tests").mkdir()
     (tmp_path / "add.py").write_text(ADD)
     for name, line in {"add": "3 == add(1, 2)", "one": "1 == one()"}.items():

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from repro.cli.environment import environment
 from repro.config.compose import compose
 from repro.files import write_whole
 from repro.train.alarm import Bands, bands_for
-from tests.faults.run import FAULTS, ROOT, Fault, copy_tracked, read_faults
+from tests.faults.run import FAULTS, ROOT, Fault, copy_tracked, planted_copy, read_faults
 
 RUN = "digits_mpl"
 SEEDS = (1000, 1001, 1002)
@@ -75,11 +74,7 @@ def flagged(bands: Bands, logs: Sequence[Log]) -> dict[str, Any]:
 
 def of_fault(fault: Fault, clean: Path, bands: Bands, honest: Sequence[Log]) -> dict[str, Any]:
     """What the alarm says of a fault: `changed` is False where the log stays as it is to the last bit."""
-    with tempfile.TemporaryDirectory(prefix="fault-") as above:
-        folder = Path(above) / "project"
-        shutil.copytree(clean, folder)
-        path = folder / fault.file
-        path.write_text(fault.planted(path.read_text()))
+    with planted_copy(fault, clean) as folder:
         logs = logs_of(folder, max(bands.rows), SEEDS)
     print(f"{fault.id}: {logs if isinstance(logs, str) else flagged(bands, logs)}", flush=True)
     about = {"id": fault.id, "says": fault.says}

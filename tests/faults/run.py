@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,14 +118,25 @@ def verdict(status: int, output: str) -> tuple[str, str]:
     return "REFUSED", (output.strip().splitlines() or ["no output"])[-1]
 
 
+@contextmanager
+def planted_copy(fault: Fault, clean: Path) -> Iterator[Path]:
+    """A copy of `clean` with the fault, for as long as it is needed.
+
+    Without compiled files: Python takes them for those of the planted file where it has the size and the second of the
+    clean one.
+    """
+    with tempfile.TemporaryDirectory(prefix="fault-") as above:
+        folder = Path(above) / "project"
+        shutil.copytree(clean, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        path = folder / fault.file
+        path.write_text(fault.planted(path.read_text()))
+        yield folder
+
+
 def plant(fault: Fault, clean: Path, data: Path, own_only: bool) -> Outcome:
     """Plants a fault in a copy of `clean` and runs tests until one fails."""
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="fault-") as above:
-        folder = Path(above) / "project"
-        shutil.copytree(clean, folder)
-        path = folder / fault.file
-        path.write_text(fault.planted(path.read_text()))
+    with planted_copy(fault, clean) as folder:
         module = ".".join(Path(fault.file).with_suffix("").parts).removesuffix(".__init__")
         status, by = verdict(*run_tests(folder, module, fault.tests))
         others = status == "SURVIVED" and not own_only
