@@ -132,8 +132,11 @@ def test_the_readme_groups_what_cannot_run() -> None:
     """Claims without an experiment share a row; the others keep theirs."""
     nowhere = replace(make_claim("no"), rule=Ordering(None, (), 0.0, 1.0), source="Table 9")
     other = replace(nowhere, id="nor", source="Figure 3")
-    text = readme_table([make_claim("one"), nowhere, other], [Verdict("one", Status.NOT_RUN, "r")])
+    both = [replace(nowhere, id=source, source=source) for source in ("Table 9 and more", "Table 10")]
+    verdict = [Verdict("one", Status.NOT_RUN, "r")]
+    text = readme_table([make_claim("one"), nowhere, other], verdict)
 
+    assert "Table 9, Table 9 and more and Table 10" in readme_table([nowhere, *both], verdict)
     assert "| one holds | Table 2 | **NOT RUN** | – |" in text
     assert (
         "| 2 further claims, which this version has no experiment for | Figure 3 and Table 9 | **NOT RUN** | – |"

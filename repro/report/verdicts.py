@@ -47,9 +47,9 @@ def readme_table(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> str:
     return table(["claim", "source", "verdict", "estimate [interval]"], rows)
 
 
-def _by_number(source: str) -> tuple[str, int]:
+def _by_number(source: str) -> tuple[str, int, str]:
     kind, _, number = source.partition(" ")
-    return kind, int(number.split()[0]) if number[:1].isdigit() else 0
+    return kind, int(number.split()[0]) if number[:1].isdigit() else 0, source
 
 
 def _row(claim: Claim, verdict: Verdict | None) -> list[str]:

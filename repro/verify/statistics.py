@@ -64,8 +64,8 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
     deviation = spread(values)
     if not deviation > 0:
         return mean, math.nan, math.nan
-    interval = stats.ttest_1samp(values, 0).confidence_interval(level)
-    return mean, float(interval.low), float(interval.high)
+    low, high = stats.t.interval(level, len(values) - 1, mean, deviation / math.sqrt(len(values)))
+    return mean, float(low), float(high)
 
 
 def rate_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
