@@ -5,32 +5,109 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+_PARTLY, _REPLACED = ".partly-", ".replaced-"
+"""How names begin of what is still being written, and of a folder that is being replaced; `sweep` clears up both."""
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes `content` to `path` through a temporary file beside it and one rename.
+
+def write_whole(path: Path, *pieces: bytes | memoryview) -> None:
+    """Writes `pieces`, one after another, to `path` through a temporary file beside it and one rename.
+
+    File and folder are synchronised, so that the file is whole after a power failure too.
 
     Raises:
         OSError: naming the path, when the folder cannot be written or the disk is full; the old file is kept.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = ""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{_PARTLY}{path.name}.")
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
+        _synchronise(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             Path(temporary).unlink()
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def partly(place: Path) -> Path:
+    """Where a folder is written before it is put at `place`; `sweep` removes what a kill leaves of it."""
+    fresh = place.with_name(f"{_PARTLY}{place.name}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    return fresh
+
+
+def replace_folder(fresh: Path, place: Path) -> None:
+    """Puts the folder `fresh` where `place` is; both lie on one disk. A kill between the two renames keeps the old.
+
+    Raises:
+        OSError: when the place cannot be written; what was there is kept.
+    """
+    aside = _aside(place)
+    if place.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        place.replace(aside)
+    try:
+        fresh.replace(place)
+    except OSError:
+        restore_folder(place)
+        raise
+    _synchronise(place.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def restore_folder(place: Path) -> None:
+    """Ends what a killed `replace_folder` began: the old folder comes back unless the new one is there."""
+    aside = _aside(place)
+    if aside.exists() and not place.exists():
+        aside.replace(place)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _aside(place: Path) -> Path:
+    return place.with_name(f"{_REPLACED}{place.name}")
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed writers left half-written in `folder`, and ends what they began to replace.
+
+    Only the folder's one writer may call this.
+    """
+    for path in folder.glob(f"{_REPLACED}*"):
+        restore_folder(path.with_name(path.name.removeprefix(_REPLACED)))
+    for path in folder.glob(f"{_PARTLY}*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link, which takes no room; a copy, whole or not at all, where there can be none."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), target)  # resolved, since a link to a symbolic link is one itself
+    except OSError:
+        write_whole(target, source.read_bytes())
+
+
+def _synchronise(folder: Path) -> None:
+    """Makes a rename in `folder` outlive a power failure, where the file system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def readable_json(value: Any, margin: str = "") -> str:

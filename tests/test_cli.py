@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def weights(workplace: Path) -> list[dict[str, list[float]]]:
     results = load_results(workplace / "artifacts/runs/tiny_mpl")
     return [
         {f"{name}.{key}": value.flatten().tolist() for name, state in last.items() for key, value in state.items()}
-        for last in (result.snapshots[-1]["networks"] for result in results)
+        for last in (list(result.snapshots)[-1]["networks"] for result in results)
     ]
 
 
@@ -86,15 +87,15 @@ def test_training_killed_and_started_again_gives_the_same_weights(workplace: Pat
     assert call(workplace, "prepare").returncode == 0
     assert call(workplace, "train", "tiny_mpl", "--seeds", "0-3").returncode == 0
     uninterrupted = weights(workplace)
-    (workplace / "artifacts/runs/tiny_mpl/seeds-0-1.pt").unlink()
+    shutil.rmtree(workplace / "artifacts/runs/tiny_mpl")
 
     training = start_training(workplace)
     deadline = time.monotonic() + 60
-    while not list((workplace / "state").rglob("seeds-*.pt")) and time.monotonic() < deadline:
+    while not list((workplace / "state").rglob("checkpoint-*.pt")) and time.monotonic() < deadline:
         time.sleep(0.02)
     training.kill()
     training.communicate()
-    saved = list((workplace / "state").rglob("seeds-*.pt"))
+    saved = list((workplace / "state").rglob("checkpoint-*.pt"))
     again = call(workplace, "train", "tiny_mpl", "--seeds", "0-3")
 
     assert saved
@@ -135,7 +136,7 @@ def test_a_spent_time_budget_exits_with_its_own_status(workplace: Path) -> None:
 
     assert done.returncode == 75
     assert "run again to go on" in done.stdout
-    assert list((workplace / "state/tiny_mpl").glob("seeds-*.pt"))
+    assert list((workplace / "state/tiny_mpl").glob("seeds-*/checkpoint-*.pt"))
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, Result]
     trainer.run(Path(tmp_path_factory.mktemp("run")) / "state")
     settings_of_run = as_mapping(trainer.config)
     return trainer, Result(
-        settings_of_run, [0], False, "student", {}, trainer.rows, trainer.snapshots, trainer.late, finetune(trainer)
+        settings_of_run,
+        [0],
+        False,
+        "student",
+        {},
+        trainer.rows,
+        list(trainer.kept.series["snapshots"]),
+        list(trainer.kept.series["late"]),
+        finetune(trainer),
+        {},
     )
 
 

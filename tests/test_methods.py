@@ -61,7 +61,7 @@ def test_twenty_steps_are_the_recorded_ones(
     trainer.run(tmp_path / "state")
     names = set(trainer.rows[-1])
     arrays = {key: torch.tensor([row[key] for row in trainer.rows], dtype=torch.float64).numpy() for key in names}
-    first, last = (trainer.snapshots[index]["networks"] for index in (0, -1))
+    first, last = (list(trainer.kept.series["snapshots"])[index]["networks"] for index in (0, -1))
     moved = {
         f"moved_{network}": torch.cat([(last[network][k] - first[network][k]).flatten() for k in last[network]])
         for network in last

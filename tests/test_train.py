@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ import torch
 
 from repro.config.schema import Config
 from repro.files import write_whole
+from repro.train.checkpoint import Refused
 from repro.train.finetune import finetune
-from repro.train.loop import OutOfTime, Trainer, late_steps, snapshot_steps
+from repro.train.kept import late_steps, snapshot_steps
+from repro.train.loop import OutOfTime, Stopped, Trainer
 from repro.train.metrics import NotFinite, Window
 from repro.train.result import Result, load_results, save_result
-from repro.train.storage import load, save
+from repro.train.storage import Damaged, load, save
 from tests.tiny import CPU, METHODS, all_weights, assert_same, settings
 
 VARIANTS: dict[str, dict[str, Any]] = METHODS | {
@@ -32,31 +34,35 @@ def long(data: str, method: str, **changes: Any) -> Config:
     return settings(data, VARIANTS[method], **budget | changes)
 
 
+def has_reached(trainer: Trainer, step: int) -> bool:
+    """Whether it is at this step."""
+    return trainer.state.step == step
+
+
 def assert_same_run(expected: Trainer, actual: Trainer) -> None:
     """Weights, rows and snapshots, bit for bit."""
     assert_same(all_weights(expected), all_weights(actual))
     assert expected.rows == actual.rows
-    assert [s["step"] for s in expected.snapshots] == [s["step"] for s in actual.snapshots]
-    assert [s["step"] for s in expected.late] == [s["step"] for s in actual.late]
-    for a, b in zip(expected.late, actual.late, strict=True):
-        assert_same(a["weights"], b["weights"])
-    for a, b in zip(expected.snapshots, actual.snapshots, strict=True):
-        assert a["networks"].keys() == b["networks"].keys()
-        for network, values in a["networks"].items():
-            assert_same(values, b["networks"][network])
+    for name in ("snapshots", "late"):
+        assert expected.kept.series[name].steps == actual.kept.series[name].steps
+        for a, b in zip(expected.kept.series[name], actual.kept.series[name], strict=True):
+            assert a["step"] == b["step"]
+            assert a["networks"].keys() == b["networks"].keys()
+            for network, values in a["networks"].items():
+                assert_same(values, b["networks"][network])
 
 
 @pytest.mark.parametrize(("data", "seeds"), [("two_moons", 0), ("two_moons", [0, 1]), ("digits", 0)])
 @pytest.mark.parametrize("method", VARIANTS)
 def test_killed_runs_resume_bit_for_bit(data: str, seeds: int | list[int], method: str, tmp_path: Path) -> None:
-    """A run stopped twice, each time within a window, and resumed by a fresh trainer ends as the uninterrupted one."""
+    """A run stopped within windows, and resumed by a fresh trainer each time, ends as the uninterrupted one."""
     config, state_file = long(data, method), tmp_path / "state"
     whole = Trainer(config, seeds, CPU)
     whole.run(tmp_path / "other")
-    for stopped_at in (16, 32):
+    for stopped_at in (7, 8, 23, 38):
         trainer = Trainer(config, seeds, CPU)
-        with pytest.raises(OutOfTime):
-            trainer.run(state_file, deadline=time.monotonic() - 1)
+        with pytest.raises(Stopped):
+            trainer.run(state_file, stop=partial(has_reached, trainer, stopped_at))
         assert stopped_at == trainer.state.step
     last = Trainer(config, seeds, CPU)
     last.run(state_file)
@@ -65,17 +71,30 @@ def test_killed_runs_resume_bit_for_bit(data: str, seeds: int | list[int], metho
     assert_same_run(whole, last)
 
 
-def test_state_of_other_settings_is_ignored(tmp_path: Path) -> None:
-    """A state that other settings or seeds left under the same name is not resumed from."""
-    other, config = long("two_moons", "uda"), long("two_moons", "uda", optim__teacher__learning_rate=0.2)
-    whole = Trainer(config, 0, CPU)
-    whole.run(tmp_path / "none")
-    for stale, seed in ((other, 0), (config, 1)):
-        with pytest.raises(OutOfTime):
-            Trainer(stale, seed, CPU).run(tmp_path / "state", deadline=0)
-        fresh = Trainer(config, 0, CPU)
-        fresh.run(tmp_path / "state")
-        assert_same_run(whole, fresh)
+OTHERS: dict[str, tuple[dict[str, Any], int, dict[str, str], str]] = {
+    "settings": ({"optim__teacher__learning_rate": 0.2}, 0, {}, r"optim.teacher.learning_rate = 0.2 there, 0.3 here"),
+    "seed": ({}, 1, {}, r"seeds = 1 there, 0 here"),
+    "split": ({"data_hash": "f00"}, 0, {}, r"data_hash \(data or split\) = f00 there,"),
+    "code": ({}, 0, {"train/loop.py": "1"}, r"train/loop.py of the training code differs"),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_state_made_otherwise_is_refused_and_kept(what: str, tmp_path: Path) -> None:
+    """The difference is named, with both ways out; days of another training are not thrown away."""
+    changes, seed, source, difference = OTHERS[what]
+    other = Trainer(long("two_moons", "uda", **changes), seed, CPU, source)
+    with pytest.raises(OutOfTime):
+        other.run(tmp_path / "state", deadline=0)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "state").iterdir()}
+
+    with pytest.raises(
+        Refused, match=rf"holds step 1 of a run made otherwise: {difference}.*start anew: rm -r"
+    ) as error:
+        Trainer(long("two_moons", "uda"), 0, CPU).run(tmp_path / "state")
+
+    assert 1 == str(error.value).count("there") or what == "code"
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "state").iterdir()}
 
 
 def test_more_time_goes_on_from_the_state(tmp_path: Path) -> None:
@@ -86,7 +105,7 @@ def test_more_time_goes_on_from_the_state(tmp_path: Path) -> None:
     trainer = Trainer(long("two_moons", "uda", budget__max_minutes=9.0, budget__workers=1), 0, CPU)
     trainer.run(tmp_path / "state", told.append)
 
-    assert [16, 16, 8] == told  # the 16 steps before, step 32, and the last 8
+    assert [16, 16, 8, 0] == told
 
 
 def test_progress_counts_the_steps(tmp_path: Path) -> None:
@@ -98,18 +117,6 @@ def test_progress_counts_the_steps(tmp_path: Path) -> None:
 
     assert 16 == told[0]
     assert sum(told) == 40
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_nan_stops_the_run(method: str, tmp_path: Path) -> None:
-    """A network that is not a number stops the run at the next row, by metric and step."""
-    trainer = Trainer(long("two_moons", method), 0, CPU)
-    with torch.no_grad():
-        for learner in trainer.state.learners.values():
-            learner.parameters[0].fill_(float("nan"))
-
-    with pytest.raises(NotFinite, match=r"loss = nan within the 5 steps before step 5"):
-        trainer.run(tmp_path / "state")
 
 
 def test_one_bad_run_of_a_stack_stops_it() -> None:
@@ -156,8 +163,9 @@ def test_the_last_late_checkpoint_is_the_final_network_that_counts(decay: float,
 
     counted = "student_average" if decay else "student"
 
-    assert_same(trainer.snapshots[-1]["networks"][counted], trainer.late[-1]["weights"])
-    assert 40 == trainer.late[-1]["step"]
+    snapshots, late = (list(trainer.kept.series[name]) for name in ("snapshots", "late"))
+    assert_same(snapshots[-1]["networks"][counted], late[-1]["networks"]["counted"])
+    assert 40 == late[-1]["step"]
 
 
 def test_run_keeps_snapshots_of_all_networks(tmp_path: Path) -> None:
@@ -166,9 +174,10 @@ def test_run_keeps_snapshots_of_all_networks(tmp_path: Path) -> None:
     start = all_weights(trainer)
     trainer.run(tmp_path / "state")
 
-    assert [0, 8, 16, 24, 32, 40] == [s["step"] for s in trainer.snapshots]
-    assert {"teacher", "teacher_average", "student", "student_average"} == set(trainer.snapshots[3]["networks"])
-    first = {f"teacher.model.{k}": v for k, v in trainer.snapshots[0]["networks"]["teacher"].items()}
+    snapshots = list(trainer.kept.series["snapshots"])
+    assert [0, 8, 16, 24, 32, 40] == [s["step"] for s in snapshots]
+    assert {"teacher", "teacher_average", "student", "student_average"} == set(snapshots[3]["networks"])
+    first = {f"teacher.model.{k}": v for k, v in snapshots[0]["networks"]["teacher"].items()}
     assert_same({k: start[k] for k in first}, first)
 
 
@@ -241,15 +250,15 @@ def test_saved_content_is_plain(tmp_path: Path) -> None:
     assert torch.equal(content["a"][0], loaded["a"][0])
     assert {"c": "text"} == loaded["b"]
 
-    torch.save({"path": Path("a")}, tmp_path / "object")
-    with pytest.raises(Exception, match=r"[Ww]eights"):
+    save(tmp_path / "object", {"path": Path("a")})
+    with pytest.raises(Damaged, match="does not hold tensors and plain values alone"):
         load(tmp_path / "object")
 
 
 def test_results_come_back_in_order(tmp_path: Path) -> None:
     """Results of several seeds are read in the order of seeds; none at all is an error with the remedy."""
     for seed in (10, 2):
-        save_result(tmp_path, Result({}, [seed], False, "student", {}, [], [], [], {}))
+        save_result(tmp_path / f"seed-{seed}", Result({}, [seed], False, "student", {}, [], [], [], {}, {}))
 
     assert [[2], [10]] == [result.seeds for result in load_results(tmp_path)]
     with pytest.raises(FileNotFoundError, match="dvc repro train@"):

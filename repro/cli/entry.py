@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 
 EXIT_USER_ERROR = 2
-EXIT_OUT_OF_TIME = 75  # EX_TEMPFAIL: the state is saved, run the same command again
 
 
 def run(main: Callable[[], int | None]) -> None:

@@ -13,10 +13,13 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from repro.cli.entry import run
+from repro.cli.lock import only_writer
+from repro.cli.stopping import die_with_parent
 from repro.config.compose import read_plan
 from repro.engine import set_up_process, worker_pool
 from repro.evaluate.evaluate import evaluate
-from repro.records.runs import replace_run
+from repro.files import sweep
+from repro.records.runs import RUNS, replace_run
 from repro.train.result import load_results
 
 TRAINED = Path("artifacts/runs")
@@ -31,9 +34,16 @@ def main() -> None:
     names = arguments.runs or [planned.name for planned in read_plan(arguments.plan)]
     set_up_process()
     workers, context = worker_pool(min(os.cpu_count() or 1, len(names), 8))
-    with ProcessPoolExecutor(workers, context) as pool:
+    with only_writer("evaluation", "what is recorded"), ProcessPoolExecutor(workers, context, _start_worker) as pool:
+        sweep(RUNS)
+        sweep(TRAINED)
         for line in pool.map(_evaluate_run, names):
             print(line, flush=True)
+
+
+def _start_worker() -> None:
+    """A killed evaluation leaves no workers behind."""
+    die_with_parent()
 
 
 def _evaluate_run(name: str) -> str:
@@ -42,7 +52,9 @@ def _evaluate_run(name: str) -> str:
     evaluated = [evaluate(name, result) for result in load_results(TRAINED / name)]
     replace_run(evaluated)
     accuracy = [a for one in evaluated for a in one.accuracy[one.counted]]
-    return f"{name}: {evaluated[0].counted} {100 * sum(accuracy) / len(accuracy):.2f} % over {len(accuracy)} seeds"
+    line = f"{name}: {evaluated[0].counted} {100 * sum(accuracy) / len(accuracy):.2f} % over {len(accuracy)} seeds"
+    collapsed = sum(len(set(classes.tolist())) == 1 for one in evaluated for classes in one.predictions[one.counted])
+    return f"{line}; {collapsed} of them predict one class only" if collapsed else line
 
 
 if __name__ == "__main__":

@@ -34,11 +34,11 @@ def evaluate(name: str, result: Result) -> EvaluatedRun:
     seeds: Seeds = list(result.seeds) if result.stacked else result.seeds[0]
     predictor = Predictor(config, seeds)
     test = held_out_set(config.data, seeds)
-    final: dict[str, dict[str, Tensor]] = dict(result.snapshots[-1]["networks"])
+    labels = label_rows(test.labels, predictor.lead)
+    curve, final = _curve(config, seeds, result, predictor, test.examples, labels)
     if result.finetuned:
         final[f"{result.counted}_finetuned"] = result.finetuned
     predictions = {network: predictor.classes(weights, test.examples) for network, weights in final.items()}
-    labels = label_rows(test.labels, predictor.lead)
     return EvaluatedRun(
         name=name,
         seeds=list(result.seeds),
@@ -54,7 +54,7 @@ def evaluate(name: str, result: Result) -> EvaluatedRun:
         environment=result.environment,
         departures=[asdict(departure) for departure in departures(config)],
         metrics=pd.DataFrame(result.rows),
-        curve=_curve(config, seeds, result, predictor, test.examples, labels),
+        curve=curve,
         boundary=_boundary(config, list(result.seeds), predictor, final) if result.stacked else {},
     )
 
@@ -71,8 +71,11 @@ def accuracies(classes: np.ndarray, labels: np.ndarray) -> list[float]:
 
 def _curve(
     config: Config, seeds: Seeds, result: Result, predictor: Predictor, examples: Tensor, labels: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Test accuracy and wrong pseudo labels at every snapshot, for figures and for sizing selection bias only."""
+) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Tensor]]]:
+    """Test accuracy and wrong pseudo labels at every snapshot, for figures and for sizing selection bias only.
+
+    Snapshots are read one file at a time; the networks of the last one, the final ones, are returned too.
+    """
     train = training_set(config.data, seeds)
     some = slice(config.budget.curve_examples or None)
     lead = len(predictor.lead)
@@ -80,8 +83,10 @@ def _curve(
     unlabelled = train.unlabelled[(slice(None),) * lead + (some,)]
     truth = label_rows(train.hidden_labels, predictor.lead)[:, some]
     accuracy: dict[str, list[list[float]]] = {}
-    wrong, stays, previous = [], [], None
+    steps, wrong, stays, previous = [], [], [], None
+    snapshot: dict[str, Any] = {}
     for snapshot in result.snapshots:
+        steps.append(snapshot["step"])
         for network, weights in snapshot["networks"].items():
             classes = predictor.classes(weights, examples)
             accuracy.setdefault(f"accuracy/{network}", []).append(accuracies(classes, labels))
@@ -89,12 +94,14 @@ def _curve(
         wrong.append((pseudo != truth).mean(axis=1))
         stays.append(_share_that_stays_wrong(previous, pseudo, truth))
         previous = pseudo
-    steps = np.array([snapshot["step"] for snapshot in result.snapshots])
-    late_steps = np.array([checkpoint["step"] for checkpoint in result.late])
-    late = [accuracies(predictor.classes(checkpoint["weights"], examples), labels) for checkpoint in result.late]
+    late_steps, late = [], []
+    for checkpoint in result.late:
+        late_steps.append(checkpoint["step"])
+        late.append(accuracies(predictor.classes(checkpoint["networks"]["counted"], examples), labels))
     shares = {"pseudo_label_wrong": np.stack(wrong, axis=1), "wrong_stays": np.stack(stays, axis=1)}
     curves = {key: np.array(values).T for key, values in (accuracy | {"late_accuracy": late}).items()} | shares
-    return {"step": steps, "late_step": late_steps} | {key: values.astype(np.float32) for key, values in curves.items()}
+    floats = {key: values.astype(np.float32) for key, values in curves.items()}
+    return {"step": np.array(steps), "late_step": np.array(late_steps)} | floats, dict(snapshot["networks"])
 
 
 def _share_that_stays_wrong(previous: np.ndarray | None, now: np.ndarray, truth: np.ndarray) -> np.ndarray:

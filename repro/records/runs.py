@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import pandas as pd
 import yaml
 
 from repro.evaluate.run import EvaluatedRun
+from repro.files import partly, replace_folder
 from repro.seeding import seeds_label
 
 RUNS = Path("results/runs")
@@ -39,16 +40,15 @@ def replace_run(folders: Sequence[EvaluatedRun], root: Path = RUNS) -> Path:
         OSError: when the place cannot be written; the old record is kept.
     """
     place = root / folders[0].name
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".writing-") as temporary:
-        fresh = Path(temporary) / "fresh"
+    fresh = partly(place)
+    try:
         for run in folders:
             folder = fresh / seeds_label(run.seeds)
             folder.mkdir(parents=True)
             _fill(folder, run)
-        if place.exists():
-            place.replace(Path(temporary) / "old")
-        fresh.replace(place)
+        replace_folder(fresh, place)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
     return place
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -9,14 +11,20 @@ from repro.augment.views import labelled_view
 from repro.losses import cross_entropy
 from repro.optim.learner import Learner
 from repro.seeding import Order
-from repro.train.loop import Trainer
+from repro.train.finite import not_finite
+from repro.train.loop import Stopped, Trainer
+from repro.train.metrics import NotFinite
 
 
-def finetune(trainer: Trainer) -> dict[str, Tensor]:
+def finetune(trainer: Trainer, stop: Callable[[], bool] = lambda: False) -> dict[str, Tensor]:
     """Weights of the counted network after plain gradient descent at a fixed rate; the trainer's own stay as they are.
 
     Starts from the averaged weights where there are any. The network is in evaluation mode: running statistics, no
     dropout.
+
+    Raises:
+        Stopped: when `stop`, asked after each step, says so; it starts over the next time.
+        NotFinite: when a weight has become NaN or infinite.
     """
     config, steps_before = trainer.config.finetune, trainer.config.budget.steps
     source: Learner = trainer.state.learners[trainer.method.COUNTED]
@@ -27,13 +35,20 @@ def finetune(trainer: Trainer) -> dict[str, Tensor]:
     order = Order(trainer.streams, "finetuning order", count, config.batch)
     for step in range(config.steps):
         index = order.at(step)
-        images = trainer.pick(trainer.data.labelled, index)
+        images = trainer.batches.pick(trainer.data.labelled, index)
         logits = source.model(labelled_view(images, trainer.config.data, trainer.streams, steps_before + step))
-        loss = cross_entropy(logits, trainer.pick(trainer.data.labels, index)).mean(dim=-1)
+        loss = cross_entropy(logits, trainer.batches.pick(trainer.data.labels, index)).mean(dim=-1)
         gradients = source.gradients(loss)
         with torch.no_grad():
             torch._foreach_add_(source.parameters, gradients, alpha=-config.learning_rate)
+        if stop():
+            raise Stopped
     tuned = {k: v.detach().clone().cpu() for k, v in source.model.state_dict().items()}
     source.model.load_state_dict(kept)
     source.model.train()
+    bad = not_finite(tuned)
+    if bad:
+        raise NotFinite(
+            f"finetuning made {bad[0]} NaN or infinite; lower finetune.learning_rate = {config.learning_rate}"
+        )
     return tuned

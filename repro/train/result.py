@@ -1,18 +1,19 @@
-"""What a finished training leaves behind for evaluation, in artifacts/runs/<run>/."""
+"""What a finished training leaves behind for evaluation: artifacts/runs/<run>/<seeds>/."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from repro.seeding import seeds_label
+from repro.files import link_or_copy, partly, replace_folder
+from repro.train.series import Series
 from repro.train.storage import load, save
 
-Networks = dict[str, dict[str, Tensor]]
-"""Network name to its weights."""
+_FILE, _SERIES = "result.pt", ("snapshots", "late")
 
 
 @dataclass(frozen=True)
@@ -25,23 +26,73 @@ class Result:
     counted: str  # the network whose accuracy is the method's
     environment: dict[str, Any]
     rows: list[dict[str, float]]  # metrics.csv
-    snapshots: list[dict[str, Any]]  # {"step": int, "networks": Networks}, the last one is the final state
-    late: list[dict[str, Any]]  # {"step": int, "weights": of the counted network}, the last ones of training
+    snapshots: Iterable[dict[str, Any]]  # {"step", "networks"}, the last one is the final state
+    late: Iterable[dict[str, Any]]  # {"step", "networks"} with the counted network alone, the last ones of training
     finetuned: dict[str, Tensor]  # empty without finetuning
+    made_by: dict[str, Any]  # settings, seeds and code, as in a checkpoint
 
 
 def save_result(folder: Path, result: Result) -> None:
-    """Writes `folder/<seeds>.pt`."""
-    save(folder / f"{seeds_label(result.seeds)}.pt", vars(result))
+    """Writes the result into a run's state folder, where its weights lie already or are written now.
+
+    Raises:
+        OSError: naming the path, when it cannot be written.
+    """
+    content: dict[str, Any] = dict(vars(result))
+    for name in _SERIES:
+        series = _as_series(name, content[name])
+        series.write(folder)
+        content[name] = series.files
+    save(folder / _FILE, content)
+
+
+def _as_series(name: str, entries: Iterable[dict[str, Any]]) -> Series:
+    if isinstance(entries, Series):
+        return entries
+    series = Series(name)
+    for entry in entries:
+        series.append(entry["step"], entry["networks"])
+    return series
+
+
+def load_result(folder: Path) -> Result | None:
+    """The result in a folder; None where there is none.
+
+    Raises:
+        Damaged: when it is not what was written.
+        OtherFormat: when another version wrote it.
+    """
+    if not (folder / _FILE).is_file():
+        return None
+    content = load(folder / _FILE)
+    return Result(**content | {name: Series(name, folder, content[name]) for name in _SERIES})
 
 
 def load_results(folder: Path) -> list[Result]:
-    """All results of a run.
+    """All results of a run, in order of seeds.
 
     Raises:
         FileNotFoundError: when there is none.
+        Damaged: when one is not what was written.
+        OtherFormat: when another version wrote one.
     """
-    paths = sorted(folder.glob("seed*.pt"), key=lambda path: int(path.stem.split("-")[1]))
-    if not paths:
+    found = [result for path in folder.glob("seed*") if (result := load_result(path))]
+    if not found:
         raise FileNotFoundError(f"no trained weights in {folder}; train them with: dvc repro train@{folder.name}")
-    return [Result(**load(path)) for path in paths]
+    return sorted(found, key=lambda result: result.seeds)
+
+
+def publish(folders: Iterable[Path], place: Path) -> None:
+    """Puts the results of all chunks of seeds at `place`, all of them or none; the folders keep what they hold.
+
+    Raises:
+        OSError: when the place cannot be written; what was there is kept.
+    """
+    fresh = partly(place)
+    for folder in folders:
+        content = load(folder / _FILE)
+        names = [_FILE, *(file["name"] for name in _SERIES for file in content[name])]
+        (fresh / folder.name).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            link_or_copy(folder / name, fresh / folder.name / name)
+    replace_folder(fresh, place)

@@ -1,8 +1,13 @@
-"""Nested tensors and plain values in a file: the states that training resumes from, and its results."""
+"""Nested tensors and plain values in a file with a checksum: the states that training resumes from, and its results.
+
+A file is one line of text, `repro-state <format> <bytes> <SHA-256>`, and then PyTorch's own format.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +15,75 @@ import torch
 
 from repro.files import write_whole
 
+FORMAT = 2
+"""Of the contents, raised whenever what is saved changes its form; a file of another format is refused."""
 
-def save(path: Path, content: dict[str, Any]) -> None:
-    """Saves nested tensors and plain values, whole or not at all."""
+_MAGIC = b"repro-state"
+_LONGEST = 128  # bytes of the first line
+
+
+class Damaged(ValueError):
+    """A file that is not what was written; the message names it and what is wrong with it."""
+
+
+class OtherFormat(ValueError):
+    """A whole file of another version of this project."""
+
+
+def save(path: Path, content: dict[str, Any]) -> str:
+    """Saves nested tensors and plain values, whole or not at all; returns the checksum.
+
+    Raises:
+        OSError: naming the path, when it cannot be written; the old file is kept.
+    """
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_whole(path, buffer.getvalue())
+    payload = buffer.getbuffer()
+    checksum = hashlib.sha256(payload).hexdigest()
+    write_whole(path, _MAGIC + f" {FORMAT} {len(payload)} {checksum}\n".encode(), payload)
+    return checksum
 
 
-def load(path: Path) -> dict[str, Any]:
-    """What `save` wrote; nothing in the file is executed."""
-    content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+def load(path: Path, checksum: str = "") -> dict[str, Any]:
+    """What `save` wrote; nothing in the file is executed.
+
+    Args:
+        path: of the file.
+        checksum: the one that `save` returned, where it is known.
+
+    Raises:
+        Damaged: when the file is missing, cut short or changed, or is another one than `checksum` says.
+        OtherFormat: when another version wrote it.
+    """
+    payload = _checked(path, checksum)
+    try:
+        content: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise Damaged(f"{path} does not hold tensors and plain values alone ({str(error).splitlines()[0]})") from error
     return content
+
+
+def check(path: Path, checksum: str) -> None:
+    """Reads a file to its end and compares it with its checksum, as `load` does, without building its tensors."""
+    _checked(path, checksum)
+
+
+def _checked(path: Path, checksum: str) -> memoryview:
+    """The content after the first line."""
+    try:
+        whole = path.read_bytes()
+    except FileNotFoundError:
+        raise Damaged(f"{path} is missing") from None
+    first, found, _ = whole[:_LONGEST].partition(b"\n")
+    words = first.split(b" ")
+    if not found or len(words) != 4 or words[0] != _MAGIC:
+        raise Damaged(f"{path} does not begin as a saved state of this project does")
+    if words[1] != str(FORMAT).encode():
+        raise OtherFormat(f"{path} is in format {words[1].decode(errors='replace')}, this version reads {FORMAT}")
+    payload = memoryview(whole)[len(first) + 1 :]
+    if str(len(payload)).encode() != words[2]:
+        raise Damaged(f"{path} holds {len(payload)} bytes, {words[2].decode(errors='replace')} were written")
+    digest = hashlib.sha256(payload).hexdigest()
+    if digest.encode() != words[3] or checksum not in {"", digest}:
+        raise Damaged(f"{path} is not what was written (its SHA-256 differs)")
+    return payload

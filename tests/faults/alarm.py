@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from repro.cli.environment import environment
+from repro.cli.environment import environment, source_hashes
 from repro.config.compose import compose
 from repro.files import write_whole
 from repro.train.alarm import Bands, bands_for
@@ -104,7 +104,9 @@ def main() -> None:
             "steps": max(bands.rows),
             "recorded_seeds": bands.seeds,
             "band": bands.digest(),
-            "environment": {k: v for k, v in environment(torch.device("cpu"), 0).items() if k != "seconds"},
+            "environment": {
+                k: v for k, v in environment(torch.device("cpu"), [], source_hashes()).items() if k != "seconds"
+            },
             "honest": {
                 "seeds": len(many),
                 "seeds_flagged": sum(bool(bands.outside(log)) for log in many),
