@@ -21,7 +21,7 @@ import pandas as pd
 import yaml
 
 from repro.evaluate.run import EvaluatedRun
-from repro.files import partly, replace_folder
+from repro.files import partly, replace_folder, write_whole
 from repro.seeding import seeds_label
 
 RUNS = Path("results/runs")
@@ -53,12 +53,16 @@ def replace_run(folders: Sequence[EvaluatedRun], root: Path = RUNS) -> Path:
 
 
 def _fill(folder: Path, run: EvaluatedRun) -> None:
-    (folder / "config.yaml").write_text(yaml.safe_dump(run.config, sort_keys=False))
-    (folder / "environment.json").write_text(_json(run.environment))
-    (folder / "departures.json").write_text(_json(run.departures))
-    run.metrics.to_csv(folder / "metrics.csv", index=False, float_format="%.6g")
     evaluation = {"seeds": run.seeds, "counted": run.counted, "accuracy": run.accuracy, "data": run.data}
-    (folder / "evaluation.json").write_text(_json(evaluation))
+    texts = {
+        "config.yaml": yaml.safe_dump(run.config, sort_keys=False),
+        "environment.json": _json(run.environment),
+        "departures.json": _json(run.departures),
+        "metrics.csv": run.metrics.to_csv(index=False, float_format="%.6g"),
+        "evaluation.json": _json(evaluation),
+    }
+    for name, text in texts.items():
+        write_whole(folder / name, text.encode())
     _save_arrays(folder / "predictions.npz", run.predictions)
     _save_arrays(folder / "curve.npz", run.curve)
     if run.boundary:
@@ -72,7 +76,7 @@ def _json(content: Any) -> str:
 def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **{key.replace("/", "."): value for key, value in arrays.items()})
-    path.write_bytes(buffer.getvalue())
+    write_whole(path, buffer.getvalue())
 
 
 def read_run(folder: Path) -> EvaluatedRun:
