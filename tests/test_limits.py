@@ -115,7 +115,7 @@ def test_hidden_labels_enter_metrics_only(data: str, method: str) -> None:
     config = settings(data, VARIANTS[method])
     honest, shuffled = (Trainer(config, 0, CPU) for _ in range(2))
     hidden = shuffled.data.hidden_labels
-    shuffled.data = replace(shuffled.data, hidden_labels=hidden.roll(7) if data == "digits" else 1 - hidden)
+    shuffled.batches.data = replace(shuffled.data, hidden_labels=hidden.roll(7) if data == "digits" else 1 - hidden)
     wrong: list[list[float]] = [[], []]
     for step in range(15):
         for trainer, found in zip((honest, shuffled), wrong, strict=True):

@@ -147,7 +147,9 @@ def struck_at_random(expected: Expected, strike: str, chance: random.Random, mos
 def _differs(expected: Expected, place: Path) -> str:
     if outcome(place, expected.name) != expected.outcome:
         return f"{expected.name}: not what the uninterrupted run leaves"
-    left = [str(path.relative_to(place)) for path in place.rglob(".*") if path.name.startswith((".partly", ".replaced"))]
+    left = [
+        str(path.relative_to(place)) for path in place.rglob(".*") if path.name.startswith((".partly", ".replaced"))
+    ]
     left += [str(path.relative_to(place)) for path in (place / "state").glob("[!.]*")]  # locks stay
     return f"{expected.name}: left behind: {', '.join(left)}" if left else ""
 

@@ -80,7 +80,9 @@ class Process:
         return None
 
 
-def start(place: Path, main: Callable[[], int | None], *arguments: str, spoil: Callable[[], None] | None = None) -> Process:
+def start(
+    place: Path, main: Callable[[], int | None], *arguments: str, spoil: Callable[[], None] | None = None
+) -> Process:
     """Forks an entry point that works in `place`; what it prints is added to `place`/log.
 
     Args:

@@ -1,0 +1,131 @@
+"""Tries what days of training on machines that are taken away bring, and says what survived.
+
+    python -m tests.survival.run                 all of it, about an hour on two cores; writes results/survival.json
+    python -m tests.survival.run --few --out f   a few trials of each kind; what the tests run
+
+Every trial trains and evaluates a small run of the real data through the entry points, with something going wrong, then
+starts the same command again, and compares all that is left with an uninterrupted run's: weights along training and at
+its end, averages, finetuned weights, log, predictions, curves; bit for bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from repro.cli.environment import environment, source_hashes
+from repro.files import write_whole
+from tests.survival import disks, kills
+from tests.survival.kills import Expected, Tally
+from tests.survival.workplace import ROOT, WORKLOADS, prepared, quiet
+
+RECORD = ROOT / "results/survival.json"
+FEW = ("mpl", "mpl_stacked")
+
+Trial = tuple[str, str, Callable[[], tuple[int, str]]]
+"""Identifier of its kind, the kind in words, and what tries it: strikes that met, and what went wrong."""
+
+
+def once(tried: str, strikes: int = 1) -> tuple[int, str]:
+    """The outcome of a trial whose strike always meets."""
+    return strikes, tried
+
+
+def trials(expected: Expected, chance: random.Random, each: int, mounts: bool) -> Iterator[Trial]:
+    """All trials of one workload; `each` of every kind that depends on chance."""
+    for strike, (says, _) in kills.STRIKES.items():
+        for _ in range(each):
+            yield strike, says, lambda strike=strike: kills.struck_at_random(expected, strike, chance)  # type: ignore[misc]
+    for stage in ("training", "evaluation"):
+        counted = kills.operations(expected, stage)
+        says = f"All processes killed at one operation on files of {stage}"
+        yield (f"unsafe_{stage}", f"Files of {stage} put in their place only when the disk has them, {counted.count} operations",
+               lambda n=counted.unsafe: once(f"{n} renames of unsynchronised files" if n else ""))  # type: ignore[misc]  # fmt: skip
+        for number in sorted(chance.sample(range(1, counted.count + 1), min(counted.count, 3 * each))):
+            yield f"operation_{stage}", says, lambda n=number, s=stage: once(kills.struck_at_operation(expected, n, s))  # type: ignore[misc]
+    if mounts and expected.name != "mpl_stacked":
+        for _ in range(each):
+            size = chance.randrange(16, 200)
+            yield "full", "Disk of 16 to 200 KiB that fills up", lambda n=size: once(disks.on_a_small_disk(expected, n))  # type: ignore[misc]
+        yield "read_only", "Read-only disk", lambda: once(disks.on_a_small_disk(expected, 1000, read_only=True))
+    for _ in range(each):
+        size = chance.randrange(1000, 30_000)
+        yield (
+            "limit",
+            "Files limited in size, as under a quota",
+            lambda n=size: once(disks.with_limited_files(expected, n)),
+        )  # type: ignore[misc]
+    midway = disks.stopped_midway(expected)
+    for damage, (says, _) in disks.DAMAGES.items():
+        for _ in range(each):
+            yield damage, says.capitalize(), lambda d=damage: once(disks.damaged(expected, midway, d, chance))  # type: ignore[misc]
+    yield (
+        "all_damaged",
+        "No checkpoint intact: refused, files kept",
+        lambda: once(disks.all_damaged(expected, midway, chance)),
+    )
+    yield (
+        "second",
+        "A second process on the same run: refused; takes over from a killed one",
+        lambda: once(disks.second_writer(expected)),
+    )
+
+
+def run_all(names: list[str], each: int, seed: int, say: Callable[[str], None]) -> dict[str, Tally]:
+    """Tries everything on all named workloads."""
+    found: dict[str, Tally] = {}
+    mounts = disks.may_mount()
+    with tempfile.TemporaryDirectory(prefix="survival-") as above:
+        place = prepared(Path(above) / "place", names)
+        for name in names:
+            expected = kills.uninterrupted(place, name)
+            say(f"{name}: {expected.seconds:.1f} s of training when nothing happens")
+            chance = random.Random(f"{seed}{name}")  # noqa: S311 - moments, not secrets
+            for kind, says, trial in trials(expected, chance, each, mounts):
+                started = time.monotonic()
+                strikes, complaint = trial()
+                found.setdefault(kind, Tally(says)).add(strikes, complaint)
+                say(f"{name} {kind}: {complaint or 'survived'} ({time.monotonic() - started:.1f} s)")
+    return found
+
+
+def table(record: dict[str, Any]) -> str:
+    """The record in Markdown."""
+    lines = ["| tried | trials | struck while running | survived |", "| --- | --- | --- | --- |"]
+    lines += [f"| {row['says']} | {row['trials']} | {row['strikes']} | {row['survived']} |" for row in record["trials"]]
+    total = {key: sum(row[key] for row in record["trials"]) for key in ("trials", "strikes", "survived")}
+    return "\n".join([*lines, f"| all | {total['trials']} | {total['strikes']} | {total['survived']} |"])
+
+
+def main() -> int:
+    """Writes the record; 1 when anything did not survive."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help=f"workloads (default: all of {', '.join(WORKLOADS)})")
+    parser.add_argument("--each", type=int, default=5, help="trials of every kind and workload (default: 5)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("--few", action="store_true", help="one trial of every kind, on two workloads")
+    parser.add_argument("--out", type=Path, default=RECORD, help=f"the record (default: {RECORD.relative_to(ROOT)})")
+    arguments = parser.parse_args()
+    names = arguments.names or list(FEW if arguments.few else WORKLOADS)
+    quiet()
+    started = time.monotonic()
+    found = run_all(names, 1 if arguments.few else arguments.each, arguments.seed, lambda text: print(text, flush=True))
+    facts = environment(torch.device("cpu"), [{"seconds": time.monotonic() - started}], source_hashes())
+    record = {"environment": facts, "workloads": names, "trials": [asdict(tally) for tally in found.values()]}
+    write_whole(arguments.out, (json.dumps(record, indent=1) + "\n").encode())
+    print(table(record))
+    return int(any(tally.failures for tally in found.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
