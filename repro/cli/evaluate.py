@@ -15,6 +15,7 @@ from pathlib import Path
 from repro.cli.entry import run
 from repro.config.compose import read_plan
 from repro.engine import set_up_process, worker_pool
+from repro.evaluate.duplicates import in_words
 from repro.evaluate.evaluate import evaluate
 from repro.records.runs import replace_run
 from repro.train.result import load_results
@@ -42,7 +43,8 @@ def _evaluate_run(name: str) -> str:
     evaluated = [evaluate(name, result) for result in load_results(TRAINED / name)]
     replace_run(evaluated)
     accuracy = [a for one in evaluated for a in one.accuracy[one.counted]]
-    return f"{name}: {evaluated[0].counted} {100 * sum(accuracy) / len(accuracy):.2f} % over {len(accuracy)} seeds"
+    shares = f"{name}: {evaluated[0].counted} {100 * sum(accuracy) / len(accuracy):.2f} % over {len(accuracy)} seeds"
+    return shares + in_words(evaluated)
 
 
 if __name__ == "__main__":
