@@ -104,6 +104,26 @@ def test_labels_are_whole_numbers(dtype: torch.dtype) -> None:
     check_images(torch.zeros(2, 3, dtype=torch.uint8), (2, 3), "here", "mend it")
 
 
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_training_labels_are_counted_over_all_files(
+    wrong: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A single file may have any number of a class, as the published ones do; all five together may not."""
+    labels = torch.arange(50_000) // 5000
+    labels[:wrong] = 7
+    files = iter(labels.split(10_000))
+    monkeypatch.setattr(cifar10, "read_batch", lambda _: (torch.zeros(1, dtype=torch.uint8), next(files)))
+    cifar10._load.cache_clear()
+
+    if wrong:
+        message = rf"training files of .* has 4999 of class 0 instead of 5000, 5001 of class 7 .*{DELETE}"
+        with pytest.raises(ValueError, match=message):
+            cifar10.load(tmp_path)
+    else:
+        assert torch.equal(labels, cifar10.load(tmp_path)[1])
+    cifar10._load.cache_clear()
+
+
 @pytest.mark.parametrize("name", ["data_batch_3", "test_batch"])
 def test_one_changed_label_of_cifar10_is_seen_without_md5s(
     name: str, cifar10_prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -207,8 +207,9 @@ def test_more_than_the_published_file_is_not_kept(served: Served, path: Path, le
     """A larger file is refused by its length, or cut off and deleted, so that it cannot fill the disk."""
     served.content, served.lengths = CONTENT * 20, lengths
 
-    with pytest.raises(ValueError, match="offers 19200000 bytes" if lengths else "it was deleted"):
+    with pytest.raises(ValueError, match="offers 19200000 bytes" if lengths else "it was deleted") as error:
         fetch(served.url, path, MD5, SIZE)
+    assert hashlib.md5(served.content, usedforsecurity=False).hexdigest() not in str(error.value)  # it did not all come
     assert not path.exists()
     assert [] == [there for there in path.parent.iterdir() if there.stat().st_size]
 

@@ -53,7 +53,8 @@ TRAIN = train_on(IMAGES[:2], IMAGES[2:6], [0, 1], [2, 3, 4, 5])
         ([0, 8], [0, 0], (1, 0)),  # labelled
         ([5, 8], [5, 0], (1, 0)),  # unlabelled
         ([0, 5, 8], [1, 4, 0], (2, 2)),
-        ([1, 1, 2], [1, 0, 2], (3, 1)),  # a test example that is there twice counts twice
+        ([1, 1, 2], [1, 0, 2], (3, 1)),
+        ([1, 1], [1, 1], (2, 0)),  # a test example that is there twice counts twice
     ],
 )
 def test_images_that_were_trained_on_are_counted(test: list[int], labels: list[int], expected: tuple[int, int]) -> None:
@@ -69,11 +70,12 @@ def test_one_bit_makes_another_image() -> None:
     assert (0, 0) == counts(duplicates(TRAIN, HeldOutSet(near, torch.arange(6)), ()))
 
 
-def test_copies_of_several_labels_in_training_are_another_label() -> None:
+@pytest.mark.parametrize("label", [3, 4])
+def test_copies_of_several_labels_in_training_are_another_label(label: int) -> None:
     """A test image that training has under its own label and under another one counts once, as both."""
     train = train_on(IMAGES[:1], IMAGES[:1], [3], [4])
 
-    assert (1, 1) == counts(duplicates(train, HeldOutSet(IMAGES[:1], torch.tensor([3])), ()))
+    assert (1, 1) == counts(duplicates(train, HeldOutSet(IMAGES[:1], torch.tensor([label])), ()))
 
 
 def test_labelled_images_among_the_unlabelled_count_once() -> None:
