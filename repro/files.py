@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +92,13 @@ def sweep(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """A hard link, which takes no room; a copy, whole or not at all, where there can be none."""
+def link_or_copy(source: Path, target: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> None:
+    """A hard link, which takes no room; a copy of what `read` gives, whole or not at all, where there can be none."""
     target.unlink(missing_ok=True)
     try:
         os.link(source.resolve(), target)  # resolved, since a link to a symbolic link is one itself
     except OSError:
-        write_whole(target, source.read_bytes())
+        write_whole(target, read(source))
 
 
 def _synchronise(folder: Path) -> None:

@@ -17,6 +17,7 @@ from repro.cli.lock import only_writer
 from repro.cli.stopping import die_with_parent
 from repro.config.compose import read_plan
 from repro.engine import set_up_process, worker_pool
+from repro.evaluate.duplicates import in_words
 from repro.evaluate.evaluate import evaluate
 from repro.files import sweep
 from repro.records.runs import RUNS, replace_run
@@ -54,7 +55,9 @@ def _evaluate_run(name: str) -> str:
     accuracy = [a for one in evaluated for a in one.accuracy[one.counted]]
     line = f"{name}: {evaluated[0].counted} {100 * sum(accuracy) / len(accuracy):.2f} % over {len(accuracy)} seeds"
     collapsed = sum(len(set(classes.tolist())) == 1 for one in evaluated for classes in one.predictions[one.counted])
-    return f"{line}; {collapsed} of them predict one class only" if collapsed else line
+    if collapsed:
+        line += f"; {collapsed} of them predict one class only"
+    return line + in_words(evaluated)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from repro.config.data import Cifar10Data, Split
+from repro.data.cifar10_batch import REMEDY
 from repro.data.cifar10_files import FOLDER, TRAINING, read_batch
+from repro.data.content import check_class_counts
 from repro.data.sets import TrainingSet
 from repro.seeding import Streams
 
@@ -25,7 +27,7 @@ def load(folder: Path = FOLDER) -> tuple[Tensor, Tensor]:
     """All training images, uint8 [50000, 3, 32, 32], and labels, int64 [50000]; read once in a process.
 
     Raises:
-        ValueError: when a file is missing or not the published one.
+        ValueError: when a file is missing or not the published one, or there are not 5,000 images of each class.
     """
     return _load(folder.resolve())
 
@@ -33,7 +35,9 @@ def load(folder: Path = FOLDER) -> tuple[Tensor, Tensor]:
 @lru_cache(maxsize=1)
 def _load(folder: Path) -> tuple[Tensor, Tensor]:
     images, labels = zip(*(read_batch(folder / name) for name in TRAINING), strict=True)
-    return torch.cat(images), torch.cat(labels)
+    together = torch.cat(labels)
+    check_class_counts(together, [5000] * CLASSES, f"the training files of {folder}", REMEDY)
+    return torch.cat(images), together
 
 
 def training_set(config: Cifar10Data, seed: int) -> TrainingSet:

@@ -1,29 +1,32 @@
-"""CIFAR-10 as published: seven files of known MD5, how they come here, and how a batch is read from one of them."""
+"""CIFAR-10 as published: seven files of known MD5, and how they come here."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import os
-import pickle  # only what has the published MD5 is unpickled, and only arrays can come out
-from http.client import HTTPException
+import tempfile
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from repro.files import write_whole
+from repro.data.archive import read_members
+from repro.data.cifar10_batch import parse_batch
+from repro.data.download import fetch
+from repro.files import link_or_copy, write_whole
 
 BATCHES = "cifar-10-batches-py"
 """The folder that the published archive holds."""
+
+ARCHIVE = "cifar-10-python.tar.gz"
 
 FOLDER = Path("artifacts/data/cifar10") / BATCHES
 """The only place that training and evaluation read from; `prepare` fills it."""
 
 TRAINING = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5")
 TEST = "test_batch"
+
+URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
+ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
+ARCHIVE_SIZE = 170_498_071
 
 MD5 = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
@@ -34,7 +37,18 @@ MD5 = {
     "test_batch": "40351d587109b95175f43aff81a1287e",
     "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
 }
-"""Of every published file, as in torchvision."""
+"""Of every published file, as in torchvision; `URL` and `ARCHIVE_MD5` too, which a test compares."""
+
+SIZE = {
+    "data_batch_1": 31_035_704,
+    "data_batch_2": 31_035_320,
+    "data_batch_3": 31_035_999,
+    "data_batch_4": 31_035_696,
+    "data_batch_5": 31_035_623,
+    "test_batch": 31_035_526,
+    "batches.meta": 158,
+}
+"""Bytes of every published file."""
 
 
 def place(root: Path, folder: Path) -> None:
@@ -61,18 +75,17 @@ def place(root: Path, folder: Path) -> None:
         verified(source / name, f"replace it, {remedy}")
     target.mkdir(parents=True, exist_ok=True)
     for name in wanted:
-        _link_or_copy(source / name, target / name)
+        link_or_copy(source / name, target / name, _verified_again)
 
 
 def read_batch(path: Path) -> tuple[Tensor, Tensor]:
     """The images of a published file, uint8 [10000, 3, 32, 32], and their labels, int64 [10000].
 
     Raises:
-        ValueError: when the file is missing or not the published one; nothing of it is unpickled then.
+        ValueError: when the file is missing or not the published one; nothing of it is unpickled then. When it does
+            not hold 10,000 images and labels.
     """
-    content = verified(path, "prepare it again: python -m repro.cli.prepare")
-    batch: dict[bytes, Any] = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
-    return torch.tensor(batch[b"data"]).reshape(-1, 3, 32, 32), torch.tensor(batch[b"labels"])
+    return parse_batch(verified(path, "prepare it again: python -m repro.cli.prepare"), str(path))
 
 
 def verified(path: Path, remedy: str) -> bytes:
@@ -84,10 +97,12 @@ def verified(path: Path, remedy: str) -> bytes:
     if not path.is_file():
         raise ValueError(f"{path} is missing; {remedy}")
     content = path.read_bytes()
-    found = _md5(content)
-    if found != MD5[path.name]:
-        raise ValueError(f"{path} has MD5 {found}, the published file has {MD5[path.name]}; {remedy}")
+    _check_md5(content, path.name, str(path), remedy)
     return content
+
+
+def _verified_again(path: Path) -> bytes:
+    return verified(path, "it changed while it was copied; prepare again")
 
 
 def _is_published(path: Path) -> bool:
@@ -98,51 +113,34 @@ def _md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
-    """A hard link, which takes no room; a copy where there can be none, such as on another disk."""
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source.resolve(), target)  # resolved, since a link to a symbolic link is one itself
-    except OSError:
-        write_whole(target, verified(source, "it changed while it was copied; prepare again"))
-
-
 def _download(root: Path) -> None:
-    """Downloads and unpacks the published archive into `root`; one that lies there already is used."""
+    """Downloads the published archive into `root`, unless it lies there, and writes the seven files beside it.
+
+    The folder appears with all of them or not at all.
+    """
     if root.name == BATCHES:
         raise ValueError(f"data.root = {root}: wants the folder that holds {BATCHES}; set it to {root.parent}")
-    from torchvision import datasets  # type: ignore[import-untyped]
-
-    archive = datasets.CIFAR10.filename
-    print(f"data.root = {root} has no folder {BATCHES}; downloading CIFAR-10 there (170 MB)")
+    archive = root / ARCHIVE
+    if not archive.exists():
+        print(f"data.root = {root} has no folder {BATCHES}; downloading CIFAR-10 there (170 MB)", flush=True)
     try:
-        datasets.utils.download_and_extract_archive(
-            datasets.CIFAR10.url, str(root), filename=archive, md5=datasets.CIFAR10.tgz_md5
-        )
-    except (OSError, RuntimeError, HTTPException) as error:
+        fetch(URL, archive, ARCHIVE_MD5, ARCHIVE_SIZE)
+    except ValueError as error:
         raise ValueError(
-            f"data.root = {root}: has no folder {BATCHES}, and CIFAR-10 could not be downloaded ({error}); put "
-            f"{archive} or the folder {BATCHES} with {', '.join(MD5)} there, "
+            f"data.root = {root}: has no folder {BATCHES}, and CIFAR-10 is not to be had ({error}); put "
+            f"{ARCHIVE} or the folder {BATCHES} with {', '.join(MD5)} there, "
             f"or set data.root to the folder that holds {BATCHES}"
         ) from error
+    with tempfile.TemporaryDirectory(dir=root, prefix=f".{BATCHES}.") as temporary:
+        fresh = Path(temporary) / BATCHES
+        for member, content in read_members(archive, {f"{BATCHES}/{name}": size for name, size in SIZE.items()}):
+            path = fresh / member.removeprefix(f"{BATCHES}/")
+            _check_md5(content, path.name, f"{archive}: {member}", f"delete {archive} to download it anew")
+            write_whole(path, content)
+        fresh.rename(root / BATCHES)
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Builds plain values and numpy arrays; whatever else a pickle asks for is refused."""
-
-    def find_class(self, module_name: str, global_name: str) -> Any:
-        """One of the three names that the published files ask for."""
-        known = {
-            "numpy.core.multiarray._reconstruct": np.empty(0).__reduce__()[0],
-            "numpy.ndarray": np.ndarray,
-            "numpy.dtype": _dtype,
-        }
-        name = f"{module_name}.{global_name}"
-        if name not in known:
-            raise pickle.UnpicklingError(f"asks for {name}, which no published file of CIFAR-10 does")
-        return known[name]
-
-
-def _dtype(code: bytes, align: int, copy: int) -> np.dtype[Any]:
-    """`numpy.dtype`, which now wants booleans where the files give numbers."""
-    return np.dtype(code.decode(), align=bool(align), copy=bool(copy))
+def _check_md5(content: bytes, name: str, where: str, remedy: str) -> None:
+    found = _md5(content)
+    if found != MD5[name]:
+        raise ValueError(f"{where} has MD5 {found}, the published file has {MD5[name]}; {remedy}")

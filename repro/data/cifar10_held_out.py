@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from repro.config.data import Cifar10Data
+from repro.data.cifar10_batch import REMEDY
 from repro.data.cifar10_files import FOLDER, MD5, TEST, read_batch
+from repro.data.content import check_class_counts
 from repro.data.sets import HeldOutSet, fingerprint
 
 LABELS_FILE = Path(__file__).with_name("cifar10_test_labels.txt")
@@ -47,18 +49,24 @@ def shipped_labels() -> Tensor:
     """All test labels, int64 [10000].
 
     Raises:
-        ValueError: when the file is not the one that was shipped.
+        ValueError: when the file is missing or not the one that was shipped.
     """
-    digits = "".join(LABELS_FILE.read_text().split())
-    found = torch.tensor([int(digit) for digit in digits if digit.isdecimal()])
+    remedy = f"restore it: git checkout -- {LABELS_FILE}"
+    if not LABELS_FILE.is_file():
+        raise ValueError(f"{LABELS_FILE} is missing; {remedy}")
+    digits = b"".join(LABELS_FILE.read_bytes().split())
+    if not digits.isdigit():
+        raise ValueError(f"{LABELS_FILE} is damaged (holds other characters than the digits 0 to 9); {remedy}")
+    found = torch.tensor([digit - ord("0") for digit in digits])
     if fingerprint(found) != LABELS_SHA256:
-        raise ValueError(f"{LABELS_FILE} is damaged (hash differs); restore it: git checkout -- {LABELS_FILE}")
+        raise ValueError(f"{LABELS_FILE} is damaged (hash differs); {remedy}")
     return found
 
 
 @lru_cache(maxsize=1)
 def _load(path: Path) -> tuple[Tensor, Tensor]:
     images, found = read_batch(path)
+    check_class_counts(found, [1000] * 10, str(path), REMEDY)
     if not torch.equal(found, shipped_labels()):
         raise ValueError(f"labels of {path} are not those of {LABELS_FILE}; restore both")
     return images, found

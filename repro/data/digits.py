@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 from functools import lru_cache
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from repro.config.data import DigitsData
+from repro.data.content import check_images, check_labels
 from repro.data.sets import HeldOutSet, TrainingSet, fingerprint
 from repro.seeding import Streams
 
@@ -25,23 +25,28 @@ def load(cache: Path = CACHE) -> tuple[Tensor, Tensor]:
     """All images, uint8 [1797, 1, 8, 8], and labels, int64 [1797], from `cache` or from scikit-learn.
 
     Raises:
-        ValueError: when they are not the published ones.
+        ValueError: when they are not the published ones, or the file cannot be read.
     """
-    if cache.is_file():
-        try:
-            with np.load(io.BytesIO(cache.read_bytes())) as arrays:
-                images, labels = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])
-        except (ValueError, KeyError, BadZipFile) as error:
-            raise ValueError(f"{cache} is damaged ({error}); delete it and prepare again: dvc repro prepare") from error
-        origin = str(cache)
+    if cache.exists():
+        images, labels = _from_cache(cache)
+        where, remedy = str(cache), f"delete {cache} and prepare again: dvc repro prepare"
     else:
         images, labels = _from_scikit_learn()
-        origin = "scikit-learn"
+        where, remedy = "scikit-learn", "install the version of requirements.lock"
+    check_images(images, (1797, 1, 8, 8), where, remedy)
+    check_labels(labels, 1797, CLASSES, where, remedy)
     if fingerprint(images, labels) != SHA256:
-        raise ValueError(
-            f"digits from {origin} are not the published ones (hash differs); delete {cache} and prepare again"
-        )
+        raise ValueError(f"digits from {where} are not the published ones (hash differs); {remedy}")
     return images, labels
+
+
+def _from_cache(cache: Path) -> tuple[Tensor, Tensor]:
+    content = cache.read_bytes()
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])
+    except Exception as error:  # what a damaged file makes numpy raise has no end
+        raise ValueError(f"{cache} is damaged ({error}); delete it and prepare again: dvc repro prepare") from error
 
 
 @lru_cache(maxsize=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from repro.config.data import Cifar10Data, Data, DigitsData, TwoMoonsData
 from repro.data import cifar10, cifar10_files, digits, two_moons
 from repro.data.sets import Seeds, TrainingSet, class_counts, fingerprint, in_runs
-from repro.files import readable_json
+from repro.files import readable_json, write_whole
 
 CLASSES = {"two_moons": two_moons.CLASSES, "digits": digits.CLASSES, "cifar10": cifar10.CLASSES}
 
@@ -46,8 +47,9 @@ def prepare(config: Data, folder: Path) -> None:
     """
     if isinstance(config, DigitsData):
         images, labels = digits.load()
-        folder.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(folder / "digits.npz", images=images.numpy(), labels=labels.numpy())
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, images=images.numpy(), labels=labels.numpy())
+        write_whole(folder / "digits.npz", buffer.getvalue())
     elif isinstance(config, Cifar10Data):
         cifar10_files.place(Path(config.root).expanduser(), folder / "cifar10")
 

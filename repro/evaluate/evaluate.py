@@ -17,6 +17,7 @@ from repro.config.schema import Config
 from repro.data.held_out import held_out_hash, held_out_set
 from repro.data.sets import Seeds
 from repro.data.training import training_hash, training_set
+from repro.evaluate.duplicates import duplicates
 from repro.evaluate.labels import label_rows
 from repro.evaluate.predict import Predictor
 from repro.evaluate.run import EvaluatedRun, predictions_hash
@@ -50,6 +51,7 @@ def evaluate(name: str, result: Result) -> EvaluatedRun:
             "training_hash": training_hash(config.data, result.seeds),
             "held_out_hash": held_out_hash(config.data, result.seeds),
             "predictions_hash": predictions_hash(predictions),
+            "duplicates": duplicates(training_set(config.data, seeds), test, predictor.lead),
         },
         environment=result.environment,
         departures=[asdict(departure) for departure in departures(config)],

@@ -21,7 +21,9 @@ class EvaluatedRun:
     counted: str  # the network whose accuracy is the method's, a key of `predictions`
     predictions: dict[str, np.ndarray]  # network -> uint8 [R, N], predicted classes of the final weights
     accuracy: dict[str, list[float]]  # network -> [R], as evaluation computed it; verification computes it again
-    data: dict[str, Any]  # training_hash, held_out_hash, and the predictions' own hash
+    data: dict[str, Any]
+    """training_hash, held_out_hash, the predictions' own hash, and, unless the record is older, "duplicates": how many
+    test examples the run has trained on, see `repro.evaluate.duplicates`."""
     environment: dict[str, Any]  # revision, clean, versions, device, seconds
     departures: list[dict[str, Any]]  # from the recipe: key, prescribed, here, open
     metrics: pd.DataFrame  # one row every log_every steps: step, then means over seeds

@@ -1,0 +1,197 @@
+"""Test examples that were trained on are counted, exactly, and said."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from repro.cli import evaluate as entry
+from repro.config.data import Cifar10Data, DigitsData, Split, TwoMoonsData
+from repro.config.read import as_mapping
+from repro.data.held_out import held_out_set
+from repro.data.sets import HeldOutSet, TrainingSet
+from repro.data.training import training_set
+from repro.evaluate import evaluate as evaluation
+from repro.evaluate.duplicates import duplicates, in_words
+from repro.evaluate.evaluate import evaluate
+from repro.evaluate.run import EvaluatedRun
+from repro.records.runs import read_run, replace_run
+from repro.records.scores import rebuild_all
+from repro.train.loop import Trainer
+from repro.train.result import Result
+from tests.tiny import CPU, settings
+
+IMAGES = torch.arange(12 * 48, dtype=torch.uint8).reshape(12, 3, 4, 4)
+"""Twelve different images."""
+
+
+def train_on(labelled: Tensor, unlabelled: Tensor, labels: list[int], hidden: list[int]) -> TrainingSet:
+    """A training set of these examples; where they came from does not matter."""
+    index = torch.zeros(0, dtype=torch.int64)
+    return TrainingSet(labelled, torch.tensor(labels), unlabelled, torch.tensor(hidden), index, index)
+
+
+def counts(found: dict[str, int]) -> tuple[int, int]:
+    """In training, and with another label there."""
+    assert {"test_in_training", "other_label"} == found.keys()
+    return found["test_in_training"], found["other_label"]
+
+
+TRAIN = train_on(IMAGES[:2], IMAGES[2:6], [0, 1], [2, 3, 4, 5])
+
+
+@pytest.mark.parametrize(
+    ("test", "labels", "expected"),
+    [
+        ([8, 9, 10], [0, 0, 0], (0, 0)),
+        ([0, 8], [0, 0], (1, 0)),  # labelled
+        ([5, 8], [5, 0], (1, 0)),  # unlabelled
+        ([0, 5, 8], [1, 4, 0], (2, 2)),
+        ([1, 1, 2], [1, 0, 2], (3, 1)),
+        ([1, 1], [1, 1], (2, 0)),  # a test example that is there twice counts twice
+    ],
+)
+def test_images_that_were_trained_on_are_counted(test: list[int], labels: list[int], expected: tuple[int, int]) -> None:
+    """Labelled and unlabelled ones, and of these the ones with another label."""
+    assert expected == counts(duplicates(TRAIN, HeldOutSet(IMAGES[test], torch.tensor(labels)), ()))
+
+
+def test_one_bit_makes_another_image() -> None:
+    """Nearly the same is not the same."""
+    near = IMAGES[:6].clone()
+    near[:, 2, 3, 3] ^= 1
+
+    assert (0, 0) == counts(duplicates(TRAIN, HeldOutSet(near, torch.arange(6)), ()))
+
+
+@pytest.mark.parametrize("label", [3, 4])
+def test_copies_of_several_labels_in_training_are_another_label(label: int) -> None:
+    """A test image that training has under its own label and under another one counts once, as both."""
+    train = train_on(IMAGES[:1], IMAGES[:1], [3], [4])
+
+    assert (1, 1) == counts(duplicates(train, HeldOutSet(IMAGES[:1], torch.tensor([label])), ()))
+
+
+def test_labelled_images_among_the_unlabelled_count_once() -> None:
+    """The test example is counted, not its copies."""
+    train = train_on(IMAGES[:2], IMAGES[:6], [0, 1], [0, 1, 2, 3, 4, 5])
+
+    assert (1, 0) == counts(duplicates(train, HeldOutSet(IMAGES[:1], torch.tensor([0])), ()))
+
+
+def test_points_are_compared_within_their_seed() -> None:
+    """Stacked seeds: a point of another seed's training is no duplicate; zeros of both signs are one point."""
+    points = torch.tensor([[[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]], [[6.0, 7.0], [8.0, 9.0], [10.0, 11.0]]])
+    train = train_on(points[:, :1], points[:, 1:], [[0], [0]], [[1, 0], [1, 0]])  # type: ignore[list-item, arg-type]
+    own = HeldOutSet(points[:, [0, 1]], torch.tensor([[0, 1], [0, 0]]))
+    crossed = HeldOutSet(points.flip(0), torch.zeros(2, 3, dtype=torch.int64))
+    negative = HeldOutSet(torch.tensor([[[-0.0, 1.0]], [[0.0, 1.0]]]), torch.zeros(2, 1, dtype=torch.int64))
+
+    assert (4, 1) == counts(duplicates(train, own, (2,)))
+    assert (0, 0) == counts(duplicates(train, crossed, (2,)))
+    assert (1, 0) == counts(duplicates(train, negative, (2,)))
+
+
+@pytest.mark.parametrize("other", [IMAGES.float(), IMAGES.reshape(12, 48), IMAGES.to(torch.int16)])
+def test_examples_that_cannot_be_compared_are_refused(other: Tensor) -> None:
+    """Another type or shape would never be found alike, and 0 would be no answer."""
+    with pytest.raises(ValueError, match="they are not of one data set; prepare the data again"):
+        duplicates(TRAIN, HeldOutSet(other, torch.zeros(12, dtype=torch.int64)), ())
+
+
+def test_digits_have_none() -> None:
+    """All 1,797 digits are different ones, so whatever the seed no test image was trained on."""
+    config = DigitsData()
+
+    assert (0, 0) == counts(duplicates(training_set(config, 4), held_out_set(config, 0), ()))
+
+
+def test_moons_meet_by_chance() -> None:
+    """Two of 100 times 1,000 test points fall on a training point of their data set, rounded to 4 decimals."""
+    seeds = list(range(100))
+    train, test = training_set(TwoMoonsData(), seeds), held_out_set(TwoMoonsData(), seeds)
+
+    assert (2, 0) == counts(duplicates(train, test, (100,)))
+    rows = [duplicates(training_set(TwoMoonsData(), k), held_out_set(TwoMoonsData(), k), ()) for k in seeds]
+    assert 2 == sum(row["test_in_training"] for row in rows)
+
+
+def test_cifar10_has_none(cifar10_workplace: Path) -> None:
+    """No test image of CIFAR-10 is one of its 50,000 training images, pixel by pixel."""
+    config = Cifar10Data(split=Split.released, labelled_in_unlabelled=True)
+
+    assert (0, 0) == counts(duplicates(training_set(config, 0), held_out_set(config, 0), ()))
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """A run of a few steps on digits."""
+    trainer = Trainer(settings("digits", {"name": "supervised"}), 0, CPU)
+    trainer.run(Path(tmp_path_factory.mktemp("run")) / "state")
+    return Result(
+        as_mapping(trainer.config), [0], False, "teacher", {}, trainer.rows, trainer.snapshots, trainer.late, {}
+    )
+
+
+def leaky(count: int, shift: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first test images become unlabelled training images, their labels moved by `shift`."""
+
+    def training(config: DigitsData, seeds: int) -> TrainingSet:
+        train, test = training_set(config, seeds), held_out_set(config, seeds)
+        examples, labels = train.unlabelled.clone(), train.hidden_labels.clone()
+        examples[:count], labels[:count] = test.examples[:count], (test.labels[:count] + shift) % 10
+        return replace(train, unlabelled=examples, hidden_labels=labels)
+
+    monkeypatch.setattr(evaluation, "training_set", training)
+
+
+def test_a_run_records_them(result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What leaked into training stands in the record, and is read back."""
+    assert (0, 0) == counts(evaluate("run", result).data["duplicates"])
+    leaky(7, 1, monkeypatch)
+
+    folder = replace_run([evaluate("run", result)], tmp_path)
+
+    assert (7, 7) == counts(read_run(folder / "seed-0").data["duplicates"])
+
+
+def test_a_record_without_them_is_read(result: Result, tmp_path: Path) -> None:
+    """Runs recorded before they were counted keep their scores, and the count changes none."""
+    run = evaluate("run", result)
+    older = replace(run, data={key: value for key, value in run.data.items() if key != "duplicates"})
+    folder = replace_run([older], tmp_path)
+
+    found = [rebuild_all({"run": [one]})["run"] for one in (run, read_run(folder / "seed-0"))]
+
+    assert "duplicates" not in json.loads((folder / "seed-0/evaluation.json").read_text())["data"]
+    assert found[0].accuracy == found[1].accuracy
+    assert found[0].problems == found[1].problems
+    assert found[0].accuracy["teacher"]
+
+
+def test_the_line_of_a_run_says_so(result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m repro.cli.evaluate` adds a clause where there are any, over all folders, and nothing else."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(entry, "set_up_process", lambda: None)
+    monkeypatch.setattr(entry, "load_results", lambda _: [result, replace(result, seeds=[1])])
+    assert entry._evaluate_run("run").endswith(" % over 2 seeds")
+
+    leaky(7, 0, monkeypatch)
+    count = 2 * len(held_out_set(DigitsData(), 0).labels)
+    said = f"over 2 seeds; NOTE: 14 of {count} test examples are training examples too, 0 of them with another label"
+    assert entry._evaluate_run("run").endswith(said)
+
+
+def test_words_are_for_what_was_found(result: Result) -> None:
+    """Nothing is said of nothing."""
+    run: EvaluatedRun = evaluate("run", result)
+    other: dict[str, Any] = run.data | {"duplicates": {"test_in_training": 1, "other_label": 1}}
+
+    assert not in_words([run, run])
+    assert "; NOTE: 1 of " in in_words([run, replace(run, data=other)])
