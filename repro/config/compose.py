@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from repro.config.departures import departures
 from repro.config.read import ConfigError, as_mapping, checked, closest, read_config, read_yaml
 from repro.config.schema import Config
 from repro.config.shorten import shortened
@@ -19,6 +20,7 @@ ROOT = Path("experiments")
 _PARTS, _ENTRY = {"runs", "overrides", "needs"}, {"seeds", "experiment", "overrides"}  # of a plan, and of its runs
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 _MOST_SEEDS = 10_000
+_DAMAGED = (yaml.YAMLError, ValueError, LookupError, OSError, RecursionError)  # what Hydra lets through
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,23 @@ def compose(experiment: str, overrides: Sequence[str] = (), root: Path = ROOT) -
         raise ConfigError(
             f"experiment = {experiment!r} has no file in {root / 'experiment'}; {closest(experiment, known)}"
         )
+    file = root / "experiment" / f"{experiment}.yaml"
+    if not isinstance(read_yaml(file), dict):
+        raise ConfigError(f"{file}: wants a mapping of settings, after the line `# @package _global_`")
+    for override in overrides:
+        if re.match(r"[+~]*(experiment|hydra)\b", override):
+            raise ConfigError(
+                f"{experiment}: override {override!r} would compose another experiment; name that instead"
+            )
     try:
         with initialize_config_dir(str(root.resolve()), version_base="1.3"):
             composed = hydra_compose("config", [f"+experiment={experiment}", *overrides])
         mapping: Any = OmegaConf.to_container(composed, resolve=True)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (HydraException, OmegaConfBaseException, *_DAMAGED) as error:
         raise ConfigError(_explain(experiment, overrides, str(error), root)) from None
-    return checked(shortened(read_config(mapping)))
+    config = checked(shortened(read_config(mapping)))
+    departures(config)  # refuses a recipe that speaks of no setting
+    return config
 
 
 def experiments(root: Path = ROOT) -> list[str]:
@@ -94,13 +106,16 @@ def read_whole_plan(path: Path) -> Plan:
     if content.get("needs", "gpu") != "gpu":
         raise ConfigError(f"{path}: needs = {content['needs']!r}: only gpu can be needed")
     shared = _overrides(content, f"{path}: ")
-    planned = [_planned(name, entry, shared, f"{path}: runs.{name}") for name, entry in runs.items()]
+    planned = [_planned(name, entry, shared, f"{path}: runs") for name, entry in runs.items()]
     return Plan(path.resolve().stem, tuple(planned), content.get("needs") == "gpu")
 
 
 def _planned(name: Any, entry: Any, shared: tuple[str, ...], where: str) -> PlannedRun:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ConfigError(f"{where}: names a folder, so wants text of letters, digits, _ and -, at most 100 of them")
+        raise ConfigError(
+            f"{where}: {name!r} names a folder, so wants text of letters, digits, _ and -, at most 100 of them"
+        )
+    where = f"{where}.{name}"
     if not isinstance(entry, dict) or entry.keys() - _ENTRY or "seeds" not in entry:
         raise ConfigError(f"{where} = {entry}: wants seeds and, if needed, experiment and overrides")
     experiment = entry.get("experiment", name)
@@ -147,7 +162,8 @@ def _explain(experiment: str, overrides: Sequence[str], error: str, root: Path) 
         known = list(_dotted_keys(as_mapping(compose(experiment, (), root))))
         return f"{experiment}: {misspelt[1]} is not a setting; {closest(misspelt[1], known)}"
     lines = [line.strip() for line in error.splitlines() if line.strip()]
-    return f"{experiment} {' '.join(overrides)}: {'; '.join(lines[:2])}"
+    asked = " ".join(" ".join([experiment, *overrides]).split())
+    return f"{asked}: {'; '.join(lines[:2])}"
 
 
 def _dotted_keys(mapping: dict[str, Any], prefix: str = "") -> Iterator[str]:
