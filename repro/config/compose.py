@@ -18,7 +18,7 @@ from repro.config.shorten import shortened
 ROOT = Path("experiments")
 
 _PARTS, _ENTRY = {"runs", "overrides", "needs"}, {"seeds", "experiment", "overrides"}  # of a plan, and of its runs
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _MOST_SEEDS = 10_000
 _DAMAGED = (yaml.YAMLError, ValueError, LookupError, OSError, RecursionError)  # what Hydra lets through
 
@@ -113,7 +113,7 @@ def read_whole_plan(path: Path) -> Plan:
 def _planned(name: Any, entry: Any, shared: tuple[str, ...], where: str) -> PlannedRun:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigError(
-            f"{where}: {name!r} names a folder, so wants text of letters, digits, _ and -, at most 100 of them"
+            f"{where}: {name!r} names a folder, so wants 1 to 100 letters, digits, _, -, and dots later on"
         )
     where = f"{where}.{name}"
     if not isinstance(entry, dict) or entry.keys() - _ENTRY or "seeds" not in entry:
