@@ -122,9 +122,9 @@ def test_arms_differ_from_mpl_in_their_one_setting(arm: str, differs_in: set[str
     [
         (["method.feedbak=none"], "did you mean 'method.feedback'"),
         (["method.feedback=cosin"], "did you mean 'cosine'"),
-        (["budget.steps=-1"], "budget.steps = -1: must be at least 1"),
+        (["budget.steps=-1"], "budget.steps = -1: must lie in"),
         (["budget.steps=many"], "budget.steps = 'many': wants a whole number"),
-        (["data.noise=-0.1"], "data.noise = -0.1: must not be negative"),
+        (["data.noise=-0.1"], "data.noise = -0.1: must lie in"),
         (["data=digits"], "does not fit data.name"),
         (["method=mpi"], "mpi"),
     ],

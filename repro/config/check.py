@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 from repro.config.check_data import data_problems, network_problems
-from repro.config.methods import Feedback, FeedbackScope, FixMatch, Mpl, PseudoLabel, PseudoLabelMethod
-from repro.config.models import MoonsNet
-from repro.config.schema import Config
+from repro.config.limits import LIMITS
+from repro.config.methods import Feedback, FeedbackScope, Mpl, PseudoLabel, PseudoLabelMethod
+from repro.config.models import MoonsNet, ResNet50
+from repro.config.schema import Config, Precision
 
-_AT_LEAST_ONE = {"points", "labels", "test_points", "test_images", "width", "steps", "labelled_batch",
-                 "unlabelled_batch", "log_every", "snapshots", "stack", "workers", "shuffle_window", "batch",
-                 "teacher_steps", "threads", "train_images", "layers"}  # fmt: skip
-_POSITIVE = {"temperature", "learning_rate", "initial_range", "norm_epsilon"}
-_BELOW_ONE = {"label_smoothing", "student_label_smoothing", "dropout", "student_dropout", "teacher_dropout", "momentum",
-              "average_decay", "norm_decay"}  # fmt: skip
-_PROBABILITY = {"lowest_rate", "highest_rate"}
 _MODELS = {"two_moons": {"moons_net"}, "digits": {"small_conv"}, "cifar10": {"wide_resnet", "resnet50"}}
 
 
@@ -33,24 +26,9 @@ def _ranges(part: Any, path: str) -> Iterator[str]:
         if is_dataclass(value):
             yield from _ranges(value, f"{key}.")
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            problem = _out_of_range(field.name, key, value)
+            problem = LIMITS[type(part)][field.name].problem(value)
             if problem:
                 yield f"{key} = {value}: {problem}"
-
-
-def _out_of_range(name: str, key: str, value: float) -> str:
-    """What must hold of a number and does not; empty when it is possible."""
-    if not math.isfinite(value):
-        return "must be a finite number"
-    if name in _AT_LEAST_ONE and key != "finetune.steps":
-        return "" if value >= 1 else "must be at least 1"
-    if name in _POSITIVE:
-        return "" if value > 0 else "must be above 0"
-    if name in _BELOW_ONE:
-        return "" if 0 <= value < 1 else "must lie in [0, 1)"
-    if name in _PROBABILITY:
-        return "" if 0 <= value <= 1 else "is a probability, must lie in [0, 1]"
-    return "" if value >= 0 else "must not be negative"
 
 
 def _combinations(config: Config) -> Iterator[str]:
@@ -68,35 +46,60 @@ def _combinations(config: Config) -> Iterator[str]:
         yield f"budget.labelled_batch = {budget.labelled_batch}: there are only data.labels = {data.labels}"
     if config.finetune.steps and config.finetune.batch > data.labels:
         yield f"finetune.batch = {config.finetune.batch}: there are only data.labels = {data.labels}"
-    if isinstance(method, FixMatch | PseudoLabelMethod) and method.threshold > 1:
-        yield f"method.threshold = {method.threshold}: is a probability, must lie in [0, 1]"
     if isinstance(method, PseudoLabelMethod) and method.teacher_steps >= budget.steps:
         yield f"method.teacher_steps = {method.teacher_steps}: leaves the student none of budget.steps = {budget.steps}"
+    if isinstance(model, ResNet50):
+        yield from _deep(config, model)
     if isinstance(method, Mpl):
         yield from _mpl(method)
+        yield from _mixed_precision(config, method)
     yield from _schedules(config)
+
+
+def _deep(config: Config, model: ResNet50) -> Iterator[str]:
+    """ResNet-50 ends with one value for each channel and image: batch norm finds no variance in a single image."""
+    for key in ("labelled_batch", "unlabelled_batch"):
+        if getattr(config.budget, key) < 2:
+            yield f"budget.{key} = 1: model.name = resnet50 normalises over the batch, so wants at least 2 images"
+    if config.engine.channels_last and model.width < 4:
+        # https://github.com/uxlfoundation/oneDNN/issues/6035: the backward pass of such a convolution, on a CPU
+        yield (f"engine.channels_last = True: with model.width = {model.width} strided 1x1 convolutions have fewer "
+               "than 16 channels, for which oneDNN writes past its memory; set it to false, or the width to at least 4"
+               )  # fmt: skip
+
+
+def _mixed_precision(config: Config, method: Mpl) -> Iterator[str]:
+    """PyTorch has no forward-mode derivative of a convolution whose image and kernel autocast makes bfloat16."""
+    single = method.feedback is Feedback.dot_product and method.feedback_scope is FeedbackScope.example
+    if config.engine.precision is Precision.float32 or isinstance(config.model, MoonsNet):
+        return
+    if single or method.feedback is Feedback.exact:
+        yield (f"engine.precision = bfloat16: h for each example (method.feedback = {method.feedback}, "
+               f"method.feedback_scope = {method.feedback_scope}) has no derivative in it; use float32")  # fmt: skip
 
 
 def _schedules(config: Config) -> Iterator[str]:
     method, budget = config.method, config.budget
-    steps = {"student": budget.steps, "teacher": budget.steps}
+    steps = dict.fromkeys(("student", "teacher"), (budget.steps, f"budget.steps = {budget.steps}"))
     if isinstance(method, PseudoLabelMethod):
-        steps = {"student": budget.steps - method.teacher_steps, "teacher": method.teacher_steps}
+        teaching = method.teacher_steps
+        steps["student"] = (budget.steps - teaching, f"budget.steps - method.teacher_steps = {budget.steps - teaching}")
+        steps["teacher"] = (teaching, f"method.teacher_steps = {teaching}")
     for role, optimiser in (("student", config.optim.student), ("teacher", config.optim.teacher)):
-        waited = optimiser.wait_steps + optimiser.warmup_steps
-        if waited >= steps[role]:
-            yield f"optim.{role}.wait_steps + warmup_steps = {waited}: leaves none of its {steps[role]} steps"
+        (count, said), waited = steps[role], optimiser.wait_steps + optimiser.warmup_steps
+        if waited >= count:
+            yield f"optim.{role}.wait_steps + optim.{role}.warmup_steps = {waited}: leaves none of {said}"
 
 
 def _mpl(method: Mpl) -> Iterator[str]:
+    if method.uda.name != "uda":
+        yield f"method.uda.name = {method.uda.name}: must be uda"
     if method.pseudo_label is PseudoLabel.soft and method.feedback_scope is FeedbackScope.example:
-        yield "method.feedback_scope = example: is for hard labels; with pseudo_label = soft use feedback = exact"
-    if (method.feedback is Feedback.exact) != (
-        method.pseudo_label is PseudoLabel.soft
-    ) and method.feedback is Feedback.exact:
-        yield f"method.feedback = exact: weighs all classes, so wants pseudo_label = soft, not {method.pseudo_label}"
+        yield ("method.feedback_scope = example: is for hard labels; "
+               "with method.pseudo_label = soft use method.feedback = exact")  # fmt: skip
+    if method.feedback is Feedback.exact and method.pseudo_label is not PseudoLabel.soft:
+        yield ("method.feedback = exact: weighs all classes, so wants method.pseudo_label = soft, "
+               f"not {method.pseudo_label}")  # fmt: skip
     if method.feedback_scope is FeedbackScope.example and method.feedback not in (Feedback.dot_product, Feedback.none):
         yield (f"method.feedback = {method.feedback}: has no value for each example; "
-               "feedback_scope = example goes with dot_product")  # fmt: skip
-    if method.baseline_rate > 1:
-        yield f"method.baseline_rate = {method.baseline_rate}: must not exceed 1"
+               "method.feedback_scope = example goes with dot_product")  # fmt: skip

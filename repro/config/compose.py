@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from repro.config.read import ConfigError, as_mapping, checked, closest, read_config
+from repro.config.departures import departures
+from repro.config.read import ConfigError, as_mapping, checked, closest, read_config, read_yaml
 from repro.config.schema import Config
 from repro.config.shorten import shortened
 
 ROOT = Path("experiments")
+
+_PARTS, _ENTRY = {"runs", "overrides", "needs"}, {"seeds", "experiment", "overrides"}  # of a plan, and of its runs
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+_MOST_SEEDS = 10_000
+_DAMAGED = (yaml.YAMLError, ValueError, LookupError, OSError, RecursionError)  # what Hydra lets through
 
 
 @dataclass(frozen=True)
@@ -44,13 +50,23 @@ def compose(experiment: str, overrides: Sequence[str] = (), root: Path = ROOT) -
         raise ConfigError(
             f"experiment = {experiment!r} has no file in {root / 'experiment'}; {closest(experiment, known)}"
         )
+    file = root / "experiment" / f"{experiment}.yaml"
+    if not isinstance(read_yaml(file), dict):
+        raise ConfigError(f"{file}: wants a mapping of settings, after the line `# @package _global_`")
+    for override in overrides:
+        if re.match(r"[+~]*(experiment|hydra)\b", override):
+            raise ConfigError(
+                f"{experiment}: override {override!r} would compose another experiment; name that instead"
+            )
     try:
         with initialize_config_dir(str(root.resolve()), version_base="1.3"):
             composed = hydra_compose("config", [f"+experiment={experiment}", *overrides])
         mapping: Any = OmegaConf.to_container(composed, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, *_DAMAGED) as error:
         raise ConfigError(_explain(experiment, overrides, str(error), root)) from None
-    return checked(shortened(read_config(mapping)))
+    config = checked(shortened(read_config(mapping)))
+    departures(config)  # refuses a recipe that speaks of no setting
+    return config
 
 
 def experiments(root: Path = ROOT) -> list[str]:
@@ -78,26 +94,45 @@ def read_whole_plan(path: Path) -> Plan:
     Raises:
         ConfigError: when the file is missing or an entry is not of the form `name: {seeds: 0-9}`.
     """
-    if not path.exists():
+    if not path.exists() or path.is_dir():
         plans = sorted(p.stem for p in (ROOT / "plan").glob("*.yaml"))
         raise ConfigError(f"no plan at {path}; choose one with: make reproduce PLAN=<name>; plans: {', '.join(plans)}")
-    content = yaml.safe_load(path.read_text()) or {}
-    runs = content.get("runs")
+    content = read_yaml(path)
+    runs = content.get("runs") if isinstance(content, dict) else None
     if not isinstance(runs, dict) or not runs:
         raise ConfigError(f"{path}: wants a mapping `runs:` of names to {{seeds: 0-9}}")
-    for key in content.keys() - {"runs", "overrides", "needs"}:
-        raise ConfigError(f"{path}: {key} is not a part of a plan; {closest(key, ['runs', 'overrides', 'needs'])}")
+    for key in content.keys() - _PARTS:
+        raise ConfigError(f"{path}: {key} is not a part of a plan; {closest(str(key), list(_PARTS))}")
     if content.get("needs", "gpu") != "gpu":
         raise ConfigError(f"{path}: needs = {content['needs']!r}: only gpu can be needed")
-    shared = tuple(content.get("overrides", ()))
-    planned = []
-    for name, entry in runs.items():
-        unknown = set(entry) - {"experiment", "overrides", "seeds"}
-        if unknown or "seeds" not in entry:
-            raise ConfigError(f"{path}: runs.{name} = {entry}: wants seeds and, if needed, experiment and overrides")
-        overrides = (*shared, *entry.get("overrides", ()))
-        planned.append(PlannedRun(name, entry.get("experiment", name), overrides, parse_seeds(entry["seeds"])))
+    shared = _overrides(content, f"{path}: ")
+    planned = [_planned(name, entry, shared, f"{path}: runs") for name, entry in runs.items()]
     return Plan(path.resolve().stem, tuple(planned), content.get("needs") == "gpu")
+
+
+def _planned(name: Any, entry: Any, shared: tuple[str, ...], where: str) -> PlannedRun:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{where}: {name!r} names a folder, so wants 1 to 100 letters, digits, _, -, and dots later on"
+        )
+    where = f"{where}.{name}"
+    if not isinstance(entry, dict) or entry.keys() - _ENTRY or "seeds" not in entry:
+        raise ConfigError(f"{where} = {entry}: wants seeds and, if needed, experiment and overrides")
+    experiment = entry.get("experiment", name)
+    if not isinstance(experiment, str):
+        raise ConfigError(f"{where}.experiment = {experiment!r}: wants the name of a file in {ROOT / 'experiment'}")
+    overrides = (*shared, *_overrides(entry, f"{where}."))
+    try:
+        return PlannedRun(name, experiment, overrides, parse_seeds(entry["seeds"]))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _overrides(part: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    found = part.get("overrides", [])
+    if not isinstance(found, list) or not all(isinstance(override, str) for override in found):
+        raise ConfigError(f"{where}overrides = {found!r}: wants a list of texts such as [method.feedback=none]")
+    return tuple(found)
 
 
 def parse_seeds(text: str | int) -> tuple[int, ...]:
@@ -108,10 +143,13 @@ def parse_seeds(text: str | int) -> tuple[int, ...]:
     """
     seeds: list[int] = []
     for part in str(text).split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        match = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", part)
         if not match or (match[2] and int(match[2]) < int(match[1])):
-            raise ConfigError(f"seeds = {text!r}: wants a list such as 0-4 or 0,2,5")
-        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+            raise ConfigError(f"seeds = {text!r}: wants a list such as 0-4 or 0,2,5 of seeds below {10**9:,}")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if len(seeds) + last - first >= _MOST_SEEDS:
+            raise ConfigError(f"seeds = {text!r}: are more than {_MOST_SEEDS:,}; name fewer")
+        seeds += range(first, last + 1)
     if len(set(seeds)) != len(seeds):
         raise ConfigError(f"seeds = {text!r}: names a seed twice")
     return tuple(sorted(seeds))
@@ -124,7 +162,8 @@ def _explain(experiment: str, overrides: Sequence[str], error: str, root: Path) 
         known = list(_dotted_keys(as_mapping(compose(experiment, (), root))))
         return f"{experiment}: {misspelt[1]} is not a setting; {closest(misspelt[1], known)}"
     lines = [line.strip() for line in error.splitlines() if line.strip()]
-    return f"{experiment} {' '.join(overrides)}: {'; '.join(lines[:2])}"
+    asked = " ".join(" ".join([experiment, *overrides]).split())
+    return f"{asked}: {'; '.join(lines[:2])}"
 
 
 def _dotted_keys(mapping: dict[str, Any], prefix: str = "") -> Iterator[str]:

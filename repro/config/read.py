@@ -17,6 +17,8 @@ import yaml
 from repro.config.check import check
 from repro.config.schema import CHOICES, Config
 
+_WHOLE = 2**63 - 1  # the largest whole number that a tensor holds
+
 
 class ConfigError(ValueError):
     """A setting that cannot be used; the message names the key, the value and the remedy."""
@@ -53,7 +55,38 @@ def read_config_file(path: Path) -> Config:
     """Reads a resolved configuration, as `prepare` writes it."""
     if not path.is_file():
         raise ConfigError(f"no configuration at {path}; write it with: python -m repro.cli.prepare")
-    return read_config(yaml.safe_load(path.read_text()))
+    return read_config(read_yaml(path))
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping; YAML itself would take the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    problem = f"{key.value} stands there twice, keep one"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        ConfigError: when the file is no YAML in UTF-8, or a key stands twice in one mapping.
+    """
+    try:
+        return yaml.load(path.read_bytes(), _UniqueKeys)  # noqa: S506 - it is the safe loader
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        hint = " (YAML indents with spaces)" if "\\t" in str(error.problem) else ""
+        raise ConfigError(f"{path}: {line}{error.problem}; mend that line{hint}") from None
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"{path}: is not a YAML file in UTF-8 ({reason}); write it again") from None
 
 
 def as_mapping(config: Config) -> dict[str, Any]:
@@ -99,9 +132,13 @@ def _build(cls: type, mapping: Any, path: str) -> Any:
 
 
 def _convert(wanted: Any, value: Any, path: str) -> Any:
+    if type(value) is int and abs(value) > _WHOLE:
+        raise ConfigError(f"{path}: is a whole number of {value.bit_length()} bits; must fit into 63")
     if isinstance(wanted, types.UnionType):
         choices = CHOICES[path]
         name = value.get("name") if isinstance(value, Mapping) else None
+        if name is not None:
+            _convert(str, name, f"{path}.name")
         if name not in choices:
             raise ConfigError(f"{path}.name = {name!r} is unknown; {closest(str(name), list(choices))}")
         return _build(choices[name], value, f"{path}.")
@@ -115,13 +152,27 @@ def _convert(wanted: Any, value: Any, path: str) -> Any:
     if typing.get_origin(wanted) is dict:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{path} = {value!r}: wants a mapping")
-        return dict(value)
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return _texts(value, typing.get_args(wanted)[1], path)
+    return _scalar(wanted, value, path)
+
+
+def _scalar(wanted: type, value: Any, path: str) -> Any:
+    if wanted is float and type(value) in {int, float}:
+        return float(value) + 0.0  # -0.0 is 0.0: the same setting has one text and one digest
     if type(value) is not wanted:
         hint = " (YAML reads 1e-5 as text: write 1.0e-5)" if wanted is float and isinstance(value, str) else ""
         raise ConfigError(f"{path} = {value!r}: wants {_article(wanted)}, not {_article(type(value))}{hint}")
     return value
+
+
+def _texts(mapping: Mapping[Any, Any], wanted: Any, path: str) -> dict[str, Any]:
+    """The same mapping, its keys text, and its values too where they are `wanted` to be."""
+    for key, value in mapping.items():
+        if not isinstance(key, str):
+            raise ConfigError(f"{path}: the key {key!r} is not text; put it into quotation marks")
+        if wanted is str and not isinstance(value, str):
+            raise ConfigError(f"{path}.{key} = {value!r}: wants text, not {_article(type(value))}")
+    return dict(mapping)
 
 
 def _article(kind: type) -> str:

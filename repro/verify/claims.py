@@ -11,9 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from repro.config.read import closest
+from repro.config.read import closest, read_yaml
 
 
 class Origin(StrEnum):
@@ -94,7 +92,7 @@ def read_claims(path: Path) -> list[Claim]:
     Raises:
         ValueError: for an unknown key, a missing or impossible value, or an id used twice, naming it and the remedy.
     """
-    content = yaml.safe_load(path.read_text())
+    content = read_yaml(path)
     entries = content.get("claims") if isinstance(content, Mapping) else None
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{path}: wants a list `claims:`")

@@ -1,0 +1,145 @@
+"""Every setting that the schema has, found by walking its dataclasses, and values to try for each."""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, is_dataclass
+from enum import StrEnum
+from functools import cache
+from typing import Any
+
+from repro.config.limits import LIMITS, Limits
+from repro.config.read import as_mapping, read_config, type_hints
+from repro.config.schema import CHOICES, Config
+
+MOONS = {"data": "two_moons", "model": "moons_net"}
+DIGITS = {"data": "digits", "model": "small_conv"}
+IMAGES = {"data": "cifar10", "model": "wide_resnet"}
+DEEP_IMAGES = {"data": "cifar10", "model": "resnet50"}
+PROBLEMS = (MOONS, DIGITS, IMAGES, DEEP_IMAGES)
+
+Choice = Mapping[str, str]
+"""The name of the chosen `data`, `model` and `method`."""
+
+_SMALL: dict[str, dict[str, Any]] = {
+    "two_moons": {"points": 60},
+    "digits": {"labels": 20},
+    "cifar10": {"labels": 20, "train_images": 5060},
+    "moons_net": {},
+    "small_conv": {"width": 2},
+    "wide_resnet": {"depth": 10, "width": 1},
+    "resnet50": {"width": 4},
+    "pseudo_label": {"teacher_steps": 9},
+    "mpl": {"uda": {"weight": 1.0}, "shuffle_window": 4},
+}
+_MOST = {
+    "points": 400, "test_points": 400, "train_images": 5200, "test_images": 400, "labels": 60, "width": 4, "depth": 16,
+    "layers": 3, "shuffle_window": 1000, "labelled_batch": 16, "unlabelled_batch": 24, "batch": 16, "threads": 2,
+    "finetune.steps": 2,
+}  # fmt: skip
+"""By field, or by its whole key: the most that a test can train with; all else goes up to the end of its range."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field: of which dataclass, under which dotted key, of which type."""
+
+    key: str
+    owner: type
+    field: str
+    kind: Any
+
+    @property
+    def limits(self) -> Limits:
+        """The range of a number."""
+        return LIMITS[self.owner][self.field]
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it has a range."""
+        return self.kind in {int, float}
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it has a few values that can all be tried."""
+        return self.kind is bool or (isinstance(self.kind, type) and issubclass(self.kind, StrEnum))
+
+    @property
+    def has_values(self) -> bool:
+        """Whether there are values to choose from that leave the dataclass as it is."""
+        return not self.names_its_owner and (self.is_number or self.is_switch or self.kind is str)
+
+    @property
+    def names_its_owner(self) -> bool:
+        """Whether another value would choose another dataclass."""
+        return self.field == "name" and self.owner in {cls for group in CHOICES.values() for cls in group.values()}
+
+
+def all_settings(choice: Choice, owner: type = Config, path: str = "") -> Iterator[Setting]:
+    """Every field of the schema for one choice of data, model and method; sections too, before what is in them."""
+    for field, kind in type_hints(owner).items():
+        key = f"{path}{field}"
+        chosen = CHOICES[key][choice[key]] if isinstance(kind, types.UnionType) else kind
+        yield Setting(key, owner, field, chosen)
+        if is_dataclass(chosen):
+            yield from all_settings(choice, typing.cast(type, chosen), f"{key}.")
+
+
+def small(choice: Choice) -> dict[str, Any]:
+    """A complete mapping that trains in no time."""
+    return deepcopy(_small(tuple(choice.items())))
+
+
+@cache
+def _small(choice: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    chosen = {group: {"name": name} | _SMALL.get(name, {}) for group, name in choice}
+    budget = {"steps": 20, "labelled_batch": 4, "unlabelled_batch": 6, "log_every": 2, "snapshots": 2}
+    return as_mapping(read_config(chosen | {"optim": {}, "budget": budget, "finetune": {"batch": 4}, "recipe": {}}))
+
+
+def with_changes(mapping: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping with dotted keys replaced; one below a section that is itself replaced is left out."""
+    for key in sorted(changes):
+        *path, last = key.split(".")
+        part: Any = mapping
+        for name in path:
+            part = part.get(name) if isinstance(part, dict) else None
+        if isinstance(part, dict):
+            part[last] = deepcopy(changes[key])
+    return mapping
+
+
+_NUMBERS = [-(10**400), -(2**63) - 1, -1e300, -1, -1e-9, -0.0, 0, 0.0, 5e-324, 1e-9, 0.5, 1 - 2**-53, 1, 1.0, 1 + 1e-9,
+            2, 3, 31, 32, 33, 2**31, 1e300, 2**63, 10**400, 10**5000, math.nan, math.inf, -math.inf]  # fmt: skip
+_NO_NUMBERS = [None, True, False, "", "1", "nan", [], [1], {}, {"name": "mpl"}, {1: 2}]
+
+
+def odd_values(setting: Setting) -> list[Any]:
+    """What somebody might write there, most of it wrong."""
+    values = [*_NUMBERS, *_NO_NUMBERS, "\0", "no such value"]
+    if setting.is_number:
+        values += [setting.limits.least, setting.limits.most]
+    return values + (possible_values(setting) if setting.is_switch else [])
+
+
+def possible_values(setting: Setting) -> list[Any]:
+    """Values that its own rule allows, both ends among them, but no larger than a test can train with."""
+    if setting.kind is bool:
+        return [False, True]
+    if setting.is_switch:
+        return [member.value for member in setting.kind]
+    if setting.kind is str:
+        return ["", "x"]
+    if not setting.is_number:
+        return [{}]
+    limits = setting.limits
+    most = min(limits.most, _MOST.get(setting.key, _MOST.get(setting.field, math.inf)))
+    low, high = limits.least, math.nextafter(most, 0) if limits.below and most == limits.most else most
+    between = [low + (high - low) * share for share in (1e-9, 1e-3, 0.1, 0.5)] + [1, 2, 4, 6, 10, 20]
+    ends = [low, high] + ([0] if limits.or_zero else [])
+    found = [*ends, *(value for value in between if low <= value <= high)]
+    return [round(value) if setting.kind is int else float(value) for value in found]

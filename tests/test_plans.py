@@ -1,0 +1,131 @@
+"""Plans, seeds and experiment files that are wrong: each one sentence that names the place and the remedy."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from repro.config.compose import compose, experiments, parse_seeds, read_plan
+from repro.config.read import ConfigError, read_config_file
+from repro.verify.claims import read_claims
+
+ROOT = Path(__file__).parent.parent / "experiments"
+
+
+@pytest.mark.parametrize("text", ["0-", "-", "a", "-1", "0--1", "1.5", True, None, [0, 1], {"a": 1}, "0 1", "0,", "٣-²",
+                                  "0-99999999999", "9999999999", "0-999999999", "0-10000", "0-9999,20000"]
+                                  )  # fmt: skip
+def test_seeds_without_end_or_sense_are_refused(text: str) -> None:
+    """No list of seeds is made before its length is known; the text is repeated in the answer."""
+    with pytest.raises(ConfigError, match="seeds = "):
+        parse_seeds(text)
+
+
+def test_as_many_seeds_as_allowed_are_read() -> None:
+    """The limits themselves are taken."""
+    assert 10_000 == len(parse_seeds("0-9999"))
+    assert (999_999_999,) == parse_seeds("999999999")
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "../a", "..", ".", "", "a b", ".a", "-a", "é", "a\n", 3, True, None, "x" * 101]
+)
+def test_a_run_names_a_folder_of_its_own(name: object, tmp_path: Path) -> None:
+    """A name that would leave its folder, or hide in it, is no name of a run."""
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump({"runs": {name: {"experiment": "digits_mpl", "seeds": 0}}}))
+
+    with pytest.raises(ConfigError, match=r"plan\.yaml: runs: .* names a folder, so wants 1 to 100 letters"):
+        read_plan(path)
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (b"runs:\n\ta: 1\n", r"line 2: found character '\\t'.*YAML indents with spaces"),
+    (b"runs: {a: {seeds: 0}, b: {seeds: 0}, a: {seeds: 1}}\n", "line 1: a stands there twice, keep one"),
+    (b"runs: {a: {seeds: 0, seeds: 1}}\n", "seeds stands there twice"),
+    (b"runs: {a: {seeds: 0}}\n# caf\xe9\n", "is not a YAML file in UTF-8"),
+    (bytes(range(256)), "is not a YAML file in UTF-8"),
+    (b"\x89PNG\r\n\x1a\n\x00\x00", "is not a YAML file in UTF-8"),
+    (b"runs: {a: {seeds: !!bool x}}", "is not a YAML file in UTF-8"),
+    (b"[" * 5000, "line 1|is not a YAML file"),
+    (b"- runs\n", "wants a mapping `runs:`"),
+    (b"runs\n", "wants a mapping `runs:`"),
+    (b"runs: [a]\n", "wants a mapping `runs:`"),
+    (b"runs: {a: {seeds: 0}}\n1: 2\n", "1 is not a part of a plan"),
+    (b"runs: {a: 3}\n", r"runs\.a = 3: wants seeds"),
+    (b"runs: {a: }\n", r"runs\.a = None: wants seeds"),
+    (b"runs: {a: [seeds]}\n", r"runs\.a = .*: wants seeds"),
+    (b"runs: {a: {seeds: 0-}}\n", r"runs\.a: seeds = '0-': wants a list"),
+    (b"runs: {a: {seeds: 0, experiment: 3}}\n", r"runs\.a\.experiment = 3: wants the name of a file"),
+    (b"runs: {a: {seeds: 0, overrides: x=1}}\n", r"runs\.a\.overrides = 'x=1': wants a list of texts"),
+    (b"runs: {a: {seeds: 0, overrides: [3]}}\n", r"runs\.a\.overrides = \[3\]: wants a list of texts"),
+    (b"runs: {a: {seeds: 0, overrides: {x: 1}}}\n", r"runs\.a\.overrides = .*: wants a list of texts"),
+    (b"overrides: x=1\nruns: {a: {seeds: 0}}\n", "plan.yaml: overrides = 'x=1': wants a list of texts"),
+    (b"needs: cpu\nruns: {a: {seeds: 0}}\n", "needs = 'cpu': only gpu"),
+])  # fmt: skip
+def test_a_damaged_plan_is_refused_in_one_sentence(content: bytes, message: str, tmp_path: Path) -> None:
+    """Whatever the file holds, the answer names it and what is wrong with it."""
+    path = tmp_path / "plan.yaml"
+    path.write_bytes(content)
+
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_plan(path)
+
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_is_no_plan(tmp_path: Path) -> None:
+    """The plans that there are, are named."""
+    with pytest.raises(ConfigError, match=r"no plan at .*; plans: "):
+        read_plan(tmp_path)
+
+
+@pytest.mark.parametrize("override", [
+    "", "a", "=", "=1", "budget=3", "budget.steps=1,2", "budget.steps=???", "budget.steps=" + "9" * 5000, "title='",
+    "title=\n", "title=${x}", "data=nope", "~data", "+new=1", "data@x=digits", "experiment=digits_mpl",
+    "+experiment=digits_mpl", "hydra.run.dir=x", "--help", "budget.steps=range(1,3)", "recipe.values={a: 1}",
+    "+recipe.open.nothing=here",
+])  # fmt: skip
+def test_no_override_is_taken_for_another(override: str) -> None:
+    """Syntax, sweeps, Hydra's own settings, another experiment: refused in one sentence."""
+    with pytest.raises(ConfigError) as caught:
+        compose("moons_stated_mpl", [override], ROOT)
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ("", "wants a mapping of settings"),
+    ("budget:\n\tsteps: 3\n", r"line 3: found character '\\t'.*YAML indents with spaces"),
+    ("title: a\ntitle: b\n", "line 3: title stands there twice"),
+    ("3\n", "wants a mapping of settings"),
+    ("title: \x07\n", "is not a YAML file in UTF-8"),
+    ("defaults: [bad]\n", "bad: "),
+    ("defaults: 3\n", "must be a list"),
+    ("budget: {steps: 0x" + "f" * 5000 + "}\n", "budget.steps: is a whole number of 20000 bits"),
+])  # fmt: skip
+def test_a_damaged_experiment_is_refused_in_one_sentence(content: str, message: str, tmp_path: Path) -> None:
+    """A tab, a key that stands twice, or no settings at all."""
+    root = tmp_path / "experiments"
+    shutil.copytree(ROOT, root)
+    (root / "experiment/bad.yaml").write_text(f"# @package _global_\n{content}" if content else "")
+    assert "bad" in experiments(root)
+
+    with pytest.raises(ConfigError, match=message) as caught:
+        compose("bad", root=root)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_settings_and_claims_name_their_file(tmp_path: Path) -> None:
+    """Prepared settings and claims are read as strictly as plans."""
+    path = tmp_path / "a.yaml"
+    path.write_text("claims: []\nclaims: []\n")
+
+    for read in (read_config_file, read_claims):
+        with pytest.raises(ConfigError, match=r"a\.yaml: line 2: claims stands there twice"):
+            read(path)

@@ -1,0 +1,182 @@
+"""All settings at once: each mapping is refused with the key named, or it trains."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from repro.config.read import ConfigError, as_mapping, read_config
+from repro.config.schema import CHOICES, Config
+from repro.data import cifar10
+from repro.evaluate.predict import Predictor
+from repro.train.finetune import finetune
+from repro.train.loop import Trainer, late_steps, networks, snapshot_steps
+from repro.train.metrics import NotFinite
+from tests.all_settings import (
+    DEEP_IMAGES,
+    DIGITS,
+    IMAGES,
+    MOONS,
+    PROBLEMS,
+    Choice,
+    Setting,
+    all_settings,
+    odd_values,
+    possible_values,
+    small,
+    with_changes,
+)
+from tests.tiny import CPU
+
+PROFILE = {"derandomize": True, "deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _synthetic_images() -> Iterator[None]:
+    """Noise stands in for CIFAR-10, so that these tests need no file."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (5200, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cifar10, "load", lambda: (images, torch.arange(len(images)) % cifar10.CLASSES))
+        yield
+
+
+def train_a_little(config: Config) -> None:
+    """The first steps, the last one, finetuning, and predictions; only numbers that overflow may end it early."""
+    budget = config.budget
+    seeds = [0, 1] if budget.stack > 1 else 0
+    trainer = Trainer(config, seeds, CPU)
+    assert snapshot_steps(budget.steps, budget.snapshots)
+    assert late_steps(budget.steps)
+    try:
+        for step in sorted({0, budget.steps - 1}):
+            trainer.state.step = step
+            trainer.advance()
+    except NotFinite:
+        return
+    weights = networks(trainer.state)
+    if config.finetune.steps:
+        weights["finetuned"] = finetune(trainer)
+    predictor = Predictor(config, seeds)
+    examples = trainer.data.labelled
+    for network in weights.values():
+        assert predictor.classes(network, examples).shape[-1] == trainer.data.labels.shape[-1]
+
+
+CHOSEN = [{**problem, "method": method} for problem in PROBLEMS for method in CHOICES["method"]]
+EVERY = {(setting.key, setting.owner): (choice, setting) for choice in CHOSEN for setting in all_settings(choice)}
+"""Each setting of the schema once, with a choice of data, network and method that has it."""
+
+
+def name(case: object) -> str:
+    """For the test's name: data, network and method."""
+    return "-".join(case.values()) if isinstance(case, dict) else str(case)
+
+
+def answer(choice: Choice, changes: dict[str, Any]) -> Config | None:
+    """The settings, or nothing where they are refused by the key of a change."""
+    try:
+        config = read_config(with_changes(small(choice), changes))
+    except ConfigError as error:
+        message = str(error)
+    else:
+        assert config == read_config(as_mapping(config))
+        return config
+    assert any(key in message for key in changes), message
+    assert "\n" not in message
+    return None
+
+
+@pytest.mark.parametrize(("choice", "setting"), EVERY.values(), ids=lambda case: getattr(case, "key", ""))
+def test_whatever_stands_at_a_key_is_taken_or_refused_by_name(choice: Choice, setting: Setting) -> None:
+    """Wrong types, ends of ranges, overflow and NaN lead to a configuration or a sentence with the key."""
+    taken = [value for value in odd_values(setting) if answer(choice, {setting.key: value})]
+
+    assert len(taken) < len(odd_values(setting))
+
+
+@settings(**PROFILE, max_examples=300)
+@given(st.data())
+def test_several_odd_values_are_refused_by_name(data: st.DataObject) -> None:
+    """Of three changes at once the refusal names at least one."""
+    choice = data.draw(st.sampled_from(CHOSEN))
+    everything = list(all_settings(choice))
+    chosen = [everything[data.draw(st.integers(0, len(everything) - 1))] for _ in range(3)]
+    answer(choice, {setting.key: data.draw(st.sampled_from(odd_values(setting))) for setting in chosen})
+
+
+@pytest.mark.slow
+@settings(**PROFILE, max_examples=120)
+@given(st.data())
+def test_what_is_accepted_trains(data: st.DataObject) -> None:
+    """Values from end to end of their ranges, as many together as are accepted, do not fail in a first or last step."""
+    # The larger a network, the fewer examples of it: one of WideResNet's takes as long as fifty of the moons'.
+    problem = data.draw(st.sampled_from([*3 * [MOONS], *3 * [DIGITS], IMAGES, DEEP_IMAGES]))
+    choice = {**problem, "method": data.draw(st.sampled_from(list(CHOICES["method"])))}
+    values = {s.key: possible_values(s) for s in all_settings(choice) if s.has_values}
+    changes: dict[str, Any] = {}
+    for key in data.draw(st.lists(st.sampled_from(list(values)), max_size=10, unique=True)):
+        more = changes | {key: data.draw(st.sampled_from(values[key]))}
+        changes = more if answer(choice, more) else changes
+    train_a_little(read_config(with_changes(small(choice), changes)))
+
+
+IMPOSSIBLE = {
+    *((("method.feedback", "exact"), ("method.pseudo_label", label)) for label in ("sampled", "argmax")),
+    *((("method.feedback", form), ("method.feedback_scope", "example"))
+      for form in ("exact", "cosine", "finite_difference", "shuffled")),
+    (("method.feedback_scope", "example"), ("method.pseudo_label", "soft")),
+}  # fmt: skip
+"""The only pairs of switches that are refused, each key before the other in the alphabet."""
+IN_MIXED_PRECISION = {(("engine.precision", "bfloat16"), ("method.feedback", "exact"))}
+"""One more, for networks with convolutions."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("choice", [choice for choice in CHOSEN if choice["model"] != "wide_resnet"], ids=name)
+def test_every_pair_of_switches_trains(choice: Choice) -> None:
+    """Each value of each enum or boolean beside each of each other: the refused pairs are those listed, no others."""
+    switches = {s.key: possible_values(s) for s in all_settings(choice) if s.is_switch}
+    sides = sorted((key, value) for key, values in switches.items() for value in values)
+    waiting = [pair for pair in itertools.combinations(sides, 2) if pair[0][0] != pair[1][0]]
+    refused, seen, random = set(), set(), Random(0)  # noqa: S311 - no secret
+    for pair in waiting:
+        if pair in seen:
+            continue
+        for _ in range(50):
+            row = {key: random.choice(values) for key, values in switches.items()} | dict(pair)
+            config = answer(choice, row)
+            if config:
+                train_a_little(config)
+                seen |= set(itertools.combinations(sorted(row.items()), 2))
+                break
+        else:
+            refused.add(pair)
+
+    unexpected = refused - IMPOSSIBLE
+    assert refused - unexpected == (IMPOSSIBLE if choice["method"] == "mpl" else set())
+    assert unexpected == (IN_MIXED_PRECISION if choice["method"] == "mpl" and choice["data"] != "two_moons" else set())
+
+
+@pytest.mark.slow
+def test_all_forms_of_meta_pseudo_labels_train() -> None:
+    """Every combination of the method's switches, not only every pair, takes a step on the two moons."""
+    choice = {**MOONS, "method": "mpl"}
+    switches = {s.key: possible_values(s) for s in all_settings(choice) if s.is_switch and s.key.startswith("method.")}
+    trained = 0
+    for row in itertools.product(*switches.values()):
+        changes = dict(zip(switches, row, strict=True))
+        config = answer(choice, changes)
+        assert (config is None) == any(set(pair) <= changes.items() for pair in IMPOSSIBLE)
+        if config:
+            Trainer(config, 0, CPU).advance()
+            trained += 1
+
+    assert trained == 1280
