@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,28 +70,36 @@ def between(one: Trained, other: Trained) -> dict[str, Any]:
 
 
 def table(content: Mapping[str, Any]) -> str:
-    """One row for each variant and arm of results/determinism.json."""
-    header = ("against the first run", "arm", "same bits", "weights differ by up to", "predictions that differ",
-              "accuracy, points", "first logged step that differs")  # fmt: skip
-    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
-    for one in content["compared"]:
-        title = content["arms"][one["arm"]]["title"]
-        if one["identical"]:
-            lines.append(f"| {one['variant']} | {title} | yes | 0 | 0 | 0 | none |")
-            continue
-        first = "no row" if one["first_row"] is None else f"{one['first_row']:,.0f}"
-        lines.append(
-            f"| {one['variant']} | {title} | no | {one['largest_weight_difference']:.1e} | "
-            f"{100 * one['predictions_differ']:.2f} % | {_signed(100 * one['accuracy_difference'])} | {first} |"
-        )
+    """A row for each variant of results/determinism.json, a column for each arm."""
+    arms = content["arms"]
+    header = ["against the first run", *(arm["title"] for arm in arms.values())]
+    lines = [_row(header), "|---" * len(header) + "|"]
+    for variant in dict.fromkeys(one["variant"] for one in content["compared"]):
+        cells = {one["arm"]: _cell(one) for one in content["compared"] if one["variant"] == variant}
+        lines.append(_row([variant, *(cells.get(arm, "–") for arm in arms)]))
     facts = content["environment"]
     measured = (
         f"*Measured on {facts['device_name']} ({facts['kernels']}), PyTorch {facts['torch']}, revision "
         f"{facts['revision'][:12]}; `python -m tests.survival.machines` measures again.*"
     )
     lines += ["", measured]
-    lines += [f"*Left out: {'; '.join(content['left_out'])}.*"] if content["left_out"] else []
+    lines += ["", f"*Left out: {'; '.join(content['left_out'])}.*"] if content["left_out"] else []
     return "\n".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(one: Mapping[str, Any]) -> str:
+    """How an arm differs, in one line."""
+    if one["identical"]:
+        return "same bits"
+    start = "" if one["first_row"] is None else f"from step {one['first_row']:,.0f} on; "
+    guesses = (
+        f"{100 * one['predictions_differ']:.2f} % of predictions; {_signed(100 * one['accuracy_difference'])} points"
+    )
+    return f"{start}weights by up to {one['largest_weight_difference']:.2g}; {guesses}"
 
 
 def _signed(points: float) -> str:

@@ -51,10 +51,11 @@ from repro.engine import set_up_process
 from repro.evaluate.predict import Predictor
 from repro.train.result import load_results
 
-set_up_process()
 for name, seeds in json.loads(sys.argv[1]):
     sys.argv = ["train", name, "--seeds", seeds]
+    set_up_process()  # one thread here: OpenMP's threads would not survive the fork of the workers
     assert train.main() == 0
+    set_up_process()  # as evaluation has it
     found = []
     for result in load_results(train.RUNS / name):
         config, stack = read_config(result.config), result.seeds if result.stacked else result.seeds[0]
@@ -156,7 +157,9 @@ def main() -> None:
     if broken:
         sys.exit(f"error: two runs of the same command differ: {', '.join(broken)}; find what they do not take from "
                  "(seed, stream, step), such as a global generator or the order of a set")  # fmt: skip
-    facts = {key: value for key, value in environment(torch.device("cpu"), 0).items() if key != "seconds"}
+    facts = {
+        key: value for key, value in environment(torch.device("cpu"), 0).items() if key not in {"seconds", "threads"}
+    }
     facts["kernels"] = torch.backends.cpu.get_cpu_capability()
     content = {
         "environment": facts,
