@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from repro.config.compose import read_whole_plan
 from tests.supply import lock
 from tests.supply.audit import CLEAN, NOT_AUDITED, VULNERABLE, audit
 from tests.supply.generated import figure_problem, json_problem, text_problem
@@ -90,6 +91,13 @@ def test_the_lock_is_resolved_as_it_was_made() -> None:
     assert recipe.split()[1:] == [*lock.RESOLVE, "requirements.lock"]
 
 
+def test_the_canary_is_a_part_of_the_quick_plan() -> None:
+    """CI's runs are those of quick, with their names, settings and seeds: equal records replace theirs."""
+    canary, quick = (read_whole_plan(ROOT / f"experiments/plan/{name}.yaml") for name in ("canary", "quick"))
+
+    assert set(canary.runs) < set(quick.runs)
+
+
 def answer(*pins: dict[str, object]) -> str:
     """What pip-audit prints."""
     return json.dumps({"dependencies": [{"name": "a", "version": "1", "vulns": []} | pin for pin in pins], "fixes": []})
@@ -124,7 +132,7 @@ def test_text_must_be_equal() -> None:
     path = Path("README.md")
 
     assert [] == text_problem(path, "a\nb\n", "a\nb\n", "make verify")
-    assert "README.md:2 has 'x 95.1' where the recorded runs give 'x 95.2'; make verify" in text_problem(
+    assert "README.md:2 has 'x 95.1' where the recorded runs give 'x 95.2'; write it with: make verify" in text_problem(
         path, "a\nx 95.1\n", "a\nx 95.2\n", "make verify"
     )
     assert text_problem(path, "a\n", "a\nb\n", "")

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from repro.cli.entry import run
 from repro.cli.report import drawn, rendered
 from repro.cli.verify import judged
 from repro.engine import set_up_process
@@ -39,14 +40,14 @@ SHADE, SHARE = 8, 1e-4
 
 
 def text_problem(path: Path, recorded: str, generated: str, remedy: str) -> list[str]:
-    """The first line in which they differ."""
+    """The first line in which they differ; `remedy` is a command."""
     lines = zip_longest(recorded.splitlines(), generated.splitlines(), fillvalue="(no line)")
     for number, (mine, theirs) in enumerate(lines, 1):
         if mine != theirs:
             at = next((i for i, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), 0)
             there, here = mine[max(0, at - 20) : at + 40], theirs[max(0, at - 20) : at + 40]
-            return [f"{path}:{number} has {there!r} where the recorded runs give {here!r}; {remedy}"]
-    return [] if recorded == generated else [f"{path} differs in blank space at its end; {remedy}"]
+            return [f"{path}:{number} has {there!r} where the recorded runs give {here!r}; write it with: {remedy}"]
+    return [] if recorded == generated else [f"{path} differs in blank space at its end; write it with: {remedy}"]
 
 
 def json_problem(recorded: Any, generated: Any, where: str = "") -> str:
@@ -104,18 +105,18 @@ def problems(runs: Mapping[str, Sequence[EvaluatedRun]]) -> list[str]:
     return found + [f"results/figures/{key}.png is of no recorded run; delete it: make report" for key in sorted(stale)]
 
 
-def main() -> None:
-    """Checks the lock, then everything that `make report` writes."""
+def main() -> int:
+    """Checks the lock, then everything that `make report` writes; 1 where something is not as generated."""
     set_up_process()
     found, how = lock.check(Path())
     print(f"requirements.lock: {how}", flush=True)
     found += problems(read_runs())
     for problem in found:
         print(f"error: {problem}", file=sys.stderr)
-    if found:
-        sys.exit(1)
-    print("verdicts, bands, README, REPRODUCE, report and figures are what the recorded runs give")
+    if not found:
+        print("verdicts, bands, README, REPRODUCE, report and figures are what the recorded runs give")
+    return 1 if found else 0
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
