@@ -5,6 +5,8 @@
 # make alarm [PLAN=digits]     train the first tenth of the plan's runs, compare with the recorded seeds: minutes
 # make report                  verdicts, report and README table again, from what is recorded
 # make lock                    pin newer dependencies
+# make audit                   look up known vulnerabilities of what is pinned; status 3 where no database can be reached
+# make check-generated         is the lock what pyproject.toml asks for, and every generated file what the records give
 
 PLAN ?= quick
 PYTHON ?= python3
@@ -13,7 +15,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # Compiled Python files halve the start of every stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: reproduce test faults verify alarm report lock
+.PHONY: reproduce test faults verify alarm report lock audit check-generated
 .DEFAULT_GOAL := reproduce
 
 reproduce: $(VENV)/.ready
@@ -46,6 +48,12 @@ report: $(VENV)/.ready
 
 lock: $(VENV)/.ready
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --group dev pyproject.toml --output-file requirements.lock
+
+audit: $(VENV)/.ready
+	@python -m tests.supply.audit
+
+check-generated: $(VENV)/.ready
+	@python -m tests.supply.generated
 
 $(VENV)/.ready: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12" >&2; exit 2; }

@@ -25,7 +25,9 @@ def set_up_process(threads: int = 1) -> None:
     """`threads` for each process, since runs go side by side; deterministic kernels; float32 that is float32."""
     torch.set_num_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)  # CUDA has no deterministic cumulated sum
+    # "warn", since CUDA has no deterministic cumulated sum. `use_deterministic_algorithms` would do the same, and load
+    # PyTorch's compiler for it, which nothing here uses: two seconds at the start of every stage.
+    torch.set_deterministic_debug_mode("warn")
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
 

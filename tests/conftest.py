@@ -12,7 +12,7 @@ import torch
 from repro.data import cifar10_files
 
 torch.set_num_threads(1)
-torch.use_deterministic_algorithms(True)
+torch.set_deterministic_debug_mode("error")
 
 PROJECT = Path(__file__).parents[1]
 UNPACK = Path(__file__).parents[2] / "shared/data/unpack_cifar10.py"

@@ -7,8 +7,11 @@ python -m repro.cli.verify
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from repro.cli.entry import run
 from repro.engine import set_up_process
+from repro.evaluate.run import EvaluatedRun
 from repro.files import write_whole
 from repro.records.runs import read_runs
 from repro.records.scores import rebuild_all
@@ -17,21 +20,27 @@ from repro.train.alarm import BANDS, bands_as_text
 from repro.verify.bands import bands_of
 from repro.verify.claims import read_claims
 from repro.verify.judge import judge
+from repro.verify.rebuild import Scores
+from repro.verify.verdict import Verdict
 
 
 def main() -> None:
     """Reads, rebuilds, judges, writes."""
     set_up_process()
-    claims = read_claims(CLAIMS)
     runs = read_runs()
-    scores = rebuild_all(runs)
-    verdicts = [judge(claim, scores) for claim in claims]
+    verdicts, scores, bands = judged(runs)
     write_verdicts(verdicts)
-    write_whole(BANDS, bands_as_text(bands_of(runs)).encode())
+    write_whole(BANDS, bands.encode())
     refused = sorted({problem for score in scores.values() for problem in score.problems})
     for problem in refused:
         print(f"refused: {problem}")
     print(f"{len(verdicts)} claims judged on {len(scores)} runs")
+
+
+def judged(runs: Mapping[str, Sequence[EvaluatedRun]]) -> tuple[list[Verdict], dict[str, Scores], str]:
+    """All verdicts on these runs, the accuracies they rest on, and the text of the bands."""
+    scores = rebuild_all(runs)
+    return [judge(claim, scores) for claim in read_claims(CLAIMS)], scores, bands_as_text(bands_of(runs))
 
 
 if __name__ == "__main__":

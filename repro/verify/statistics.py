@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -161,7 +162,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.array(p_values, float)
     known = ~np.isnan(adjusted)
     if known.any():
+        gc.freeze()  # multipletests collects garbage each time, which takes seconds where all runs are in memory
         adjusted[known] = multipletests(adjusted[known], method="holm")[1]
+        gc.unfreeze()
     return [float(p) for p in adjusted]
 
 

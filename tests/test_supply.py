@@ -1,0 +1,171 @@
+"""The checks of the lock, of vulnerabilities and of generated files find what they are for; without a network."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from repro.config.compose import read_whole_plan
+from tests.supply import lock
+from tests.supply.audit import CLEAN, NOT_AUDITED, VULNERABLE, audit
+from tests.supply.generated import figure_problem, json_problem, text_problem
+
+ROOT = Path(__file__).parents[1]
+PROJECT, LOCK = (ROOT / "pyproject.toml").read_text(), (ROOT / "requirements.lock").read_text()
+
+
+def entry(name: str) -> str:
+    """The lines of a package in the lock."""
+    return re.search(rf"^{name}==.*?(?=^\S|\Z)", LOCK, re.MULTILINE | re.DOTALL)[0]
+
+
+def test_the_lock_holds_what_the_project_asks_for() -> None:
+    """Every requirement has a pin that satisfies it, every pin a SHA-256."""
+    assert [] == lock.offline_problems(PROJECT, LOCK)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda t: t.replace(entry("tqdm"), ""), "has no pin for tqdm"),
+        (lambda t: re.sub(r"^torch==\S+", "torch==2.7.0", t, flags=re.MULTILINE), "pins torch 2.7.0, but"),
+        (lambda t: t.replace(entry("wrapt"), entry("wrapt").split()[0] + "\n"), "no SHA-256 for wrapt"),
+        (lambda t: t.replace(entry("yarl"), entry("yarl").replace("sha256:", "sha256:0", 1)), "no SHA-256 for yarl"),
+        (lambda t: t.replace("\ntorch==", "\ntorch>="), "does not pin torch to one version"),
+    ],
+)
+def test_a_damaged_lock_is_found_without_a_network(damage: Callable[[str], str], says: str) -> None:
+    """A dropped pin, one that is too old, one without hashes, with a damaged one, or a range."""
+    damaged = damage(LOCK)
+    assert damaged != LOCK
+
+    assert any(says in problem for problem in lock.offline_problems(PROJECT, damaged))
+
+
+def test_resolving_again_sees_every_pin() -> None:
+    """A pin more or less, another version or marker, a foreign hash; but not one more file of the same version."""
+    one, other = "a==1 \\\n    --hash=sha256:aa\n", "b==2 ; sys_platform == 'linux' \\\n    --hash=sha256:bb\n"
+
+    assert [] == lock.differences(f"# head\n{one}{other}", f"{one.rstrip()} \\\n    --hash=sha256:cc\n{other}")
+    assert "lacks b 2 (sys_platform" in lock.differences(one, one + other)[0]
+    assert "pins b 2 (sys_platform" in lock.differences(one + other, one)[0]
+    assert 2 == len(lock.differences(one, one.replace("==1", "==1.1")))
+    assert 2 == len(lock.differences(other, other.replace("linux", "win32")))
+    assert "does not know a hash" in lock.differences(one, one.replace("aa", "cc"))[0]
+
+
+@pytest.mark.parametrize(
+    ("stderr", "found", "how"),
+    [
+        (
+            "error: Failed to fetch: `https://index.example/simple/x/`",
+            0,
+            "cannot be reached (error: Failed to fetch: `<",
+        ),
+        ("  x No solution found when resolving dependencies:", 1, "resolved again"),
+    ],
+)
+def test_no_index_is_not_no_solution(stderr: str, found: int, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an index the pins themselves are checked, and it is said; what cannot be resolved is a problem."""
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 2, "", stderr))
+
+    problems, said = lock.check(ROOT)
+
+    assert found == len(problems)
+    assert how in said
+    assert "example" not in said
+
+
+def test_the_lock_is_resolved_as_it_was_made() -> None:
+    """The check calls uv with the options of `make lock`."""
+    recipe = next(line for line in (ROOT / "Makefile").read_text().splitlines() if "uv pip compile" in line)
+
+    assert recipe.split()[1:] == [*lock.RESOLVE, "requirements.lock"]
+
+
+def test_the_canary_is_a_part_of_the_quick_plan() -> None:
+    """CI's runs are those of quick, with their names, settings and seeds: equal records replace theirs."""
+    canary, quick = (read_whole_plan(ROOT / f"experiments/plan/{name}.yaml") for name in ("canary", "quick"))
+
+    assert set(canary.runs) < set(quick.runs)
+
+
+def answer(*pins: dict[str, object]) -> str:
+    """What pip-audit prints."""
+    return json.dumps({"dependencies": [{"name": "a", "version": "1", "vulns": []} | pin for pin in pins], "fixes": []})
+
+
+SKIPPED: dict[str, object] = {"name": "b", "skip_reason": "Dependency not found"}
+FLAW: dict[str, object] = {"vulns": [{"id": "PYSEC-1", "fix_versions": ["2"]}]}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "status", "says"),
+    [
+        (answer({}), "", CLEAN, "no known vulnerability in the 1 "),
+        ("", "", NOT_AUDITED, "no vulnerability database can be reached"),
+        (answer(SKIPPED), "", NOT_AUDITED, "no vulnerability database can be reached"),
+        (answer({}, SKIPPED), "", NOT_AUDITED, "no database knows b;"),
+        (answer({}, SKIPPED), answer({}, {"name": "b"}), CLEAN, "in the 2 "),
+        (answer(FLAW), "", VULNERABLE, "a 1: PYSEC-1 (mended in 2)"),
+        (answer({}), answer(FLAW), VULNERABLE, "PYSEC-1"),
+    ],
+)
+def test_not_audited_is_not_clean(first: str, second: str, status: int, says: str) -> None:
+    """Clean only where every pin was looked up; pip-audit itself says so too when it skipped them all."""
+    found, said = audit({"pypi": first, "osv": second}.__getitem__)
+
+    assert status == found
+    assert says in said
+
+
+def test_text_must_be_equal() -> None:
+    """A changed digit is shown with its line; a missing last line is found."""
+    path = Path("README.md")
+
+    assert [] == text_problem(path, "a\nb\n", "a\nb\n", "make verify")
+    assert "README.md:2 has 'x 95.1' where the recorded runs give 'x 95.2'; write it with: make verify" in text_problem(
+        path, "a\nx 95.1\n", "a\nx 95.2\n", "make verify"
+    )
+    assert text_problem(path, "a\n", "a\nb\n", "")
+    assert text_problem(path, "a", "a\n", "")
+
+
+def test_numbers_may_differ_in_their_last_digits_only() -> None:
+    """Sums rounded otherwise are no difference; a changed number, key, length, type or word is."""
+    verdict = [{"estimate": 44.583333333333336, "n": 30, "why": "x", "p": float("nan")}]
+    near = [verdict[0] | {"estimate": 44.58333333333334}]
+
+    assert "" == json_problem(verdict, near)
+    assert "[0].estimate is 44.583333333333336 where" in json_problem(verdict, [verdict[0] | {"estimate": 44.5834}])
+    for other in ({"n": 31}, {"n": 30.0}, {"why": "y"}, {"more": 1}, {"p": 0.0}):
+        assert json_problem(verdict, [verdict[0] | other])
+    assert json_problem(verdict, [])
+
+
+def test_a_figure_must_show_the_same(tmp_path: Path) -> None:
+    """A shade of one pixel is no difference; a moved line, another size or a missing file is."""
+    pixels = np.full((200, 200, 3), 255, np.uint8)
+    pixels[100] = 0
+
+    def png(changed: np.ndarray) -> bytes:
+        Image.fromarray(changed).save(buffer := io.BytesIO(), format="png")
+        return buffer.getvalue()
+
+    path = tmp_path / "figure.png"
+    assert "is not there" in figure_problem(path, png(pixels))[0]
+    path.write_bytes(png(pixels))
+    shaded, moved = pixels.copy(), np.roll(pixels, 1, axis=0)
+    shaded[0, 0] = 250
+
+    assert [] == figure_problem(path, png(pixels)) + figure_problem(path, png(shaded))
+    assert "1.00% of it differs" in figure_problem(path, png(moved))[0]
+    assert "another size" in figure_problem(path, png(pixels[1:]))[0]
