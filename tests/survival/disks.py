@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import random
 import resource
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.survival.kills import Expected, _copy, _differs
+from tests.survival.kills import Expected, difference, fresh_copy
 from tests.survival.workplace import ROOT, evaluation, finished, printed, training
 
 FULL, READ_ONLY = "No space left on device", "Read-only file system"
@@ -35,7 +34,7 @@ def on_a_small_disk(expected: Expected, kilobytes: int, read_only: bool = False)
 
     What the disk holds when training fails is what the next start finds. Returns what went wrong, if anything.
     """
-    place = _copy(expected.place, f"{expected.name}-disk")
+    place = fresh_copy(expected.place, f"{expected.name}-disk")
     lines = [
         "set -e", f"cd {place}", "mkdir state", f"mount -t tmpfs -o size={kilobytes}k none state",
         *(["mkdir state/.locks", "mount -o remount,ro state"] if read_only else []),
@@ -53,7 +52,7 @@ def on_a_small_disk(expected: Expected, kilobytes: int, read_only: bool = False)
 
 def with_limited_files(expected: Expected, size: int) -> str:
     """Trains where no file may be larger than `size` bytes, as under a quota; then without that limit."""
-    place = _copy(expected.place, f"{expected.name}-limit")
+    place = fresh_copy(expected.place, f"{expected.name}-limit")
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
@@ -71,7 +70,7 @@ def _said_and_resumed(expected: Expected, place: Path, words: str, status: str) 
         return f"{expected.name}: a trace: {printed(place)[-1500:]}"
     finished(training(place, expected.name), place)
     finished(evaluation(place, expected.name), place)
-    return _differs(expected, place)
+    return difference(expected, place)
 
 
 def _cut(content: bytes, chance: random.Random) -> bytes:
@@ -89,15 +88,15 @@ def _zeros(content: bytes, chance: random.Random) -> bytes:
 
 
 DAMAGES: dict[str, tuple[str, Callable[[bytes, random.Random], bytes]]] = {
-    "cut": ("newest checkpoint cut short", _cut),
-    "flipped": ("newest checkpoint with one bit flipped", _flipped),
-    "zeros": ("newest checkpoint with zeros from some byte on", _zeros),
+    "cut": ("Newest checkpoint cut short", _cut),
+    "flipped": ("Newest checkpoint with one bit flipped", _flipped),
+    "zeros": ("Newest checkpoint with zeros from some byte on", _zeros),
 }
 
 
 def stopped_midway(expected: Expected) -> Path:
     """A copy in which training was stopped by SIGTERM, with two checkpoints of each chunk that had begun."""
-    place = _copy(expected.place, f"{expected.name}-midway")
+    place = fresh_copy(expected.place, f"{expected.name}-midway")
     process = training(place, expected.name)
     process.wait(0.6 * expected.seconds)
     process.send_all(15)
@@ -107,7 +106,7 @@ def stopped_midway(expected: Expected) -> Path:
 
 def damaged(expected: Expected, midway: Path, damage: str, chance: random.Random) -> str:
     """Damages the newest checkpoint of every chunk, and goes on. Returns what went wrong, if anything."""
-    place, said = _copy(midway, f"{expected.name}-damaged"), 0
+    place, said = fresh_copy(midway, f"{expected.name}-damaged"), 0
     for folder in (place / "state" / expected.name).iterdir():
         checkpoints = sorted(folder.glob("checkpoint-*.pt"))
         if len(checkpoints) == 2 and not (folder / "result.pt").exists():
@@ -118,12 +117,12 @@ def damaged(expected: Expected, midway: Path, damage: str, chance: random.Random
     if printed(place).count("going on from the checkpoint before it") != said:
         return f"{expected.name}: {said} damaged checkpoints were not all noticed: {printed(place)[-500:]}"
     finished(evaluation(place, expected.name), place)
-    return _differs(expected, place)
+    return difference(expected, place)
 
 
 def all_damaged(expected: Expected, midway: Path, chance: random.Random) -> str:
     """When no checkpoint is intact, training refuses, names the files, and leaves them as they are."""
-    place = _copy(midway, f"{expected.name}-damaged")
+    place = fresh_copy(midway, f"{expected.name}-damaged")
     for path in (place / "state" / expected.name).glob("*/checkpoint-*.pt"):
         path.write_bytes(_flipped(path.read_bytes(), chance))
     before = {path: path.read_bytes() for path in (place / "state" / expected.name).glob("*/*.pt")}
@@ -136,7 +135,7 @@ def all_damaged(expected: Expected, midway: Path, chance: random.Random) -> str:
 
 def second_writer(expected: Expected) -> str:
     """A second process on the same run is refused with who holds it; after the first is killed, it takes over."""
-    place = _copy(expected.place, f"{expected.name}-second")
+    place = fresh_copy(expected.place, f"{expected.name}-second")
     first = training(place, expected.name)
     first.wait(0.5 * expected.seconds)
     second = training(place, expected.name)
@@ -148,9 +147,4 @@ def second_writer(expected: Expected) -> str:
         return f"{expected.name}: the second writer ended with {status}: {printed(place)[-500:]}"
     finished(training(place, expected.name), place)
     finished(evaluation(place, expected.name), place)
-    return _differs(expected, place)
-
-
-def removed(place: Path) -> None:
-    """Removes a trial's folder."""
-    shutil.rmtree(place, ignore_errors=True)
+    return difference(expected, place)

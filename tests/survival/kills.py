@@ -100,10 +100,15 @@ class Expected:
     outcome: str
     seconds: float
 
+    @property
+    def stacked(self) -> bool:
+        """Whether seeds are trained side by side as one model."""
+        return "stacked" in self.name
+
 
 def uninterrupted(place: Path, name: str) -> Expected:
     """Trains and evaluates once, in a copy."""
-    with_results = _copy(place, f"{name}-whole")
+    with_results = fresh_copy(place, f"{name}-whole")
     started = time.monotonic()
     finished(training(with_results, name), with_results)
     seconds = time.monotonic() - started
@@ -111,7 +116,7 @@ def uninterrupted(place: Path, name: str) -> Expected:
     return Expected(name, place, outcome(with_results, name), seconds)
 
 
-def _copy(place: Path, label: str) -> Path:
+def fresh_copy(place: Path, label: str) -> Path:
     target = place.parent / label
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(place, target, symlinks=True)
@@ -124,7 +129,7 @@ def struck_at_random(expected: Expected, strike: str, chance: random.Random, mos
     Returns:
         How many strikes met a running process, and what went wrong, if anything.
     """
-    place, met = _copy(expected.place, f"{expected.name}-struck"), 0
+    place, met = fresh_copy(expected.place, f"{expected.name}-struck"), 0
     for _ in range(chance.randint(1, most)):
         process = training(place, expected.name)
         status = process.wait(chance.uniform(0.0, 1.1 * expected.seconds))
@@ -141,10 +146,10 @@ def struck_at_random(expected: Expected, strike: str, chance: random.Random, mos
     else:
         finished(training(place, expected.name), place)
     finished(evaluation(place, expected.name), place)
-    return met, _differs(expected, place)
+    return met, difference(expected, place)
 
 
-def _differs(expected: Expected, place: Path) -> str:
+def difference(expected: Expected, place: Path) -> str:
     if outcome(place, expected.name) != expected.outcome:
         return f"{expected.name}: not what the uninterrupted run leaves"
     left = [
@@ -209,7 +214,10 @@ def _files(path: Path) -> list[Path]:
 
 def struck_at_operation(expected: Expected, operation: int, stage: str) -> str:
     """Kills all processes at one operation on files of the stage `training` or `evaluation`, and starts it again."""
-    place, start = _copy(expected.place, f"{expected.name}-operation"), {"training": training, "evaluation": evaluation}
+    place, start = (
+        fresh_copy(expected.place, f"{expected.name}-operation"),
+        {"training": training, "evaluation": evaluation},
+    )
     if stage == "evaluation":
         finished(training(place, expected.name), place)
         finished(evaluation(place, expected.name), place)  # so that there is a record to lose
@@ -221,13 +229,13 @@ def struck_at_operation(expected: Expected, operation: int, stage: str) -> str:
     finished(start[stage](place, expected.name), place)
     if stage == "training":
         finished(evaluation(place, expected.name), place)
-    found = _differs(expected, place)
+    found = difference(expected, place)
     return f"operation {operation} of {stage}: {found}" if found else ""
 
 
 def operations(expected: Expected, stage: str) -> FileOperations:
     """Counts the operations of a stage that nothing happens to."""
-    place, counter = _copy(expected.place, f"{expected.name}-counted"), FileOperations()
+    place, counter = fresh_copy(expected.place, f"{expected.name}-counted"), FileOperations()
     if stage == "evaluation":
         finished(training(place, expected.name), place)
         finished(evaluation(place, expected.name), place)

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,48 +37,42 @@ Trial = tuple[str, str, Callable[[], tuple[int, str]]]
 """Identifier of its kind, the kind in words, and what tries it: strikes that met, and what went wrong."""
 
 
-def once(tried: str, strikes: int = 1) -> tuple[int, str]:
+def once(trial: Callable[..., str], *arguments: Any, **named: Any) -> tuple[int, str]:
     """The outcome of a trial whose strike always meets."""
-    return strikes, tried
+    return 1, trial(*arguments, **named)
 
 
 def trials(expected: Expected, chance: random.Random, each: int, mounts: bool) -> Iterator[Trial]:
     """All trials of one workload; `each` of every kind that depends on chance."""
     for strike, (says, _) in kills.STRIKES.items():
-        for _ in range(each):
-            yield strike, says, lambda strike=strike: kills.struck_at_random(expected, strike, chance)  # type: ignore[misc]
+        yield from [(strike, says, partial(kills.struck_at_random, expected, strike, chance))] * each
     for stage in ("training", "evaluation"):
         counted = kills.operations(expected, stage)
-        says = f"All processes killed at one operation on files of {stage}"
-        yield (f"unsafe_{stage}", f"Files of {stage} put in their place only when the disk has them, {counted.count} operations",
-               lambda n=counted.unsafe: once(f"{n} renames of unsynchronised files" if n else ""))  # type: ignore[misc]  # fmt: skip
+        says = f"Files of {stage} take their place only when the disk has them"
+        yield f"unsafe_{stage}", says, partial(once, lambda unsafe=counted.unsafe: f"{unsafe} do not" if unsafe else "")
+        says = f"SIGKILL of all processes at one operation on files of {stage}"
         for number in sorted(chance.sample(range(1, counted.count + 1), min(counted.count, 3 * each))):
-            yield f"operation_{stage}", says, lambda n=number, s=stage: once(kills.struck_at_operation(expected, n, s))  # type: ignore[misc]
-    if mounts and expected.name != "mpl_stacked":
-        for _ in range(each):
-            size = chance.randrange(16, 200)
-            yield "full", "Disk of 16 to 200 KiB that fills up", lambda n=size: once(disks.on_a_small_disk(expected, n))  # type: ignore[misc]
-        yield "read_only", "Read-only disk", lambda: once(disks.on_a_small_disk(expected, 1000, read_only=True))
-    for _ in range(each):
-        size = chance.randrange(1000, 30_000)
-        yield (
-            "limit",
-            "Files limited in size, as under a quota",
-            lambda n=size: once(disks.with_limited_files(expected, n)),
-        )  # type: ignore[misc]
+            yield f"operation_{stage}", says, partial(once, kills.struck_at_operation, expected, number, stage)
+    if mounts and not expected.stacked:
+        says = "A disk of 16 to 200 KiB that fills up"
+        yield from [("full", says, partial(once, disks.on_a_small_disk, expected, chance.randrange(16, 200)))] * each
+        yield "read_only", "A read-only disk", partial(once, disks.on_a_small_disk, expected, 1000, read_only=True)
+    says = "Files limited to 1 to 30 kB, as by a quota"
+    yield from [
+        ("limit", says, partial(once, disks.with_limited_files, expected, chance.randrange(1000, 30_000)))
+    ] * each
     midway = disks.stopped_midway(expected)
     for damage, (says, _) in disks.DAMAGES.items():
-        for _ in range(each):
-            yield damage, says.capitalize(), lambda d=damage: once(disks.damaged(expected, midway, d, chance))  # type: ignore[misc]
+        yield from [(damage, says, partial(once, disks.damaged, expected, midway, damage, chance))] * each
     yield (
         "all_damaged",
         "No checkpoint intact: refused, files kept",
-        lambda: once(disks.all_damaged(expected, midway, chance)),
+        partial(once, disks.all_damaged, expected, midway, chance),
     )
     yield (
         "second",
-        "A second process on the same run: refused; takes over from a killed one",
-        lambda: once(disks.second_writer(expected)),
+        "A second process on a run: refused while the first lives, goes on when it is killed",
+        partial(once, disks.second_writer, expected),
     )
 
 
@@ -121,7 +116,8 @@ def main() -> int:
     started = time.monotonic()
     found = run_all(names, 1 if arguments.few else arguments.each, arguments.seed, lambda text: print(text, flush=True))
     facts = environment(torch.device("cpu"), [{"seconds": time.monotonic() - started}], source_hashes())
-    record = {"environment": facts, "workloads": names, "trials": [asdict(tally) for tally in found.values()]}
+    rows = [{"id": kind} | asdict(tally) for kind, tally in found.items()]
+    record = {"environment": facts, "workloads": names, "trials": rows}
     write_whole(arguments.out, (json.dumps(record, indent=1) + "\n").encode())
     print(table(record))
     return int(any(tally.failures for tally in found.values()))
