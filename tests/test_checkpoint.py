@@ -1,4 +1,4 @@
-"""Checkpoints: the last two, whole, checked, of one format and one run; a damaged newest gives way to the one before."""
+"""Checkpoints: the last two, whole, checked, of one format and run; a damaged newest gives way to the one before."""
 
 from __future__ import annotations
 

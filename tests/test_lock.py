@@ -47,9 +47,9 @@ def test_a_second_writer_is_told_who_the_first_is(workplace: Path) -> None:
     first = holder(workplace)
     began = time.monotonic()
 
-    with pytest.raises(Held, match=rf"^run x is being written by process {first.pid} on {platform.node()} since .*-c"):
-        with only_writer("run", "run x"):
-            pass
+    said = rf"^run x is being written by process {first.pid} on {platform.node()} since .*-c"
+    with pytest.raises(Held, match=said), only_writer("run", "run x"):
+        pass
     assert time.monotonic() - began < 5
     with only_writer("other", "run y"):
         pass

@@ -19,7 +19,7 @@ from repro.config.compose import read_plan
 from repro.engine import set_up_process, worker_pool
 from repro.evaluate.duplicates import in_words
 from repro.evaluate.evaluate import evaluate
-from repro.files import sweep
+from repro.files import restore_folder, sweep
 from repro.records.runs import RUNS, replace_run
 from repro.train.result import load_results
 
@@ -37,7 +37,6 @@ def main() -> None:
     workers, context = worker_pool(min(os.cpu_count() or 1, len(names), 8))
     with only_writer("evaluation", "what is recorded"), ProcessPoolExecutor(workers, context, _start_worker) as pool:
         sweep(RUNS)
-        sweep(TRAINED)
         for line in pool.map(_evaluate_run, names):
             print(line, flush=True)
 
@@ -50,7 +49,9 @@ def _start_worker() -> None:
 def _evaluate_run(name: str) -> str:
     """Evaluates all seeds of a run and replaces its record."""
     set_up_process()
-    evaluated = [evaluate(name, result) for result in load_results(TRAINED / name)]
+    with only_writer(name, f"run {name}"):
+        restore_folder(TRAINED / name)
+        evaluated = [evaluate(name, result) for result in load_results(TRAINED / name)]
     replace_run(evaluated)
     accuracy = [a for one in evaluated for a in one.accuracy[one.counted]]
     line = f"{name}: {evaluated[0].counted} {100 * sum(accuracy) / len(accuracy):.2f} % over {len(accuracy)} seeds"

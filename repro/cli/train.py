@@ -32,7 +32,6 @@ from repro.config.read import ConfigError, read_config_file
 from repro.config.schema import Config
 from repro.data.training import training_hash
 from repro.engine import set_up_process, worker_pool
-from repro.files import sweep
 from repro.train.alarm import bands_for
 from repro.train.result import publish
 
@@ -45,7 +44,10 @@ def main() -> int:
     parser.add_argument("run", help="a run of the plan")
     parser.add_argument("--seeds", required=True, help="such as 0-4 or 0,2,5")
     arguments = parser.parse_args()
+    set_up_process()  # threads that were started before workers are forked would be missing in them
     seeds = list(parse_seeds(arguments.seeds))
+    if Path(arguments.run).name != arguments.run:
+        raise ConfigError(f"{arguments.run!r} is no run of a plan: it names a folder, so has no slash")
     config = read_config_file(CONFIGS / f"{arguments.run}.yaml")
     if training_hash(config.data, seeds) != config.data_hash:
         raise ConfigError(
@@ -54,14 +56,12 @@ def main() -> int:
     for departure in departures(config):
         kind = "open in" if departure.open else "departs from"
         print(f"  {kind} {config.recipe.name}: {departure.key} = {departure.here} ({departure.prescribed})")
-    set_up_process(config.engine.threads)
     with only_writer(arguments.run, f"run {arguments.run}"):
         job = Job(arguments.run, config, STATE / arguments.run, source_hashes(), _deadline(config), bands_for(config))
         chunks = [seeds[i : i + config.budget.stack] for i in range(0, len(seeds), config.budget.stack)]
         status = _train_all(job, chunks)
         if status:
             return status
-        sweep(RUNS)
         publish([job.folder(chunk) for chunk in chunks], RUNS / arguments.run)
         shutil.rmtree(job.state)
     return 0

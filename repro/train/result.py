@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from repro.files import link_or_copy, partly, replace_folder
+from repro.files import link_or_copy, partly, replace_folder, restore_folder
 from repro.train.series import Series
 from repro.train.storage import load, save
 
@@ -88,6 +88,7 @@ def publish(folders: Iterable[Path], place: Path) -> None:
     Raises:
         OSError: when the place cannot be written; what was there is kept.
     """
+    restore_folder(place)
     fresh = partly(place)
     for folder in folders:
         content = load(folder / _FILE)

@@ -117,6 +117,7 @@ def uninterrupted(place: Path, name: str) -> Expected:
 
 
 def fresh_copy(place: Path, label: str) -> Path:
+    """A copy of a prepared folder, beside it."""
     target = place.parent / label
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(place, target, symlinks=True)
@@ -149,7 +150,23 @@ def struck_at_random(expected: Expected, strike: str, chance: random.Random, mos
     return met, difference(expected, place)
 
 
+def struck_in_evaluation(expected: Expected, chance: random.Random) -> tuple[int, str]:
+    """Trains, evaluates, then kills another evaluation of the same at a random moment, and evaluates again."""
+    place = fresh_copy(expected.place, f"{expected.name}-evaluated")
+    finished(training(place, expected.name), place)
+    started = time.monotonic()
+    finished(evaluation(place, expected.name), place)
+    process = evaluation(place, expected.name)
+    met = process.wait(chance.uniform(0.0, time.monotonic() - started)) is None
+    if met:
+        process.send_all(signal.SIGKILL)
+        process.wait()
+    finished(evaluation(place, expected.name), place)
+    return int(met), difference(expected, place)
+
+
 def difference(expected: Expected, place: Path) -> str:
+    """What is wrong with what a trial left, if anything."""
     if outcome(place, expected.name) != expected.outcome:
         return f"{expected.name}: not what the uninterrupted run leaves"
     left = [

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -42,28 +43,41 @@ def once(trial: Callable[..., str], *arguments: Any, **named: Any) -> tuple[int,
     return 1, trial(*arguments, **named)
 
 
-def trials(expected: Expected, chance: random.Random, each: int, mounts: bool) -> Iterator[Trial]:
-    """All trials of one workload; `each` of every kind that depends on chance."""
+def _all_safe(unsafe: int) -> str:
+    return f"{unsafe} do not" if unsafe else ""
+
+
+def kill_trials(expected: Expected, chance: random.Random, each: int) -> Iterator[Trial]:
+    """Everything that ends a process, on one workload; `each` of every kind that depends on chance."""
     for strike, (says, _) in kills.STRIKES.items():
-        yield from [(strike, says, partial(kills.struck_at_random, expected, strike, chance))] * each
+        for _ in range(each):
+            yield strike, says, partial(kills.struck_at_random, expected, strike, chance)
+    says = "SIGKILL of evaluation, at a random moment"
+    for _ in range(each):
+        yield "kill_evaluation", says, partial(kills.struck_in_evaluation, expected, chance)
     for stage in ("training", "evaluation"):
         counted = kills.operations(expected, stage)
         says = f"Files of {stage} take their place only when the disk has them"
-        yield f"unsafe_{stage}", says, partial(once, lambda unsafe=counted.unsafe: f"{unsafe} do not" if unsafe else "")
+        yield f"unsafe_{stage}", says, partial(once, _all_safe, counted.unsafe)
         says = f"SIGKILL of all processes at one operation on files of {stage}"
         for number in sorted(chance.sample(range(1, counted.count + 1), min(counted.count, 3 * each))):
             yield f"operation_{stage}", says, partial(once, kills.struck_at_operation, expected, number, stage)
+
+
+def disk_trials(expected: Expected, chance: random.Random, each: int, mounts: bool) -> Iterator[Trial]:
+    """Everything that a disk does, and a second process, on one workload; `each` of every kind."""
     if mounts and not expected.stacked:
         says = "A disk of 16 to 200 KiB that fills up"
-        yield from [("full", says, partial(once, disks.on_a_small_disk, expected, chance.randrange(16, 200)))] * each
+        for _ in range(each):
+            yield "full", says, partial(once, disks.on_a_small_disk, expected, chance.randrange(16, 200))
         yield "read_only", "A read-only disk", partial(once, disks.on_a_small_disk, expected, 1000, read_only=True)
     says = "Files limited to 1 to 30 kB, as by a quota"
-    yield from [
-        ("limit", says, partial(once, disks.with_limited_files, expected, chance.randrange(1000, 30_000)))
-    ] * each
+    for _ in range(each):
+        yield "limit", says, partial(once, disks.with_limited_files, expected, chance.randrange(1000, 30_000))
     midway = disks.stopped_midway(expected)
     for damage, (says, _) in disks.DAMAGES.items():
-        yield from [(damage, says, partial(once, disks.damaged, expected, midway, damage, chance))] * each
+        for _ in range(each):
+            yield damage, says, partial(once, disks.damaged, expected, midway, damage, chance)
     yield (
         "all_damaged",
         "No checkpoint intact: refused, files kept",
@@ -86,7 +100,8 @@ def run_all(names: list[str], each: int, seed: int, say: Callable[[str], None]) 
             expected = kills.uninterrupted(place, name)
             say(f"{name}: {expected.seconds:.1f} s of training when nothing happens")
             chance = random.Random(f"{seed}{name}")  # noqa: S311 - moments, not secrets
-            for kind, says, trial in trials(expected, chance, each, mounts):
+            every = chain(kill_trials(expected, chance, each), disk_trials(expected, chance, each, mounts))
+            for kind, says, trial in every:
                 started = time.monotonic()
                 strikes, complaint = trial()
                 found.setdefault(kind, Tally(says)).add(strikes, complaint)
