@@ -59,6 +59,7 @@ $(VENV)/.ready: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12" >&2; exit 2; }
 	@echo "Installing into $(VENV): about 6 GB of disk, most of it PyTorch's GPU libraries."
 	@$(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
-	@python -m pip install --quiet --disable-pip-version-check uv
+	@awk '/^[a-z]/ {mine = /^uv==/} mine' requirements.lock > $(VENV)/uv.lock
+	@python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
 	@uv pip install --quiet --require-hashes --python $(VENV)/bin/python -r requirements.lock
 	@touch $@

@@ -120,7 +120,7 @@ LIMITS: dict[type, dict[str, Limits]] = {
         "labelled_batch": _BATCH,
         "unlabelled_batch": _BATCH,
         "log_every": _STEP,
-        "snapshots": Limits(1, 10_000, why="each keeps all weights in memory"),
+        "snapshots": Limits(1, 10_000, why="each keeps all weights"),
         "stack": Limits(1, 10_000),
         "workers": _PROCESSES,
         "max_minutes": _TIME,
