@@ -1,9 +1,7 @@
-"""The loop: resume bit for bit, snapshots, stopping at NaN, finetuning a copy, files whole or not at all."""
+"""The loop: resume bit for bit, other states refused, snapshots, finetuning a copy, results that come back."""
 
 from __future__ import annotations
 
-import errno
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ import pytest
 import torch
 
 from repro.config.schema import Config
-from repro.files import write_whole
 from repro.train.checkpoint import Refused
 from repro.train.finetune import finetune
 from repro.train.kept import late_steps, snapshot_steps
@@ -213,33 +210,6 @@ def test_finetuning_is_plain_gradient_descent(tmp_path: Path) -> None:
     moved = finetune(trainer)["weights"] - model.state_dict()["weights"]
 
     torch.testing.assert_close(moved, -0.05 * gradient, rtol=0, atol=1e-6)  # float32 rounding of weights below 1
-
-
-@pytest.mark.parametrize("broken", ["replace", "fsync"])
-def test_failed_writes_keep_the_old_file(broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the disk is full, the old file stays whole and nothing else is left in the folder."""
-    path = tmp_path / "file"
-    write_whole(path, b"old")
-
-    def fail(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, broken, fail)
-    with pytest.raises(OSError, match="No space left"):
-        write_whole(path, b"new")
-
-    assert b"old" == path.read_bytes()
-    assert [path] == list(tmp_path.iterdir())
-
-
-def test_writing_makes_folders_and_replaces(tmp_path: Path) -> None:
-    """A file appears with its folders, then is replaced, and can be read by others."""
-    path = tmp_path / "a" / "b"
-    write_whole(path, b"old")
-    write_whole(path, b"new")
-
-    assert b"new" == path.read_bytes()
-    assert 0o644 == path.stat().st_mode & 0o777
 
 
 def test_saved_content_is_plain(tmp_path: Path) -> None:
