@@ -1,6 +1,6 @@
 """Tries what days of training on machines that are taken away bring, and says what survived.
 
-    python -m tests.survival.run                 all of it, about an hour on two cores; writes results/survival.json
+    python -m tests.survival.run                 all of it, half an hour; writes results/survival.json
     python -m tests.survival.run --few --out f   a few trials of each kind; what the tests run
 
 Every trial trains and evaluates a small run of the real data through the entry points, with something going wrong, then
@@ -32,6 +32,7 @@ from tests.survival.kills import Expected, Tally
 from tests.survival.workplace import ROOT, WORKLOADS, prepared, quiet
 
 RECORD = ROOT / "results/survival.json"
+_BEGIN, _END = "<!-- survival: generated, do not edit -->", "<!-- end of survival -->"
 FEW = ("mpl", "mpl_stacked")
 
 Trial = tuple[str, str, Callable[[], tuple[int, str]]]
@@ -117,6 +118,13 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join([*lines, f"| all | {total['trials']} | {total['strikes']} | {total['survived']} |"])
 
 
+def show(shown: str) -> None:
+    """Puts the table into the protocol."""
+    path = ROOT / "REPRODUCE.md"
+    before, rest = path.read_text().split(_BEGIN)
+    write_whole(path, f"{before}{_BEGIN}\n{shown}\n{_END}{rest.split(_END)[1]}".encode())
+
+
 def main() -> int:
     """Writes the record; 1 when anything did not survive."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -135,6 +143,8 @@ def main() -> int:
     record = {"environment": facts, "workloads": names, "trials": rows}
     write_whole(arguments.out, (json.dumps(record, indent=1) + "\n").encode())
     print(table(record))
+    if arguments.out == RECORD:
+        show(table(record))
     return int(any(tally.failures for tally in found.values()))
 
 
