@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -52,6 +53,16 @@ class Stopping:
         self._flag.value = SAVE_AND_STOP
 
     @staticmethod
+    @contextlib.contextmanager
+    def held_back() -> Iterator[None]:
+        """Workers that start within the block get both signals only once they listen, in `in_worker`."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STATUS)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STATUS)
+
+    @staticmethod
     def in_worker(flag: Any) -> None:
         """Batch systems signal every process of a job: a worker then raises the flag too; Ctrl-C is its parent's."""
 
@@ -60,6 +71,7 @@ class Stopping:
 
         signal.signal(signal.SIGTERM, up)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STATUS)
 
 
 def die_with_parent(or_when: Callable[[], bool] = lambda: False) -> None:

@@ -84,7 +84,8 @@ def _train_all(job: Job, chunks: list[list[int]]) -> int:
         ProcessPoolExecutor(workers, context, start_worker, (done, lines, flag)) as pool,
         _others_stop_too(job.name, flag),
     ):
-        waiting = {pool.submit(train_chunk, job, chunk) for chunk in chunks}
+        with stopping.held_back():
+            waiting = {pool.submit(train_chunk, job, chunk) for chunk in chunks}
         while waiting:
             finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
             progress.show(done.value)
