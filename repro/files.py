@@ -69,6 +69,14 @@ def replace_folder(fresh: Path, place: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
+def remove_folder(place: Path) -> None:
+    """Removes a folder; a kill on the way leaves all of it or nothing under its name."""
+    aside = partly(place)
+    if place.exists():
+        place.replace(aside)
+        shutil.rmtree(aside)
+
+
 def restore_folder(place: Path) -> None:
     """Ends what a killed `replace_folder` began: the old folder comes back unless the new one is there."""
     aside = _aside(place)

@@ -135,7 +135,16 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     trainer = Trainer(settings("digits", {"name": "supervised"}), 0, CPU)
     trainer.run(Path(tmp_path_factory.mktemp("run")) / "state")
     return Result(
-        as_mapping(trainer.config), [0], False, "teacher", {}, trainer.rows, trainer.snapshots, trainer.late, {}
+        as_mapping(trainer.config),
+        [0],
+        False,
+        "teacher",
+        {},
+        trainer.rows,
+        list(trainer.kept.series["snapshots"]),
+        list(trainer.kept.series["late"]),
+        {},
+        {},
     )
 
 

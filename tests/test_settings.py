@@ -17,7 +17,8 @@ from repro.config.schema import CHOICES, Config
 from repro.data import cifar10
 from repro.evaluate.predict import Predictor
 from repro.train.finetune import finetune
-from repro.train.loop import Trainer, late_steps, networks, snapshot_steps
+from repro.train.kept import late_steps, networks, snapshot_steps
+from repro.train.loop import Trainer
 from repro.train.metrics import NotFinite
 from tests.all_settings import (
     DEEP_IMAGES,

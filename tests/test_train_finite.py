@@ -149,7 +149,8 @@ def test_a_network_that_starts_without_numbers_is_refused(tmp_path: Path) -> Non
 
 def test_finetuning_that_diverges_is_refused(tmp_path: Path) -> None:
     """Finetuned weights without numbers are not a result."""
-    trainer = trainer_of("mpl", "digits", finetune__steps=30, finetune__learning_rate=1e30)
+    trainer = trainer_of("mpl", "digits", finetune__steps=30)
+    trainer.config.finetune.learning_rate = 1e30
     trainer.run(tmp_path)
 
     with pytest.raises(NotFinite, match=r"finetuning made .* NaN or infinite; lower finetune.learning_rate = 1e\+30"):

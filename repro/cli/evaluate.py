@@ -22,6 +22,7 @@ from repro.evaluate.evaluate import evaluate
 from repro.files import restore_folder, sweep
 from repro.records.runs import RUNS, replace_run
 from repro.train.result import load_results
+from repro.train.storage import Damaged, OtherFormat
 
 TRAINED = Path("artifacts/runs")
 
@@ -51,7 +52,10 @@ def _evaluate_run(name: str) -> str:
     set_up_process()
     with only_writer(name, f"run {name}"):
         restore_folder(TRAINED / name)
-        evaluated = [evaluate(name, result) for result in load_results(TRAINED / name)]
+        try:
+            evaluated = [evaluate(name, result) for result in load_results(TRAINED / name)]
+        except (Damaged, OtherFormat) as error:
+            raise ValueError(f"{error}; train it again: dvc repro --force --single-item train@{name}") from error
     replace_run(evaluated)
     accuracy = [a for one in evaluated for a in one.accuracy[one.counted]]
     line = f"{name}: {evaluated[0].counted} {100 * sum(accuracy) / len(accuracy):.2f} % over {len(accuracy)} seeds"

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -32,6 +31,7 @@ from repro.config.read import ConfigError, read_config_file
 from repro.config.schema import Config
 from repro.data.training import training_hash
 from repro.engine import set_up_process, worker_pool
+from repro.files import partly, remove_folder
 from repro.train.alarm import bands_for
 from repro.train.result import publish
 
@@ -58,12 +58,13 @@ def main() -> int:
         print(f"  {kind} {config.recipe.name}: {departure.key} = {departure.here} ({departure.prescribed})")
     with only_writer(arguments.run, f"run {arguments.run}"):
         job = Job(arguments.run, config, STATE / arguments.run, source_hashes(), _deadline(config), bands_for(config))
+        partly(job.state)  # what a kill left of its removal
         chunks = [seeds[i : i + config.budget.stack] for i in range(0, len(seeds), config.budget.stack)]
         status = _train_all(job, chunks)
         if status:
             return status
         publish([job.folder(chunk) for chunk in chunks], RUNS / arguments.run)
-        shutil.rmtree(job.state)
+        remove_folder(job.state)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from repro.config.schema import Config
 from repro.engine import choose_device, set_up_process
 from repro.seeding import seeds_label
 from repro.train.alarm import Bands
-from repro.train.checkpoint import refuse_other
+from repro.train.checkpoint import Refused, refuse_other
 from repro.train.finetune import finetune
 from repro.train.log import line
 from repro.train.loop import OutOfTime, Stopped, Trainer
 from repro.train.result import Result, load_result, save_result
+from repro.train.storage import Damaged, OtherFormat
 
 SECONDS_BETWEEN_LINES = 30.0  # of the log, for each worker
 
@@ -68,14 +70,18 @@ def _train(job: Job, chunk: list[int]) -> bool:
         return False
     set_up_process(config.engine.threads)
     stacked = config.budget.stack > 1
+    bands = None if stacked else job.bands
+
+    def say(text: str) -> None:
+        _worker["lines"].put(f"{who}: {text}")
+
     trainer = Trainer(config, chunk if stacked else chunk[0], choose_device(), job.source, session(choose_device()))
-    finished = load_result(folder)
+    finished = _finished(folder, say)
     if finished:
         made_by = {"made_by": finished.made_by, "step": config.budget.steps, "sessions": []}
         refuse_other(made_by, trainer.made_by(), folder)
         _count(config.budget.steps)
         return True
-    bands = None if stacked else job.bands
 
     def report(row: dict[str, float]) -> None:
         for alarm in bands.outside([row]) if bands else []:
@@ -83,7 +89,7 @@ def _train(job: Job, chunk: list[int]) -> bool:
         _say(line(who, row, config.budget.steps))
 
     try:
-        trainer.run(folder, _count, job.deadline, report, _stops, lambda text: _worker["lines"].put(f"{who}: {text}"))
+        trainer.run(folder, _count, job.deadline, report, _stops, say)
         tuned = finetune(trainer, _stops) if config.finetune.steps else {}
     except (OutOfTime, Stopped):
         return False
@@ -95,6 +101,17 @@ def _train(job: Job, chunk: list[int]) -> bool:
     )  # fmt: skip
     save_result(folder, result)
     return True
+
+
+def _finished(folder: Path, say: Callable[[str], None]) -> Result | None:
+    """The result of this chunk, where it is there and whole; a damaged one is made again from the last checkpoint."""
+    try:
+        return load_result(folder)
+    except Damaged as error:
+        say(f"{error}; making it again from the last checkpoint")
+        return None
+    except OtherFormat as error:
+        raise Refused(f"{error}; check that version out, or start anew: rm -r {folder}") from None
 
 
 def _say(text: str) -> None:

@@ -59,7 +59,7 @@ for name, seeds in json.loads(sys.argv[1]):
     found = []
     for result in load_results(train.RUNS / name):
         config, stack = read_config(result.config), result.seeds if result.stacked else result.seeds[0]
-        networks = result.snapshots[-1]["networks"] | ({"finetuned": result.finetuned} if result.finetuned else {})
+        networks = list(result.snapshots)[-1]["networks"] | ({"finetuned": result.finetuned} if result.finetuned else {})
         test, predictor = held_out_set(config.data, stack), Predictor(config, stack)
         found.append({
             "weights": networks if result.stacked else {k: {n: t[None] for n, t in v.items()} for k, v in networks.items()},
