@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -57,6 +58,8 @@ def replace_folder(fresh: Path, place: Path) -> None:
         OSError: when the place cannot be written; what was there is kept.
     """
     aside = _aside(place)
+    for folder in [path for path in fresh.rglob("*") if path.is_dir()] + [fresh]:
+        _synchronise(folder)  # the names of its files, before anything else is given up for them
     if place.exists():
         shutil.rmtree(aside, ignore_errors=True)
         place.replace(aside)
@@ -111,12 +114,15 @@ def link_or_copy(source: Path, target: Path, read: Callable[[Path], bytes] = Pat
 
 def _synchronise(folder: Path) -> None:
     """Makes a rename in `folder` outlive a power failure, where the file system can."""
-    with contextlib.suppress(OSError):
+    try:
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.ENOENT, errno.EACCES}:
+            raise
 
 
 def readable_json(value: Any, margin: str = "") -> str:

@@ -88,6 +88,25 @@ def test_the_state_before_the_bad_step_is_kept(method: str, tmp_path: Path) -> N
         again.run(tmp_path)
 
 
+@pytest.mark.parametrize("times", [1, 10])
+def test_what_was_kept_since_the_bad_step_is_forgotten(times: int, tmp_path: Path) -> None:
+    """Snapshots and late checkpoints between the bad step and the row that notices it do not reach the result."""
+    changes = {"budget__log_every": 20, "budget__snapshots": 20, "budget__checkpoint_minutes": 0.0}
+    whole, bad, last = (trainer_of("mpl", **changes) for _ in range(3))
+    whole.run(tmp_path / "whole")
+    poison(bad, "labelled", at=33, times=times)
+    with pytest.raises(NotFinite):
+        bad.run(tmp_path / "state")
+    last.run(tmp_path / "state")
+
+    assert_same(all_weights(whole), all_weights(last))
+    for name, series in whole.kept.series.items():
+        assert series.steps == last.kept.series[name].steps
+        for a, b in zip(series, last.kept.series[name], strict=True):
+            for network, values in a["networks"].items():
+                assert_same(values, b["networks"][network])
+
+
 def test_a_run_goes_on_when_the_cause_is_gone(tmp_path: Path) -> None:
     """From the state before the bad step a run ends as if nothing had been, rows of the log included."""
     whole, bad, last = trainer_of("mpl"), trainer_of("mpl"), trainer_of("mpl")

@@ -37,15 +37,15 @@ def only_writer(name: str, what: str) -> Iterator[None]:
     path = LOCKS / f"{name}.lock"
     with path.open("a+") as file:
         _acquire(file.fileno(), path, what)
-        file.seek(0)
-        file.truncate()
-        file.write(f"process {os.getpid()} on {platform.node()} since {datetime.now(UTC).isoformat(timespec='seconds')}"
-                   f" ({' '.join(['python', *sys.argv])})")  # fmt: skip
-        file.flush()
+        os.ftruncate(file.fileno(), 0)
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        holder = f"process {os.getpid()} on {platform.node()} since {since} ({' '.join(['python', *sys.argv])})"
+        with contextlib.suppress(OSError):  # a courtesy, for which a full disk need have no room
+            os.write(file.fileno(), holder.encode())
         try:
             yield
         finally:
-            file.truncate(0)
+            os.ftruncate(file.fileno(), 0)
 
 
 def _acquire(handle: int, path: Path, what: str) -> None:

@@ -22,6 +22,7 @@ class Progress:
     def __init__(self, label: str, total: int, interval: float = 15.0) -> None:
         self._label, self._total, self._interval = label, total, interval
         self._started = self._last = time.monotonic()
+        self._done = 0
         self._bar = tqdm(total=total, desc=label, unit="step") if sys.stderr.isatty() else None
 
     def __enter__(self) -> Self:
@@ -33,7 +34,8 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
         elif kind is None:
-            print(f"{self._label}: {self._total} steps in {time.monotonic() - self._started:.0f} s", flush=True)
+            of = "" if self._done >= self._total else f" of {self._total}"
+            print(f"{self._label}: {self._done}{of} steps after {time.monotonic() - self._started:.0f} s", flush=True)
 
     def say(self, line: str) -> None:
         """A line of its own, above the bar where there is one."""
@@ -44,6 +46,7 @@ class Progress:
 
     def show(self, done: int) -> None:
         """`done` steps of the total are done."""
+        self._done = min(done, self._total)
         if self._bar is not None:
             self._bar.update(min(done, self._total) - self._bar.n)
         elif time.monotonic() - self._last >= self._interval:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,23 +11,28 @@ from pathlib import Path
 from typing import Any
 
 from repro.cli.environment import environment, session
-from repro.cli.stopping import SAVE_AND_END, Stopping, die_with_parent
-from repro.config.read import as_mapping
+from repro.cli.lock import only_writer
+from repro.cli.stopping import Flags, Stopping, die_with_parent
+from repro.config.read import as_mapping, decisive
 from repro.config.schema import Config
 from repro.engine import choose_device, set_up_process
 from repro.seeding import seeds_label
 from repro.train.alarm import Bands
-from repro.train.checkpoint import Refused, refuse_other
+from repro.train.calls import OutOfTime, Stopped
+from repro.train.checkpoint import Refused, made_by, refuse_other
 from repro.train.finetune import finetune
 from repro.train.log import line
-from repro.train.loop import OutOfTime, Stopped, Trainer
+from repro.train.loop import Trainer
+from repro.train.metrics import NotFinite
 from repro.train.result import Result, load_result, save_result
 from repro.train.storage import Damaged, OtherFormat
 
 SECONDS_BETWEEN_LINES = 30.0  # of the log, for each worker
 
+_LONGEST = 1000  # characters of a line: a pipe takes 4,096 bytes at once
+
 _worker: dict[str, Any] = {}
-"""Of a worker process: what all share, the counter, the flag and the queue of log lines; and whether it is at work."""
+"""Of a worker process: what all share, the counters, the flags and the pipe of log lines; and whether it is at work."""
 
 
 @dataclass(frozen=True)
@@ -43,61 +50,79 @@ class Job:
         """Of the state of a chunk, and of its result, which waits there for the others."""
         return self.state / seeds_label(chunk)
 
+    def training_made_by(self, chunk: list[int]) -> dict[str, Any]:
+        """What must be the same for a checkpoint to be gone on from."""
+        return made_by(self.config, chunk if self.config.budget.stack > 1 else chunk[0], self.source)
 
-def start_worker(done: Any, lines: Any, flag: Any) -> None:
+    def made_by(self, chunk: list[int]) -> dict[str, Any]:
+        """What must be the same for a result to count: finetuning too."""
+        training = self.training_made_by(chunk)
+        return training | {"config": decisive(self.config)}
+
+
+def start_worker(done: Any, lines: Any, flags: Flags) -> None:
     """A worker stops when the flag is up, whoever raised it, and dies with its parent."""
-    _worker.update(done=done, lines=lines, flag=flag, busy=False, last_line=time.monotonic())
-    Stopping.in_worker(flag)
-    die_with_parent(or_when=lambda: flag.value == SAVE_AND_END and not _worker["busy"])
+    _worker.update(done=done, lines=lines, flags=flags, busy=False, began=False, last_line=time.monotonic())
+    Stopping.in_worker(flags)
+    die_with_parent(or_when=lambda: flags.ends and not _worker["busy"])
 
 
-def _stops() -> bool:
-    return bool(_worker["flag"].value)
-
-
-def train_chunk(job: Job, chunk: list[int]) -> bool:
+def train_chunk(job: Job, number: int, chunk: list[int]) -> bool:
     """Trains one seed, or several stacked, unless it is finished; False when it stopped before the end."""
     _worker["busy"] = True
     try:
-        return _train(job, chunk)
+        late = time.monotonic() > job.deadline and _worker["began"]  # some step is always made
+        _worker["began"] = True
+        if late or _stops():
+            return False
+        with only_writer(f"{job.name}.{seeds_label(chunk)}", f"{job.name} {seeds_label(chunk)}"):
+            return _train(job, number, chunk)
     finally:
         _worker["busy"] = False
 
 
-def _train(job: Job, chunk: list[int]) -> bool:
+def _stops() -> bool:
+    return bool(_worker["flags"].stops)
+
+
+def _train(job: Job, number: int, chunk: list[int]) -> bool:
     config, folder, who = job.config, job.folder(chunk), f"{job.name} {seeds_label(chunk)}"
-    if _stops():
-        return False
-    set_up_process(config.engine.threads)
-    stacked = config.budget.stack > 1
-    bands = None if stacked else job.bands
+
+    def count(steps: int) -> None:
+        _worker["done"][number] += steps
 
     def say(text: str) -> None:
-        _worker["lines"].put(f"{who}: {text}")
+        _put(f"{who}: {text}")
 
-    trainer = Trainer(config, chunk if stacked else chunk[0], choose_device(), job.source, session(choose_device()))
+    set_up_process(config.engine.threads)
     finished = _finished(folder, say)
     if finished:
-        made_by = {"made_by": finished.made_by, "step": config.budget.steps, "sessions": []}
-        refuse_other(made_by, trainer.made_by(), folder)
-        _count(config.budget.steps)
+        said = {"made_by": finished.made_by, "step": config.budget.steps, "sessions": []}
+        refuse_other(said, job.made_by(chunk), folder, job.state)
+        count(config.budget.steps)
         return True
+    stacked = config.budget.stack > 1
+    bands = None if stacked else job.bands
+    device = choose_device()
+    trainer = Trainer(config, chunk if stacked else chunk[0], device, job.source, session(device))
 
     def report(row: dict[str, float]) -> None:
         for alarm in bands.outside([row]) if bands else []:
-            _worker["lines"].put(f"ALARM {who}: {alarm}")
+            _put(f"ALARM {who}: {alarm}")
         _say(line(who, row, config.budget.steps))
 
     try:
-        trainer.run(folder, _count, job.deadline, report, _stops, say)
+        trainer.run(folder, count, job.deadline, report, _stops, say)
         tuned = finetune(trainer, _stops) if config.finetune.steps else {}
     except (OutOfTime, Stopped):
         return False
+    except NotFinite as error:
+        raise NotFinite(f"{who}: {error}") from None
     facts = environment(trainer.device, trainer.sessions, job.source) | {"warnings": trainer.kept.warnings}
     facts["alarms"] = bands.outside(trainer.rows) if bands else None  # None: nothing to compare with
     result = Result(
         as_mapping(config), chunk, stacked, trainer.method.COUNTED, facts,
-        trainer.rows, trainer.kept.series["snapshots"], trainer.kept.series["late"], tuned, trainer.made_by(),
+        trainer.rows, trainer.kept.series["snapshots"], trainer.kept.series["late"], tuned, job.made_by(chunk),
     )  # fmt: skip
     save_result(folder, result)
     return True
@@ -119,10 +144,10 @@ def _say(text: str) -> None:
     now = time.monotonic()
     if now - _worker["last_line"] >= SECONDS_BETWEEN_LINES:
         _worker["last_line"] = now
-        _worker["lines"].put(text)
+        _put(text)
 
 
-def _count(steps: int) -> None:
-    """Counts steps for the progress bar."""
-    with _worker["done"].get_lock():
-        _worker["done"].value += steps
+def _put(text: str) -> None:
+    """A line for the reader: in one write, which needs no lock that a killed worker would hold for ever."""
+    with contextlib.suppress(BlockingIOError):  # nobody reads any more
+        os.write(_worker["lines"].fileno(), f"{text[:_LONGEST]}\n".encode()[: 4 * _LONGEST])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from repro.config.read import decisive
+from repro.config.schema import Config
 from repro.files import sweep
 from repro.train.series import Series
 from repro.train.storage import Damaged, OtherFormat, load, save
@@ -20,6 +23,13 @@ class Refused(ValueError):
     """A state that must not be gone on from; the message says why, and how to start anew."""
 
 
+def made_by(config: Config, seeds: int | Sequence[int], source: Mapping[str, str]) -> dict[str, Any]:
+    """What decides a training, up to its finetuning: settings, seeds and code."""
+    settings = decisive(config)
+    del settings["finetune"]
+    return {"config": settings, "seeds": seeds, "source": dict(source)}
+
+
 def write(folder: Path, step: int, content: dict[str, Any], series: Mapping[str, Series]) -> None:
     """Saves a checkpoint, first the weights that `series` hold in memory; then removes all but the last two.
 
@@ -31,6 +41,18 @@ def write(folder: Path, step: int, content: dict[str, Any], series: Mapping[str,
     save(_path(folder, step), content | {name: one.files for name, one in series.items()})
     for path in _newest_first(folder)[_KEPT:]:
         path.unlink()
+
+
+def refuse_newest(folder: Path, made_by: Mapping[str, Any], remove: Path) -> None:
+    """Looks at the newest checkpoint that can be read, before any work.
+
+    Raises:
+        Refused: when other settings, data or code made it.
+    """
+    for path in _newest_first(folder):
+        with contextlib.suppress(Damaged, OtherFormat):
+            refuse_other(load(path), made_by, folder, remove)
+            return
 
 
 def read(folder: Path, made_by: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any] | None:
@@ -58,7 +80,8 @@ def read(folder: Path, made_by: Mapping[str, Any], say: Callable[[str], None]) -
             raise Refused(f"{error}; check that version out to go on from it, or start anew: rm -r {folder}") from None
         for broken, why in damaged.items():
             say(f"{why}; going on from the checkpoint before it, at step {content['step']}")
-            broken.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                broken.unlink()
         _remove_unlisted(folder, content)
         return content
     if damaged:
@@ -76,8 +99,23 @@ def _read(path: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
-def refuse_other(content: Mapping[str, Any], made_by: Mapping[str, Any], folder: Path) -> None:
+def remove_after(folder: Path, step: int) -> None:
+    """Removes checkpoints of later steps."""
+    for path in _newest_first(folder):
+        if path > _path(folder, step):
+            path.unlink()
+
+
+def refuse_other(
+    content: Mapping[str, Any], made_by: Mapping[str, Any], folder: Path, remove: Path | None = None
+) -> None:
     """Compares what made a checkpoint or result with what is running now.
+
+    Args:
+        content: of the checkpoint or result.
+        made_by: what is running now.
+        folder: where it lies.
+        remove: what to remove to start anew, if that is more than the folder.
 
     Raises:
         Refused: naming every difference, and how to go on or start anew.
@@ -88,7 +126,7 @@ def refuse_other(content: Mapping[str, Any], made_by: Mapping[str, Any], folder:
         revision = f" (revision {last['revision'][:12]})" if last.get("revision") else ""
         raise Refused(
             f"{folder} holds step {content['step']} of a run made otherwise{revision}: {'; '.join(found)}; "
-            f"undo the difference to go on from it, or start anew: rm -r {folder}"
+            f"undo the difference to go on from it, or start anew: rm -r {remove or folder}"
         )
 
 

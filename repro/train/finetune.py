@@ -11,8 +11,9 @@ from repro.augment.views import labelled_view
 from repro.losses import cross_entropy
 from repro.optim.learner import Learner
 from repro.seeding import Order
+from repro.train.calls import Stopped
 from repro.train.finite import not_finite
-from repro.train.loop import Stopped, Trainer
+from repro.train.loop import Trainer
 from repro.train.metrics import NotFinite
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
@@ -29,7 +30,7 @@ class Kept:
         self._marks = set(snapshot_steps(config.budget.steps, config.budget.snapshots))
         self._late = set(late_steps(config.budget.steps))
         self.series = {"snapshots": Series("snapshots"), "late": Series("late")}
-        self.warnings: list[str] = []
+        self.looks: list[dict[str, Any]] = []  # {"step": int, "found": complaints}
 
     def before_step(self, state: State, say: Callable[[str], None]) -> None:
         """Keeps all weights before a marked step."""
@@ -38,7 +39,7 @@ class Kept:
 
     def after_step(self, state: State, say: Callable[[str], None]) -> None:
         """Keeps the counted weights of the last checkpoints of training, and all weights of the last step."""
-        if state.step in self._late:
+        if state.step in self._late and state.step not in self.series["late"].steps:
             self.series["late"].append(state.step, {"counted": counted(state.learners[self._role])})
         if state.step == self._config.budget.steps:
             self._snapshot(state, say)
@@ -51,9 +52,28 @@ class Kept:
         if not learns(self._config, self._role, state.step):
             return
         data = self._config.data
-        for complaint in complaints(state.learners[self._role], self._data, data, CLASSES[data.name]):
-            self.warnings.append(f"step {state.step}: {self._role} {complaint}")
-            say(f"WARNING {self.warnings[-1]}")
+        found = complaints(state.learners[self._role], self._data, data, CLASSES[data.name])
+        known = len(self.warnings)
+        self.looks.append({"step": state.step, "found": found})
+        for warning in self.warnings[known:]:
+            say(f"WARNING {warning}")
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was found wrong, each time it begins."""
+        before = [{"found": []}, *self.looks]
+        return [
+            f"step {look['step']}: {self._role} {complaint}"
+            for last, look in zip(before, self.looks, strict=False)
+            for complaint in look["found"]
+            if complaint not in last["found"]
+        ]
+
+    def back_to(self, step: int) -> None:
+        """Forgets what was kept after this step."""
+        for series in self.series.values():
+            series.back_to(step)
+        self.looks = [look for look in self.looks if look["step"] <= step]
 
 
 def snapshot_steps(steps: int, count: int) -> list[int]:

@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from repro.config.read import decisive
 from repro.config.schema import Config
 from repro.data.training import CLASSES
 from repro.engine import place
@@ -21,26 +20,11 @@ from repro.models.build import build_model
 from repro.seeding import Streams
 from repro.train import checkpoint
 from repro.train.batches import Batches
+from repro.train.calls import OutOfTime, Progress, Report, Say, Stopped
+from repro.train.checkpoint import made_by
 from repro.train.finite import Copy, check_finite, copy_of, trace
 from repro.train.kept import Kept
 from repro.train.metrics import NotFinite, Window
-
-Progress = Callable[[int], None]
-"""Called with the number of steps done since the last call."""
-
-Report = Callable[[dict[str, float]], None]
-"""Called with each new row."""
-
-Say = Callable[[str], None]
-"""Called with what a person should know."""
-
-
-class OutOfTime(Exception):
-    """The time budget is spent; the state is saved, and the same command goes on from it."""
-
-
-class Stopped(Exception):
-    """Someone asked for an end; the state is saved, and the same command goes on from it."""
 
 
 class Trainer:
@@ -177,14 +161,24 @@ class Trainer:
             self._explain(error, good, folder)
 
     def _explain(self, error: NotFinite, good: Copy, folder: Path) -> NoReturn:
+        """Goes back to the state before the bad step, keeps it, and says what went wrong."""
         found = trace(self.state, self.window, good, self._step, error)
-        self.rows = [row for row in self.rows if row["step"] <= self.state.step]
-        self._save(folder)
-        raise NotFinite(f"{found}; the state before it is kept in {folder}") from None
+        step = self.state.step
+        self.rows = [row for row in self.rows if row["step"] <= step]
+        self.kept.back_to(step)
+        rates = {role: learner.config.learning_rate for role, learner in self.state.learners.items()}
+        used = ", ".join(f"optim.{role}.learning_rate = {rate:g}" for role, rate in rates.items())
+        try:
+            self._save(folder)
+            checkpoint.remove_after(folder, step)
+            kept = f"the state before it is kept in {folder}: remove that to start anew"
+        except OSError as unsaved:
+            kept = f"the state before it could not be saved ({unsaved.strerror})"
+        raise NotFinite(f"{found} ({used}); {kept}") from None
 
     def made_by(self) -> dict[str, Any]:
-        """What must be the same for a saved state to be gone on from."""
-        return {"config": decisive(self.config), "seeds": self.seeds, "source": self.source}
+        """What must be the same for a saved state to be gone on from; finetuning comes after it."""
+        return made_by(self.config, self.seeds, self.source)
 
     def _save(self, folder: Path) -> None:
         content = {
@@ -194,7 +188,7 @@ class Trainer:
             "window": self.window.state_dict(),
             "rows": self.rows,
             "sessions": self.sessions,
-            "warnings": self.kept.warnings,
+            "looks": self.kept.looks,
         }
         checkpoint.write(folder, self.state.step, content, self.kept.series)
 
@@ -205,6 +199,6 @@ class Trainer:
         self.state.load_state_dict(content["state"], content["step"])
         self.window.load_state_dict(content["window"], self.device)
         self.rows, self.sessions = content["rows"], content["sessions"]
-        self.kept.warnings, self.kept.series = content["warnings"], {name: content[name] for name in self.kept.series}
+        self.kept.looks, self.kept.series = content["looks"], {name: content[name] for name in self.kept.series}
         for change in checkpoint.changes(self.sessions[-1] if self.sessions else {}, self.session):
             say(f"going on from step {self.state.step} with {change}: the last bits may differ from an unbroken run's")

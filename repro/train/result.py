@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from repro.files import link_or_copy, partly, replace_folder, restore_folder
 from repro.train.series import Series
-from repro.train.storage import load, save
+from repro.train.storage import Damaged, OtherFormat, load, save
 
 _FILE, _SERIES = "result.pt", ("snapshots", "late")
 
@@ -82,6 +82,22 @@ def load_results(folder: Path) -> list[Result]:
     return sorted(found, key=lambda result: result.seeds)
 
 
+def is_published(place: Path, made_by: Sequence[dict[str, Any]]) -> bool:
+    """Whether `place` holds exactly the results that were made so, all whole.
+
+    They are there, and their state is gone, when a pipeline was killed before it noted that training was done.
+    """
+    restore_folder(place)
+    try:
+        found = load_results(place)
+        for result in found:
+            _as_series("snapshots", result.snapshots).check()
+            _as_series("late", result.late).check()
+    except (FileNotFoundError, Damaged, OtherFormat):
+        return False
+    return [result.made_by for result in found] == list(made_by)
+
+
 def publish(folders: Iterable[Path], place: Path) -> None:
     """Puts the results of all chunks of seeds at `place`, all of them or none; the folders keep what they hold.
 
@@ -92,6 +108,8 @@ def publish(folders: Iterable[Path], place: Path) -> None:
     fresh = partly(place)
     for folder in folders:
         content = load(folder / _FILE)
+        for name in _SERIES:
+            Series(name, folder, content[name]).check()
         names = [_FILE, *(file["name"] for name in _SERIES for file in content[name])]
         (fresh / folder.name).mkdir(parents=True, exist_ok=True)
         for name in names:

@@ -5,6 +5,7 @@ A file is one line of text, `repro-state <format> <bytes> <SHA-256>`, and then P
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import pickle
@@ -74,6 +75,10 @@ def _checked(path: Path, checksum: str) -> memoryview:
         whole = path.read_bytes()
     except FileNotFoundError:
         raise Damaged(f"{path} is missing") from None
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        raise Damaged(f"{path} cannot be read ({error.strerror})") from error
     first, found, _ = whole[:_LONGEST].partition(b"\n")
     words = first.split(b" ")
     if not found or len(words) != 4 or words[0] != _MAGIC:

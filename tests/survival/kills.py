@@ -75,6 +75,27 @@ def terminate_all(process: Process, _: random.Random) -> set[int]:
     return {EXIT_STOPPED, -signal.SIGTERM}  # the latter before the main process listens
 
 
+def signal_twice(process: Process, _: random.Random) -> set[int]:
+    """SIGTERM to the main process and at once to all, as some batch systems do: one wish."""
+    process.send(signal.SIGTERM)
+    process.send_all(signal.SIGTERM)
+    return {EXIT_STOPPED, -signal.SIGTERM}
+
+
+def hang_up(process: Process, _: random.Random) -> set[int]:
+    """SIGHUP to all, as when a terminal closes."""
+    process.send_all(signal.SIGHUP)
+    return {EXIT_STOPPED, -signal.SIGHUP}
+
+
+def stop_then_kill(process: Process, chance: random.Random) -> set[int]:
+    """SIGTERM to all, and SIGKILL of all while they save."""
+    process.send_all(signal.SIGTERM)
+    time.sleep(chance.uniform(0.0, 0.1))
+    process.send_all(signal.SIGKILL)
+    return {EXIT_STOPPED, -signal.SIGTERM, -signal.SIGKILL}
+
+
 def interrupt(process: Process, _: random.Random) -> set[int]:
     """Ctrl-C, which a terminal sends to every process."""
     process.send_all(signal.SIGINT)
@@ -87,6 +108,9 @@ STRIKES: dict[str, tuple[str, Callable[[Process, random.Random], set[int]]]] = {
     "kill_worker": ("SIGKILL of one worker", kill_worker),
     "terminate_leader": ("SIGTERM to the main process", terminate_leader),
     "terminate_all": ("SIGTERM to all processes", terminate_all),
+    "signal_twice": ("SIGTERM to the main process and, at once, to all", signal_twice),
+    "hang_up": ("SIGHUP to all processes", hang_up),
+    "stop_then_kill": ("SIGTERM to all, SIGKILL of all while they save", stop_then_kill),
     "interrupt": ("Ctrl-C", interrupt),
 }
 

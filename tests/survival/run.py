@@ -33,6 +33,8 @@ from tests.survival.workplace import ROOT, WORKLOADS, prepared, quiet
 
 RECORD = ROOT / "results/survival.json"
 _BEGIN, _END = "<!-- survival: generated, do not edit -->", "<!-- end of survival -->"
+_LAST = 80  # operations on files after the last checkpoint, about
+
 FEW = ("mpl", "mpl_stacked")
 
 Trial = tuple[str, str, Callable[[], tuple[int, str]]]
@@ -61,7 +63,9 @@ def kill_trials(expected: Expected, chance: random.Random, each: int) -> Iterato
         says = f"Files of {stage} take their place only when the disk has them"
         yield f"unsafe_{stage}", says, partial(once, _all_safe, counted.unsafe)
         says = f"SIGKILL of all processes at one operation on files of {stage}"
-        for number in sorted(chance.sample(range(1, counted.count + 1), min(counted.count, 3 * each))):
+        last = range(max(1, counted.count - _LAST), counted.count + 1)  # results, publication, removal of the state
+        chosen = chance.sample(range(1, counted.count + 1), min(counted.count, 2 * each))
+        for number in sorted({*chosen, *chance.sample(last, min(len(last), (4 if each > 1 else 2) * each))}):
             yield f"operation_{stage}", says, partial(once, kills.struck_at_operation, expected, number, stage)
 
 

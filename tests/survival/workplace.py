@@ -5,6 +5,7 @@ The entry points run as they are, in processes forked from this one, so that a s
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -67,7 +68,8 @@ class Process:
 
     def send_all(self, number: signal.Signals) -> None:
         """A signal to leader and workers at once."""
-        os.killpg(self.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.killpg(self.pid, number)
 
     def wait(self, seconds: float = 120.0) -> int | None:
         """Its exit status, negative for the signal that ended it; None when it still runs after so long."""
@@ -162,6 +164,7 @@ def outcome(place: Path, name: str) -> str:
 
     for result in load_results(place / "artifacts/runs" / name):
         digest.update(repr((result.seeds, result.rows, result.config)).encode())
+        digest.update(repr([result.environment[key] for key in ("warnings", "alarms")]).encode())
         for series in (result.snapshots, result.late, [{"step": -1, "networks": {"finetuned": result.finetuned}}]):
             for entry in series:
                 for network, weights in sorted(entry["networks"].items()):
@@ -170,7 +173,8 @@ def outcome(place: Path, name: str) -> str:
     for folder in read_runs(place / "results/runs").get(name, []):
         digest.update(repr((folder.seeds, folder.accuracy, predictions_hash(folder.predictions))).encode())
         digest.update(folder.metrics.to_csv().encode())
-        for key, values in sorted(folder.curve.items()):
+        digest.update(repr((folder.departures, folder.data)).encode())
+        for key, values in sorted((folder.curve | folder.boundary).items()):
             add(key, values)
     return digest.hexdigest()
 
