@@ -14,7 +14,7 @@ import pytest
 
 from repro.config.data import Cifar10Data
 from repro.data import cifar10_files, download
-from repro.data.part import md5_of
+from repro.data.part import md5_of, open_part
 from repro.data.training import prepare
 from repro.files import write_whole
 from tests.file_server import Served, serving
@@ -141,6 +141,28 @@ def test_a_full_disk_leaves_no_half_folder(found: Path) -> None:
 
     prepare(Cifar10Data(root="fresh"), FOLDER)
     assert all_placed()
+
+
+def test_a_killed_unpacking_leaves_nothing_for_long(found: Path) -> None:
+    """What it wrote lies under one name beside the place, and the next call removes it."""
+    write_whole(Path("fresh") / f".partly-{BATCHES}" / "another", b"half")
+    (Path("fresh") / f"{BATCHES}.part").touch()
+
+    prepare(Cifar10Data(root="fresh"), FOLDER)
+
+    assert all_placed()
+    assert {ARCHIVE, BATCHES} == in_root()
+
+
+def test_two_do_not_unpack_into_one_folder(found: Path) -> None:
+    """The second is told to wait, and touches nothing of the first."""
+    half = Path("fresh") / f".partly-{BATCHES}" / NAMES[0]
+    with open_part(Path("fresh") / f"{BATCHES}.part"):
+        write_whole(half, b"half")
+        with pytest.raises(ValueError, match="is being written by another process; wait for it"):
+            prepare(Cifar10Data(root="fresh"), FOLDER)
+
+    assert b"half" == half.read_bytes()
 
 
 def test_a_wrong_member_is_refused(found: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from repro import files
 from repro.evaluate.run import EvaluatedRun, predictions_hash
 from repro.records import runs as records
 from repro.records.runs import RecordError, read_run, read_runs, replace_run
@@ -68,17 +69,57 @@ def test_a_failed_write_keeps_the_old_record(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("name", ["evaluation.json", "predictions.npz", "config.yaml", "metrics.csv"])
 def test_a_damaged_folder_is_refused_by_name(tmp_path: Path, name: str) -> None:
-    """A truncated or missing file names the folder and what to do."""
+    """A truncated, exchanged or missing file is named with what to do, and none of its parser's words."""
     folder = replace_run([a_run()], tmp_path) / "seed-3"
     content = (folder / name).read_bytes()
+    remedy = f"take it back: git checkout -- {folder}, or train and evaluate a plan that has the run again"
 
     (folder / name).unlink()
-    with pytest.raises(RecordError, match="evaluate it again"):
+    with pytest.raises(RecordError) as missing:
         read_run(folder)
-    if name.endswith((".npz", ".json")):
-        (folder / name).write_bytes(content[: len(content) // 2])
-        with pytest.raises(RecordError, match="seed-3"):
+    assert f"{folder / name} is missing; {remedy}" == str(missing.value)
+    damages = [b"", b"text", content[: len(content) // 2]] if name.endswith((".npz", ".json")) else [b""]
+    for damage in damages:
+        (folder / name).write_bytes(damage)
+        with pytest.raises(RecordError) as damaged:
             read_run(folder)
+        assert f"{folder / name} is not what was recorded; {remedy}" == str(damaged.value)
+
+
+@pytest.mark.parametrize("killed_at", [1, 2, 3])
+def test_what_a_killed_evaluation_leaves_is_no_run(
+    killed_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folders under way are passed over; where the old one is still put aside, the command that ends it is named."""
+    replace_run([a_run()], tmp_path)
+    replace_run([replace(a_run(), name="other")], tmp_path)
+    left = files.partly(tmp_path / "arm")
+    replace_run([a_run()], tmp_path / "under_way")
+    (tmp_path / "under_way/arm").rename(left)
+    (tmp_path / "under_way").rmdir()
+    calls: list[object] = []
+
+    def kill(source: Path, target: Path) -> None:
+        calls.append(source)
+        if len(calls) == killed_at:
+            raise KeyboardInterrupt
+        source.rename(target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", kill)
+        patch.setattr(files.shutil, "rmtree", lambda *_, **__: None)
+        if killed_at < 3:
+            with pytest.raises(KeyboardInterrupt):
+                files.replace_folder(left, tmp_path / "arm")
+        else:
+            files.replace_folder(left, tmp_path / "arm")
+
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    if killed_at == 2:
+        with pytest.raises(RecordError, match=r"arm is missing: an evaluation was interrupted; run it .*cli\.evaluate"):
+            read_runs(tmp_path)
+        files.sweep(tmp_path)
+    assert {"arm": 1, "other": 1} == {name: len(folders) for name, folders in read_runs(tmp_path).items()}
 
 
 def test_verdicts_read_back_as_written(tmp_path: Path) -> None:
@@ -94,12 +135,18 @@ def test_verdicts_read_back_as_written(tmp_path: Path) -> None:
 
 
 def test_damaged_verdicts_are_refused(tmp_path: Path) -> None:
-    """A missing or cut file names the command that makes it anew."""
-    with pytest.raises(RecordError, match=r"repro\.cli\.verify"):
-        read_verdicts(tmp_path / "verdicts.json")
-    (tmp_path / "verdicts.json").write_text("[{")
-    with pytest.raises(RecordError, match=r"repro\.cli\.verify"):
-        read_verdicts(tmp_path / "verdicts.json")
+    """A missing or cut file, or a folder in its place, names the command that makes it anew, without an errno."""
+    path = tmp_path / "verdicts.json"
+    with pytest.raises(RecordError, match=r"verdicts\.json is missing; judge again with: .*repro\.cli\.verify$"):
+        read_verdicts(path)
+    for content in ("[{", "[3]", '[{"status": "x"}]'):
+        path.write_text(content)
+        with pytest.raises(RecordError, match=r"verdicts\.json is not what was recorded; .*repro\.cli\.verify$"):
+            read_verdicts(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(RecordError, match=r"verdicts\.json cannot be opened \(Is a directory\); .*cli\.verify$"):
+        read_verdicts(path)
 
 
 def test_only_the_generated_part_of_the_readme_is_replaced() -> None:

@@ -46,7 +46,7 @@ def test_refused_seed_gives_no_number() -> None:
     assert {1: 0.955, 2: 0.949, 3: 0.953, 4: 0.957} == found.accuracy["student"]
     assert 1 == len(found.problems)
     assert "mpl, seed 0: " in found.problems[0]
-    assert "dvc repro" in found.problems[0]
+    assert "git checkout -- results/runs, or train and evaluate" in found.problems[0]
 
 
 def test_rebuild_reads_stacked_seeds() -> None:

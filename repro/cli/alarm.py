@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repro.cli.entry import run
-from repro.config.compose import compose, parse_seeds, read_plan
+from repro.config.compose import compose_planned, parse_seeds, read_plan
 from repro.config.read import ConfigError, closest
 from repro.config.schema import Config
 from repro.engine import choose_device, set_up_process
@@ -45,7 +45,7 @@ def _chosen(names: Sequence[str], plan: Path) -> list[tuple[str, Config, Bands]]
         if name not in by_name:
             raise ConfigError(f"{name} is not a run of {plan}; {closest(name, list(by_name))}")
     chosen = [planned for name, planned in by_name.items() if not names or name in names]
-    composed = [(planned.name, compose(planned.experiment, planned.overrides)) for planned in chosen]
+    composed = [(planned.name, compose_planned(planned, plan)) for planned in chosen]
     with_band = [(name, config, bands) for name, config in composed if (bands := bands_for(config))]
     without = [planned.name for planned in chosen if planned.name not in {name for name, *_ in with_band}]
     if (names and without) or not with_band:

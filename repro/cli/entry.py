@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 EXIT_USER_ERROR = 2
 
 
 def run(main: Callable[[], int | None]) -> None:
     """Runs `main` and exits: 0, its own status, or 2 with one sentence for a mistake that the user can mend."""
+    if not Path("experiments").is_dir():
+        sys.exit(_complain(f"{Path.cwd()} is not the project's folder: it has no experiments; "
+                           "cd to the folder with dvc.yaml"))  # fmt: skip
     try:
         status = main() or 0
+    except FileNotFoundError as error:
+        lost = error.filename
+        remedy = f"{lost} is missing; where it belongs to the project: git checkout -- {lost}"
+        status = _complain(remedy if lost else str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         status = _complain(f"{where}{error.strerror or error}; check that the place exists, is writable and has room")

@@ -74,7 +74,10 @@ def source_hashes() -> dict[str, str]:
 
 
 def _git(*arguments: str) -> str | None:
+    """What git prints, None without it; in a session of its own, which no signal to the process group reaches."""
     try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, check=True, start_new_session=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from repro.cli.entry import run
@@ -38,8 +39,14 @@ def main() -> None:
     workers, context = worker_pool(min(os.cpu_count() or 1, len(names), 8))
     with only_writer("evaluation", "what is recorded"), ProcessPoolExecutor(workers, context, _start_worker) as pool:
         sweep(RUNS)
-        for line in pool.map(_evaluate_run, names):
-            print(line, flush=True)
+        try:
+            for line in pool.map(_evaluate_run, names):
+                print(line, flush=True)
+        except BrokenProcessPool:
+            raise RuntimeError(
+                "a worker process was killed; what was recorded before is intact; if memory ran out, evaluate one run "
+                f"at a time: python -m repro.cli.evaluate <run>, with {', '.join(dict.fromkeys(names))} for <run>"
+            ) from None
 
 
 def _start_worker() -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 import yaml
 
 from repro.cli.entry import run
-from repro.config.compose import ROOT, compose, experiments, read_whole_plan
+from repro.config.compose import compose_planned, read_whole_plan
 from repro.config.data import Cifar10Data, Data
 from repro.config.departures import departures
-from repro.config.read import ConfigError, as_mapping, closest
+from repro.config.read import ConfigError, as_mapping
 from repro.data.training import describe_split, prepare, split_settings, training_hash
 from repro.engine import choose_device
 from repro.seeding import seeds_listed
@@ -31,18 +31,13 @@ def main() -> None:
     """Composes and checks all runs before anything is written."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plan", type=Path, default=Path("params.yaml"), help="the plan file (default: params.yaml)")
-    whole = read_whole_plan(parser.parse_args().plan)
+    path = parser.parse_args().plan
+    whole = read_whole_plan(path)
     if whole.needs_gpu and choose_device().type == "cpu":
         raise ConfigError(f"plan {whole.name} needs a GPU, and PyTorch finds none here; what it would cost: "
                           "python -m repro.cli.cost; a plan for a CPU: make reproduce PLAN=quick")  # fmt: skip
-    plan, configs = whole.runs, []
-    for planned in plan:
-        if planned.experiment not in experiments(ROOT):
-            known = experiments(ROOT)
-            raise ConfigError(
-                f"runs.{planned.name}: no experiment {planned.experiment!r}; {closest(planned.experiment, known)}"
-            )
-        configs.append(compose(planned.experiment, planned.overrides))
+    plan = whole.runs
+    configs = [compose_planned(planned, path) for planned in plan]
     for name in dict.fromkeys(config.data.name for config in configs):
         prepare(next(config.data for config in configs if config.data.name == name), DATA)
     for folder in (CONFIGS, DATA / "splits"):

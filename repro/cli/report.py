@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from repro.cli.entry import run
 from repro.engine import set_up_process
 from repro.evaluate.run import EvaluatedRun
-from repro.files import write_whole
+from repro.files import partly, replace_folder, restore_folder, write_whole
 from repro.records.runs import read_runs
 from repro.records.scores import rebuild_all
 from repro.records.verdicts import CLAIMS, read_planted, read_verdicts
@@ -29,6 +29,7 @@ from repro.verify.claims import read_claims
 from repro.verify.rebuild import Scores
 
 RESULTS = Path("results")
+FIGURES = RESULTS / "figures"
 TABLE2 = Path("experiments/table2.yaml")
 
 
@@ -37,16 +38,27 @@ _waiting: dict[str, Figure] = {}
 
 
 def main() -> None:
-    """Renders and writes everything."""
+    """Renders everything, then writes it: until then the old report and figures stay."""
     set_up_process()
+    restore_folder(FIGURES)  # where a kill chose the moment between two renames
     runs = read_runs()
     report = rendered(runs, rebuild_all(runs))
     pictures = drawn(report.figures)
-    shutil.rmtree(RESULTS / "figures", ignore_errors=True)
-    for key, png in pictures.items():
-        write_whole(RESULTS / "figures" / f"{key}.png", png)
+    _replace_figures(pictures)
     write_whole(RESULTS / "REPORT.md", report.markdown.encode())
     print(f"{RESULTS / 'REPORT.md'} with {len(pictures)} figures")
+
+
+def _replace_figures(pictures: Mapping[str, bytes]) -> None:
+    """The folder of figures holds these and no others, all at once."""
+    fresh = partly(FIGURES)
+    try:
+        fresh.mkdir(parents=True)
+        for key, png in pictures.items():
+            write_whole(fresh / f"{key}.png", png)
+        replace_folder(fresh, FIGURES)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def rendered(runs: Mapping[str, Sequence[EvaluatedRun]], scores: Mapping[str, Scores]) -> Report:

@@ -69,6 +69,18 @@ def compose(experiment: str, overrides: Sequence[str] = (), root: Path = ROOT) -
     return config
 
 
+def compose_planned(planned: PlannedRun, plan: Path) -> Config:
+    """The checked configuration of one entry of a plan file.
+
+    Raises:
+        ConfigError: as `compose`, naming the plan and the run too.
+    """
+    try:
+        return compose(planned.experiment, planned.overrides)
+    except ConfigError as error:
+        raise ConfigError(f"{plan}: runs.{planned.name}: {error}") from None
+
+
 def experiments(root: Path = ROOT) -> list[str]:
     """Names of all experiment files."""
     return sorted(path.stem for path in (root / "experiment").glob("*.yaml"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
+import shutil
 from pathlib import Path
 
 from torch import Tensor
@@ -11,7 +11,8 @@ from torch import Tensor
 from repro.data.archive import read_members
 from repro.data.cifar10_batch import parse_batch
 from repro.data.download import fetch
-from repro.files import link_or_copy, write_whole
+from repro.data.part import open_part
+from repro.files import link_or_copy, partly, write_whole
 
 BATCHES = "cifar-10-batches-py"
 """The folder that the published archive holds."""
@@ -116,7 +117,7 @@ def _md5(content: bytes) -> str:
 def _download(root: Path) -> None:
     """Downloads the published archive into `root`, unless it lies there, and writes the seven files beside it.
 
-    The folder appears with all of them or not at all.
+    The folder appears with all of them or not at all; what a kill leaves of it is removed by the next call.
     """
     if root.name == BATCHES:
         raise ValueError(f"data.root = {root}: wants the folder that holds {BATCHES}; set it to {root.parent}")
@@ -131,13 +132,17 @@ def _download(root: Path) -> None:
             f"{ARCHIVE} or the folder {BATCHES} with {', '.join(MD5)} there, "
             f"or set data.root to the folder that holds {BATCHES}"
         ) from error
-    with tempfile.TemporaryDirectory(dir=root, prefix=f".{BATCHES}.") as temporary:
-        fresh = Path(temporary) / BATCHES
-        for member, content in read_members(archive, {f"{BATCHES}/{name}": size for name, size in SIZE.items()}):
-            path = fresh / member.removeprefix(f"{BATCHES}/")
-            _check_md5(content, path.name, f"{archive}: {member}", f"delete {archive} to download it anew")
-            write_whole(path, content)
-        fresh.rename(root / BATCHES)
+    with open_part(root / f"{BATCHES}.part") as mine:  # two at once would write into one folder
+        fresh = partly(root / BATCHES)
+        try:
+            for member, content in read_members(archive, {f"{BATCHES}/{name}": size for name, size in SIZE.items()}):
+                path = fresh / member.removeprefix(f"{BATCHES}/")
+                _check_md5(content, path.name, f"{archive}: {member}", f"delete {archive} to download it anew")
+                write_whole(path, content)
+            fresh.rename(root / BATCHES)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+            mine.discard()
 
 
 def _check_md5(content: bytes, name: str, where: str, remedy: str) -> None:

@@ -11,10 +11,9 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -26,11 +25,13 @@ from repro.seeding import seeds_label
 
 RUNS = Path("results/runs")
 
+_REPLACED = ".replaced-"  # how `repro.files.replace_folder` names the old folder between its two renames
+_Content = TypeVar("_Content")
 _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # of hundreds of folders: ten times as fast in C
 
 
 class RecordError(ValueError):
-    """A run folder that cannot be read; the message names the file and the remedy."""
+    """A record that cannot be read; the message names the file and the remedy."""
 
 
 def replace_run(folders: Sequence[EvaluatedRun], root: Path = RUNS) -> Path:
@@ -85,37 +86,69 @@ def read_run(folder: Path) -> EvaluatedRun:
     Raises:
         RecordError: when a file is missing or damaged.
     """
+    remedy = f"take it back: git checkout -- {folder}, or train and evaluate a plan that has the run again"
+
+    def part(name: str, parse: Callable[[bytes], _Content]) -> _Content:
+        return read_record(folder / name, parse, remedy)
+
+    evaluation = part("evaluation.json", _evaluation)
+    return EvaluatedRun(
+        name=folder.parent.name,
+        seeds=evaluation["seeds"],
+        config=part("config.yaml", lambda text: dict(yaml.load(text, _SafeLoader))),  # noqa: S506 - it is the safe one
+        counted=evaluation["counted"],
+        predictions=part("predictions.npz", _arrays),
+        accuracy=evaluation["accuracy"],
+        data=evaluation["data"],
+        environment=part("environment.json", json.loads),
+        departures=part("departures.json", json.loads),
+        metrics=part("metrics.csv", lambda text: pd.read_csv(io.BytesIO(text))),
+        curve=part("curve.npz", _arrays),
+        boundary=part("boundary.npz", _arrays) if (folder / "boundary.npz").exists() else {},
+    )
+
+
+def read_record(path: Path, parse: Callable[[bytes], _Content], remedy: str) -> _Content:
+    """What `parse` makes of a file's content.
+
+    Raises:
+        RecordError: when the file is missing, cannot be opened, or is none that `parse` takes.
+    """
     try:
-        evaluation = json.loads((folder / "evaluation.json").read_text())
-        return EvaluatedRun(
-            name=folder.parent.name,
-            seeds=evaluation["seeds"],
-            config=yaml.load((folder / "config.yaml").read_text(), _SafeLoader),  # noqa: S506 - it is the safe one
-            counted=evaluation["counted"],
-            predictions=_load_arrays(folder / "predictions.npz"),
-            accuracy=evaluation["accuracy"],
-            data=evaluation["data"],
-            environment=json.loads((folder / "environment.json").read_text()),
-            departures=json.loads((folder / "departures.json").read_text()),
-            metrics=pd.read_csv(folder / "metrics.csv"),
-            curve=_load_arrays(folder / "curve.npz"),
-            boundary=_load_arrays(folder / "boundary.npz") if (folder / "boundary.npz").exists() else {},
-        )
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise RecordError(
-            f"{folder} cannot be read ({error}); evaluate it again: dvc repro --force --single-item evaluate"
-        ) from error
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise RecordError(f"{path} is missing; {remedy}") from None
+    except OSError as error:
+        raise RecordError(f"{path} cannot be opened ({error.strerror}); {remedy}") from error
+    try:
+        return parse(content)
+    except Exception as error:  # each format has errors of its own for a damaged file, and they speak to programmers
+        raise RecordError(f"{path} is not what was recorded; {remedy}") from error
 
 
-def _load_arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+def _evaluation(text: bytes) -> dict[str, Any]:
+    content = json.loads(text)
+    return {key: content[key] for key in ("seeds", "counted", "accuracy", "data")}
+
+
+def _arrays(content: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return {key.replace(".", "/"): arrays[key] for key in arrays.files}
 
 
 def read_runs(root: Path = RUNS) -> dict[str, list[EvaluatedRun]]:
-    """All recorded runs by name, each with its folders in order of seeds."""
+    """All recorded runs by name, each with its folders in order of seeds.
+
+    Raises:
+        RecordError: when a folder is damaged, or is missing since an evaluation was killed as it replaced it.
+    """
+    for aside in root.glob(f"{_REPLACED}*"):
+        place = root / aside.name.removeprefix(_REPLACED)
+        if not place.exists():
+            raise RecordError(f"{place} is missing: an evaluation was interrupted; "
+                              "run it again: python -m repro.cli.evaluate")  # fmt: skip
     found: dict[str, list[EvaluatedRun]] = {}
-    for folder in sorted(root.glob("*/seed*")):
+    for folder in sorted(root.glob("[!.]*/seed*")):
         run = read_run(folder)
         found.setdefault(run.name, []).append(run)
     return {name: sorted(runs, key=lambda run: run.seeds) for name, runs in sorted(found.items())}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.files import write_whole
-from repro.records.runs import RecordError
+from repro.records.runs import RecordError, read_record
 from repro.verify.verdict import Status, Verdict
 
 CLAIMS = Path("experiments/claims.yaml")
@@ -29,22 +29,18 @@ def read_verdicts(path: Path = VERDICTS) -> list[Verdict]:
     Raises:
         RecordError: when the file is missing or damaged.
     """
-    try:
-        entries = json.loads(path.read_text())
-        return [Verdict(**entry | {"status": Status(entry["status"])}) for entry in entries]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RecordError(f"{path} cannot be read ({error}); judge again with: python -m repro.cli.verify") from error
+    return read_record(path, _verdicts, "judge again with: python -m repro.cli.verify")
+
+
+def _verdicts(text: bytes) -> list[Verdict]:
+    return [Verdict(**entry | {"status": Status(entry["status"])}) for entry in json.loads(text)]
 
 
 def read_planted(path: Path = PLANTED) -> dict[str, Any] | None:
     """How the early alarm fared against planted faults, as tests/faults/alarm.py wrote it; None where it did not."""
     if not path.is_file():
         return None
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
-        raise RecordError(f"{path} cannot be read ({error}); write it again: python -m tests.faults.alarm") from error
-    return content
+    return read_record(path, lambda text: dict(json.loads(text)), "write it again: python -m tests.faults.alarm")
 
 
 def replace_generated(text: str, table: str) -> str:

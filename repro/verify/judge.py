@@ -74,7 +74,7 @@ def _refused(claim: Claim, used: list[Scores]) -> Iterator[str]:
             yield f"{run.name}: has no accuracy of the network {network!r}"
         for seed, accuracy in accuracies.items():
             if not (math.isfinite(accuracy) and 0 <= accuracy <= 1):
-                yield f"{run.name}, seed {seed}: accuracy {accuracy} is not a share; evaluate it again"
+                yield f"{run.name}, seed {seed}: accuracy {accuracy} is not a share; train and evaluate it again"
         recipe = lookup(run.config, "recipe.name")
         if claim.recipe and recipe != claim.recipe:
             yield f"{run.name}: follows recipe {recipe!r}, but the claim is about {claim.recipe!r}"

@@ -19,7 +19,7 @@ LabelsOf = Callable[[EvaluatedRun], tuple[np.ndarray, str]]
 
 LEFT_OPEN = "left open by the recipe"
 
-_AGAIN = "evaluate it again: dvc repro --force --single-item evaluate"
+_AGAIN = "take it back: git checkout -- results/runs, or train and evaluate a plan that has the run again"
 _RUN_AGAIN = "run it again: make reproduce"
 
 
