@@ -37,7 +37,7 @@ def main() -> None:
     names = arguments.runs or [planned.name for planned in read_plan(arguments.plan)]
     set_up_process()
     workers, context = worker_pool(min(os.cpu_count() or 1, len(names), 8))
-    with only_writer("evaluation", "what is recorded"), ProcessPoolExecutor(workers, context, _start_worker) as pool:
+    with only_writer(".evaluation", "what is recorded"), ProcessPoolExecutor(workers, context, _start_worker) as pool:
         sweep(RUNS)
         try:
             for line in pool.map(_evaluate_run, names):
@@ -57,7 +57,7 @@ def _start_worker() -> None:
 def _evaluate_run(name: str) -> str:
     """Evaluates all seeds of a run and replaces its record."""
     set_up_process()
-    with only_writer(name, f"run {name}"):
+    with only_writer(f"{name}.weights", f"what is trained of {name}"):
         restore_folder(TRAINED / name)
         try:
             evaluated = [evaluate(name, result) for result in load_results(TRAINED / name)]
