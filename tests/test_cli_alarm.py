@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ def test_the_alarm_from_record_to_flag(tmp_path: Path) -> None:
 
     honest = call(tmp_path, "alarm", "--seeds", "1000,1001")
     shifted(tmp_path / "results/bands.json")
+    shutil.rmtree(tmp_path / "artifacts/runs/tiny_uda")  # else there is nothing to train
     broken, again = call(tmp_path, "alarm", "--seeds", "1000,1001"), call(tmp_path, *train)
     plan.write_text(yaml.safe_dump({"runs": {"tiny_uda": RUN | {"overrides": ["budget.steps=80"]}}}))
     other, unknown = call(tmp_path, "alarm"), call(tmp_path, "alarm", "tiny_udo")
