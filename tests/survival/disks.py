@@ -14,8 +14,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from repro.cli.stopping import EXIT_STOPPED
 from tests.survival.kills import Expected, difference, fresh_copy
-from tests.survival.workplace import ROOT, evaluation, finished, printed, training
+from tests.survival.workplace import ROOT, Process, evaluation, finished, printed, training
 
 FULL, READ_ONLY = "No space left on device", "Read-only file system"
 
@@ -94,14 +95,29 @@ DAMAGES: dict[str, tuple[str, Callable[[bytes, random.Random], bytes]]] = {
 }
 
 
+def until_two_checkpoints(process: Process, place: Path, name: str) -> bool:
+    """Waits until a chunk has two checkpoints; False when training ended before that was seen."""
+    while process.wait(0.0) is None:
+        for folder in (place / "state" / name).glob("seed*"):
+            if len(list(folder.glob("checkpoint-*.pt"))) == 2 and not (folder / "result.pt").exists():
+                return True
+    return False
+
+
 def stopped_midway(expected: Expected) -> Path:
-    """A copy in which training was stopped by SIGTERM, with two checkpoints of each chunk that had begun."""
-    place = fresh_copy(expected.place, f"{expected.name}-midway")
-    process = training(place, expected.name)
-    process.wait(0.6 * expected.seconds)
-    process.send_all(15)
-    process.wait()
-    return place
+    """A copy in which training was stopped by SIGTERM, with two checkpoints of each chunk that had begun.
+
+    Raises:
+        AssertionError: when training is too fast to be stopped.
+    """
+    for _ in range(20):
+        place = fresh_copy(expected.place, f"{expected.name}-midway")
+        process = training(place, expected.name)
+        if until_two_checkpoints(process, place, expected.name):
+            process.send_all(15)
+            if process.wait() == EXIT_STOPPED:
+                return place
+    raise AssertionError(f"{expected.name} could not be stopped midway")
 
 
 def damaged(expected: Expected, midway: Path, damage: str, chance: random.Random) -> str:
@@ -137,7 +153,8 @@ def second_writer(expected: Expected) -> str:
     """A second process on the same run is refused with who holds it; after the first is killed, it takes over."""
     place = fresh_copy(expected.place, f"{expected.name}-second")
     first = training(place, expected.name)
-    first.wait(0.5 * expected.seconds)
+    if not until_two_checkpoints(first, place, expected.name):
+        return f"{expected.name}: the first writer ended too soon"
     second = training(place, expected.name)
     status = second.wait()
     refused = f"is being written by process {first.pid} on" in printed(place)

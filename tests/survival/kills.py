@@ -41,6 +41,13 @@ class Tally:
         if complaint:
             self.failures.append(complaint)
 
+    def join(self, other: Tally) -> None:
+        """Adds another tally of the same kind."""
+        self.trials += other.trials
+        self.strikes += other.strikes
+        self.survived += other.survived
+        self.failures += other.failures
+
 
 def kill_all(process: Process, _: random.Random) -> set[int]:
     """Every process at once, as when the power fails."""

@@ -13,10 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from itertools import chain
@@ -95,22 +97,38 @@ def disk_trials(expected: Expected, chance: random.Random, each: int, mounts: bo
     )
 
 
-def run_all(names: list[str], each: int, seed: int, say: Callable[[str], None]) -> dict[str, Tally]:
-    """Tries everything on all named workloads."""
+def run_one(name: str, each: int, seed: int) -> dict[str, Tally]:
+    """Tries everything on one workload."""
+    quiet()
     found: dict[str, Tally] = {}
-    mounts = disks.may_mount()
     with tempfile.TemporaryDirectory(prefix="survival-") as above:
-        place = prepared(Path(above) / "place", names)
-        for name in names:
-            expected = kills.uninterrupted(place, name)
-            say(f"{name}: {expected.seconds:.1f} s of training when nothing happens")
-            chance = random.Random(f"{seed}{name}")  # noqa: S311 - moments, not secrets
-            every = chain(kill_trials(expected, chance, each), disk_trials(expected, chance, each, mounts))
-            for kind, says, trial in every:
-                started = time.monotonic()
-                strikes, complaint = trial()
-                found.setdefault(kind, Tally(says)).add(strikes, complaint)
-                say(f"{name} {kind}: {complaint or 'survived'} ({time.monotonic() - started:.1f} s)")
+        expected = kills.uninterrupted(prepared(Path(above) / "place", [name]), name)
+        print(f"{name}: {expected.seconds:.1f} s of training when nothing happens", flush=True)
+        chance = random.Random(f"{seed}{name}")  # noqa: S311 - moments, not secrets
+        every = chain(kill_trials(expected, chance, each), disk_trials(expected, chance, each, disks.may_mount()))
+        for kind, says, trial in every:
+            started = time.monotonic()
+            strikes, complaint = trial()
+            found.setdefault(kind, Tally(says)).add(strikes, complaint)
+            print(f"{name} {kind}: {complaint or 'survived'} ({time.monotonic() - started:.1f} s)", flush=True)
+    return found
+
+
+def run_all(names: list[str], each: int, seed: int, jobs: int) -> dict[str, Tally]:
+    """Tries everything on all named workloads, each in a process of its own, `jobs` side by side, and sums up."""
+    found: dict[str, Tally] = {}
+
+    def run_apart(name: str, out: Path) -> list[dict[str, Any]]:
+        options = ["--each", str(each), "--seed", str(seed), "--out", str(out)]
+        subprocess.run([sys.executable, "-m", "tests.survival.run", name, *options], cwd=ROOT, check=False)  # noqa: S603
+        rows: list[dict[str, Any]] = json.loads(out.read_text())["trials"]
+        return rows
+
+    with tempfile.TemporaryDirectory(prefix="survival-") as above, ThreadPoolExecutor(jobs) as pool:
+        for rows in pool.map(run_apart, names, [Path(above) / name for name in names]):
+            for row in rows:
+                kind = row.pop("id")
+                found.setdefault(kind, Tally(row["says"])).join(Tally(**row))
     return found
 
 
@@ -135,13 +153,17 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help=f"workloads (default: all of {', '.join(WORKLOADS)})")
     parser.add_argument("--each", type=int, default=5, help="trials of every kind and workload (default: 5)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("--jobs", type=int, default=2, help="workloads side by side (default: 2)")
     parser.add_argument("--few", action="store_true", help="one trial of every kind, on two workloads")
     parser.add_argument("--out", type=Path, default=RECORD, help=f"the record (default: {RECORD.relative_to(ROOT)})")
     arguments = parser.parse_args()
     names = arguments.names or list(FEW if arguments.few else WORKLOADS)
-    quiet()
     started = time.monotonic()
-    found = run_all(names, 1 if arguments.few else arguments.each, arguments.seed, lambda text: print(text, flush=True))
+    each = 1 if arguments.few else arguments.each
+    if len(names) == 1:
+        found = run_one(names[0], each, arguments.seed)
+    else:
+        found = run_all(names, each, arguments.seed, arguments.jobs)
     facts = environment(torch.device("cpu"), [{"seconds": time.monotonic() - started}], source_hashes())
     rows = [{"id": kind} | asdict(tally) for kind, tally in found.items()]
     record = {"environment": facts, "workloads": names, "trials": rows}

@@ -74,12 +74,13 @@ class Process:
     def wait(self, seconds: float = 120.0) -> int | None:
         """Its exit status, negative for the signal that ended it; None when it still runs after so long."""
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 return os.waitstatus_to_exitcode(status)
+            if time.monotonic() >= until:
+                return None
             time.sleep(0.002)
-        return None
 
 
 def start(
