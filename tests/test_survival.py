@@ -46,6 +46,7 @@ def test_everything_that_was_tried_survived(record: dict[str, Any]) -> None:
     assert KINDS == {row["id"] for row in record["trials"]}
     assert {} == {row["id"]: row["failures"] for row in record["trials"] if row["failures"]}
     assert all(row["survived"] == row["trials"] > 0 for row in record["trials"])
+    assert [] == [row["id"] for row in record["trials"] if not row["strikes"]]  # none that never met a running process
 
 
 def test_the_protocol_shows_the_recorded_trials(record: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -97,8 +97,8 @@ def disk_trials(expected: Expected, chance: random.Random, each: int, mounts: bo
     )
 
 
-def run_one(name: str, each: int, seed: int) -> dict[str, Tally]:
-    """Tries everything on one workload."""
+def run_one(name: str, each: int, seed: int, kinds: Sequence[str] = ()) -> dict[str, Tally]:
+    """Tries everything, or trials of some kinds, on one workload."""
     quiet()
     found: dict[str, Tally] = {}
     with tempfile.TemporaryDirectory(prefix="survival-") as above:
@@ -107,6 +107,8 @@ def run_one(name: str, each: int, seed: int) -> dict[str, Tally]:
         chance = random.Random(f"{seed}{name}")  # noqa: S311 - moments, not secrets
         every = chain(kill_trials(expected, chance, each), disk_trials(expected, chance, each, disks.may_mount()))
         for kind, says, trial in every:
+            if kinds and kind not in kinds:
+                continue
             started = time.monotonic()
             strikes, complaint = trial()
             found.setdefault(kind, Tally(says)).add(strikes, complaint)
@@ -114,12 +116,12 @@ def run_one(name: str, each: int, seed: int) -> dict[str, Tally]:
     return found
 
 
-def run_all(names: list[str], each: int, seed: int, jobs: int) -> dict[str, Tally]:
-    """Tries everything on all named workloads, each in a process of its own, `jobs` side by side, and sums up."""
+def run_all(names: list[str], each: int, seed: int, jobs: int, kinds: Sequence[str] = ()) -> dict[str, Tally]:
+    """Tries everything, or trials of some kinds, on all named workloads, each in a process of its own, `jobs` side by side, and sums up."""
     found: dict[str, Tally] = {}
 
     def run_apart(name: str, out: Path) -> list[dict[str, Any]]:
-        options = ["--each", str(each), "--seed", str(seed), "--out", str(out)]
+        options = ["--each", str(each), "--seed", str(seed), "--out", str(out), "--kinds", *kinds]
         subprocess.run([sys.executable, "-m", "tests.survival.run", name, *options], cwd=ROOT, check=False)  # noqa: S603
         rows: list[dict[str, Any]] = json.loads(out.read_text())["trials"]
         return rows
@@ -153,6 +155,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help=f"workloads (default: all of {', '.join(WORKLOADS)})")
     parser.add_argument("--each", type=int, default=5, help="trials of every kind and workload (default: 5)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("--kinds", nargs="*", default=[], help="only these, which replace theirs in the record")
     parser.add_argument("--jobs", type=int, default=2, help="workloads side by side (default: 2)")
     parser.add_argument("--few", action="store_true", help="one trial of every kind, on two workloads")
     parser.add_argument("--out", type=Path, default=RECORD, help=f"the record (default: {RECORD.relative_to(ROOT)})")
@@ -161,11 +164,15 @@ def main() -> int:
     started = time.monotonic()
     each = 1 if arguments.few else arguments.each
     if len(names) == 1:
-        found = run_one(names[0], each, arguments.seed)
+        found = run_one(names[0], each, arguments.seed, arguments.kinds)
     else:
-        found = run_all(names, each, arguments.seed, arguments.jobs)
+        found = run_all(names, each, arguments.seed, arguments.jobs, arguments.kinds)
     facts = environment(torch.device("cpu"), [{"seconds": time.monotonic() - started}], source_hashes())
-    rows = [{"id": kind} | asdict(tally) for kind, tally in found.items()]
+    fresh = {kind: {"id": kind} | asdict(tally) for kind, tally in found.items()}
+    if arguments.kinds and arguments.out.exists():
+        old = {row["id"]: row for row in json.loads(arguments.out.read_text())["trials"]}
+        fresh = old | fresh
+    rows = list(fresh.values())
     record = {"environment": facts, "workloads": names, "trials": rows}
     write_whole(arguments.out, (json.dumps(record, indent=1) + "\n").encode())
     print(table(record))

@@ -101,6 +101,8 @@ def start(
     status = 99
     try:
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which this process may ignore, as under nohup
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         os.chdir(place)
         log = os.open("log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
         os.dup2(log, 1)
