@@ -117,7 +117,7 @@ def run_one(name: str, each: int, seed: int, kinds: Sequence[str] = ()) -> dict[
 
 
 def run_all(names: list[str], each: int, seed: int, jobs: int, kinds: Sequence[str] = ()) -> dict[str, Tally]:
-    """Tries everything, or trials of some kinds, on all named workloads, each in a process of its own, `jobs` side by side, and sums up."""
+    """The same on all named workloads, each in a process of its own, `jobs` side by side, summed up."""
     found: dict[str, Tally] = {}
 
     def run_apart(name: str, out: Path) -> list[dict[str, Any]]:
