@@ -35,7 +35,7 @@ def write_whole(path: Path, *pieces: bytes | memoryview) -> None:
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
-        _synchronise(path.parent)
+        synchronise(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             Path(temporary).unlink()
@@ -59,7 +59,7 @@ def replace_folder(fresh: Path, place: Path) -> None:
     """
     aside = _aside(place)
     for folder in [path for path in fresh.rglob("*") if path.is_dir()] + [fresh]:
-        _synchronise(folder)  # the names of its files, before anything else is given up for them
+        synchronise(folder)  # the names of its files, before anything else is given up for them
     if place.exists():
         shutil.rmtree(aside, ignore_errors=True)
         place.replace(aside)
@@ -68,7 +68,7 @@ def replace_folder(fresh: Path, place: Path) -> None:
     except OSError:
         restore_folder(place)
         raise
-    _synchronise(place.parent)
+    synchronise(place.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -112,7 +112,7 @@ def link_or_copy(source: Path, target: Path, read: Callable[[Path], bytes] = Pat
         write_whole(target, read(source))
 
 
-def _synchronise(folder: Path) -> None:
+def synchronise(folder: Path) -> None:
     """Makes a rename in `folder` outlive a power failure, where the file system can."""
     try:
         handle = os.open(folder, os.O_RDONLY)

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from repro.config.read import as_mapping
 from repro.data.held_out import held_out_set
 from repro.evaluate.evaluate import counted_network, evaluate
 from repro.evaluate.predict import Predictor
 from repro.train.finetune import finetune
 from repro.train.loop import Trainer
 from repro.train.result import Result
-from tests.tiny import CPU, settings
+from tests.tiny import CPU, left_by, settings
 
 
 @pytest.fixture(scope="module")
@@ -25,19 +24,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, Result]
     changes = {"optim__average_decay": 0.9, "finetune__steps": 3, "finetune__learning_rate": 0.05}
     trainer = Trainer(settings("digits", {"name": "mpl"}, model__dropout=0.0, **changes), 0, CPU)
     trainer.run(Path(tmp_path_factory.mktemp("run")) / "state")
-    settings_of_run = as_mapping(trainer.config)
-    return trainer, Result(
-        settings_of_run,
-        [0],
-        False,
-        "student",
-        {},
-        trainer.rows,
-        list(trainer.kept.series["snapshots"]),
-        list(trainer.kept.series["late"]),
-        finetune(trainer),
-        {},
-    )
+    return trainer, left_by(trainer, finetune(trainer))
 
 
 def test_predictions_are_the_networks_own(finished: tuple[Trainer, Result]) -> None:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from repro.cli import evaluate as entry
 from repro.config.data import Cifar10Data, DigitsData, Split, TwoMoonsData
-from repro.config.read import as_mapping
 from repro.data.held_out import held_out_set
 from repro.data.sets import HeldOutSet, TrainingSet
 from repro.data.training import training_set
@@ -25,7 +24,7 @@ from repro.records.runs import read_run, replace_run
 from repro.records.scores import rebuild_all
 from repro.train.loop import Trainer
 from repro.train.result import Result
-from tests.tiny import CPU, settings
+from tests.tiny import CPU, left_by, settings
 
 IMAGES = torch.arange(12 * 48, dtype=torch.uint8).reshape(12, 3, 4, 4)
 """Twelve different images."""
@@ -134,18 +133,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """A run of a few steps on digits."""
     trainer = Trainer(settings("digits", {"name": "supervised"}), 0, CPU)
     trainer.run(Path(tmp_path_factory.mktemp("run")) / "state")
-    return Result(
-        as_mapping(trainer.config),
-        [0],
-        False,
-        "teacher",
-        {},
-        trainer.rows,
-        list(trainer.kept.series["snapshots"]),
-        list(trainer.kept.series["late"]),
-        {},
-        {},
-    )
+    return left_by(trainer)
 
 
 def leaky(count: int, shift: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,12 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from repro.config.methods import Mpl
-from repro.config.read import read_config
+from repro.config.read import as_mapping, read_config
 from repro.config.schema import Config, Optim, Optimiser
 from repro.methods import mpl
 from repro.methods.state import Batch, State
 from repro.train.loop import Trainer
+from repro.train.result import Result
 
 CPU = torch.device("cpu")
 FEATURES, CLASSES, LABELLED = 4, 3, 5
@@ -154,6 +155,15 @@ def trained(config: Config, seeds: int | list[int] = 0, steps: int | None = None
     for step in range(config.budget.steps if steps is None else steps):
         trainer.method.step(trainer.state, trainer.batch(step), config.method)
     return trainer
+
+
+def left_by(trainer: Trainer, finetuned: dict[str, Tensor] | None = None) -> Result:
+    """What a trained run of seed 0 leaves, its weights in memory."""
+    snapshots, late = (list(trainer.kept.series[name]) for name in ("snapshots", "late"))
+    return Result(
+        as_mapping(trainer.config), [0], False, trainer.method.COUNTED, {}, trainer.rows, snapshots, late,
+        finetuned or {}, {},
+    )  # fmt: skip
 
 
 def all_weights(trainer: Trainer) -> dict[str, Tensor]:

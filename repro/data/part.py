@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from repro.files import synchronise
+
 
 class Part:
     """An open part, in the hands of this process alone."""
@@ -45,11 +47,7 @@ class Part:
         with _naming(self.path):
             os.fsync(self._file.fileno())
         self.path.replace(whole)
-        folder = os.open(whole.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        synchronise(whole.parent)
 
 
 @contextmanager

@@ -10,10 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from repro.files import link_or_copy, partly, replace_folder, restore_folder
+from repro.train.checkpoint import SERIES
 from repro.train.series import Series
 from repro.train.storage import Damaged, OtherFormat, load, save
 
-_FILE, _SERIES = "result.pt", ("snapshots", "late")
+_FILE = "result.pt"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def save_result(folder: Path, result: Result) -> None:
         OSError: naming the path, when it cannot be written.
     """
     content: dict[str, Any] = dict(vars(result))
-    for name in _SERIES:
+    for name in SERIES:
         series = _as_series(name, content[name])
         series.write(folder)
         content[name] = series.files
@@ -55,6 +56,11 @@ def _as_series(name: str, entries: Iterable[dict[str, Any]]) -> Series:
     return series
 
 
+def _opened(folder: Path, content: dict[str, Any]) -> dict[str, Series]:
+    """The series of a result that was read from `folder`."""
+    return {name: Series(name, folder, content[name]) for name in SERIES}
+
+
 def load_result(folder: Path) -> Result | None:
     """The result in a folder; None where there is none.
 
@@ -65,7 +71,7 @@ def load_result(folder: Path) -> Result | None:
     if not (folder / _FILE).is_file():
         return None
     content = load(folder / _FILE)
-    return Result(**content | {name: Series(name, folder, content[name]) for name in _SERIES})
+    return Result(**content | _opened(folder, content))
 
 
 def load_results(folder: Path) -> list[Result]:
@@ -91,8 +97,8 @@ def is_published(place: Path, made_by: Sequence[dict[str, Any]]) -> bool:
     try:
         found = load_results(place)
         for result in found:
-            _as_series("snapshots", result.snapshots).check()
-            _as_series("late", result.late).check()
+            for name in SERIES:
+                _as_series(name, getattr(result, name)).check()
     except (FileNotFoundError, Damaged, OtherFormat):
         return False
     return [result.made_by for result in found] == list(made_by)
@@ -107,11 +113,10 @@ def publish(folders: Iterable[Path], place: Path) -> None:
     restore_folder(place)
     fresh = partly(place)
     for folder in folders:
-        content = load(folder / _FILE)
-        for name in _SERIES:
-            Series(name, folder, content[name]).check()
-        names = [_FILE, *(file["name"] for name in _SERIES for file in content[name])]
+        series = _opened(folder, load(folder / _FILE)).values()
+        for one in series:
+            one.check()
         (fresh / folder.name).mkdir(parents=True, exist_ok=True)
-        for name in names:
-            link_or_copy(folder / name, fresh / folder.name / name)
+        for path in [folder / _FILE, *(path for one in series for path in one.paths())]:
+            link_or_copy(path, fresh / folder.name / path.name)
     replace_folder(fresh, place)
