@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -99,7 +100,11 @@ class Trainer:
         good = copy_of(self.state, self.window)
         while self.state.step < budget.steps:
             self.kept.before_step(self.state, say)
-            if self._advance_or_explain(good, folder):
+            with self._explained(good, folder):
+                logged = self.advance()
+                if logged:
+                    check_finite(self.state, self.window)
+            if logged:
                 good = copy_of(self.state, self.window)
                 report(self.rows[-1])
             self.kept.after_step(self.state, say)
@@ -109,7 +114,8 @@ class Trainer:
                 told = self.state.step
             if now > min(next_save, deadline) or stops or ended:
                 self.sessions[-1]["seconds"] = now - begun
-                self._check_or_explain(good, folder)
+                with self._explained(good, folder):
+                    check_finite(self.state, self.window)
                 self._save(folder)
                 next_save = now + 60 * budget.checkpoint_minutes
             if not ended and now > deadline:
@@ -143,25 +149,16 @@ class Trainer:
         budget = self.config.budget
         return (step + 1) % budget.log_every == 0 or step + 1 == budget.steps
 
-    def _advance_or_explain(self, good: Copy, folder: Path) -> bool:
-        """`advance`, and a look at all weights with each row."""
+    @contextlib.contextmanager
+    def _explained(self, good: Copy, folder: Path) -> Iterator[None]:
+        """At what is not finite within the block: goes back to before the bad step, keeps that, says what it was."""
         try:
-            logged = self.advance()
-            if logged:
-                check_finite(self.state, self.window)
+            yield
         except NotFinite as error:
-            self._explain(error, good, folder)
-        return logged
+            found = self._back_to_the_last_good_step(error, good, folder)
+            raise NotFinite(found) from None
 
-    def _check_or_explain(self, good: Copy, folder: Path) -> None:
-        """What is not finite is not saved."""
-        try:
-            check_finite(self.state, self.window)
-        except NotFinite as error:
-            self._explain(error, good, folder)
-
-    def _explain(self, error: NotFinite, good: Copy, folder: Path) -> NoReturn:
-        """Goes back to the state before the bad step, keeps it, and says what went wrong."""
+    def _back_to_the_last_good_step(self, error: NotFinite, good: Copy, folder: Path) -> str:
         found = trace(self.state, self.window, good, self._step, error)
         step = self.state.step
         self.rows = [row for row in self.rows if row["step"] <= step]
@@ -174,7 +171,7 @@ class Trainer:
             kept = f"the state before it is kept in {folder}: remove that to start anew"
         except OSError as unsaved:
             kept = f"the state before it could not be saved ({unsaved.strerror})"
-        raise NotFinite(f"{found} ({used}); {kept}") from None
+        return f"{found} ({used}); {kept}"
 
     def made_by(self) -> dict[str, Any]:
         """What must be the same for a saved state to be gone on from; finetuning comes after it."""
