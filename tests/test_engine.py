@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from repro.config.models import WideResNet
 from repro.config.schema import Engine, Optimiser, Precision
-from repro.engine import place
+from repro.engine.place import place
 from repro.models.build import build_model
 from repro.optim.learner import Learner
 from repro.seeding import Streams

@@ -17,7 +17,7 @@ from repro.cli.entry import run
 from repro.config.compose import compose_planned, parse_seeds, read_plan
 from repro.config.read import ConfigError, closest
 from repro.config.schema import Config
-from repro.engine import choose_device, set_up_process
+from repro.engine.device import choose_device, set_up_process
 from repro.train.alarm import BANDS, Bands, bands_for
 from repro.train.loop import Trainer
 from repro.train.metrics import NotFinite

@@ -20,7 +20,7 @@ from repro.config.compose import Plan, PlannedRun, compose, read_whole_plan
 from repro.config.data import Cifar10Data
 from repro.config.read import ConfigError
 from repro.config.schema import Config
-from repro.engine import choose_device, describe_device, set_up_process
+from repro.engine.device import choose_device, describe_device, set_up_process
 from repro.train.cost import flops_per_second, run_flops
 
 EXIT_NEEDS_GPU = 3

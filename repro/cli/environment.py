@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 import torch
 
-from repro.engine import describe_device
+from repro.engine.device import describe_device
 
 CODE = ["repro", "experiments", "dvc.yaml", "requirements.lock"]
 """What decides a number; other uncommitted files do not make a run unclean."""

@@ -17,7 +17,7 @@ from repro.cli.entry import run
 from repro.cli.lock import only_writer
 from repro.cli.stopping import die_with_parent
 from repro.config.compose import read_plan
-from repro.engine import set_up_process, worker_pool
+from repro.engine.device import set_up_process, worker_pool
 from repro.evaluate.duplicates import in_words
 from repro.evaluate.evaluate import evaluate
 from repro.files import restore_folder, sweep

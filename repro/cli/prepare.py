@@ -20,7 +20,7 @@ from repro.config.data import Cifar10Data, Data
 from repro.config.departures import departures
 from repro.config.read import ConfigError, as_mapping
 from repro.data.training import describe_split, prepare, split_settings, training_hash
-from repro.engine import choose_device
+from repro.engine.device import choose_device
 from repro.seeding import seeds_listed
 
 CONFIGS = Path("artifacts/configs")

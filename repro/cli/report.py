@@ -17,7 +17,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from repro.cli.entry import run
-from repro.engine import set_up_process
+from repro.engine.device import set_up_process
 from repro.evaluate.run import EvaluatedRun
 from repro.files import partly, replace_folder, restore_folder, write_whole
 from repro.records.runs import read_runs

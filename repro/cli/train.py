@@ -30,7 +30,7 @@ from repro.config.departures import departures
 from repro.config.read import ConfigError, read_config_file
 from repro.config.schema import Config
 from repro.data.training import training_hash
-from repro.engine import set_up_process, worker_pool
+from repro.engine.device import set_up_process, worker_pool
 from repro.files import partly, remove_folder
 from repro.seeding import seeds_listed
 from repro.train.alarm import bands_for

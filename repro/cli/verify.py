@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from repro.cli.entry import run
-from repro.engine import set_up_process
+from repro.engine.device import set_up_process
 from repro.evaluate.run import EvaluatedRun
 from repro.files import write_whole
 from repro.records.runs import read_runs

@@ -15,7 +15,7 @@ from repro.cli.lock import only_writer
 from repro.cli.stopping import Flags, Stopping, die_with_parent
 from repro.config.read import as_mapping, decisive
 from repro.config.schema import Config
-from repro.engine import choose_device, set_up_process
+from repro.engine.device import choose_device, set_up_process
 from repro.seeding import seeds_label
 from repro.train.alarm import Bands
 from repro.train.calls import OutOfTime, Stopped

@@ -12,7 +12,8 @@ from repro.augment.views import to_input
 from repro.config.schema import Config, Precision
 from repro.data.sets import Seeds
 from repro.data.training import CLASSES
-from repro.engine import choose_device, place
+from repro.engine.device import choose_device
+from repro.engine.place import place
 from repro.models.build import build_model
 from repro.seeding import Streams
 

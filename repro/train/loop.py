@@ -14,7 +14,7 @@ from torch import Tensor
 
 from repro.config.schema import Config
 from repro.data.training import CLASSES
-from repro.engine import place
+from repro.engine.place import place
 from repro.methods import METHODS
 from repro.methods.state import State
 from repro.models.build import build_model

@@ -24,7 +24,7 @@ from PIL import Image
 from repro.cli.entry import run
 from repro.cli.report import drawn, rendered
 from repro.cli.verify import judged
-from repro.engine import set_up_process
+from repro.engine.device import set_up_process
 from repro.evaluate.run import EvaluatedRun
 from repro.records.runs import read_runs
 from repro.records.verdicts import CLAIMS, read_verdicts, replace_generated

@@ -47,7 +47,7 @@ from pathlib import Path
 from repro.cli import train
 from repro.config.read import read_config
 from repro.data.held_out import held_out_hash, held_out_set
-from repro.engine import set_up_process
+from repro.engine.device import set_up_process
 from repro.evaluate.predict import Predictor
 from repro.train.result import load_results
 

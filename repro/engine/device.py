@@ -1,19 +1,15 @@
-"""Everything that makes a step fast or puts it on a device; methods know nothing of it."""
+"""The process and the device: threads, determinism, workers, and what they are called."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import platform
-from functools import partial
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
-from repro.config.schema import Engine, Precision
 
 
 def choose_device() -> torch.device:
@@ -37,30 +33,6 @@ def worker_pool(wanted: int) -> tuple[int, BaseContext]:
     if choose_device().type == "cpu":
         return wanted, multiprocessing.get_context("fork")
     return 1, multiprocessing.get_context("spawn")
-
-
-def place(model: nn.Module, engine: Engine, device: torch.device) -> nn.Module:
-    """The network on its device, in the memory format and precision of `engine`.
-
-    Its state dictionary stays as it was, float32. In bfloat16 each forward pass is a region of automatic mixed
-    precision of its own, so that no cast of a weight outlives an update; logits come out as float32.
-    """
-    model = model.to(device)
-    if engine.channels_last:
-        model = model.to(memory_format=torch.channels_last)
-    if engine.channels_last or engine.precision is Precision.bfloat16:
-        model.forward = partial(_forward, model.forward, engine, device.type)
-    return model
-
-
-def _forward(forward: Any, engine: Engine, device: str, x: Tensor, noise: Tensor | None = None) -> Tensor:
-    if engine.channels_last and x.dim() == 4:
-        x = x.contiguous(memory_format=torch.channels_last)
-    if engine.precision is Precision.float32:
-        return forward(x, noise)  # type: ignore[no-any-return]
-    with torch.autocast(device, torch.bfloat16):
-        logits: Tensor = forward(x, noise)
-    return logits.float()
 
 
 def describe_device(device: torch.device) -> dict[str, Any]:
