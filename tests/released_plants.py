@@ -101,11 +101,11 @@ def mean_of_kept(weak: Tensor, strong: Tensor, temperature: float, threshold: fl
     return loss * len(loss) / (loss > 0).sum()
 
 
-def swapped(learner: Learner, x: Tensor, draws: Any, noise: str) -> Tensor:
+def swapped(learner: Learner, parts: list[Tensor], draws: Any, noise: str) -> Tensor:
     """The student's joint batch has the labelled images first, but is split as before."""
     if noise == "student dropout":
-        x = torch.cat([x[-4:], x[:-4]])
-    return _logits_of(learner, x, draws, noise)
+        parts = parts[::-1]
+    return _logits_of(learner, parts, draws, noise)
 
 
 def stale() -> Callable[..., Tensor]:

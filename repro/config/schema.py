@@ -91,6 +91,7 @@ class Engine:
     precision: Precision = Precision.float32
     channels_last: bool = False  # memory format of images; faster for convolutions on most devices
     threads: int = 1  # of each worker process, on a CPU
+    batch_norm_processes: int = 0  # of those that train together, so many share batch statistics; 0: all of them
 
 
 @dataclass

@@ -10,8 +10,10 @@ from torch import Tensor
 from repro.augment.views import labelled_view, unlabelled_views
 from repro.config.data import Data
 from repro.config.methods import View
+from repro.config.read import ConfigError
 from repro.config.schema import Budget
 from repro.data.training import training_set
+from repro.engine.world import ALONE, World
 from repro.methods.state import Batch
 from repro.seeding import Draws, Order, Streams
 
@@ -25,32 +27,48 @@ class Batches:
         views: of the unlabelled examples that the method looks at.
         seeds: one seed, or R seeds.
         device: where the data lie and every draw is made.
+        world: the processes that share every batch in equal parts.
     """
 
     def __init__(
-        self, data: Data, budget: Budget, views: frozenset[View], seeds: int | Sequence[int], device: torch.device
+        self,
+        data: Data,
+        budget: Budget,
+        views: frozenset[View],
+        seeds: int | Sequence[int],
+        device: torch.device,
+        world: World = ALONE,
     ) -> None:
         self.streams = Streams(seeds, device)
         self.data = training_set(data, seeds).to(device)
-        self._settings, self._views, lead = data, views, len(self.streams.lead)
+        self._settings, self._views, self._world, lead = data, views, world, len(self.streams.lead)
         self._rows = torch.arange(self.streams.lead[0], device=device)[:, None] if lead else None
         self._labelled = Order(self.streams, "labelled order", self.data.labels.shape[lead], budget.labelled_batch)
         count = self.data.unlabelled.shape[lead]
-        self._unlabelled = Order(self.streams, "unlabelled order", count, min(budget.unlabelled_batch, count))
+        unlabelled_batch = min(budget.unlabelled_batch, count)
+        self._unlabelled = Order(self.streams, "unlabelled order", count, unlabelled_batch)
+        for name, examples in {"labelled": budget.labelled_batch, "unlabelled": unlabelled_batch}.items():
+            if examples % world.size:
+                raise ConfigError(
+                    f"budget.{name}_batch = {getattr(budget, f'{name}_batch')}: {world.size} processes cannot share "
+                    f"{examples} examples equally; set a multiple of {world.size}, or start another number of processes"
+                )
 
     def at(self, step: int, probe: bool = False) -> Batch:
-        """The batch of a step; `probe` asks for the metrics that cost extra passes."""
-        labelled, unlabelled = self._labelled.at(step), self._unlabelled.at(step)
+        """This process's part of the batch of a step; `probe` asks for the metrics that cost extra passes."""
+        shard, world = self._world.shard, self._world
+        labelled, unlabelled = (shard.rows(order.at(step), -1) for order in (self._labelled, self._unlabelled))
         x_u = self.pick(self.data.unlabelled, unlabelled)
-        weak, strong = unlabelled_views(x_u, self._settings, self._views, self.streams, step)
+        weak, strong = unlabelled_views(x_u, self._settings, self._views, self.streams, step, shard, world.whole)
         return Batch(
-            labelled=labelled_view(self.pick(self.data.labelled, labelled), self._settings, self.streams, step),
+            labelled=labelled_view(self.pick(self.data.labelled, labelled), self._settings, self.streams, step, shard),
             labels=self.pick(self.data.labels, labelled),
             weak=weak,
             strong=strong,
             hidden_labels=self.pick(self.data.hidden_labels, unlabelled),
-            draws=Draws(self.streams, step),
+            draws=Draws(self.streams, step, shard),
             probe=probe,
+            mean_over_processes=world.mean,
         )
 
     def pick(self, tensor: Tensor, index: Tensor) -> Tensor:
