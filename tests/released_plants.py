@@ -119,7 +119,7 @@ def stale() -> Callable[..., Tensor]:
     return labelled_loss
 
 
-def baseline_first(h: Tensor, config: Mpl, memory: dict[str, Tensor]) -> Tensor:
+def baseline_first(h: Tensor, config: Mpl, memory: dict[str, Tensor], _: Any) -> Tensor:
     """The baseline is subtracted before it moves."""
     average = memory["baseline"].clone()
     memory["baseline"].lerp_(h, config.baseline_rate)
