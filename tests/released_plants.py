@@ -104,7 +104,7 @@ def mean_of_kept(weak: Tensor, strong: Tensor, temperature: float, threshold: fl
 def swapped(learner: Learner, parts: list[Tensor], draws: Any, noise: str) -> Tensor:
     """The student's joint batch has the labelled images first, but is split as before."""
     if noise == "student dropout":
-        parts = parts[::-1]
+        parts = [*reversed(parts)]
     return _logits_of(learner, parts, draws, noise)
 
 

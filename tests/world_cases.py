@@ -1,16 +1,14 @@
-"""Trainings that several processes share and that one process repeats; started by hand, it is one of the processes.
-
-    WORLD_SIZE=2 RANK=0 ... python -m tests.world_cases <folder>
-"""
+"""Trainings that several processes share and that one process repeats, and how such processes are started."""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
-import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +24,10 @@ from repro.engine.world import ALONE, World
 from repro.models.joint_norm import Together
 from repro.models.layers import BatchNorm
 from repro.train.loop import Trainer
+from tests.survival import workplace
+from tests.survival.workplace import Process
 from tests.tiny import CPU, METHODS, settings
 
-ROOT = Path(__file__).parents[1]
 STEPS = 6
 _OPTIMISER = {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 1e-3, "clip_norm": 0.5}
 _CHANGES: dict[str, Any] = {
@@ -56,8 +55,8 @@ def digits(method: dict[str, Any], **changes: Any) -> Config:
 def images() -> Config:
     """Colour images with the paper's pool of operations, in which an image is paired with any other of the batch."""
     mapping = as_mapping(digits(METHODS["mpl"] | {"feedback": "finite_difference"}))
-    mapping["data"] = {"name": "cifar10", "labels": 20, "train_images": 5060,
-                       "views": {"operations": "paper", "layers": 3, "lowest_rate": 1.0, "highest_rate": 1.0}}  # fmt: skip
+    views = {"operations": "paper", "layers": 3, "lowest_rate": 1.0, "highest_rate": 1.0}
+    mapping["data"] = {"name": "cifar10", "labels": 20, "train_images": 5060, "views": views}
     mapping["model"] = {"name": "wide_resnet", "depth": 10, "width": 1, "teacher_dropout": 0.5, "student_dropout": 0.3}
     mapping["budget"] |= {"steps": 2, "log_every": 1}
     return read_config(mapping)
@@ -70,7 +69,9 @@ CASES: dict[str, Callable[[], Config]] = {
     "fixmatch": lambda: digits(METHODS["fixmatch"] | {"threshold": 0.2}),
     **{name: lambda form=form: digits(METHODS["mpl"] | form) for name, form in _FORMS.items()},
     "channels last": lambda: digits(METHODS["uda"], engine__channels_last=True),
-    "stacked moons": lambda: settings("two_moons", METHODS["mpl"], **(_CHANGES | {"budget__stack": 2, "data__labels": 8})),
+    "stacked moons": lambda: settings(
+        "two_moons", METHODS["mpl"], **(_CHANGES | {"budget__stack": 2, "data__labels": 8})
+    ),
     "images": images,
 }
 
@@ -131,34 +132,63 @@ def normalised(world: World, count: int) -> dict[str, Tensor]:
             "bias": world.gather(of_bias).sum(dim=0), "mean": mean, "variance": variance}  # fmt: skip
 
 
-def main(folder: Path) -> None:
-    """All cases; the first process leaves what came out."""
-    torch.set_num_threads(1)
+def compute(names: Iterable[str], file: Path) -> None:
+    """These cases, in one of several processes or alone; the first process leaves what came out."""
     synthetic_images()
     with connected() as world:
-        found: dict[str, Any] = {name: trained(case(), world) for name, case in CASES.items()}
-        found |= {f"norm {count}": normalised(world, count) for count in (1, 2, 4) if count <= world.size}
+        found: dict[str, Any] = {name: trained(CASES[name](), world) for name in names}
+        if world.size > 1:
+            found |= {f"norm {count}": normalised(world, count) for count in (1, 2, 4) if count <= world.size}
         if world.rank == 0:
-            torch.save(found, folder / f"of-{world.size}.pt")
+            torch.save(found, file)
 
 
 def environments(size: int) -> list[dict[str, str]]:
-    """For each of `size` processes on this machine, what `torchrun` would say to it."""
+    """For each of `size` processes on this machine, what `torchrun` would say to it; nothing to one alone."""
+    if size == 1:
+        return [{}]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    alike = os.environ | place | {"WORLD_SIZE": str(size), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        alike = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(size)}
     return [alike | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
 
 
-def start(size: int, *arguments: str, cwd: Path = ROOT) -> list[subprocess.Popen[str]]:
-    """`python -m <arguments>` in `size` processes that find one another."""
-    command = [sys.executable, "-W", "ignore", "-m", *arguments]
+def start(
+    size: int,
+    place: Path,
+    main: Callable[[], int | None],
+    *arguments: str,
+    spoil: Callable[[int], None] = lambda _: None,
+) -> list[Process]:
+    """Forks `size` processes that find one another and run an entry point in `place`; all print to `place`/log.
+
+    Args:
+        size: how many.
+        place: the working directory.
+        main: of the entry point.
+        arguments: on its command line.
+        spoil: called first in each process, with its rank.
+    """
+
+    def begin(rank: int, environment: dict[str, str]) -> None:
+        os.environ.update(environment)
+        sys.stdout, sys.stderr = (
+            os.fdopen(number, "w", closefd=False) for number in (1, 2)
+        )  # not what pytest captures
+        spoil(rank)
+
     return [
-        subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603 - our own
-        for env in environments(size)
+        workplace.start(place, main, *arguments, spoil=partial(begin, rank, environment))
+        for rank, environment in enumerate(environments(size))
     ]
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+def ends(processes: Iterable[Process], seconds: float = 100.0) -> list[int | None]:
+    """Their exit statuses, negative for a signal; None for one that still runs after so long, which is then killed."""
+    found = []
+    for process in processes:
+        found.append(process.wait(seconds))
+        if found[-1] is None:
+            process.send_all(signal.SIGKILL)
+            process.wait()
+    return found

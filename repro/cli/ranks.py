@@ -33,7 +33,7 @@ def one_voice(world: World) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not world.speaks():
+        if not world.says(error):
             raise Unsaid from error
         raise
 
@@ -100,9 +100,9 @@ def _hear_nothing(_: object) -> None:
 
 
 def _stop_with_launcher(flags: Flags) -> threading.Event:
-    """Saves and stops when `torchrun` is gone, however it went: it will start no process again. Set, it watches no more.
+    """Saves and stops when `torchrun` is gone, however it went; other launchers may leave their processes on purpose.
 
-    Other launchers may leave their processes on purpose.
+    The event that is returned, once set, ends the watch.
     """
     over, launcher = threading.Event(), os.getppid()
 

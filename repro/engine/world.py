@@ -131,14 +131,17 @@ class World:
             if found is not None:
                 raise error or found
 
-    def speaks(self) -> bool:
-        """Whether this process says what went wrong: the first that asks does, and one that can reach no other."""
+    def says(self, error: Exception) -> bool:
+        """Whether this process says what went wrong: the first that asks does.
+
+        Where nobody can be asked, the process that keeps count is gone: having said what all of them met, or killed.
+        """
         if self.size == 1:
             return True
         try:
             return int(self.store.add("said", 1)) == 1
         except RuntimeError:
-            return True
+            return isinstance(error, Gone)
 
 
 ALONE = World()

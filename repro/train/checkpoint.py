@@ -137,7 +137,9 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _change(key: str, before: Any, now: Any) -> str:
-    return f"{now} processes instead of {before}" if key == "processes" else f"{key} {now} in place of {before}"
+    if key == "processes":
+        return f"{now} process{'es' if now > 1 else ''} instead of {before}"
+    return f"{key} {now} in place of {before}"
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any], path: str = "") -> list[str]:
