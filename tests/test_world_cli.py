@@ -16,6 +16,7 @@ import torch
 
 from repro.cli import train
 from repro.cli.lock import only_writer
+from repro.methods import mpl
 from repro.optim.learner import Learner
 from tests.survival.workplace import ROOT, SEEDS, Process, outcome, prepared, printed
 from tests.world_cases import ends, start
@@ -115,6 +116,22 @@ def test_processes_that_drift_apart_are_told_so(place: Path) -> None:
     assert [2, 2] == statuses, printed(place)
     assert 1 == printed(place).count("error: process 1 does not hold the state of process 0 (teacher.model.")
     assert [] == list(place.glob("state/mpl/*/checkpoint-*"))
+
+
+@pytest.mark.slow
+def test_what_one_process_finds_not_finite_ends_all(place: Path) -> None:
+    """All trace it in lock-step, and the state before it is kept."""
+
+    def spoil(rank: int) -> None:
+        loss, calls = mpl.soft_cross_entropy, iter(range(10**6))
+        if rank == 1:
+            mpl.soft_cross_entropy = lambda *given: loss(*given) * (torch.nan if next(calls) > 40 else 1)
+
+    statuses = ends(together(place, spoil), 60)
+
+    assert [2, 2] == statuses, printed(place)
+    assert 1 == printed(place).count("error: ") == printed(place).count("the state before it is kept in")
+    assert 1 == len(list(place.glob("state/mpl/seed-0/checkpoint-*.pt"))[:1])
 
 
 @pytest.mark.slow
