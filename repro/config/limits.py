@@ -149,5 +149,5 @@ LIMITS: dict[type, dict[str, Limits]] = {
         "shortened_to": _STEPS_OR_NONE,
     },
     Finetune: {"steps": _STEPS_OR_NONE, "learning_rate": _RATE, "batch": _BATCH},
-    Engine: {"threads": _PROCESSES, "readers": _PROCESSES},
+    Engine: {"threads": _PROCESSES, "readers": _PROCESSES, "batch_norm_processes": Limits(0, 65_536)},
 }

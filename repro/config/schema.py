@@ -92,6 +92,7 @@ class Engine:
     channels_last: bool = False  # memory format of images; faster for convolutions on most devices
     threads: int = 1  # of each worker process, on a CPU
     readers: int = 2  # threads of each worker process that decode image files while a step is computed
+    batch_norm_processes: int = 0  # of those that train together, so many share batch statistics; 0: all of them
 
 
 @dataclass

@@ -96,7 +96,7 @@ def student_step(state: State, batch: Batch, targets: Tensor, config: Mpl) -> tu
     released = config.feedback_batch_norm is BatchNormBatch.released
 
     # The loss on pseudo labels; the released code measures the labelled loss before the step in the same pass.
-    inputs = torch.cat([x_u, batch.labelled], dim=lead) if released else x_u
+    inputs = [x_u, batch.labelled] if released else [x_u]
     logits = logits_of(student, inputs, batch.draws, "student dropout")
     unlabelled_logits, labelled_logits = logits[..., : targets.shape[-2], :], logits[..., targets.shape[-2] :, :]
     loss = soft_cross_entropy(unlabelled_logits, smooth(targets, config.student_label_smoothing)).mean(dim=-1)
@@ -114,13 +114,14 @@ def student_step(state: State, batch: Batch, targets: Tensor, config: Mpl) -> tu
     if by_difference:
         old = cross_entropy(labelled_logits, batch.labels).mean(dim=-1).detach() if released else alone
         h = old - labelled_loss(student, batch)
+        h = batch.mean_over_processes(h)  # one h for the whole batch, whoever holds which part of it
         metrics["noise_floor"] = old - alone  # what h would be, had the student not moved
     else:
         h = gradient_feedback(student, before, gradient, inputs, targets, batch, config, state.step)
-    metrics["feedback"] = mean_feedback(h, targets, lead)
+    metrics["feedback"] = mean_feedback(h, targets, batch, lead)
     if config.feedback is Feedback.shuffled:
         h = shuffle_in_time(h, batch, state.step, state.memory)
-    return as_entered(h, config, state.memory), metrics
+    return as_entered(h, config, state.memory, batch.mean_over_processes), metrics
 
 
 def feedback_loss(h: Tensor, targets: Tensor, pseudo_logits: Tensor, config: Mpl) -> Tensor:
@@ -160,7 +161,7 @@ def teacher_logits(teacher: Learner, batch: Batch, config: Mpl) -> tuple[Tensor,
     if not config.uda.weight:
         views_used = [batch.weak if config.pseudo_label_view is View.weak else batch.strong]
     inputs = [batch.labelled, *views_used]
-    logits = logits_of(teacher, torch.cat(inputs, dim=len(teacher.lead)), batch.draws, "teacher dropout")
+    logits = logits_of(teacher, inputs, batch.draws, "teacher dropout")
     labelled, *unlabelled = torch.split(logits, [view.shape[len(teacher.lead)] for view in inputs], dim=-2)
     return labelled, unlabelled[0], unlabelled[-1]
 

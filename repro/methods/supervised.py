@@ -26,7 +26,7 @@ def step(state: State, batch: Batch, config: Supervised) -> dict[str, Tensor]:
     """One step of gradient descent."""
     learner = state.learners["teacher"]
 
-    logits = logits_of(learner, batch.labelled, batch.draws, "teacher dropout")
+    logits = logits_of(learner, [batch.labelled], batch.draws, "teacher dropout")
     loss = cross_entropy(logits, batch.labels, config.label_smoothing).mean(dim=-1)
     learner.apply(learner.gradients(loss), state.step)
 

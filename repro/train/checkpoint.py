@@ -133,7 +133,13 @@ def refuse_other(
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What a session runs on that the one before it did not, in words."""
     differing = [key for key in now if key != "revision" and before.get(key, now[key]) != now[key]]
-    return [f"{key} {now[key]} in place of {before[key]}" for key in differing]
+    return [_change(key, before[key], now[key]) for key in differing]
+
+
+def _change(key: str, before: Any, now: Any) -> str:
+    if key == "processes":
+        return f"{now} process{'es' if now > 1 else ''} instead of {before}"
+    return f"{key} {now} in place of {before}"
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any], path: str = "") -> list[str]:
