@@ -123,15 +123,16 @@ def test_what_one_process_finds_not_finite_ends_all(place: Path) -> None:
     """All trace it in lock-step, and the state before it is kept."""
 
     def spoil(rank: int) -> None:
-        loss, calls = mpl.soft_cross_entropy, iter(range(10**6))
+        ramp = mpl.ramp
         if rank == 1:
-            mpl.soft_cross_entropy = lambda *given: loss(*given) * (torch.nan if next(calls) > 40 else 1)
+            mpl.ramp = lambda step, steps: ramp(step, steps) * (torch.nan if step == 20 else 1)
 
     statuses = ends(together(place, spoil), 60)
 
     assert [2, 2] == statuses, printed(place)
     assert 1 == printed(place).count("error: ") == printed(place).count("the state before it is kept in")
-    assert 1 == len(list(place.glob("state/mpl/seed-0/checkpoint-*.pt"))[:1])
+    assert "in step 20" in printed(place)
+    assert (place / "state/mpl/seed-0/checkpoint-000000020.pt").is_file()
 
 
 @pytest.mark.slow
@@ -168,6 +169,8 @@ def test_torchrun_starts_it_and_is_outlived_by_no_process(place: Path, unbroken:
 
     assert 0 == again.returncode, printed(place)
     assert unbroken == outcome(place, RUN)
+    assert [0] == ends(start(1, place, train.main, *ARGUMENTS))
+    assert "mpl: finished already, nothing to train" in printed(place)
 
 
 def test_an_incomplete_environment_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
