@@ -30,9 +30,28 @@ def labelled_view(examples: Tensor, data: Data, streams: Streams, step: int) -> 
     if isinstance(data, TwoMoonsData):
         return examples
     if isinstance(data, Cifar10Data):
-        crop = images.draw_crop(streams, "labelled view", step, len(examples), data.views)
-        return to_input(images.apply_crop(examples, crop, data.views), data)
+        return to_input(_cropped_labelled(examples, data, streams, step), data)
     return digits.apply(to_input(examples, data), digits.draw_weak(streams, "labelled view", step, len(examples)))
+
+
+def strong_labelled_view(examples: Tensor, data: Data, streams: Streams, step: int) -> Tensor:
+    """The labelled batch as unlabelled ones are seen strongly, drawn apart from those; starts from `labelled_view`.
+
+    As for unlabelled examples, digits are distorted from where they stood.
+    """
+    name, count = "strong labelled view", examples.shape[len(streams.lead)]
+    if isinstance(data, TwoMoonsData):
+        return points.apply(examples, points.draw_strong(streams, step, count, data.jitter, name))
+    if isinstance(data, Cifar10Data):
+        weak = _cropped_labelled(examples, data, streams, step)
+        drawn = images.draw_strong(streams, step, count, data.views, name)
+        return to_input(images.apply_strong(weak, drawn, data.views), data)
+    return digits.apply(to_input(examples, data), digits.draw_strong(streams, step, count, name))
+
+
+def _cropped_labelled(examples: Tensor, data: Cifar10Data, streams: Streams, step: int) -> Tensor:
+    crop = images.draw_crop(streams, "labelled view", step, len(examples), data.views)
+    return images.apply_crop(examples, crop, data.views)
 
 
 def unlabelled_views(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from repro.config.data import Cifar10Data, Data, DigitsData, TwoMoonsData
-from repro.config.methods import FixMatch, Mpl, PseudoLabelMethod, Supervised, Uda
+from repro.config.methods import FixMatch, Method, Mpl, PseudoLabelMethod, Supervised, Uda
 from repro.config.models import Model, MoonsNet, ResNet50, SmallConv, WideResNet
 
 
@@ -109,7 +109,7 @@ class Config:
 
     data: Data
     model: Model
-    method: Supervised | PseudoLabelMethod | Uda | FixMatch | Mpl
+    method: Method
     optim: Optim
     budget: Budget
     finetune: Finetune

@@ -26,6 +26,7 @@ class Batch:
     hidden_labels: Tensor  # int64 [*lead, U]; enters metrics only
     draws: Draws  # this step's random numbers
     probe: bool = False  # whether to compute the metrics that cost extra passes
+    strong_labelled: Tensor | None = None  # [*lead, B, *E], another view of the labelled ones, where a method wants it
 
 
 @dataclass

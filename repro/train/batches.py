@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from repro.augment.views import labelled_view, unlabelled_views
+from repro.augment.views import labelled_view, strong_labelled_view, unlabelled_views
 from repro.config.data import Data
 from repro.config.methods import View
 from repro.config.schema import Budget
@@ -23,16 +23,23 @@ class Batches:
         data: the settings of the data.
         budget: for the sizes of the batches.
         views: of the unlabelled examples that the method looks at.
+        labelled_view: of the labelled examples that the method learns from; it is given the weak one in any case.
         seeds: one seed, or R seeds.
         device: where the data lie and every draw is made.
     """
 
     def __init__(
-        self, data: Data, budget: Budget, views: frozenset[View], seeds: int | Sequence[int], device: torch.device
+        self,
+        data: Data,
+        budget: Budget,
+        views: frozenset[View],
+        labelled_view: View,
+        seeds: int | Sequence[int],
+        device: torch.device,
     ) -> None:
         self.streams = Streams(seeds, device)
         self.data = training_set(data, seeds).to(device)
-        self._settings, self._views, lead = data, views, len(self.streams.lead)
+        self._settings, self._views, self._labelled_view, lead = data, views, labelled_view, len(self.streams.lead)
         self._rows = torch.arange(self.streams.lead[0], device=device)[:, None] if lead else None
         self._labelled = Order(self.streams, "labelled order", self.data.labels.shape[lead], budget.labelled_batch)
         count = self.data.unlabelled.shape[lead]
@@ -43,14 +50,16 @@ class Batches:
         labelled, unlabelled = self._labelled.at(step), self._unlabelled.at(step)
         x_u = self.pick(self.data.unlabelled, unlabelled)
         weak, strong = unlabelled_views(x_u, self._settings, self._views, self.streams, step)
+        x_l, is_strong = self.pick(self.data.labelled, labelled), self._labelled_view is View.strong
         return Batch(
-            labelled=labelled_view(self.pick(self.data.labelled, labelled), self._settings, self.streams, step),
+            labelled=labelled_view(x_l, self._settings, self.streams, step),
             labels=self.pick(self.data.labels, labelled),
             weak=weak,
             strong=strong,
             hidden_labels=self.pick(self.data.hidden_labels, unlabelled),
             draws=Draws(self.streams, step),
             probe=probe,
+            strong_labelled=strong_labelled_view(x_l, self._settings, self.streams, step) if is_strong else None,
         )
 
     def pick(self, tensor: Tensor, index: Tensor) -> Tensor:

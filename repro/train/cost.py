@@ -78,4 +78,5 @@ def _step(config: Config, state: State, labelled: int, unlabelled: int) -> None:
     seen, views = (torch.zeros(count, *_IMAGE, device=device) for count in (labelled, unlabelled))
     labels, hidden = (torch.zeros(count, dtype=torch.int64, device=device) for count in (labelled, unlabelled))
     draws = Draws(Streams(0, device), state.step)
-    METHODS[config.method.name].step(state, Batch(seen, labels, views, views, hidden, draws), config.method)
+    batch = Batch(seen, labels, views, views, hidden, draws, strong_labelled=seen)
+    METHODS[config.method.name].step(state, batch, config.method)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from repro.config.methods import learned_view
 from repro.config.schema import Config
 from repro.data.training import CLASSES
 from repro.engine.place import place
@@ -50,7 +51,8 @@ class Trainer:
         self.config, self.seeds, self.device = config, seeds, device
         self.source, self.session = dict(source or {}), dict(session or {})
         self.method = METHODS[config.method.name]
-        self.batches = Batches(config.data, config.budget, self.method.views(config.method), seeds, device)
+        views = self.method.views(config.method)
+        self.batches = Batches(config.data, config.budget, views, learned_view(config.method), seeds, device)
         self.batch, self.streams, self.data = self.batches.at, self.batches.streams, self.batches.data
         classes, init_streams = CLASSES[config.data.name], Streams(seeds)
         self.state: State = self.method.init(
