@@ -123,7 +123,7 @@ def moved_student(config: Mpl, batch: Batch) -> tuple[dict[str, Tensor], list[Te
 def test_feedback_is_measured_without_mixup(feedback: Any) -> None:
     """The teacher's Mixup and its strong labelled view change neither h nor the student's step."""
     batch = Batch(**vars(seeded()) | {"strong_labelled": torch.full((LABELLED, 4), 3.0, dtype=torch.float64)})
-    plain, student = moved_student(Mpl(feedback=feedback), batch)
+    plain, student = moved_student(Mpl(feedback=feedback), seeded())
     for changes in ({"teacher_mixup": 1.0}, {"teacher_labelled_view": View.strong}):
         metrics, other = moved_student(Mpl(feedback=feedback, **changes), batch)
         assert torch.equal(plain["feedback"], metrics["feedback"])

@@ -14,6 +14,13 @@ CONTEXT = ("mpl_no_feedback", "mpl")
 FAMILIES = {
     "The methods": ("supervised", "supervised_all", "pseudo_label", "uda", "fixmatch"),
     "The labelled images alone": ("supervised_alone", "supervised_smoothing", "mpl_regulariser"),
+    "Other teachers": (
+        "mixup",
+        "randaugment",
+        "mpl_pseudo_label",
+        "mpl_mixup",
+        "mpl_randaugment",
+    ),
     "The form of h": (
         "mpl_dot_product",
         "mpl_cosine",
