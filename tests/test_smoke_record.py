@@ -22,6 +22,7 @@ LOSSES = {
     "fixmatch": "labelled_loss",
     "pseudo_label": "teacher_labelled_loss",
     "mpl": "teacher_labelled_loss",
+    "reduced_mpl": "teacher_labelled_loss",
 }
 
 

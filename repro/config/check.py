@@ -32,7 +32,7 @@ def _ranges(part: Any, path: str) -> Iterator[str]:
 
 
 def _combinations(config: Config) -> Iterator[str]:
-    data, model, method, budget = config.data, config.model, config.method, config.budget
+    data, model, budget = config.data, config.model, config.budget
     yield from data_problems(data)
     if model.name not in _MODELS[data.name]:
         fitting = " or ".join(sorted(_MODELS[data.name]))
@@ -46,19 +46,22 @@ def _combinations(config: Config) -> Iterator[str]:
         yield f"budget.labelled_batch = {budget.labelled_batch}: there are only data.labels = {data.labels}"
     if config.finetune.steps and config.finetune.batch > data.labels:
         yield f"finetune.batch = {config.finetune.batch}: there are only data.labels = {data.labels}"
-    if isinstance(method, TwoPhases) and method.teacher_steps >= budget.steps:
-        yield f"method.teacher_steps = {method.teacher_steps}: leaves the student none of budget.steps = {budget.steps}"
     if isinstance(model, ResNet50):
         yield from _deep(config, model)
-    if isinstance(method, Mpl):
-        yield from _mpl(method, "method")
-        yield from _mixed_precision(config, method, "method")
-    if isinstance(method, ReducedMpl):
-        if method.mpl.name != "mpl":
-            yield f"method.mpl.name = {method.mpl.name}: must be mpl"
-        yield from _mpl(method.mpl, "method.mpl")
-        yield from _mixed_precision(config, method.mpl, "method.mpl")
+    yield from _methods(config)
     yield from _schedules(config)
+
+
+def _methods(config: Config) -> Iterator[str]:
+    method, steps = config.method, config.budget.steps
+    if isinstance(method, TwoPhases) and method.teacher_steps >= steps:
+        yield f"method.teacher_steps = {method.teacher_steps}: leaves the student none of budget.steps = {steps}"
+    if isinstance(method, ReducedMpl) and method.mpl.name != "mpl":
+        yield f"method.mpl.name = {method.mpl.name}: must be mpl"
+    if isinstance(method, Mpl | ReducedMpl):
+        inner, key = (method, "method") if isinstance(method, Mpl) else (method.mpl, "method.mpl")
+        yield from _mpl(inner, key)
+        yield from _mixed_precision(config, inner, key)
 
 
 def _deep(config: Config, model: ResNet50) -> Iterator[str]:

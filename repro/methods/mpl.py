@@ -15,13 +15,13 @@ written out in `student.py` and `feedback.py`, what the teacher sees and learns 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from repro.config.methods import Feedback, Mpl, View
+from repro.config.methods import Mpl, View
 from repro.config.schema import Optim
+from repro.methods.feedback import initial_memory
 from repro.methods.state import Batch, BuildModel, State, new_learner
-from repro.methods.student import feedback_loss, pseudo_label_targets, student_step
+from repro.methods.student import feedback_loss, pseudo_label_targets, pseudo_labels_wrong, student_step
 from repro.methods.teacher import teacher_logits, teacher_loss, teacher_views
 from repro.optim.vectors import norm
 
@@ -37,10 +37,7 @@ def init(build: BuildModel, config: Mpl, optim: Optim, steps: int, lead: tuple[i
     """A teacher and a student that start from different weights, and the memory of past feedback."""
     learners = {role: new_learner(role, build, optim, steps, lead) for role in ("teacher", "student")}
     device = learners["student"].parameters[0].device
-    memory = {"baseline": torch.zeros(lead, device=device)}
-    if config.feedback is Feedback.shuffled:
-        memory["feedback_history"] = torch.zeros(*lead, config.shuffle_window, device=device)
-    return State(learners, memory=memory)
+    return State(learners, memory=initial_memory(config, lead, device))
 
 
 def step(state: State, batch: Batch, config: Mpl) -> dict[str, Tensor]:
@@ -70,10 +67,4 @@ def step(state: State, batch: Batch, config: Mpl) -> dict[str, Tensor]:
         teacher.apply(teacher.gradients(loss), state.step)
 
     state.step += 1
-    return metrics | teacher_metrics | _pseudo_label_metrics(targets, batch)
-
-
-def _pseudo_label_metrics(targets: Tensor, batch: Batch) -> dict[str, Tensor]:
-    """How many pseudo labels are wrong, by the labels that training does not see."""
-    right = targets.gather(-1, batch.hidden_labels[..., None]).squeeze(-1).mean(dim=-1)
-    return {"pseudo_label_wrong": 1 - right}
+    return metrics | teacher_metrics | pseudo_labels_wrong(targets, batch)

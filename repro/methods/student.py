@@ -75,3 +75,9 @@ def feedback_loss(h: Tensor, targets: Tensor, pseudo_logits: Tensor, config: Mpl
         return -(probabilities(pseudo_logits) * h).sum(dim=-1).mean(dim=-1)
     losses = soft_cross_entropy(pseudo_logits, targets)
     return (h * losses).mean(dim=-1) if config.feedback_scope is FeedbackScope.example else h * losses.mean(dim=-1)
+
+
+def pseudo_labels_wrong(targets: Tensor, batch: Batch) -> dict[str, Tensor]:
+    """How many pseudo labels are wrong, by the labels that training does not see."""
+    right = targets.gather(-1, batch.hidden_labels[..., None]).squeeze(-1).mean(dim=-1)
+    return {"pseudo_label_wrong": 1 - right}

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from repro.augment.views import labelled_view, strong_labelled_view, unlabelled_views
+from repro.augment.views import labelled_view, strong_labelled_view, to_input, unlabelled_views
 from repro.config.data import Data
 from repro.config.methods import View
 from repro.config.schema import Budget
 from repro.data.training import training_set
 from repro.methods.state import Batch
 from repro.seeding import Draws, Order, Streams
+
+_PIECE = 512  # examples that are handed over at once, where all are wanted
 
 
 class Batches:
@@ -60,7 +62,18 @@ class Batches:
             draws=Draws(self.streams, step),
             probe=probe,
             strong_labelled=strong_labelled_view(x_l, self._settings, self.streams, step) if is_strong else None,
+            labelled_index=labelled,
+            unlabelled_index=unlabelled,
+            everything=self.everything,
         )
+
+    def everything(self) -> tuple[Iterator[Tensor], Iterator[Tensor]]:
+        """All labelled and all unlabelled examples, as networks are evaluated on them, in pieces."""
+        return self._pieces(self.data.labelled), self._pieces(self.data.unlabelled)
+
+    def _pieces(self, examples: Tensor) -> Iterator[Tensor]:
+        for piece in torch.split(examples, _PIECE, dim=len(self.streams.lead)):
+            yield to_input(piece, self._settings)
 
     def pick(self, tensor: Tensor, index: Tensor) -> Tensor:
         """Entries `index` [*lead, n] of tensor [*lead, N, ...]."""
