@@ -19,7 +19,7 @@ from repro.config.data import Cifar10Data, ImageViews, Split
 from repro.data import cifar10, cifar10_files, cifar10_held_out
 from repro.data.held_out import held_out_hash, held_out_labels, held_out_set
 from repro.data.sets import class_counts, fingerprint, in_runs
-from repro.data.training import CLASSES, describe_split, training_hash, training_set
+from repro.data.training import class_count, describe_split, training_hash, training_set
 from repro.evaluate.labels import test_labels as labels_of_run
 from repro.seeding import Streams
 
@@ -272,7 +272,7 @@ def test_runs_keep_the_order() -> None:
 
 def test_cifar10_has_ten_classes() -> None:
     """The network's number of outputs, and a name for each."""
-    assert CLASSES["cifar10"] == 10 == len(set(cifar10.CLASS_NAMES))
+    assert class_count(Cifar10Data()) == 10 == len(set(cifar10.CLASS_NAMES))
 
 
 def test_only_the_door_to_test_data_imports_cifar10s() -> None:

@@ -90,6 +90,7 @@ OUTSIDE: dict[str, tuple[float, float]] = {
     "Finetune.learning_rate": (5e-13, 1010.0),
     "Finetune.batch": (0, 1000001),
     "Engine.threads": (0, 257),
+    "Engine.readers": (0, 257),
 }
 """Below and above what each field of each dataclass may be."""
 

@@ -6,6 +6,7 @@ the device. The settings are `repro.config.data.ImageViews`; the sources are the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor
 
 from repro.augment import geometry, operations
-from repro.augment.operations import Layer
-from repro.config.data import ImageViews
+from repro.augment.operations import Arguments, Layer
+from repro.config.data import CropViews, ImageViews
 from repro.seeding import Streams
 
 
@@ -53,30 +54,52 @@ def apply_crop(images: Tensor, crop: Crop, views: ImageViews) -> Tensor:
     return geometry.crop(images, crop.flip, crop.offset, views.crop_padding, views.fill)
 
 
-def draw_strong(streams: Streams, step: int, count: int, views: ImageViews, name: str = "strong view") -> Strong:
-    """RandAugment's draws, the last Cutout's, and those of a second crop, from streams called `name` and a word more.
+def draw_rate(
+    streams: Streams, step: int, count: int, views: ImageViews | CropViews, name: str = "strong view"
+) -> Tensor:
+    """With what probability each layer of an image is applied, float32 [N]: one draw for all its layers."""
+    rate = streams.uniform(f"{name} rate", step, (count,))
+    return views.lowest_rate + (views.highest_rate - views.lowest_rate) * rate
+
+
+def draw_layers(
+    streams: Streams, step: int, count: int, views: ImageViews | CropViews, name: str = "strong view"
+) -> tuple[Layer, ...]:
+    """RandAugment's draws for N images, from streams called `name` and a word more.
 
     Each layer draws its operation, with replacement, its sign, centre and partner; a partner is any other image of the
     batch. The released code applies a layer if its draw is at most the rate; here it must be below, so that a rate of 0
     applies none and a rate of 1 all: the same but for one chance in 2**24.
     """
     shape = (views.layers, count)
-    rate = streams.uniform(f"{name} rate", step, (count,))
-    rate = views.lowest_rate + (views.highest_rate - views.lowest_rate) * rate
     pool = operations.pool(views.operations, streams.device)
     operation = pool[streams.integers(f"{name} operation", step, len(pool), shape)]
     negative = streams.integers(f"{name} sign", step, 2, shape) == 1
     centre = streams.uniform(f"{name} centre", step, (*shape, 2))
     ahead = 1 + streams.integers(f"{name} partner", step, max(1, count - 1), shape)
     partner = (torch.arange(count, device=streams.device) + ahead) % count
+    rate = draw_rate(streams, step, count, views, name)
     applied = streams.uniform(f"{name} application", step, shape) < rate
     layers = zip(operation, negative, centre, partner, applied, strict=True)
+    return tuple(Layer(*drawn) for drawn in layers)
+
+
+def draw_strong(streams: Streams, step: int, count: int, views: ImageViews, name: str = "strong view") -> Strong:
+    """RandAugment's draws, the last Cutout's and those of a second crop, from streams called `name` and a word more."""
     return Strong(
-        rate=rate,
-        layers=tuple(Layer(*drawn) for drawn in layers),
+        rate=draw_rate(streams, step, count, views, name),
+        layers=draw_layers(streams, step, count, views, name),
         cutout=streams.uniform(f"{name} cutout", step, (count, 2)),
         crop=draw_crop(streams, name, step, count, views),
     )
+
+
+def apply_layers(weak: Tensor, layers: Sequence[Layer], args: Arguments) -> Tensor:
+    """RandAugment's layers one after another, uint8 [N, 3, H, W]."""
+    images = weak
+    for layer in layers:
+        images = operations.apply(images, weak, layer, args)
+    return images
 
 
 def apply_strong(
@@ -95,10 +118,7 @@ def apply_strong(
         ValueError: for images that are not uint8 [N, 3, H, W], or not as many as were drawn for.
     """
     _require(weak, len(strong.rate), channels=3)
-    args = operations.arguments(views, cutout_const, translate_const)
-    images = weak
-    for layer in strong.layers:
-        images = operations.apply(images, weak, layer, args)
+    images = apply_layers(weak, strong.layers, operations.arguments(views, cutout_const, translate_const))
     if views.cutout:
         erased = geometry.square(strong.cutout, views.cutout // 2, *images.shape[-2:])
         images = images.masked_fill(erased[:, None], views.fill)

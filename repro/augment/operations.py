@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from repro.augment import colour, geometry
-from repro.config.data import Arithmetic, ImageViews, Operations
+from repro.config.data import Arithmetic, CropViews, ImageViews, Operations
 
 
 class Operation(IntEnum):
@@ -80,7 +80,7 @@ class Arguments:
     arithmetic: Arithmetic
 
 
-def arguments(views: ImageViews, cutout_const: float = 4, translate_const: float = 4) -> Arguments:
+def arguments(views: ImageViews | CropViews, cutout_const: float = 4, translate_const: float = 4) -> Arguments:
     """The released code's arguments at `views.magnitude`, whose usual scale ends at 10 but which is 16 there.
 
     SamplePairing is not in the released code, and the paper gives no argument for it. Its weight is AutoAugment's

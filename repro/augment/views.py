@@ -6,50 +6,72 @@ from collections.abc import Set as AbstractSet
 
 from torch import Tensor
 
-from repro.augment import digits, images, points
-from repro.config.data import Cifar10Data, Data, TwoMoonsData
+from repro.augment import crops, digits, images, operations, points
+from repro.config.data import Cifar10Data, Data, FolderData, SvhnData, TwoMoonsData
 from repro.config.methods import View
+from repro.data.image_files import ImageFiles
+from repro.data.sets import Examples
 from repro.seeding import Streams
 
 _GREY_LEVELS = 16  # of scikit-learn's digits
 CIFAR10_MEAN, CIFAR10_DEVIATION = (0.491400, 0.482158, 0.4465309), (0.247032, 0.243485, 0.26159)
 """Of the training images' channels on a scale of 0 to 1 (released code)."""
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Likewise, of ImageNet; for any other folder of images too (released code)."""
+_CHANNELS = {"cifar10": (CIFAR10_MEAN, CIFAR10_DEVIATION), "folder": (IMAGENET_MEAN, IMAGENET_DEVIATION)}
 
 
 def to_input(examples: Tensor, data: Data) -> Tensor:
     """What a network takes, float32: points as they are, digits' grey levels as 0 to 1, colours normalised."""
     if isinstance(data, TwoMoonsData):
         return examples
-    if isinstance(data, Cifar10Data):
-        return images.normalise(examples, CIFAR10_MEAN, CIFAR10_DEVIATION)
+    if data.name in _CHANNELS:
+        return images.normalise(examples, *_CHANNELS[data.name])
     return examples.float() / _GREY_LEVELS
 
 
+def as_evaluated(examples: Examples, data: Data, readers: int = 1) -> Tensor:
+    """What a network takes when it is evaluated: all of an example; of an image in a file, its centre square."""
+    if isinstance(examples, ImageFiles):
+        assert isinstance(data, FolderData)  # noqa: S101 - only a folder has files
+        examples = examples.centre(data.views.evaluated_share, readers)
+    return to_input(examples, data)
+
+
 def labelled_view(examples: Tensor, data: Data, streams: Streams, step: int) -> Tensor:
-    """The labelled batch as trained on: points as they are, digits shifted by a pixel, images flipped and cropped."""
+    """The labelled batch as trained on: points as they are, digits shifted by a pixel, images flipped and cropped.
+
+    Images from files come cropped; they are flipped.
+    """
     if isinstance(data, TwoMoonsData):
         return examples
-    if isinstance(data, Cifar10Data):
+    if isinstance(data, FolderData):
+        flips = crops.draw_flips(streams, "labelled view", step, len(examples), data.views)
+        return to_input(crops.apply_flips(examples, flips), data)
+    if isinstance(data, Cifar10Data | SvhnData):
         return to_input(_cropped_labelled(examples, data, streams, step), data)
     return digits.apply(to_input(examples, data), digits.draw_weak(streams, "labelled view", step, len(examples)))
 
 
 def strong_labelled_view(examples: Tensor, data: Data, streams: Streams, step: int) -> Tensor:
-    """The labelled batch as unlabelled ones are seen strongly, drawn apart from those; starts from `labelled_view`.
+    """The labelled batch as unlabelled ones are seen strongly, drawn apart from those.
 
-    As for unlabelled examples, digits are distorted from where they stood.
+    As for unlabelled examples, images start from `labelled_view`, those from files from its crop alone, and digits from
+    where they stood.
     """
     name, count = "strong labelled view", examples.shape[len(streams.lead)]
     if isinstance(data, TwoMoonsData):
         return points.apply(examples, points.draw_strong(streams, step, count, data.jitter, name))
-    if isinstance(data, Cifar10Data):
+    if isinstance(data, FolderData):
+        return to_input(_distorted(examples, data, streams, step, name), data)
+    if isinstance(data, Cifar10Data | SvhnData):
         weak = _cropped_labelled(examples, data, streams, step)
         drawn = images.draw_strong(streams, step, count, data.views, name)
         return to_input(images.apply_strong(weak, drawn, data.views), data)
     return digits.apply(to_input(examples, data), digits.draw_strong(streams, step, count, name))
 
 
-def _cropped_labelled(examples: Tensor, data: Cifar10Data, streams: Streams, step: int) -> Tensor:
+def _cropped_labelled(examples: Tensor, data: Cifar10Data | SvhnData, streams: Streams, step: int) -> Tensor:
     crop = images.draw_crop(streams, "labelled view", step, len(examples), data.views)
     return images.apply_crop(examples, crop, data.views)
 
@@ -65,7 +87,9 @@ def unlabelled_views(
         return examples, examples
     if isinstance(data, TwoMoonsData):
         return _points(examples, data.jitter, wanted, streams, step)
-    if isinstance(data, Cifar10Data):
+    if isinstance(data, FolderData):
+        return _cropped(examples, data, wanted, streams, step)
+    if isinstance(data, Cifar10Data | SvhnData):
         return _images(examples, data, wanted, streams, step)
     weak = strong = to_input(examples, data)
     if View.strong in wanted:
@@ -84,7 +108,7 @@ def _points(
 
 
 def _images(
-    examples: Tensor, data: Cifar10Data, wanted: AbstractSet[View], streams: Streams, step: int
+    examples: Tensor, data: Cifar10Data | SvhnData, wanted: AbstractSet[View], streams: Streams, step: int
 ) -> tuple[Tensor, Tensor]:
     """The strong view starts from the weak one, as in the released code."""
     crop = images.draw_crop(streams, "weak view", step, len(examples), data.views)
@@ -92,3 +116,20 @@ def _images(
     if View.strong in wanted:
         strong = images.apply_strong(weak, images.draw_strong(streams, step, len(examples), data.views), data.views)
     return to_input(weak, data), to_input(strong, data)
+
+
+def _cropped(
+    examples: Tensor, data: FolderData, wanted: AbstractSet[View], streams: Streams, step: int
+) -> tuple[Tensor, Tensor]:
+    """Both views start from one crop and flip independently, as in the released code for ImageNet."""
+    weak = crops.apply_flips(examples, crops.draw_flips(streams, "weak view", step, len(examples), data.views))
+    strong = _distorted(examples, data, streams, step, "strong view") if View.strong in wanted else weak
+    return to_input(weak, data), to_input(strong, data)
+
+
+def _distorted(examples: Tensor, data: FolderData, streams: Streams, step: int, name: str) -> Tensor:
+    """Cropped images, flipped, then RandAugmented."""
+    views, count, side = data.views, len(examples), data.image_size
+    flipped = crops.apply_flips(examples, crops.draw_flips(streams, name, step, count, views))
+    args = operations.arguments(views, views.cutout_share * side, views.translate_share * side)
+    return images.apply_layers(flipped, images.draw_layers(streams, step, count, views, name), args)

@@ -9,6 +9,7 @@ trained again only when its resolved configuration changes, whichever file the c
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from repro.cli.entry import run
 from repro.config.compose import compose_planned, read_whole_plan
 from repro.config.data import Cifar10Data, Data
 from repro.config.departures import departures
-from repro.config.read import ConfigError, as_mapping
-from repro.data.training import describe_split, prepare, split_settings, training_hash
+from repro.config.read import ConfigError, as_mapping, checked
+from repro.config.schema import Config
+from repro.data.training import describe_split, prepare, settled, source, split_settings, training_hash
 from repro.engine.device import choose_device
 from repro.seeding import seeds_listed
 
@@ -37,9 +39,7 @@ def main() -> None:
         raise ConfigError(f"plan {whole.name} needs a GPU, and PyTorch finds none here; what it would cost: "
                           "python -m repro.cli.cost; a plan for a CPU: make reproduce PLAN=quick")  # fmt: skip
     plan = whole.runs
-    configs = [compose_planned(planned, path) for planned in plan]
-    for name in dict.fromkeys(config.data.name for config in configs):
-        prepare(next(config.data for config in configs if config.data.name == name), DATA)
+    configs = _with_prepared_data([compose_planned(planned, path) for planned in plan])
     for folder in (CONFIGS, DATA / "splits"):
         folder.mkdir(parents=True, exist_ok=True)
     hashes: dict[str, str] = {}
@@ -59,6 +59,13 @@ def main() -> None:
         settled = [d for d in departures(config) if not d.open]
         print(f"{planned.name}: {len(planned.seeds)} seeds, {config.budget.steps} steps, recipe {config.recipe.name}, "
               f"{len(settled)} departures from it")  # fmt: skip
+
+
+def _with_prepared_data(configs: Sequence[Config]) -> list[Config]:
+    """The same settings, with what only the data can tell; each source is prepared once."""
+    for data in {source(config.data): config.data for config in configs}.values():
+        prepare(data, DATA)
+    return [checked(replace(config, data=settled(config.data))) for config in configs]
 
 
 def _recorded(data: Data) -> Data:

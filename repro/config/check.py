@@ -12,7 +12,9 @@ from repro.config.methods import Feedback, FeedbackScope, Mpl, PseudoLabel, Redu
 from repro.config.models import MoonsNet, ResNet50
 from repro.config.schema import Config, Precision
 
-_MODELS = {"two_moons": {"moons_net"}, "digits": {"small_conv"}, "cifar10": {"wide_resnet", "resnet50"}}
+_OF_IMAGES = {"wide_resnet", "resnet50"}
+_MODELS = {"two_moons": {"moons_net"}, "digits": {"small_conv"}, "cifar10": _OF_IMAGES, "svhn": _OF_IMAGES,
+           "folder": _OF_IMAGES}  # fmt: skip
 
 
 def check(config: Config) -> list[str]:
@@ -42,9 +44,9 @@ def _combinations(config: Config) -> Iterator[str]:
         yield f"budget.stack = {budget.stack}: model.name = {model.name} cannot be stacked; set it to 1"
     if budget.shortened_to > budget.steps:
         yield f"budget.shortened_to = {budget.shortened_to}: is longer than budget.steps = {budget.steps}; 0 keeps them"
-    if budget.labelled_batch > data.labels:
+    if 0 < data.labels < budget.labelled_batch:
         yield f"budget.labelled_batch = {budget.labelled_batch}: there are only data.labels = {data.labels}"
-    if config.finetune.steps and config.finetune.batch > data.labels:
+    if config.finetune.steps and 0 < data.labels < config.finetune.batch:
         yield f"finetune.batch = {config.finetune.batch}: there are only data.labels = {data.labels}"
     if isinstance(model, ResNet50):
         yield from _deep(config, model)

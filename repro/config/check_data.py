@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from repro.config.data import Cifar10Data, Data, DigitsData, ImageViews, Split, TwoMoonsData
+from repro.config.data import (
+    Cifar10Data,
+    CropViews,
+    Data,
+    DigitsData,
+    FolderData,
+    ImageViews,
+    Split,
+    SvhnData,
+    TwoMoonsData,
+)
 from repro.config.models import Model, WideResNet
 
 _VALIDATION = 5000  # images that the paper's split drops
@@ -17,7 +27,7 @@ def data_problems(data: Data) -> Iterator[str]:
     elif isinstance(data, DigitsData):
         yield from _digits(data)
     else:
-        yield from _cifar10(data)
+        yield from _cifar10(data) if isinstance(data, Cifar10Data) else _svhn_or_folder(data)
         yield from _views(data.views)
 
 
@@ -53,9 +63,22 @@ def _cifar10(data: Cifar10Data) -> Iterator[str]:
         yield f"data.labels = {data.labels}: must be a multiple of the 10 classes when data.split = balanced"
 
 
-def _views(views: ImageViews) -> Iterator[str]:
+def _svhn_or_folder(data: SvhnData | FolderData) -> Iterator[str]:
+    if isinstance(data, FolderData):
+        if 0 < data.labels < data.classes:
+            yield f"data.labels = {data.labels}: fewer than one for each of the {data.classes} classes; raise it"
+        return
+    unlabelled = data.train_images - (0 if data.labelled_in_unlabelled else data.labels)
+    if data.labels > data.train_images or unlabelled < 2:
+        yield (f"data.labels = {data.labels}: leaves fewer than 2 unlabelled images of "
+               f"data.train_images = {data.train_images}; lower it, or set data.labelled_in_unlabelled")  # fmt: skip
+    if data.balanced and data.labels % 10:
+        yield f"data.labels = {data.labels}: must be a multiple of the 10 classes when data.balanced = true"
+
+
+def _views(views: ImageViews | CropViews) -> Iterator[str]:
     if views.lowest_rate > views.highest_rate:
         yield (f"data.views.lowest_rate = {views.lowest_rate}: "
                f"must not exceed data.views.highest_rate = {views.highest_rate}")  # fmt: skip
-    if views.cutout % 2:
+    if isinstance(views, ImageViews) and views.cutout % 2:
         yield f"data.views.cutout = {views.cutout}: is measured from its centre, so must be even"

@@ -89,4 +89,68 @@ class Cifar10Data:
     views: ImageViews = field(default_factory=ImageViews)
 
 
-Data = TwoMoonsData | DigitsData | Cifar10Data
+@dataclass
+class SvhnData:
+    """SVHN's cropped digits (Netzer et al. 2011): 32x32 pixels, 10 classes, 26,032 test images.
+
+    Its training images are the 73,257 of `train`, followed by the 531,131 of `extra`.
+    """
+
+    name: str = "svhn"
+    root: str = "datasets"  # where `prepare` looks for *_32x32.mat, and downloads them to otherwise
+    labels: int = 1000  # labelled images, all of them from `train`
+    balanced: bool = True  # labels / 10 of each class, drawn anew by each seed; else the first `labels` of the file
+    labelled_in_unlabelled: bool = False  # whether the labelled images are unlabelled ones too
+    train_images: int = 604_388  # the first so many training images; up to 73,257 none of `extra`
+    test_images: int = 26_032  # the first so many test images; fewer for a smoke run
+    views: ImageViews = field(default_factory=ImageViews)
+
+
+@dataclass
+class CropViews:
+    """Views of images of any size. One random crop, resized, for both; weak: flipped. Strong: flipped, RandAugment.
+
+    The crop has a share of the image's area and a ratio of its sides drawn uniformly, the ratio on a log scale. The two
+    views flip independently. Evaluation takes the centre.
+    """
+
+    operations: Operations = Operations.released
+    arithmetic: Arithmetic = Arithmetic.released
+    layers: int = 2  # operations one after another
+    magnitude: float = 17.0  # of every operation, on a scale whose usual end is 10
+    lowest_rate: float = 0.2  # each image draws once, uniformly between these two, with what probability ...
+    highest_rate: float = 0.8  # ... each of its layers is applied at all
+    cutout_share: float = (
+        0.17857142857142858  # half of Cutout's side at magnitude 10, of the image's (released: 40/224)
+    )
+    translate_share: float = 0.44642857142857145  # likewise TranslateX's and TranslateY's shift (released: 100/224)
+    fill: int = 128  # value of pixels that come from outside the image
+    flip: bool = True  # left to right, with probability 1/2
+    smallest_area: float = 0.08  # of the random crop, as a share of the image's; the largest is the whole
+    widest_ratio: float = 1.3333333333333333  # of the random crop's sides, and its inverse the narrowest
+    evaluated_share: float = 0.875  # of the shorter side: the centre square that evaluation looks at (224 / 256)
+
+
+@dataclass
+class FolderData:
+    """Images in files, such as your own, or ImageNet's.
+
+    A training image in a folder, `train/<class>/...`, has that class, unless the folder is called `unlabelled`; one
+    beside the folders has none. Any image that is not labelled is an unlabelled one.
+    """
+
+    name: str = "folder"
+    root: str = "images"  # the folder that holds all of it
+    train: str = "."  # folder of the training images, below `root`
+    test: str = ""  # folder of the test images, `test/<class>/...`, below `root`; empty where there is none
+    labelled: str = ""  # file below `root` with the labelled images: a path in each line, or a CSV with path,label;
+    # imagenet_10percent: the customary 128,116 names; empty: all, or `labels` of those in class folders
+    labels: int = 0  # so many of them, as evenly over the classes as can be, drawn anew by each seed; 0 takes all
+    labelled_in_unlabelled: bool = False  # whether the labelled images are unlabelled ones too
+    image_size: int = 64  # side in pixels of what the networks see
+    damaged: float = 0.01  # largest share of training images that may be damaged, and are then left out
+    classes: int = 0  # how many there are; filled by `prepare`, or refused if it finds another number
+    views: CropViews = field(default_factory=CropViews)
+
+
+Data = TwoMoonsData | DigitsData | Cifar10Data | SvhnData | FolderData

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from repro.config.data import Cifar10Data, DigitsData, ImageViews, TwoMoonsData
+from repro.config.data import Cifar10Data, CropViews, DigitsData, FolderData, ImageViews, SvhnData, TwoMoonsData
 from repro.config.methods import FixMatch, Mpl, PseudoLabelMethod, ReducedMpl, SelfTraining, Supervised, Uda
 from repro.config.models import MoonsNet, ResNet50, SmallConv, WideResNet
 from repro.config.schema import Budget, Engine, Finetune, Optim, Optimiser
@@ -47,6 +47,14 @@ _WITHIN_IMAGE = "the image has 32 pixels"
 _POINTS_OF_MOONS = Limits(0, 10, why="the moons are 3 wide")
 _PROCESSES = Limits(1, 256)
 
+_RAND_AUGMENT = {
+    "layers": Limits(1, 100),
+    "magnitude": Limits(0, 30, why="10 is the usual end of the scale"),
+    "lowest_rate": _PROBABILITY,
+    "highest_rate": _PROBABILITY,
+    "fill": Limits(0, 255, why="a pixel value"),
+}
+
 LIMITS: dict[type, dict[str, Limits]] = {
     TwoMoonsData: {
         "points": Limits(4, _EXAMPLES),
@@ -64,14 +72,26 @@ LIMITS: dict[type, dict[str, Limits]] = {
         "train_images": Limits(1, 50_000, why="CIFAR-10 has no more"),
         "test_images": Limits(1, 10_000, why="CIFAR-10 has no more"),
     },
-    ImageViews: {
-        "layers": Limits(1, 100),
-        "magnitude": Limits(0, 30, why="10 is the usual end of the scale"),
-        "lowest_rate": _PROBABILITY,
-        "highest_rate": _PROBABILITY,
-        "cutout": Limits(0, 32, why=_WITHIN_IMAGE),
-        "crop_padding": Limits(0, 31, why=_WITHIN_IMAGE),
-        "fill": Limits(0, 255, why="a pixel value"),
+    SvhnData: {
+        "labels": Limits(1, 73_257, why="SVHN's train has no more"),
+        "train_images": Limits(1, 604_388, why="SVHN's train and extra have no more"),
+        "test_images": Limits(1, 26_032, why="SVHN has no more"),
+    },
+    FolderData: {
+        "labels": Limits(0, 100_000_000),
+        "image_size": Limits(8, 1024),
+        "damaged": _SHARE,
+        "classes": Limits(2, 65_536, or_zero=True, why="0 is filled by what is found"),
+    },
+    ImageViews: _RAND_AUGMENT
+    | {"cutout": Limits(0, 32, why=_WITHIN_IMAGE), "crop_padding": Limits(0, 31, why=_WITHIN_IMAGE)},
+    CropViews: _RAND_AUGMENT
+    | {
+        "cutout_share": _SHARE,
+        "translate_share": _SHARE,
+        "smallest_area": Limits(0.0001, 1),
+        "widest_ratio": Limits(1, 10),
+        "evaluated_share": Limits(0.1, 1),
     },
     MoonsNet: {"width": Limits(1, 4096), "initial_range": Limits(1e-6, 100)},
     SmallConv: {"width": Limits(1, 1024), "dropout": _SHARE_BELOW_ONE},
@@ -133,5 +153,5 @@ LIMITS: dict[type, dict[str, Limits]] = {
         "shortened_to": _STEPS_OR_NONE,
     },
     Finetune: {"steps": _STEPS_OR_NONE, "learning_rate": _RATE, "batch": _BATCH},
-    Engine: {"threads": _PROCESSES},
+    Engine: {"threads": _PROCESSES, "readers": _PROCESSES},
 }

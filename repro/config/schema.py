@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from repro.config.data import Cifar10Data, Data, DigitsData, TwoMoonsData
+from repro.config.data import Cifar10Data, Data, DigitsData, FolderData, SvhnData, TwoMoonsData
 from repro.config.methods import FixMatch, Method, Mpl, PseudoLabelMethod, ReducedMpl, Supervised, Uda
 from repro.config.models import Model, MoonsNet, ResNet50, SmallConv, WideResNet
 
@@ -91,6 +91,7 @@ class Engine:
     precision: Precision = Precision.float32
     channels_last: bool = False  # memory format of images; faster for convolutions on most devices
     threads: int = 1  # of each worker process, on a CPU
+    readers: int = 2  # threads of each worker process that decode image files while a step is computed
 
 
 @dataclass
@@ -123,7 +124,13 @@ class Config:
 
 
 CHOICES: dict[str, dict[str, type]] = {
-    "data": {"two_moons": TwoMoonsData, "digits": DigitsData, "cifar10": Cifar10Data},
+    "data": {
+        "two_moons": TwoMoonsData,
+        "digits": DigitsData,
+        "cifar10": Cifar10Data,
+        "svhn": SvhnData,
+        "folder": FolderData,
+    },
     "model": {"moons_net": MoonsNet, "small_conv": SmallConv, "wide_resnet": WideResNet, "resnet50": ResNet50},
     "method": {
         "supervised": Supervised,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,12 +12,18 @@ from repro.config.data import Cifar10Data, Data, TwoMoonsData
 from repro.data import cifar10_held_out, digits, two_moons
 from repro.data.sets import HeldOutSet, Seeds, fingerprint
 
+_FIXED: dict[str, Callable[[Any], HeldOutSet]] = {
+    "digits": digits.held_out_set,
+    "cifar10": cifar10_held_out.held_out_set,
+}
+"""Data sets whose test examples are the same for all seeds."""
+
 
 def held_out_set(config: Data, seeds: Seeds) -> HeldOutSet:
     """Test data of one seed, or of several stacked (each two-moons seed has its own; images are the same for all)."""
     if isinstance(config, TwoMoonsData):
         return two_moons.held_out_set(config, seeds)
-    return cifar10_held_out.held_out_set(config) if isinstance(config, Cifar10Data) else digits.held_out_set(config)
+    return _FIXED[config.name](config)
 
 
 def held_out_labels(config: Data, seeds: Sequence[int]) -> Tensor:

@@ -10,7 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from repro.data.image_files import ImageFiles
+
 Seeds = int | Sequence[int]
+
+Examples = Tensor | ImageFiles
+"""Examples in memory, or images that are read from their files when they are needed."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +25,10 @@ class TrainingSet:
     B labelled and U unlabelled examples of shape E: images C x H x W uint8, or points of 2 float32.
     """
 
-    labelled: Tensor  # [*lead, B, *E]
+    labelled: Examples  # [*lead, B, *E]
     labels: Tensor  # int64 [*lead, B]
-    unlabelled: Tensor  # [*lead, U, *E]
-    hidden_labels: Tensor  # int64 [*lead, U]; recorded against pseudo labels, never trained on
+    unlabelled: Examples  # [*lead, U, *E]
+    hidden_labels: Tensor  # int64 [*lead, U], -1 where not known; recorded against pseudo labels, never trained on
     labelled_indices: Tensor  # int64 [*lead, B], positions in the source
     unlabelled_indices: Tensor  # int64 [*lead, U]
 
@@ -36,7 +41,7 @@ class TrainingSet:
 class HeldOutSet:
     """Test data: N examples for each seed."""
 
-    examples: Tensor  # [*lead, N, *E]
+    examples: Examples  # [*lead, N, *E]
     labels: Tensor  # int64 [*lead, N]
 
 
@@ -51,8 +56,8 @@ def fingerprint(*tensors: Tensor) -> str:
 
 
 def class_counts(labels: Tensor, classes: int) -> list[int]:
-    """How often each class occurs in int64 [N]."""
-    return [int(count) for count in torch.bincount(labels.flatten(), minlength=classes)]
+    """How often each class occurs in int64 [N]; those of no known class do not count."""
+    return [int(count) for count in torch.bincount(labels[labels >= 0].flatten(), minlength=classes)]
 
 
 def in_runs(indices: Tensor) -> list[int | str]:

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from repro.config.data import Cifar10Data, Data, DigitsData, TwoMoonsData
-from repro.data import cifar10, cifar10_files, digits, two_moons
+from repro.config.data import Data, FolderData, TwoMoonsData
+from repro.data import cifar10, cifar10_files, digits, folder, two_moons
 from repro.data.sets import Seeds, TrainingSet, class_counts, fingerprint, in_runs
 from repro.files import readable_json, write_whole
 
-CLASSES = {"two_moons": two_moons.CLASSES, "digits": digits.CLASSES, "cifar10": cifar10.CLASSES}
+_CLASSES = {"two_moons": two_moons.CLASSES, "digits": digits.CLASSES, "cifar10": cifar10.CLASSES}
+
+_BY_SEED: dict[str, Callable[[Any, int], TrainingSet]] = {
+    "two_moons": two_moons.training_set,
+    "digits": digits.training_set,
+    "cifar10": cifar10.training_set,
+    "folder": folder.training_set,
+}
+
+_EVIDENCE: dict[str, Callable[[Any, int], Sequence[Tensor]]] = {
+    "cifar10": cifar10.evidence,
+    "folder": folder.evidence,
+}
+"""What pins a training set without all its images, which are then hashed once and not for each seed."""
+
+
+def class_count(config: Data) -> int:
+    """K."""
+    return config.classes if isinstance(config, FolderData) else _CLASSES[config.name]
 
 
 def training_set(config: Data, seeds: Seeds) -> TrainingSet:
@@ -24,7 +42,7 @@ def training_set(config: Data, seeds: Seeds) -> TrainingSet:
         return two_moons.training_set(config, seeds)
     if not isinstance(seeds, int):
         raise ValueError(f"data.name = {config.name}: cannot be stacked over seeds {seeds}; set budget.stack to 1")
-    return digits.training_set(config, seeds) if isinstance(config, DigitsData) else cifar10.training_set(config, seeds)
+    return _BY_SEED[config.name](config, seeds)
 
 
 def training_hash(config: Data, seeds: Sequence[int]) -> str:
@@ -33,25 +51,51 @@ def training_hash(config: Data, seeds: Sequence[int]) -> str:
 
 
 def _evidence(config: Data, seed: int) -> Sequence[Tensor]:
-    """What pins a training set; CIFAR-10's images are hashed once, not for each seed."""
-    if isinstance(config, Cifar10Data):
-        return cifar10.evidence(config, seed)
+    if config.name in _EVIDENCE:
+        return _EVIDENCE[config.name](config, seed)
     return list(vars(training_set(config, seed)).values())
 
 
-def prepare(config: Data, folder: Path) -> None:
-    """Puts what training needs under `folder`, once; the two moons are drawn as needed and need nothing.
+def source(config: Data) -> tuple[str, ...]:
+    """What `prepare` prepares: settings with the same source need it once."""
+    return (
+        (config.name, config.root, config.train, config.test, config.labelled)
+        if isinstance(config, FolderData)
+        else (config.name,)
+    )
+
+
+def prepare(config: Data, place: Path) -> None:
+    """Puts what training needs under `place`, once; the two moons are drawn as needed and need nothing.
 
     Raises:
-        ValueError: when CIFAR-10 is neither under `data.root` nor can be downloaded, or is not the published one.
+        ValueError: when data are neither under `data.root` nor can be downloaded, or are not the published ones.
     """
-    if isinstance(config, DigitsData):
-        images, labels = digits.load()
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, images=images.numpy(), labels=labels.numpy())
-        write_whole(folder / "digits.npz", buffer.getvalue())
-    elif isinstance(config, Cifar10Data):
-        cifar10_files.place(Path(config.root).expanduser(), folder / "cifar10")
+    if config.name in _PREPARE:
+        _PREPARE[config.name](config, place)
+
+
+def settled(config: Data) -> Data:
+    """The same settings, with what only prepared data can tell: how many classes and labels a folder has.
+
+    Raises:
+        ValueError: when the settings ask for other classes or more labels than there are.
+    """
+    return folder.settled(config) if isinstance(config, FolderData) else config
+
+
+def _digits(config: Data, place: Path) -> None:
+    images, labels = digits.load()
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, images=images.numpy(), labels=labels.numpy())
+    write_whole(place / "digits.npz", buffer.getvalue())
+
+
+def _cifar10(config: Any, place: Path) -> None:
+    cifar10_files.place(Path(config.root).expanduser(), place / "cifar10")
+
+
+_PREPARE: dict[str, Callable[[Any, Path], None]] = {"digits": _digits, "cifar10": _cifar10}
 
 
 def split_settings(config: Data) -> dict[str, Any]:
@@ -65,10 +109,10 @@ def describe_split(config: Data, seeds: Sequence[int]) -> str:
     for seed in seeds:
         data = training_set(config, seed)
         splits[str(seed)] = {
-            "labelled_class_counts": class_counts(data.labels, CLASSES[config.name]),
+            "labelled_class_counts": class_counts(data.labels, class_count(config)),
             "labelled_indices": in_runs(data.labelled_indices),
-            "unlabelled": data.unlabelled.shape[0],
-            "unlabelled_class_counts": class_counts(data.hidden_labels, CLASSES[config.name]),
+            "unlabelled": len(data.unlabelled),
+            "unlabelled_class_counts": class_counts(data.hidden_labels, class_count(config)),
             "unlabelled_indices": in_runs(data.unlabelled_indices),
             "sha256": fingerprint(data.labelled_indices, data.unlabelled_indices),
         }

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro.data.sets import HeldOutSet, TrainingSet
+from repro.data.image_files import ImageFiles
+from repro.data.listing import UNKNOWN
+from repro.data.sets import Examples, HeldOutSet, TrainingSet
 from repro.evaluate.run import EvaluatedRun
 
 
@@ -30,18 +32,23 @@ def duplicates(train: TrainingSet, test: HeldOutSet, lead: tuple[int, ...]) -> d
     Raises:
         ValueError: when the examples are of different types or shapes, so that none could be the same.
     """
-    examples = torch.cat([train.labelled, train.unlabelled], dim=len(lead))
     labels = torch.cat([train.labels, train.hidden_labels], dim=len(lead))
-    shape, other = examples.shape[len(lead) + 1 :], test.examples.shape[len(lead) + 1 :]
-    if (examples.dtype, shape) != (test.examples.dtype, other):
+    if isinstance(test.examples, Tensor) and isinstance(train.unlabelled, Tensor):
+        _refuse_other(train.unlabelled, test.examples, len(lead))
+    known, asked = (_digests(part, len(lead)) for part in ([train.labelled, train.unlabelled], [test.examples]))
+    rows = zip(known, labels.reshape(-1, labels.shape[-1]), asked, test.labels.reshape(-1, test.labels.shape[-1]),
+               strict=True)  # fmt: skip
+    found = [_of_one_seed(*row) for row in rows]
+    return {"test_in_training": sum(same for same, _ in found), "other_label": sum(wrong for _, wrong in found)}
+
+
+def _refuse_other(training: Tensor, test: Tensor, lead: int) -> None:
+    mine, other = training.shape[lead + 1 :], test.shape[lead + 1 :]
+    if (training.dtype, mine) != (test.dtype, other):
         raise ValueError(
-            f"test examples are {test.examples.dtype} {list(other)}, training examples {examples.dtype} {list(shape)}: "
+            f"test examples are {test.dtype} {list(other)}, training examples {training.dtype} {list(mine)}: "
             "they are not of one data set; prepare the data again: dvc repro prepare"
         )
-    if not lead:
-        examples, labels, test = examples[None], labels[None], HeldOutSet(test.examples[None], test.labels[None])
-    rows = [_of_one_seed(*row) for row in zip(examples, labels, test.examples, test.labels, strict=True)]
-    return {"test_in_training": sum(same for same, _ in rows), "other_label": sum(wrong for _, wrong in rows)}
 
 
 def in_words(runs: Sequence[EvaluatedRun]) -> str:
@@ -53,17 +60,34 @@ def in_words(runs: Sequence[EvaluatedRun]) -> str:
     return f"; NOTE: {same} of {count} test examples are training examples too, {other} of them with another label"
 
 
-def _of_one_seed(examples: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor) -> tuple[int, int]:
+def _of_one_seed(
+    training: Sequence[bytes], labels: Tensor, test: Sequence[bytes], test_labels: Tensor
+) -> tuple[int, int]:
     """Test examples that are in training, and those of them that have another label there."""
     known: dict[bytes, set[int]] = {}
-    for digest, label in zip(_digests(examples), labels.tolist(), strict=True):
+    for digest, label in zip(training, labels.tolist(), strict=True):
         known.setdefault(digest, set()).add(label)
-    found = [(known[digest], label) for digest, label in zip(_digests(test), test_labels.tolist(), strict=True)
+    found = [(known[digest] - {UNKNOWN}, label) for digest, label in zip(test, test_labels.tolist(), strict=True)
              if digest in known]  # fmt: skip
-    return len(found), sum(there != {label} for there, label in found)
+    return len(found), sum(bool(there - {label}) for there, label in found)
 
 
-def _digests(examples: Tensor) -> Iterator[bytes]:
+def _digests(parts: Sequence[Examples], lead: int) -> list[list[bytes]]:
+    """For each seed, a hash of every example of all parts, in order; of an image in a file, of the file's content."""
+    rows: list[list[bytes]] = []
+    for part in parts:
+        stacked = [part] if isinstance(part, ImageFiles) or not lead else list(part)
+        rows = rows or [[] for _ in stacked]
+        for row, examples in zip(rows, stacked, strict=True):
+            row.extend(_contents(examples) if isinstance(examples, ImageFiles) else _hashed(examples))
+    return rows
+
+
+def _contents(files: ImageFiles) -> Iterator[bytes]:
+    return (digest.tobytes() for digest in files.digests)
+
+
+def _hashed(examples: Tensor) -> Iterator[bytes]:
     """A hash of every example [N, *E], in order."""
     array = examples.cpu().numpy()
     if np.issubdtype(array.dtype, np.floating):

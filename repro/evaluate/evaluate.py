@@ -15,7 +15,8 @@ from repro.config.departures import departures
 from repro.config.read import read_config
 from repro.config.schema import Config
 from repro.data.held_out import held_out_hash, held_out_set
-from repro.data.sets import Seeds
+from repro.data.image_files import ImageFiles
+from repro.data.sets import Examples, Seeds
 from repro.data.training import training_hash, training_set
 from repro.evaluate.duplicates import duplicates
 from repro.evaluate.labels import label_rows
@@ -61,6 +62,11 @@ def evaluate(name: str, result: Result) -> EvaluatedRun:
     )
 
 
+def first(examples: Examples, lead: int, some: slice) -> Any:
+    """The first examples [*lead, n, *E] of [*lead, N, *E]."""
+    return examples[some] if isinstance(examples, ImageFiles) else examples[(slice(None),) * lead + (some,)]
+
+
 def counted_network(role: str, networks: dict[str, Any]) -> str:
     """The averaged weights if there are any, never finetuned ones: those are an arm of their own."""
     return f"{role}_average" if f"{role}_average" in networks else role
@@ -72,7 +78,7 @@ def accuracies(classes: np.ndarray, labels: np.ndarray) -> list[float]:
 
 
 def _curve(
-    config: Config, seeds: Seeds, result: Result, predictor: Predictor, examples: Tensor, labels: np.ndarray
+    config: Config, seeds: Seeds, result: Result, predictor: Predictor, examples: Examples, labels: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Tensor]]]:
     """Test accuracy and wrong pseudo labels at every snapshot, for figures and for sizing selection bias only.
 
@@ -81,8 +87,7 @@ def _curve(
     train = training_set(config.data, seeds)
     some = slice(config.budget.curve_examples or None)
     lead = len(predictor.lead)
-    examples, labels = examples[(slice(None),) * lead + (some,)], labels[:, some]
-    unlabelled = train.unlabelled[(slice(None),) * lead + (some,)]
+    examples, labels, unlabelled = first(examples, lead, some), labels[:, some], first(train.unlabelled, lead, some)
     truth = label_rows(train.hidden_labels, predictor.lead)[:, some]
     accuracy: dict[str, list[list[float]]] = {}
     steps, wrong, stays, previous = [], [], [], None
@@ -134,8 +139,8 @@ def _boundary(
     return {
         "x": x.numpy(),
         "y": y.numpy(),
-        "points": train.unlabelled[:, :400].numpy(),
+        "points": first(train.unlabelled, 1, slice(400)).numpy(),
         "classes": train.hidden_labels[:, :400].numpy().astype(np.uint8),
-        "labelled": train.labelled.numpy(),
+        "labelled": first(train.labelled, 1, slice(None)).numpy(),
         "labels": train.labels.numpy().astype(np.uint8),
     } | {network: values.reshape(drawn, len(y), len(x)).numpy() for network, values in drawn_networks.items()}

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from repro.config.methods import TwoPhases
 from repro.config.schema import Config
-from repro.data.training import CLASSES
+from repro.data.training import class_count
 from repro.methods import METHODS
 from repro.methods.state import Batch, State
 from repro.models.build import build_model
@@ -67,7 +67,7 @@ def _count(config: Config, state: State, labelled: int, unlabelled: int) -> floa
 
 
 def _fresh(config: Config, device: str) -> State:
-    streams, classes = Streams(0), CLASSES[config.data.name]
+    streams, classes = Streams(0), class_count(config.data)
     state: State = METHODS[config.method.name].init(
         lambda role: build_model(config.model, classes, streams, role).to(device),
         config.method, config.optim, config.budget.steps, (),

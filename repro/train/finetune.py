@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from repro.augment.views import labelled_view
 from repro.losses import cross_entropy
 from repro.optim.learner import Learner
 from repro.seeding import Order
@@ -36,9 +35,8 @@ def finetune(trainer: Trainer, stop: Callable[[], bool] = lambda: False) -> dict
     order = Order(trainer.streams, "finetuning order", count, config.batch)
     for step in range(config.steps):
         index = order.at(step)
-        images = trainer.batches.pick(trainer.data.labelled, index)
-        logits = source.model(labelled_view(images, trainer.config.data, trainer.streams, steps_before + step))
-        loss = cross_entropy(logits, trainer.batches.pick(trainer.data.labels, index)).mean(dim=-1)
+        images, labels = trainer.batches.labelled_alone(index, steps_before + step)
+        loss = cross_entropy(source.model(images), labels).mean(dim=-1)
         gradients = source.gradients(loss)
         with torch.no_grad():
             torch._foreach_add_(source.parameters, gradients, alpha=-config.learning_rate)

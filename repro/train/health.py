@@ -7,10 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from repro.augment.views import to_input
+from repro.augment.views import as_evaluated
 from repro.config.data import Data
 from repro.config.methods import TwoPhases
 from repro.config.schema import Config, Optimiser
+from repro.data.image_files import ImageFiles
 from repro.data.sets import TrainingSet
 from repro.losses import cross_entropy
 from repro.models.layers import frozen_statistics
@@ -46,9 +47,10 @@ def complaints(learner: Learner, data: TrainingSet, settings: Data, classes: int
     wanted = min(count, EXAMPLES)
     index = torch.tensor([i * count // wanted for i in range(wanted)], device=data.labels.device)
     labels = data.labels.index_select(lead, index)
+    some = data.labelled[index] if isinstance(data.labelled, ImageFiles) else data.labelled.index_select(lead, index)
     with frozen_statistics(learner.model):
         learner.model.eval()
-        logits = learner.model(to_input(data.labelled.index_select(lead, index), settings))
+        logits = learner.model(as_evaluated(some, settings).to(index.device))
         learner.model.train()
     predicted = logits.argmax(dim=-1)
     several = (labels != labels[..., :1]).any(dim=-1)

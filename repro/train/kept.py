@@ -9,7 +9,7 @@ from torch import Tensor
 
 from repro.config.schema import Config
 from repro.data.sets import TrainingSet
-from repro.data.training import CLASSES
+from repro.data.training import class_count
 from repro.methods.state import State
 from repro.optim.learner import Learner
 from repro.train.health import complaints, learns
@@ -52,7 +52,7 @@ class Kept:
         if not learns(self._config, self._role, state.step):
             return
         data = self._config.data
-        found = complaints(state.learners[self._role], self._data, data, CLASSES[data.name])
+        found = complaints(state.learners[self._role], self._data, data, class_count(data))
         known = len(self.warnings)
         self.looks.append({"step": state.step, "found": found})
         for warning in self.warnings[known:]:

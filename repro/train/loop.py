@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from repro.config.methods import learned_view
 from repro.config.schema import Config
-from repro.data.training import CLASSES
+from repro.data.training import class_count
 from repro.engine.place import place
 from repro.methods import METHODS
 from repro.methods.state import State
@@ -51,10 +50,9 @@ class Trainer:
         self.config, self.seeds, self.device = config, seeds, device
         self.source, self.session = dict(source or {}), dict(session or {})
         self.method = METHODS[config.method.name]
-        views = self.method.views(config.method)
-        self.batches = Batches(config.data, config.budget, views, learned_view(config.method), seeds, device)
+        self.batches = Batches(config, self.method.views(config.method), seeds, device)
         self.batch, self.streams, self.data = self.batches.at, self.batches.streams, self.batches.data
-        classes, init_streams = CLASSES[config.data.name], Streams(seeds)
+        classes, init_streams = class_count(config.data), Streams(seeds)
         self.state: State = self.method.init(
             lambda role: place(build_model(config.model, classes, init_streams, role), config.engine, device),
             config.method,
@@ -143,6 +141,8 @@ class Trainer:
         metrics: dict[str, Tensor] = self.method.step(
             self.state, self.batch(step, probe=self._logs(step)), self.config.method
         )
+        if not self.batches.hidden_labels_are_known:
+            metrics.pop("pseudo_label_wrong", None)  # nobody can say
         self.window.add(metrics)
         return metrics
 
