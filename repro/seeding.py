@@ -168,6 +168,10 @@ class Draws:
         """See `Streams.integers`; the same for all processes."""
         return self._streams.integers(name, self._step, high, shape)
 
+    def permutation(self, name: str, n: int) -> Tensor:
+        """See `Streams.permutation`."""
+        return self._streams.permutation(name, self._step, n)
+
 
 class Order:
     """Batches of indices that pass over range(n) in a fresh permutation each epoch; a batch may span two epochs.

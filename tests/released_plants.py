@@ -14,7 +14,7 @@ from torch.nn import functional
 from repro.config.methods import BatchNormBatch, FeedbackSign, Mpl, PseudoLabel, View
 from repro.config.schema import AverageStart
 from repro.losses import cross_entropy, probabilities
-from repro.methods import feedback, mpl
+from repro.methods import feedback, student, teacher
 from repro.methods.state import State
 from repro.models import wide_resnet
 from repro.models.layers import BatchNorm, same_convolution
@@ -128,7 +128,7 @@ def baseline_first(h: Tensor, config: Mpl, memory: dict[str, Tensor], _: Any) ->
 
 def smoothed_feedback(patch: pytest.MonkeyPatch, _: Setup) -> None:
     """Label smoothing in the student's labelled losses too."""
-    for module in (mpl, feedback):
+    for module in (student, feedback):
         patch.setattr(module, "cross_entropy", lambda logits, labels, _=0.0: cross_entropy(logits, labels, 0.15))
 
 
@@ -149,7 +149,7 @@ def undecayed_bias(learner: Learner) -> None:
     learner._decayed.remove(index)
 
 
-_consistency, _logits_of, _labelled_loss = mpl.consistency, mpl.logits_of, mpl.labelled_loss
+_consistency, _logits_of, _labelled_loss = teacher.consistency, student.logits_of, student.labelled_loss
 
 FAR_INTO_TRAINING: dict[str, Plant] = {
     "leak of 0.1": configured(lambda s: setattr(s.model, "leak", 0.1)),
@@ -170,14 +170,14 @@ FAR_INTO_TRAINING: dict[str, Plant] = {
     "no smoothing of soft labels": configured(lambda s: setattr(s.method, "student_label_smoothing", 0.0)),
     "no smoothing for the teacher": configured(lambda s: setattr(s.method.uda, "label_smoothing", 0.0)),
     "no sharpening": configured(lambda s: setattr(s.method.uda, "temperature", 1.0)),
-    "threshold before sharpening": patched(mpl, "consistency", mask_by_plain_confidence),
-    "mean over kept examples": patched(mpl, "consistency", mean_of_kept),
+    "threshold before sharpening": patched(teacher, "consistency", mask_by_plain_confidence),
+    "mean over kept examples": patched(teacher, "consistency", mean_of_kept),
     "hard labels": configured(lambda s: setattr(s.method, "pseudo_label", PseudoLabel.argmax)),
     "student sees the weak view": configured(lambda s: setattr(s.method, "student_view", View.weak)),
     "old loss on labels alone": configured(lambda s: setattr(s.method, "feedback_batch_norm", BatchNormBatch.matched)),
-    "joint batch in another order": patched(mpl, "logits_of", swapped),
-    "new loss before the step": lambda patch, _: patch.setattr(mpl, "labelled_loss", stale()),
-    "baseline moved last": patched(mpl, "as_entered", baseline_first),
+    "joint batch in another order": patched(student, "logits_of", swapped),
+    "new loss before the step": lambda patch, _: patch.setattr(student, "labelled_loss", stale()),
+    "baseline moved last": patched(student, "as_entered", baseline_first),
     "old - new": configured(lambda s: setattr(s.method, "feedback_sign", FeedbackSign.old_minus_new)),
 }
 """Seen after one step of case A."""
@@ -190,7 +190,7 @@ FROM_THE_START: dict[str, tuple[int, Plant]] = {
     "idle while waiting": (2, patched(Learner, "apply", partialmethod(apply, wait=True))),
     "no wait": (1, configured(lambda s: setattr(s.optim.student, "wait_steps", 0))),
     "warm-up a step late": (1, patched(learner_module, "learning_rate", lambda c, s, n: learning_rate(c, s - 1, n))),
-    "ramp a step early": (1, patched(mpl, "ramp", lambda step, steps: ramp(step + 1, steps))),
+    "ramp a step early": (1, patched(teacher, "ramp", lambda step, steps: ramp(step + 1, steps))),
     "average a step early": (1, patched(learner_module, "average_decay", lambda d, step: average_decay(d, step + 1))),
     "average of fixed decay": (1, patched(learner_module, "average_decay", lambda d, _: d)),
 }  # fmt: skip

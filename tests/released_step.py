@@ -14,6 +14,7 @@ from repro.config.methods import Baseline, BatchNormBatch, Feedback, FeedbackSig
 from repro.config.models import WideResNet
 from repro.config.schema import AverageStart, Optim, Optimiser, Schedule
 from repro.methods import mpl
+from repro.methods import teacher as teacher_module
 from repro.methods.state import Batch, State
 from repro.models.build import build_model
 from repro.optim import learner as learner_module
@@ -117,7 +118,7 @@ def observed_step(state: State, batch: Batch, config: Mpl) -> dict[str, Tensor]:
     rates = {f"log/lr/{role}": learner.learning_rate(state.step) for role, learner in state.learners.items()}
     with pytest.MonkeyPatch.context() as patch:
         for name, calls in seen.items():
-            module = learner_module if name == "clip_norm" else mpl
+            module: Any = {"clip_norm": learner_module, "consistency": teacher_module}.get(name, mpl)
             patch.setattr(module, name, _spy(getattr(module, name), calls))
         hooks = [
             learner.model.register_forward_hook(lambda _m, _x, out, role=role: logits[role].append(out.detach()))

@@ -35,7 +35,7 @@ def feedback_of(config: Mpl, rate: float, unlabelled: int = 4) -> Tensor:
     """Feedback as logged, positive when the student's labelled loss falls."""
     state, batch = tiny_state(config, student_rate=rate), tiny_batch(unlabelled)
     targets = mpl.pseudo_label_targets(state.learners["teacher"].model(batch.weak).detach(), batch, config)
-    return mpl.student_step(state, batch, targets, config)[1]["feedback"]
+    return mpl.student_step(state, batch, targets, config, 0)[1]["feedback"]
 
 
 def test_difference_and_dot_product_agree_to_first_order() -> None:

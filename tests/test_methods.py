@@ -20,6 +20,9 @@ from tests.tiny import CLASSES, CPU, METHODS, TinyNet, settings, tiny_batch, tin
 
 UDA = METHODS["mpl"]["uda"]
 VARIANTS: dict[str, dict[str, Any]] = METHODS | {
+    "supervised_mixup": {"name": "supervised", "mixup": 0.5, "labelled_view": "strong"},
+    "mpl_own_labels": {"name": "mpl", "teacher_mixup": 1.0, "teacher_labelled_view": "strong",
+                       "teacher_pseudo_label": {"weight": 1.0, "threshold": 0.5, "ramp_steps": 10}},
     "mpl_example": {"name": "mpl", "feedback_scope": "example", "uda": UDA},
     "mpl_exact": {"name": "mpl", "feedback": "exact", "pseudo_label": "soft", "uda": UDA},
     "mpl_released": {"name": "mpl", "feedback": "finite_difference", "feedback_sign": "new_minus_old",
@@ -33,6 +36,9 @@ FIXED = COMMON | {"teacher_labelled_loss", "pseudo_label_loss", "mask_rate"}
 FEEDBACK = COMMON | {"student_loss", "student_labelled_loss", "feedback", "feedback_spread", "feedback_positive",
                      "feedback_gradient_norm", "teacher_labelled_loss"}  # fmt: skip
 NAMES = {
+    "supervised_mixup": {"step", "labelled_loss"},
+    "mpl_own_labels": FEEDBACK | {"teacher_pseudo_label_loss", "teacher_mask_rate"},
+    "reduced_mpl": FEEDBACK,
     "supervised": {"step", "labelled_loss"},
     "pseudo_label": FIXED,
     "uda": COMMON | {"labelled_loss", "uda_loss"},

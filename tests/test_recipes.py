@@ -87,8 +87,11 @@ TABLE: list[tuple[str, Any, Any]] = [
     ("method.pseudo_label_view", "strong", "strong"),
     ("method.student_view", "strong", "strong"),
     ("method.teacher_supervised", True, True),
+    ("method.teacher_labelled_view", "weak", "weak"),
+    ("method.teacher_mixup", 0.0, 0.0),
+    ("method.teacher_pseudo_label.weight", 0.0, 0.0),
 ]
-BASELINES: dict[str, dict[str, Any]] = {  # paper, Tables 6, 7 and 9
+BASELINES: dict[str, dict[str, Any]] = {  # paper, Tables 6, 7, 9 and 10
     "cifar10_paper_supervised": {
         "budget.steps": 50_000, "budget.labelled_batch": 1024, "optim.teacher.learning_rate": 0.4,
         "model.teacher_dropout": 0.4, "data.split": "paper", "data.labels": 4000,
@@ -104,6 +107,16 @@ BASELINES: dict[str, dict[str, Any]] = {  # paper, Tables 6, 7 and 9
     "cifar10_paper_supervised_smoothing": {
         "budget.steps": 50_000, "budget.labelled_batch": 1024, "optim.teacher.learning_rate": 0.4,
         "model.teacher_dropout": 0.4, "data.labels": 4000, "method.label_smoothing": 0.1,
+    },
+    "cifar10_paper_mixup": {
+        "budget.steps": 50_000, "budget.labelled_batch": 1024, "optim.teacher.learning_rate": 0.4,
+        "model.teacher_dropout": 0.4, "data.split": "paper", "data.labels": 4000, "method.label_smoothing": 0.0,
+        "method.mixup": 1.0, "method.labelled_view": "weak",
+    },
+    "cifar10_paper_randaugment": {
+        "budget.steps": 50_000, "budget.labelled_batch": 1024, "optim.teacher.learning_rate": 0.4,
+        "model.teacher_dropout": 0.4, "data.split": "paper", "data.labels": 4000, "method.label_smoothing": 0.0,
+        "method.mixup": 0.0, "method.labelled_view": "strong", "data.views.operations": "paper",
     },
     "cifar10_paper_pseudo_label": {
         "budget.steps": 50_000 + 50_000, "method.teacher_steps": 50_000, "budget.labelled_batch": 1024,
@@ -134,6 +147,7 @@ def test_recipes_are_those_of_the_sources(key: str, paper: Any, released: Any) -
 def test_every_setting_is_in_the_table(name: str) -> None:
     """A setting that decides numbers and that nobody compared with the sources would be a silent choice of ours."""
     free = {"data.name", "data.root", "method.name", "method.uda.name", "method.shuffle_window", "optim.average_start",
+            "method.teacher_pseudo_label.threshold", "method.teacher_pseudo_label.ramp_steps",
             "engine.channels_last", "engine.threads"}  # fmt: skip
     mapping = as_mapping(composed(name))
     sections = {part: mapping[part] for part in ("data", "model", "method", "optim", "engine")}
@@ -162,7 +176,58 @@ def test_baselines_are_those_of_the_paper(name: str, values: dict[str, Any]) -> 
     assert {"depth": 28, "width": 2} == {key: mapping["model"][key] for key in ("depth", "width")}
 
 
-@pytest.mark.parametrize("name", [PAPER, RELEASED, REGULARISER, *BASELINES])
+TEACHERS: dict[str, dict[str, Any]] = {  # paper, Table 10: what MPL's teacher learns in place of UDA
+    "cifar10_paper_mpl_pseudo_label": {
+        "method.teacher_pseudo_label.weight": 1.0, "method.pseudo_label_view": "weak", "method.student_view": "weak",
+    },
+    "cifar10_paper_mpl_mixup": {
+        "method.teacher_mixup": 1.0, "method.pseudo_label_view": "weak", "method.student_view": "weak",
+    },
+    "cifar10_paper_mpl_randaugment": {"method.teacher_labelled_view": "strong"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "values"), TEACHERS.items(), ids=list(TEACHERS))
+def test_other_teachers_differ_from_uda_s_in_what_they_are_named_for(name: str, values: dict[str, Any]) -> None:
+    """Table 10: MPL by the paper's recipe, with another loss in place of UDA's; weak views where it has no other."""
+    assert {"title", "method.uda.weight"} | values.keys() == _changed(PAPER, name)
+    assert {"method.uda.weight": 0.0} | values == {
+        key: lookup(as_mapping(composed(name)), key) for key in ("method.uda.weight", *values)
+    }
+
+
+def test_reduced_mpl_departs_from_the_paper_in_data_and_network() -> None:
+    """Its data and network are MPL's, not Table 11's, which its list of departures says; its losses are MPL's."""
+    found = {departure.key for departure in departures(composed("cifar10_paper_reduced_mpl")) if not departure.open}
+    reduced, whole = (as_mapping(composed(f"cifar10_paper_{name}")) for name in ("reduced_mpl", "mpl"))
+
+    assert {"data.labels", "model.name"} == found
+    assert whole["method"] == reduced["method"]["mpl"]
+    assert {"steps"} == {key for key in whole["budget"] if whole["budget"][key] != reduced["budget"][key]}
+    for section in ("data", "model", "optim", "finetune", "engine"):
+        assert whole[section] == reduced[section]
+
+
+@pytest.mark.parametrize(
+    ("name", "override"),
+    [
+        ("cifar10_paper_mpl_mixup", "method.uda.weight=1.0"),
+        ("cifar10_paper_mpl_randaugment", "method.teacher_labelled_view=weak"),
+        ("cifar10_paper_mpl_pseudo_label", "method.teacher_mixup=1.0"),
+        ("cifar10_paper_mpl", "method.teacher_pseudo_label.weight=1.0"),
+        ("cifar10_paper_mpl", "method.teacher_mixup=1.0"),
+        ("cifar10_paper_supervised", "method.labelled_view=strong"),
+        ("cifar10_paper_supervised", "method.mixup=1.0"),
+        ("cifar10_paper_randaugment", "method.mixup=1.0"),
+        ("cifar10_paper_mixup", "method.labelled_view=strong"),
+    ],
+)
+def test_another_teacher_departs_from_a_recipe(name: str, override: str) -> None:
+    """A row of Table 10 cannot stand for another one."""
+    assert [override.partition("=")[0]] == [d.key for d in departures(compose(name, [override], ROOT)) if not d.open]
+
+
+@pytest.mark.parametrize("name", [PAPER, RELEASED, REGULARISER, *BASELINES, *TEACHERS])
 def test_a_recipe_s_own_run_departs_from_nothing(name: str) -> None:
     """What is called the paper's or the released recipe has only departures that its source leaves open."""
     found = departures(composed(name))
@@ -266,10 +331,11 @@ def test_every_arm_is_in_the_cross_examination() -> None:
 
 
 def test_the_smoke_plan_has_every_arm_of_the_released_setting() -> None:
-    """Each arm is shown to train, under its own name."""
+    """Each arm is shown to train, under its own name; so are MPL and Table 10's other teachers in the paper's."""
     arms = {name.removeprefix("cifar10_released_") for name in experiments(ROOT) if name.startswith("cifar10_released")}
 
-    assert arms | {"paper_mpl"} == {
+    paper = {"mpl", "mixup", "randaugment", "mpl_pseudo_label", "mpl_mixup", "mpl_randaugment", "reduced_mpl"}
+    assert arms | {f"paper_{arm}" for arm in paper} == {
         run.name.removeprefix("cifar10_smoke_") for run in read_plan(_plan("cifar10_smoke"))
     }
 

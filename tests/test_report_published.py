@@ -195,10 +195,11 @@ def test_the_cost_of_what_is_not_settled_is_named_once() -> None:
 
     before = published_sections(rows(), {}, claims, [judge(claim, {}) for claim in claims])[0]
     after = published_sections(rows(), evidence, claims, [judge(claim, evidence) for claim in claims])[0]
-    assert f"UDA; Meta Pseudo Labels; MPL as regulariser (Table 9): {costs['cifar10_4k_mpl']}." in before
+    others = "; ".join(f"{teacher} with MPL (Table 10)" for teacher in ("Pseudo Labels", "Mixup", "RandAugment"))
+    assert f"UDA; Meta Pseudo Labels; MPL as regulariser (Table 9); {others}: {costs['cifar10_4k_mpl']}." in before
     assert 1 == before.count(costs["cifar10_4k_uda"])
     assert "Meta Pseudo Labels; " not in after
-    assert f"UDA; MPL as regulariser (Table 9): {costs['cifar10_4k_uda']}." in after
+    assert f"UDA; MPL as regulariser (Table 9); {others}: {costs['cifar10_4k_uda']}." in after
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ class TinyNet(nn.Module):
     """4 -> 5 -> 3 in float64 without batch norm or dropout, smooth so that Taylor expansions hold."""
 
     noise_features = 0
+    classes = CLASSES
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -123,7 +124,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "uda": {"name": "uda", "weight": 2.0, "temperature": 0.8, "ramp_steps": 10},
     "fixmatch": {"name": "fixmatch", "threshold": 0.5},
     "mpl": {"name": "mpl", "uda": {"weight": 2.0, "temperature": 0.8, "ramp_steps": 10}},
-}
+    "reduced_mpl": {"name": "reduced_mpl", "teacher_steps": 4, "hidden": 6,
+                    "mpl": {"uda": {"weight": 2.0, "temperature": 0.8, "ramp_steps": 5}}},
+}  # fmt: skip
 
 
 def settings(data: str, method: dict[str, Any], **changes: Any) -> Config:

@@ -30,9 +30,9 @@ def draw_weak(streams: Streams, name: str, step: int, count: int) -> Geometry:
     return Geometry(shift, torch.zeros_like(shift[:, 0]), torch.zeros_like(shift[:, 0]))
 
 
-def draw_strong(streams: Streams, step: int, count: int) -> Geometry:
-    """Shifts of up to 1.5 pixels, rotations of up to 30 degrees, shears of up to 0.3, uniformly."""
-    unit = streams.uniform("strong view", step, (count, 4)) * 2 - 1
+def draw_strong(streams: Streams, step: int, count: int, name: str = "strong view") -> Geometry:
+    """Shifts of up to 1.5 pixels, rotations of up to 30 degrees, shears of up to 0.3, from the stream `name`."""
+    unit = streams.uniform(name, step, (count, 4)) * 2 - 1
     return Geometry(unit[:, :2] * 1.5, unit[:, 2] * 30, unit[:, 3] * 0.3)
 
 

@@ -63,14 +63,18 @@ def apply_crop(images: Tensor, crop: Crop, views: ImageViews) -> Tensor:
     return geometry.crop(images, crop.flip, crop.offset, views.crop_padding, views.fill)
 
 
-def draw_rate(streams: Streams, step: int, count: int, views: ImageViews | CropViews) -> Tensor:
+def draw_rate(
+    streams: Streams, step: int, count: int, views: ImageViews | CropViews, name: str = "strong view"
+) -> Tensor:
     """With what probability each layer of an image is applied, float32 [N]: one draw for all its layers."""
-    rate = streams.uniform("strong view rate", step, (count,))
+    rate = streams.uniform(f"{name} rate", step, (count,))
     return views.lowest_rate + (views.highest_rate - views.lowest_rate) * rate
 
 
-def draw_layers(streams: Streams, step: int, count: int, views: ImageViews | CropViews) -> tuple[Layer, ...]:
-    """RandAugment's draws for N images, from streams called "strong view ...".
+def draw_layers(
+    streams: Streams, step: int, count: int, views: ImageViews | CropViews, name: str = "strong view"
+) -> tuple[Layer, ...]:
+    """RandAugment's draws for N images, from streams called `name` and a word more.
 
     Each layer draws its operation, with replacement, its sign, centre and partner; a partner is any other image of the
     batch. The released code applies a layer if its draw is at most the rate; here it must be below, so that a rate of 0
@@ -78,23 +82,24 @@ def draw_layers(streams: Streams, step: int, count: int, views: ImageViews | Cro
     """
     shape = (views.layers, count)
     pool = operations.pool(views.operations, streams.device)
-    operation = pool[streams.integers("strong view operation", step, len(pool), shape)]
-    negative = streams.integers("strong view sign", step, 2, shape) == 1
-    centre = streams.uniform("strong view centre", step, (*shape, 2))
-    ahead = 1 + streams.integers("strong view partner", step, max(1, count - 1), shape)
+    operation = pool[streams.integers(f"{name} operation", step, len(pool), shape)]
+    negative = streams.integers(f"{name} sign", step, 2, shape) == 1
+    centre = streams.uniform(f"{name} centre", step, (*shape, 2))
+    ahead = 1 + streams.integers(f"{name} partner", step, max(1, count - 1), shape)
     partner = (torch.arange(count, device=streams.device) + ahead) % count
-    applied = streams.uniform("strong view application", step, shape) < draw_rate(streams, step, count, views)
+    rate = draw_rate(streams, step, count, views, name)
+    applied = streams.uniform(f"{name} application", step, shape) < rate
     layers = zip(operation, negative, centre, partner, applied, strict=True)
     return tuple(Layer(*drawn) for drawn in layers)
 
 
-def draw_strong(streams: Streams, step: int, count: int, views: ImageViews) -> Strong:
-    """RandAugment's draws, the last Cutout's, and those of a second crop, from streams called "strong view ..."."""
+def draw_strong(streams: Streams, step: int, count: int, views: ImageViews, name: str = "strong view") -> Strong:
+    """RandAugment's draws, the last Cutout's and those of a second crop, from streams called `name` and a word more."""
     return Strong(
-        rate=draw_rate(streams, step, count, views),
-        layers=draw_layers(streams, step, count, views),
-        cutout=streams.uniform("strong view cutout", step, (count, 2)),
-        crop=draw_crop(streams, "strong view", step, count, views),
+        rate=draw_rate(streams, step, count, views, name),
+        layers=draw_layers(streams, step, count, views, name),
+        cutout=streams.uniform(f"{name} cutout", step, (count, 2)),
+        crop=draw_crop(streams, name, step, count, views),
     )
 
 

@@ -7,9 +7,9 @@ from torch import Tensor
 from repro.seeding import Streams
 
 
-def draw_strong(streams: Streams, step: int, count: int, jitter: float) -> Tensor:
-    """Offsets of standard deviation `jitter` for `count` points, float32 [*lead, count, 2]."""
-    return streams.normal("strong view", step, (count, 2)) * jitter
+def draw_strong(streams: Streams, step: int, count: int, jitter: float, name: str = "strong view") -> Tensor:
+    """Offsets of standard deviation `jitter` for `count` points, float32 [*lead, count, 2], from the stream `name`."""
+    return streams.normal(name, step, (count, 2)) * jitter
 
 
 def apply(points: Tensor, offsets: Tensor) -> Tensor:

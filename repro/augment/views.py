@@ -9,7 +9,7 @@ from torch import Tensor
 
 from repro.augment import crops, digits, images, operations, points
 from repro.augment.operations import POOLS, Operation
-from repro.config.data import Cifar10Data, Data, FolderData, SvhnData, TwoMoonsData
+from repro.config.data import Cifar10Data, CropViews, Data, FolderData, ImageViews, SvhnData, TwoMoonsData
 from repro.config.methods import View
 from repro.data.image_files import ImageFiles
 from repro.data.sets import Examples
@@ -57,9 +57,41 @@ def labelled_view(examples: Tensor, data: Data, streams: Streams, step: int, sha
         flips = shard.rows(crops.draw_flips(streams, "labelled view", step, count, data.views))
         return to_input(crops.apply_flips(examples, flips), data)
     if isinstance(data, Cifar10Data | SvhnData):
-        crop = images.draw_crop(streams, "labelled view", step, count, data.views).rows(shard)
-        return to_input(images.apply_crop(examples, crop, data.views), data)
+        return to_input(_cropped_labelled(examples, data, streams, step, shard), data)
     return digits.apply(to_input(examples, data), digits.draw_weak(streams, "labelled view", step, count).rows(shard))
+
+
+def strong_labelled_view(
+    examples: Tensor,
+    data: Data,
+    streams: Streams,
+    step: int,
+    shard: Shard = WHOLE,
+    whole: Whole = lambda part: part,
+) -> Tensor:
+    """The labelled batch as unlabelled ones are seen strongly, drawn apart from those; see `unlabelled_views`.
+
+    As for unlabelled examples, images start from `labelled_view`, those from files from its crop alone, and digits from
+    where they stood.
+    """
+    name, count = "strong labelled view", examples.shape[len(streams.lead)] * shard.of
+    if isinstance(data, TwoMoonsData):
+        drawn = points.draw_strong(streams, step, count, data.jitter, name)
+        return points.apply(examples, shard.rows(drawn, len(streams.lead)))
+    if isinstance(data, FolderData):
+        return to_input(_distorted(examples, data, streams, step, shard, whole, name), data)
+    if isinstance(data, Cifar10Data | SvhnData):
+        weak = _cropped_labelled(examples, data, streams, step, shard)
+        strong = images.draw_strong(streams, step, count, data.views, name).rows(shard)
+        return to_input(images.apply_strong(weak, strong, data.views, others=_others(weak, data.views, whole)), data)
+    return digits.apply(to_input(examples, data), digits.draw_strong(streams, step, count, name).rows(shard))
+
+
+def _cropped_labelled(
+    examples: Tensor, data: Cifar10Data | SvhnData, streams: Streams, step: int, shard: Shard
+) -> Tensor:
+    crop = images.draw_crop(streams, "labelled view", step, len(examples) * shard.of, data.views)
+    return images.apply_crop(examples, crop.rows(shard), data.views)
 
 
 def unlabelled_views(
@@ -125,9 +157,8 @@ def _images(
     crop = images.draw_crop(streams, "weak view", step, count, data.views).rows(shard)
     weak = strong = images.apply_crop(examples, crop, data.views)
     if View.strong in wanted:
-        others = whole(weak) if Operation.sample_pairing in POOLS[data.views.operations] else weak
         drawn = images.draw_strong(streams, step, count, data.views).rows(shard)
-        strong = images.apply_strong(weak, drawn, data.views, others=others)
+        strong = images.apply_strong(weak, drawn, data.views, others=_others(weak, data.views, whole))
     return to_input(weak, data), to_input(strong, data)
 
 
@@ -141,16 +172,29 @@ def _cropped(
     whole: Whole,
 ) -> tuple[Tensor, Tensor]:
     """Both views start from one crop and flip independently, as in the released code for ImageNet."""
-    views, count, side = data.views, len(examples) * shard.of, data.image_size
+    weak = crops.apply_flips(examples, _flips(examples, data, streams, step, shard, "weak view"))
+    strong = weak
+    if View.strong in wanted:
+        strong = _distorted(examples, data, streams, step, shard, whole, "strong view")
+    return to_input(weak, data), to_input(strong, data)
 
-    def flipped(view: str) -> Tensor:
-        return crops.apply_flips(examples, shard.rows(crops.draw_flips(streams, view, step, count, views)))
 
-    weak = flipped("weak view")
-    if View.strong not in wanted:
-        return to_input(weak, data), to_input(weak, data)
-    start = flipped("strong view")
-    others = whole(start) if Operation.sample_pairing in POOLS[views.operations] else start
-    layers = [layer.rows(shard) for layer in images.draw_layers(streams, step, count, views)]
+def _flips(examples: Tensor, data: FolderData, streams: Streams, step: int, shard: Shard, name: str) -> Tensor:
+    return shard.rows(crops.draw_flips(streams, name, step, len(examples) * shard.of, data.views))
+
+
+def _distorted(
+    examples: Tensor, data: FolderData, streams: Streams, step: int, shard: Shard, whole: Whole, name: str
+) -> Tensor:
+    """Cropped images, flipped, then RandAugmented."""
+    views, side = data.views, data.image_size
+    flipped = crops.apply_flips(examples, _flips(examples, data, streams, step, shard, name))
+    layers = images.draw_layers(streams, step, len(examples) * shard.of, views, name)
     args = operations.arguments(views, views.cutout_share * side, views.translate_share * side)
-    return to_input(weak, data), to_input(images.apply_layers(start, layers, args, others), data)
+    rows = [layer.rows(shard) for layer in layers]
+    return images.apply_layers(flipped, rows, args, _others(flipped, views, whole))
+
+
+def _others(weak: Tensor, views: ImageViews | CropViews, whole: Whole) -> Tensor:
+    """The weak views of the whole batch, where an image may be paired with any of them; else this part's."""
+    return whole(weak) if Operation.sample_pairing in POOLS[views.operations] else weak

@@ -8,7 +8,7 @@ from typing import Any
 
 from repro.config.check_data import data_problems, network_problems
 from repro.config.limits import LIMITS
-from repro.config.methods import Feedback, FeedbackScope, Mpl, PseudoLabel, PseudoLabelMethod
+from repro.config.methods import Feedback, FeedbackScope, Mpl, PseudoLabel, ReducedMpl, TwoPhases
 from repro.config.models import MoonsNet, ResNet50
 from repro.config.schema import Config, Precision
 
@@ -34,7 +34,7 @@ def _ranges(part: Any, path: str) -> Iterator[str]:
 
 
 def _combinations(config: Config) -> Iterator[str]:
-    data, model, method, budget = config.data, config.model, config.method, config.budget
+    data, model, budget = config.data, config.model, config.budget
     yield from data_problems(data)
     if model.name not in _MODELS[data.name]:
         fitting = " or ".join(sorted(_MODELS[data.name]))
@@ -48,14 +48,22 @@ def _combinations(config: Config) -> Iterator[str]:
         yield f"budget.labelled_batch = {budget.labelled_batch}: there are only data.labels = {data.labels}"
     if config.finetune.steps and 0 < data.labels < config.finetune.batch:
         yield f"finetune.batch = {config.finetune.batch}: there are only data.labels = {data.labels}"
-    if isinstance(method, PseudoLabelMethod) and method.teacher_steps >= budget.steps:
-        yield f"method.teacher_steps = {method.teacher_steps}: leaves the student none of budget.steps = {budget.steps}"
     if isinstance(model, ResNet50):
         yield from _deep(config, model)
-    if isinstance(method, Mpl):
-        yield from _mpl(method)
-        yield from _mixed_precision(config, method)
+    yield from _methods(config)
     yield from _schedules(config)
+
+
+def _methods(config: Config) -> Iterator[str]:
+    method, steps = config.method, config.budget.steps
+    if isinstance(method, TwoPhases) and method.teacher_steps >= steps:
+        yield f"method.teacher_steps = {method.teacher_steps}: leaves the student none of budget.steps = {steps}"
+    if isinstance(method, ReducedMpl) and method.mpl.name != "mpl":
+        yield f"method.mpl.name = {method.mpl.name}: must be mpl"
+    if isinstance(method, Mpl | ReducedMpl):
+        inner, key = (method, "method") if isinstance(method, Mpl) else (method.mpl, "method.mpl")
+        yield from _mpl(inner, key)
+        yield from _mixed_precision(config, inner, key)
 
 
 def _deep(config: Config, model: ResNet50) -> Iterator[str]:
@@ -70,20 +78,20 @@ def _deep(config: Config, model: ResNet50) -> Iterator[str]:
                )  # fmt: skip
 
 
-def _mixed_precision(config: Config, method: Mpl) -> Iterator[str]:
+def _mixed_precision(config: Config, method: Mpl, key: str) -> Iterator[str]:
     """PyTorch has no forward-mode derivative of a convolution whose image and kernel autocast makes bfloat16."""
     single = method.feedback is Feedback.dot_product and method.feedback_scope is FeedbackScope.example
     if config.engine.precision is Precision.float32 or isinstance(config.model, MoonsNet):
         return
     if single or method.feedback is Feedback.exact:
-        yield (f"engine.precision = bfloat16: h for each example (method.feedback = {method.feedback}, "
-               f"method.feedback_scope = {method.feedback_scope}) has no derivative in it; use float32")  # fmt: skip
+        yield (f"engine.precision = bfloat16: h for each example ({key}.feedback = {method.feedback}, "
+               f"{key}.feedback_scope = {method.feedback_scope}) has no derivative in it; use float32")  # fmt: skip
 
 
 def _schedules(config: Config) -> Iterator[str]:
     method, budget = config.method, config.budget
     steps = dict.fromkeys(("student", "teacher"), (budget.steps, f"budget.steps = {budget.steps}"))
-    if isinstance(method, PseudoLabelMethod):
+    if isinstance(method, TwoPhases):
         teaching = method.teacher_steps
         steps["student"] = (budget.steps - teaching, f"budget.steps - method.teacher_steps = {budget.steps - teaching}")
         steps["teacher"] = (teaching, f"method.teacher_steps = {teaching}")
@@ -93,15 +101,15 @@ def _schedules(config: Config) -> Iterator[str]:
             yield f"optim.{role}.wait_steps + optim.{role}.warmup_steps = {waited}: leaves none of {said}"
 
 
-def _mpl(method: Mpl) -> Iterator[str]:
+def _mpl(method: Mpl, key: str) -> Iterator[str]:
     if method.uda.name != "uda":
-        yield f"method.uda.name = {method.uda.name}: must be uda"
+        yield f"{key}.uda.name = {method.uda.name}: must be uda"
     if method.pseudo_label is PseudoLabel.soft and method.feedback_scope is FeedbackScope.example:
-        yield ("method.feedback_scope = example: is for hard labels; "
-               "with method.pseudo_label = soft use method.feedback = exact")  # fmt: skip
+        yield (f"{key}.feedback_scope = example: is for hard labels; "
+               f"with {key}.pseudo_label = soft use {key}.feedback = exact")  # fmt: skip
     if method.feedback is Feedback.exact and method.pseudo_label is not PseudoLabel.soft:
-        yield ("method.feedback = exact: weighs all classes, so wants method.pseudo_label = soft, "
+        yield (f"{key}.feedback = exact: weighs all classes, so wants {key}.pseudo_label = soft, "
                f"not {method.pseudo_label}")  # fmt: skip
     if method.feedback_scope is FeedbackScope.example and method.feedback not in (Feedback.dot_product, Feedback.none):
-        yield (f"method.feedback = {method.feedback}: has no value for each example; "
-               "method.feedback_scope = example goes with dot_product")  # fmt: skip
+        yield (f"{key}.feedback = {method.feedback}: has no value for each example; "
+               f"{key}.feedback_scope = example goes with dot_product")  # fmt: skip

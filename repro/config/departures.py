@@ -32,7 +32,7 @@ def departures(config: Config) -> list[Departure]:
     found = []
     for key, prescribed in config.recipe.values.items():
         here = lookup(mapping, key)
-        if here is not None and here != prescribed:
+        if None not in (here, prescribed) and here != prescribed:
             found.append(Departure(key, str(prescribed), str(here), open=False))
     if config.budget.reduced:
         found.append(Departure("budget", "as the recipe", config.budget.reduced, open=False))

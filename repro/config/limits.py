@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from repro.config.data import Cifar10Data, CropViews, DigitsData, FolderData, ImageViews, SvhnData, TwoMoonsData
-from repro.config.methods import FixMatch, Mpl, PseudoLabelMethod, Supervised, Uda
+from repro.config.methods import FixMatch, Mpl, PseudoLabelMethod, ReducedMpl, SelfTraining, Supervised, Uda
 from repro.config.models import MoonsNet, ResNet50, SmallConv, WideResNet
 from repro.config.schema import Budget, Engine, Finetune, Optim, Optimiser
 
@@ -42,6 +42,7 @@ _SHARE, _SHARE_BELOW_ONE = Limits(0, 1), Limits(0, 1, below=True)
 _PROBABILITY = Limits(0, 1, why="a probability")
 _WEIGHT = Limits(0, 1_000_000)
 _EPSILON = Limits(1e-8, 1)
+_MIXUP = Limits(0.01, 100, or_zero=True, why="0 mixes nothing")
 _WITHIN_IMAGE = "the image has 32 pixels"
 _POINTS_OF_MOONS = Limits(0, 10, why="the moons are 3 wide")
 _PROCESSES = Limits(1, 256)
@@ -110,7 +111,7 @@ LIMITS: dict[type, dict[str, Limits]] = {
         "norm_decay": _SHARE_BELOW_ONE,
         "norm_epsilon": _EPSILON,
     },
-    Supervised: {"label_smoothing": _SHARE_BELOW_ONE},
+    Supervised: {"label_smoothing": _SHARE_BELOW_ONE, "mixup": _MIXUP},
     PseudoLabelMethod: {"teacher_steps": _STEP, "threshold": _PROBABILITY, "label_smoothing": _SHARE_BELOW_ONE},
     Uda: {
         "weight": _WEIGHT,
@@ -120,12 +121,15 @@ LIMITS: dict[type, dict[str, Limits]] = {
         "label_smoothing": _SHARE_BELOW_ONE,
     },
     FixMatch: {"weight": _WEIGHT, "threshold": _PROBABILITY, "label_smoothing": _SHARE_BELOW_ONE},
+    SelfTraining: {"weight": _WEIGHT, "threshold": _PROBABILITY, "ramp_steps": _STEPS_OR_NONE},
     Mpl: {
+        "teacher_mixup": _MIXUP,
         "feedback_weight": _WEIGHT,
         "baseline_rate": _SHARE,
         "student_label_smoothing": _SHARE_BELOW_ONE,
         "shuffle_window": Limits(1, 1_000_000),
     },
+    ReducedMpl: {"teacher_steps": _STEP, "hidden": Limits(1, 65_536)},
     Optimiser: {
         "learning_rate": _RATE,
         "wait_steps": _STEPS_OR_NONE,

@@ -60,7 +60,7 @@ class BatchNormBatch(StrEnum):
 
 
 class View(StrEnum):
-    """Which augmented view of the unlabelled images."""
+    """Which augmented view of the images."""
 
     weak = "weak"
     strong = "strong"
@@ -72,6 +72,8 @@ class Supervised:
 
     name: str = "supervised"
     label_smoothing: float = 0.0
+    labelled_view: View = View.weak  # of the labelled images; strong: RandAugment, as for unlabelled ones
+    mixup: float = 0.0  # a of Mixup's Beta(a, a) (Zhang et al. 2018); 0 mixes nothing
 
 
 @dataclass
@@ -108,6 +110,15 @@ class FixMatch:
 
 
 @dataclass
+class SelfTraining:
+    """A network's own confident argmax on the unlabelled images as its label (Lee 2013), moving with the network."""
+
+    weight: float = 0.0  # of this loss; 0 leaves it out
+    threshold: float = 0.95  # labels below this confidence are not used
+    ramp_steps: int = 0  # the weight rises linearly over these steps
+
+
+@dataclass
 class Mpl:
     """Meta Pseudo Labels. Defaults follow Algorithm 1 of the paper; each disputed choice is a field."""
 
@@ -123,6 +134,36 @@ class Mpl:
     student_view: View = View.strong  # what the student learns from (released: strong)
     feedback_batch_norm: BatchNormBatch = BatchNormBatch.matched
     teacher_supervised: bool = True  # whether the teacher also learns from the labels
+    teacher_labelled_view: View = View.weak  # of the labelled images in the teacher's loss; h sees the weak one
+    teacher_mixup: float = 0.0  # a of Mixup's Beta(a, a) in the teacher's labelled loss; 0 mixes nothing
+    teacher_pseudo_label: SelfTraining = field(default_factory=SelfTraining)
     uda: Uda = field(default_factory=lambda: Uda(weight=0.0))  # the teacher's other losses; weight 0 leaves UDA out
     student_label_smoothing: float = 0.0  # of the student's loss on pseudo labels
     shuffle_window: int = 256  # `shuffled` draws from the last so many steps
+
+
+@dataclass
+class ReducedMpl:
+    """Reduced Meta Pseudo Labels (Appendix E): one large network in memory at a time.
+
+    A large teacher learns first. Then a perceptron over its stored predictions takes its place and hears the student.
+    """
+
+    name: str = "reduced_mpl"
+    teacher_steps: int = 1000  # the first steps train the large teacher, the remaining ones perceptron and student
+    hidden: int = 128  # units of the perceptron's one hidden layer; the paper gives no number
+    mpl: Mpl = field(default_factory=Mpl)  # the large teacher's losses, and then all that MPL does with a teacher
+
+
+Method = Supervised | PseudoLabelMethod | Uda | FixMatch | Mpl | ReducedMpl
+TwoPhases = PseudoLabelMethod | ReducedMpl
+"""The student's steps come after `teacher_steps` of its teacher; each has a whole schedule of its own."""
+
+
+def learned_view(method: Method) -> View:
+    """The view of the labelled images that the teacher, or the only network, learns from."""
+    if isinstance(method, Supervised):
+        return method.labelled_view
+    if isinstance(method, ReducedMpl):
+        method = method.mpl
+    return method.teacher_labelled_view if isinstance(method, Mpl) else View.weak

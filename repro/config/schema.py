@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from repro.config.data import Cifar10Data, Data, DigitsData, FolderData, SvhnData, TwoMoonsData
-from repro.config.methods import FixMatch, Mpl, PseudoLabelMethod, Supervised, Uda
+from repro.config.methods import FixMatch, Method, Mpl, PseudoLabelMethod, ReducedMpl, Supervised, Uda
 from repro.config.models import Model, MoonsNet, ResNet50, SmallConv, WideResNet
 
 
@@ -101,7 +101,9 @@ class Recipe:
 
     name: str = "none"
     source: str = ""
-    values: dict[str, object] = field(default_factory=dict)  # dotted key -> prescribed value
+    values: dict[str, object] = field(
+        default_factory=dict
+    )  # dotted key -> prescribed value; null takes back what the recipe that it builds on prescribes
     open: dict[str, str] = field(default_factory=dict)  # dotted key -> why the source does not settle it
 
 
@@ -111,7 +113,7 @@ class Config:
 
     data: Data
     model: Model
-    method: Supervised | PseudoLabelMethod | Uda | FixMatch | Mpl
+    method: Method
     optim: Optim
     budget: Budget
     finetune: Finetune
@@ -137,5 +139,6 @@ CHOICES: dict[str, dict[str, type]] = {
         "uda": Uda,
         "fixmatch": FixMatch,
         "mpl": Mpl,
+        "reduced_mpl": ReducedMpl,
     },
 }

@@ -4,6 +4,7 @@
 the method's. Metrics are tensors [*lead] on the device.
 """
 
-from repro.methods import fixmatch, mpl, pseudo_label, supervised, uda
+from repro.methods import fixmatch, mpl, pseudo_label, reduced_mpl, supervised, uda
 
-METHODS = {"supervised": supervised, "pseudo_label": pseudo_label, "uda": uda, "fixmatch": fixmatch, "mpl": mpl}
+METHODS = {"supervised": supervised, "pseudo_label": pseudo_label, "uda": uda, "fixmatch": fixmatch, "mpl": mpl,
+           "reduced_mpl": reduced_mpl}  # fmt: skip

@@ -20,6 +20,14 @@ from repro.optim.learner import Learner
 from repro.optim.vectors import cosine, inner_product
 
 
+def initial_memory(config: Mpl, lead: tuple[int, ...], device: torch.device) -> dict[str, Tensor]:
+    """What is remembered of past feedback: its baseline [*lead] and, to shuffle it, the last values of h."""
+    memory = {"baseline": torch.zeros(lead, device=device)}
+    if config.feedback is Feedback.shuffled:
+        memory["feedback_history"] = torch.zeros(*lead, config.shuffle_window, device=device)
+    return memory
+
+
 def labelled_loss(student: Learner, batch: Batch, *, with_gradient: bool = False) -> Tensor:
     """The student's loss on the labelled batch alone, [*lead]: no smoothing, one dropout mask for the whole step."""
     with frozen_statistics(student.model), torch.set_grad_enabled(with_gradient):

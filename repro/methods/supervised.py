@@ -1,4 +1,4 @@
-"""Supervised learning: cross-entropy on the labelled images (the tables' "supervised" rows)."""
+"""Supervised learning on the labelled images, plain (the tables' "supervised" rows), RandAugmented, or with Mixup."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from repro.config.methods import Supervised, View
 from repro.config.schema import Optim
-from repro.losses import cross_entropy
+from repro.methods.labelled import labelled_inputs, labelled_loss_of
 from repro.methods.state import Batch, BuildModel, State, logits_of, new_learner
 
 COUNTED = "teacher"
@@ -26,8 +26,9 @@ def step(state: State, batch: Batch, config: Supervised) -> dict[str, Tensor]:
     """One step of gradient descent."""
     learner = state.learners["teacher"]
 
-    logits = logits_of(learner, [batch.labelled], batch.draws, "teacher dropout")
-    loss = cross_entropy(logits, batch.labels, config.label_smoothing).mean(dim=-1)
+    inputs = labelled_inputs(batch, config.labelled_view, config.mixup)
+    logits = logits_of(learner, [inputs], batch.draws, "teacher dropout")
+    loss = labelled_loss_of(logits, batch, config.mixup, config.label_smoothing)
     learner.apply(learner.gradients(loss), state.step)
 
     state.step += 1

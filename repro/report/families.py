@@ -14,6 +14,14 @@ CONTEXT = ("mpl_no_feedback", "mpl")
 FAMILIES = {
     "The methods": ("supervised", "supervised_all", "pseudo_label", "uda", "fixmatch"),
     "The labelled images alone": ("supervised_alone", "supervised_smoothing", "mpl_regulariser"),
+    "Other teachers of the student": (
+        "mixup",
+        "randaugment",
+        "mpl_pseudo_label",
+        "mpl_mixup",
+        "mpl_randaugment",
+        "reduced_mpl",
+    ),
     "The form of h": (
         "mpl_dot_product",
         "mpl_cosine",

@@ -56,6 +56,12 @@ LOOKS: dict[str, tuple[str, Line]] = {
     "mpl_labelled_apart": (GREEN, "-."),
     "mpl_labelled_among": (GREEN, ":"),
     "mpl_regulariser": (PURPLE, ":"),
+    "reduced_mpl": (SKY, ":"),
+    "mixup": (GREEN, "-"),
+    "randaugment": (BLACK, "-."),
+    "mpl_pseudo_label": (ORANGE, "--"),
+    "mpl_mixup": (GREEN, "--"),
+    "mpl_randaugment": (GREY, "-."),
 }
 """Colour and line of an arm, by what its name ends in: the same in every figure."""
 

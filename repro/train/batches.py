@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from repro.augment.crops import draw_boxes
-from repro.augment.views import labelled_view, unlabelled_views
+from repro.augment.views import as_evaluated, labelled_view, strong_labelled_view, unlabelled_views
 from repro.config.data import FolderData
-from repro.config.methods import View
+from repro.config.methods import Method, ReducedMpl, View, learned_view
 from repro.config.read import ConfigError
 from repro.config.schema import Budget, Config
 from repro.data.image_files import ImageFiles
@@ -21,6 +21,7 @@ from repro.methods.state import Batch
 from repro.seeding import Draws, Order, Shard, Streams
 
 _AHEAD = 2  # steps whose image files are read while a step is computed
+_PIECE = 512  # examples that are handed over at once, where all are wanted
 
 
 class Batches:
@@ -53,6 +54,7 @@ class Batches:
         self._labelled = Order(self._host, "labelled order", self.data.labels.shape[lead], budget.labelled_batch)
         self._unlabelled = Order(self._host, "unlabelled order", count, unlabelled_batch)
         _require_equal_parts(budget, unlabelled_batch, world.size)
+        _require_one_process(config.method, world.size)
         self.hidden_labels_are_known = bool((self.data.hidden_labels >= 0).all())
         self._reading: dict[tuple[str, int], Callable[[], Tensor]] = {}
 
@@ -64,9 +66,10 @@ class Batches:
         x_u = self._examples(self.data.unlabelled, unlabelled, "weak view", step, shard)
         if self._in_files:
             self._read_ahead(step)
-        weak, strong = unlabelled_views(x_u, self._config.data, self._views, self.streams, step, shard, whole)
+        settings, wanted = self._config.data, learned_view(self._config.method) is View.strong
+        weak, strong = unlabelled_views(x_u, settings, self._views, self.streams, step, shard, whole)
         return Batch(
-            labelled=labelled_view(x_l, self._config.data, self.streams, step, shard),
+            labelled=labelled_view(x_l, settings, self.streams, step, shard),
             labels=self.pick(self.data.labels, shard.rows(labelled, -1)),
             weak=weak,
             strong=strong,
@@ -74,7 +77,25 @@ class Batches:
             draws=Draws(self.streams, step, shard),
             probe=probe,
             mean_over_processes=self._world.mean,
+            strong_labelled=strong_labelled_view(x_l, settings, self.streams, step, shard, whole)
+            if is_strong
+            else None,
+            labelled_index=shard.rows(labelled, -1).to(self.streams.device),
+            unlabelled_index=shard.rows(unlabelled, -1).to(self.streams.device),
+            everything=self.everything,
         )
+
+    def everything(self) -> tuple[Iterator[Tensor], Iterator[Tensor]]:
+        """All labelled and all unlabelled examples, as networks are evaluated on them, in pieces."""
+        return self._pieces(self.data.labelled), self._pieces(self.data.unlabelled)
+
+    def _pieces(self, examples: Examples) -> Iterator[Tensor]:
+        if isinstance(examples, ImageFiles):
+            parts: Iterable[Examples] = (examples[at : at + _PIECE] for at in range(0, len(examples), _PIECE))
+        else:
+            parts = torch.split(examples, _PIECE, dim=len(self.streams.lead))
+        for part in parts:
+            yield as_evaluated(part, self._config.data, self._config.engine.readers).to(self.streams.device)
 
     def labelled_alone(self, index: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The view trained on and the labels of any labelled examples, by int64 [*lead, n]."""
@@ -133,3 +154,12 @@ def _require_equal_parts(budget: Budget, unlabelled_batch: int, processes: int) 
                 f"budget.{name}_batch = {getattr(budget, f'{name}_batch')}: {processes} processes cannot share "
                 f"{examples} examples equally; set a multiple of {processes}, or start another number of processes"
             )
+
+
+def _require_one_process(method: Method, processes: int) -> None:
+    """Refuses what mixes images of the whole batch, or draws weights in a step."""
+    alone = {"mixup": "method.mixup", "teacher_mixup": "method.teacher_mixup"}
+    used = [f"{key} = {getattr(method, name)}" for name, key in alone.items() if getattr(method, name, 0)]
+    used += [f"method.name = {method.name}"] if isinstance(method, ReducedMpl) else []
+    if processes > 1 and used:
+        raise ConfigError(f"{used[0]}: is trained by one process, not by {processes}; start it without torchrun")

@@ -7,7 +7,7 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from repro.config.methods import PseudoLabelMethod
+from repro.config.methods import TwoPhases
 from repro.config.schema import Config
 from repro.data.training import class_count
 from repro.methods import METHODS
@@ -22,7 +22,7 @@ _FEW, _MORE = 2, 4  # images of the batches whose arithmetic is counted
 def run_flops(config: Config) -> float:
     """Floating-point operations of a whole run of one seed; a fixed teacher and its student train in turn."""
     steps, method = config.budget.steps, config.method
-    if isinstance(method, PseudoLabelMethod):
+    if isinstance(method, TwoPhases):
         teaching = method.teacher_steps * step_flops(config, 0)
         return teaching + (steps - method.teacher_steps) * step_flops(config, steps - 1)
     return steps * step_flops(config, steps - 1)
@@ -36,6 +36,8 @@ def step_flops(config: Config, step: int) -> float:
     both.
     """
     state = _fresh(config, "meta")
+    state.step = step
+    _step(config, state, _FEW, _FEW)  # what happens once in a run is not counted
     state.step = step
     base = _count(config, state, _FEW, _FEW)
     labelled = (_count(config, state, _MORE, _FEW) - base) / (_MORE - _FEW)
@@ -78,4 +80,8 @@ def _step(config: Config, state: State, labelled: int, unlabelled: int) -> None:
     seen, views = (torch.zeros(count, *_IMAGE, device=device) for count in (labelled, unlabelled))
     labels, hidden = (torch.zeros(count, dtype=torch.int64, device=device) for count in (labelled, unlabelled))
     draws = Draws(Streams(0, device), state.step)
-    METHODS[config.method.name].step(state, Batch(seen, labels, views, views, hidden, draws), config.method)
+    batch = Batch(
+        seen, labels, views, views, hidden, draws, strong_labelled=seen, labelled_index=labels, unlabelled_index=hidden,
+        everything=lambda: ([seen], [views]),
+    )  # fmt: skip
+    METHODS[config.method.name].step(state, batch, config.method)

@@ -20,6 +20,7 @@ ROLES = {
     "fixmatch": ("teacher",),
     "pseudo_label": ("teacher", "student"),
     "mpl": ("teacher", "student"),
+    "reduced_mpl": ("teacher", "student"),
 }
 """The networks of each method; the last one counts."""
 

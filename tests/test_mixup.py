@@ -1,0 +1,143 @@
+"""Mixup: the weights' distribution, and what is mixed with what. Exact values in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+from torch.nn import functional
+
+from repro.augment.mixup import Mix, apply_mix, draw_mix, symmetric_beta
+from repro.config.methods import Mpl, Supervised, View
+from repro.config.schema import Optim, Optimiser
+from repro.losses import one_hot, smooth
+from repro.methods import mpl, supervised
+from repro.methods.labelled import labelled_inputs, labelled_loss_of
+from repro.methods.state import Batch
+from repro.seeding import Draws, Streams
+from tests.tiny import CLASSES, LABELLED, TinyNet, all_weights, settings, tiny_batch, tiny_state, trained, weights
+
+MANY = 200_000
+
+
+def seeded(step: int = 3) -> Batch:
+    """The tiny batch with draws of its own."""
+    return Batch(**vars(tiny_batch(4)) | {"draws": Draws(Streams(0), step)})
+
+
+def mix_of(batch: Batch, a: float) -> Mix:
+    """What the labelled examples of the batch are mixed by."""
+    return draw_mix(batch.draws, "mixup", a, LABELLED)
+
+
+@pytest.mark.parametrize("a", [0.2, 0.75, 1.0, 2.5, 40.0])
+def test_weights_follow_their_beta_distribution(a: float) -> None:
+    """Kolmogorov-Smirnov against scipy's Beta(a, a) on 200,000 draws, and its first two moments."""
+    streams = Streams(0)
+    drawn = symmetric_beta(streams.uniform("u", 0, (MANY,)), streams.uniform("v", 0, (MANY,)), a).numpy()
+    variance = 1 / (4 * (2 * a + 1))
+
+    assert drawn.min() >= 0
+    assert drawn.max() <= 1
+    assert stats.kstest(drawn, stats.beta(a, a).cdf).pvalue > 0.001
+    assert abs(drawn.mean() - 0.5) < 5 * (variance / MANY) ** 0.5  # five standard errors
+    assert drawn.var() == pytest.approx(variance, rel=0.02)
+
+
+def test_the_ends_of_the_uniform_numbers_give_weights() -> None:
+    """The smallest and largest uniform numbers, and the smallest and largest a, give no NaN."""
+    ends = torch.tensor([0.0, 0.25, 0.5, 0.75, 1 - 2**-24])
+    for a in (0.01, 1.0, 100.0):
+        weight = symmetric_beta(ends[:, None].expand(5, 5), ends[None].expand(5, 5), a)
+        assert bool(((weight >= 0) & (weight <= 1)).all())
+
+
+def test_a_weight_of_one_leaves_the_batch_bit_for_bit() -> None:
+    """Nothing of the partner enters, neither in inputs nor in targets."""
+    x = torch.randn(7, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    whole = Mix(torch.tensor(1.0, dtype=torch.float64), torch.arange(7).roll(1))
+
+    assert torch.equal(x, apply_mix(x, whole))
+    assert torch.equal(x[whole.partner], apply_mix(x, Mix(1 - whole.weight, whole.partner)))
+
+
+def test_inputs_and_labels_are_mixed_alike() -> None:
+    """W x_i + (1 - w) x_p(i) and the same of one-hot labels, p a permutation, w and p new in every step."""
+    batch = seeded()
+    mix = mix_of(batch, 1.0)
+    w, other = float(mix.weight), [int(i) for i in mix.partner]
+    logits = torch.randn(LABELLED, CLASSES, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    hard = one_hot(batch.labels, CLASSES).double()
+    by_hand = [functional.cross_entropy(logits, smooth(labels, 0.1)) for labels in (hard, hard[other])]
+
+    assert sorted(other) == list(range(LABELLED))
+    assert 0.01 < w < 0.99
+    expected = torch.stack([w * batch.labelled[i] + (1 - w) * batch.labelled[other[i]] for i in range(LABELLED)])
+    torch.testing.assert_close(labelled_inputs(batch, View.weak, 1.0), expected, rtol=0, atol=1e-15)
+    actual = labelled_loss_of(logits, batch, 1.0, 0.1)
+    torch.testing.assert_close(actual, w * by_hand[0] + (1 - w) * by_hand[1], rtol=0, atol=1e-14)
+    assert w != float(mix_of(seeded(4), 1.0).weight)
+
+
+def test_a_step_with_mixup_is_the_hand_written_one() -> None:
+    """The network's step is down the gradient of w CE(y_i, f(mixed)) + (1 - w) CE(y_p(i), f(mixed))."""
+    batch, config = seeded(), Supervised(mixup=0.5)
+    mix, model = mix_of(batch, 0.5), TinyNet(1)
+    w = float(mix.weight)
+    logits = model(w * batch.labelled + (1 - w) * batch.labelled[mix.partner])
+    loss = w * functional.cross_entropy(logits, batch.labels)
+    loss = loss + (1 - w) * functional.cross_entropy(logits, batch.labels[mix.partner])
+    expected = torch.autograd.grad(loss, list(model.parameters()))
+    optim = Optim(teacher=Optimiser(learning_rate=1.0))
+    state = supervised.init(lambda _: TinyNet(1), config, optim, 100, ())
+    before = weights(state, "teacher")
+
+    supervised.step(state, batch, config)
+
+    for b, a, e in zip(before, weights(state, "teacher"), expected, strict=True):
+        torch.testing.assert_close(b - a, e, rtol=0, atol=1e-13)  # float64 rounding
+
+
+def test_stacked_runs_mix_as_single_ones() -> None:
+    """Each seed has its own weight and partners."""
+    x = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
+    both = draw_mix(Draws(Streams([4, 9]), 2), "mixup", 0.7, 6)
+
+    for row, seed in enumerate((4, 9)):
+        alone = draw_mix(Draws(Streams(seed), 2), "mixup", 0.7, 6)
+        assert torch.equal(both.weight[row], alone.weight)
+        assert torch.equal(apply_mix(x, both)[row], apply_mix(x[row], alone))
+
+
+def moved_student(config: Mpl, batch: Batch) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Metrics of one step of MPL, and the student after it."""
+    state = tiny_state(config)
+    metrics = mpl.step(state, batch, config)
+    return metrics, weights(state, "student")
+
+
+@pytest.mark.parametrize("feedback", ["dot_product", "cosine", "finite_difference"])
+def test_feedback_is_measured_without_mixup(feedback: Any) -> None:
+    """The teacher's Mixup and its strong labelled view change neither h nor the student's step."""
+    batch = Batch(**vars(seeded()) | {"strong_labelled": torch.full((LABELLED, 4), 3.0, dtype=torch.float64)})
+    plain, student = moved_student(Mpl(feedback=feedback), seeded())
+    for changes in ({"teacher_mixup": 1.0}, {"teacher_labelled_view": View.strong}):
+        metrics, other = moved_student(Mpl(feedback=feedback, **changes), batch)
+        assert torch.equal(plain["feedback"], metrics["feedback"])
+        assert all(torch.equal(a, b) for a, b in zip(student, other, strict=True))
+        assert not torch.equal(plain["teacher_labelled_loss"], metrics["teacher_labelled_loss"])
+
+
+def test_without_feedback_a_mixup_teacher_learns_as_the_supervised_network() -> None:
+    """Up to rounding: MPL's teacher passes unlabelled examples too, so that a matrix product has more rows."""
+    plain = all_weights(trained(settings("two_moons", {"name": "supervised"}), steps=10))
+    for changes in ({"mixup": 0.8}, {"labelled_view": "strong"}):
+        teacher = {f"teacher_{key}": value for key, value in changes.items()}
+        alone = all_weights(trained(settings("two_moons", {"name": "supervised"} | changes), steps=10))
+        taught = all_weights(trained(settings("two_moons", {"name": "mpl", "feedback": "none"} | teacher), steps=10))
+        for key, value in alone.items():
+            torch.testing.assert_close(taught[key], value, rtol=1e-5, atol=1e-6)
+        assert max(float((plain[key] - value).abs().max()) for key, value in alone.items()) > 1e-4

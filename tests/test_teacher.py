@@ -1,0 +1,117 @@
+"""Meta Pseudo Labels' teacher besides its feedback: the view of its labels, and pseudo labels of its own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from repro.augment import images
+from repro.augment.views import labelled_view, strong_labelled_view, to_input, unlabelled_views
+from repro.config.data import Cifar10Data, Data, DigitsData, TwoMoonsData
+from repro.config.methods import Feedback, Mpl, SelfTraining, Supervised, View, learned_view
+from repro.methods import mpl
+from repro.methods.labelled import labelled_inputs
+from repro.methods.teacher import teacher_logits
+from repro.seeding import Streams
+from repro.train.loop import Trainer
+from tests.tiny import CPU, TinyNet, all_weights, assert_same, settings, tiny_batch, tiny_state, trained, weights
+
+PIXELS = torch.randint(256, (16, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+OWN = "strong labelled view"
+
+
+def test_the_strong_labelled_view_is_randaugment_of_the_labelled_view() -> None:
+    """By hand: `apply_strong` on the flipped and cropped labelled images, drawn from streams of its own."""
+    data, streams = Cifar10Data(), Streams(2)
+    weak = images.apply_crop(PIXELS, images.draw_crop(streams, "labelled view", 5, 16, data.views), data.views)
+    strong = images.apply_strong(weak, images.draw_strong(streams, 5, 16, data.views, OWN), data.views)
+    as_unlabelled = images.apply_strong(weak, images.draw_strong(streams, 5, 16, data.views), data.views)
+
+    assert torch.equal(to_input(strong, data), strong_labelled_view(PIXELS, data, streams, 5))
+    assert torch.equal(to_input(weak, data), labelled_view(PIXELS, data, streams, 5))
+    assert not torch.equal(strong, as_unlabelled)
+
+
+@pytest.mark.parametrize(
+    ("data", "examples"),
+    [
+        (TwoMoonsData(), torch.randn(6, 2, generator=torch.Generator().manual_seed(0))),
+        (DigitsData(), torch.arange(6 * 64).reshape(6, 1, 8, 8) % 17),
+        (Cifar10Data(), PIXELS),
+    ],
+    ids=["two_moons", "digits", "cifar10"],
+)
+def test_labelled_and_unlabelled_strong_views_are_drawn_apart(data: Data, examples: torch.Tensor) -> None:
+    """The same examples as labelled and as unlabelled ones are distorted otherwise; a step's view is its own."""
+    labelled = strong_labelled_view(examples, data, Streams(0), 3)
+    _, unlabelled = unlabelled_views(examples, data, {View.weak, View.strong}, Streams(0), 3)
+
+    assert labelled.shape == unlabelled.shape
+    assert not torch.equal(labelled, unlabelled)
+    assert torch.equal(labelled, strong_labelled_view(examples, data, Streams(0), 3))
+    assert not torch.equal(labelled, strong_labelled_view(examples, data, Streams(0), 4))
+
+
+def test_a_batch_has_the_strong_view_only_where_it_is_learned_from() -> None:
+    """Asking for what is not there is refused; the plain labelled view is there in any case, and the same."""
+    plain = Trainer(settings("digits", {"name": "supervised"}), 0, CPU).batch(3)
+    strong = Trainer(settings("digits", {"name": "mpl", "teacher_labelled_view": "strong"}), 0, CPU).batch(3)
+
+    assert plain.strong_labelled is None
+    assert torch.equal(plain.labelled, strong.labelled)
+    assert strong.strong_labelled is labelled_inputs(strong, View.strong, 0.0)
+    with pytest.raises(ValueError, match="no strong view of its labelled examples"):
+        labelled_inputs(plain, View.strong, 0.0)
+    assert [View.strong, View.weak, View.weak] == [
+        learned_view(method) for method in (Supervised(labelled_view=View.strong), Supervised(), Mpl())
+    ]
+
+
+@pytest.mark.parametrize("view", list(View))
+def test_the_teacher_s_own_pseudo_labels_by_plain_functions(view: View) -> None:
+    """Its confident argmax on the weak view is its label there, held constant; the loss is over all examples."""
+    model, batch = TinyNet(1), tiny_batch(4)
+    batch = type(batch)(**vars(batch) | {"strong": batch.weak.flip(1)})
+    confidence, labels = model(batch.weak).softmax(-1).detach().max(-1)
+    threshold = float(confidence.sort().values[2])  # two of four pass
+    own = SelfTraining(weight=2.0, threshold=threshold, ramp_steps=4)
+    config = Mpl(feedback=Feedback.none, teacher_pseudo_label=own, pseudo_label_view=view)
+    losses = functional.cross_entropy(model(batch.weak), labels, reduction="none")
+    loss = functional.cross_entropy(model(batch.labelled), batch.labels)
+    loss = loss + 2.0 * 3 / 4 * losses[confidence >= threshold].sum() / 4
+    state = tiny_state(config)
+    state.step = 3  # of a ramp of 4
+    before = weights(state, "teacher")
+
+    metrics = mpl.step(state, batch, config)
+
+    assert 0.5 == float(metrics["teacher_mask_rate"])
+    expected = torch.autograd.grad(loss, list(model.parameters()))
+    for b, a, e in zip(before, weights(state, "teacher"), expected, strict=True):
+        torch.testing.assert_close(b - a, e, rtol=0, atol=1e-13)  # float64 rounding
+
+
+def test_a_teacher_passes_the_views_that_its_losses_need() -> None:
+    """One view of the unlabelled examples where one is enough, both where its own labels are made on the other."""
+    batch = tiny_batch(4)
+    batch = type(batch)(**vars(batch) | {"strong": batch.weak.flip(1)})
+    config = Mpl(teacher_pseudo_label=SelfTraining(weight=1.0))
+    teacher = tiny_state(config).learners["teacher"]
+
+    _, weak, strong = teacher_logits(teacher, batch, config)
+    _, only, same = teacher_logits(teacher, batch, Mpl(pseudo_label_view=View.weak))
+
+    torch.testing.assert_close(weak, teacher.model(batch.weak), rtol=0, atol=1e-14)
+    torch.testing.assert_close(strong, teacher.model(batch.strong), rtol=0, atol=1e-14)
+    assert only is same
+    assert {View.weak, View.strong} == mpl.views(config)
+
+
+@pytest.mark.parametrize("data", ["two_moons", "digits"])
+def test_a_teacher_s_own_labels_of_weight_zero_are_none(data: str) -> None:
+    """Threshold and ramp of a loss without weight change nothing, bit for bit."""
+    plain = trained(settings(data, {"name": "mpl"}))
+    idle = trained(settings(data, {"name": "mpl", "teacher_pseudo_label": {"threshold": 0.1, "ramp_steps": 7}}))
+
+    assert_same(all_weights(plain), all_weights(idle))
