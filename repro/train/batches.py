@@ -77,9 +77,7 @@ class Batches:
             draws=Draws(self.streams, step, shard),
             probe=probe,
             mean_over_processes=self._world.mean,
-            strong_labelled=strong_labelled_view(x_l, settings, self.streams, step, shard, whole)
-            if is_strong
-            else None,
+            strong_labelled=strong_labelled_view(x_l, settings, self.streams, step, shard, whole) if wanted else None,
             labelled_index=shard.rows(labelled, -1).to(self.streams.device),
             unlabelled_index=shard.rows(unlabelled, -1).to(self.streams.device),
             everything=self.everything,
