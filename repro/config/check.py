@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from repro.config.check_data import data_problems, network_problems
+from repro.config.check_memory import memory_problems
 from repro.config.limits import LIMITS
 from repro.config.methods import Feedback, FeedbackScope, Mpl, PseudoLabel, PseudoLabelMethod
 from repro.config.models import MoonsNet, ResNet50
@@ -53,6 +54,7 @@ def _combinations(config: Config) -> Iterator[str]:
     if isinstance(method, Mpl):
         yield from _mpl(method)
         yield from _mixed_precision(config, method)
+    yield from memory_problems(config)
     yield from _schedules(config)
 
 

@@ -44,13 +44,18 @@ def _digits(data: DigitsData) -> Iterator[str]:
 
 def _cifar10(data: Cifar10Data) -> Iterator[str]:
     dropped = _VALIDATION if data.split is Split.paper else 0
-    unlabelled = data.train_images - dropped - (0 if data.labelled_in_unlabelled else data.labels)
-    if data.labels + dropped > data.train_images or unlabelled < 2:
+    if data.labels + dropped > data.train_images or unlabelled_images(data) < 2:
         yield (f"data.labels = {data.labels}: leaves fewer than 2 unlabelled images of "
                f"data.train_images = {data.train_images} ({dropped} are dropped by data.split = {data.split}); "
                "lower it, or set data.labelled_in_unlabelled")  # fmt: skip
     if data.split is Split.balanced and data.labels % 10:
         yield f"data.labels = {data.labels}: must be a multiple of the 10 classes when data.split = balanced"
+
+
+def unlabelled_images(data: Cifar10Data) -> int:
+    """How many images of CIFAR-10 are unlabelled ones."""
+    dropped = _VALIDATION if data.split is Split.paper else 0
+    return data.train_images - dropped - (0 if data.labelled_in_unlabelled else data.labels)
 
 
 def _views(views: ImageViews) -> Iterator[str]:

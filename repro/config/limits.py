@@ -129,5 +129,5 @@ LIMITS: dict[type, dict[str, Limits]] = {
         "shortened_to": _STEPS_OR_NONE,
     },
     Finetune: {"steps": _STEPS_OR_NONE, "learning_rate": _RATE, "batch": _BATCH},
-    Engine: {"threads": _PROCESSES},
+    Engine: {"threads": _PROCESSES, "micro_batches": Limits(1, 10_000)},
 }

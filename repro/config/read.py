@@ -100,6 +100,7 @@ def decisive(config: Config) -> dict[str, Any]:
     del mapping["title"]
     for key in ("workers", "max_minutes", "checkpoint_minutes"):
         del mapping["budget"][key]
+    del mapping["engine"]["recompute"]  # the same bits
     return mapping
 
 
