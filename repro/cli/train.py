@@ -22,6 +22,7 @@ from pathlib import Path
 from repro.cli.entry import run
 from repro.cli.environment import source_hashes
 from repro.cli.lock import only_writer
+from repro.cli.memory import say_what_is_needed
 from repro.cli.progress import Progress
 from repro.cli.stopping import EXIT_OUT_OF_TIME, Flags, Stopping
 from repro.cli.worker import Job, start_worker, train_chunk
@@ -35,6 +36,7 @@ from repro.files import partly, remove_folder
 from repro.seeding import seeds_listed
 from repro.train.alarm import bands_for
 from repro.train.checkpoint import Refused, refuse_newest
+from repro.train.remedies import names_of_settings
 from repro.train.result import is_published, publish
 
 CONFIGS, RUNS, STATE = Path("artifacts/configs"), Path("artifacts/runs"), Path("state")
@@ -71,6 +73,7 @@ def main() -> int:
             print(f"{job.name}: finished already, nothing to train; to train it again: rm -r {RUNS / job.name}")
             remove_folder(job.state)
             return 0
+        say_what_is_needed(job.name, config, worker_pool(min(config.budget.workers, len(chunks)))[0])
         status = _train_all(job, chunks)
         if status:
             return status
@@ -114,7 +117,7 @@ def _train_all(job: Job, chunks: list[list[int]]) -> int:
         Stopping(flags) as stopping,
         Progress(job.name, len(chunks) * job.config.budget.steps) as progress,
         ProcessPoolExecutor(workers, context, start_worker, (done, lines, flags)) as pool,
-        _others_stop_too(job.name, flags) as waiting,
+        _others_stop_too(job, flags) as waiting,
     ):
         with stopping.held_back():
             waiting.update(pool.submit(train_chunk, job, number, chunk) for number, chunk in enumerate(chunks))
@@ -135,7 +138,7 @@ def _train_all(job: Job, chunks: list[list[int]]) -> int:
 
 
 @contextlib.contextmanager
-def _others_stop_too(name: str, flags: Flags) -> Iterator[set[Future[bool]]]:
+def _others_stop_too(job: Job, flags: Flags) -> Iterator[set[Future[bool]]]:
     """When one worker fails, the others save and stop, rather than train on for days before anyone is told.
 
     Gives a set for the futures that are still waited for. A broken pool ends no idle worker, so the flag must.
@@ -146,7 +149,7 @@ def _others_stop_too(name: str, flags: Flags) -> Iterator[set[Future[bool]]]:
     except BrokenProcessPool:
         flags.end()
         raise RuntimeError(
-            f"{name}: a worker process was killed; if memory ran out, lower budget.workers or budget.stack; "
+            f"{job.name}: a worker process was killed; if memory ran out, {names_of_settings(job.config)}; "
             "run the same command again to go on from the last saved state"
         ) from None
     except BaseException:

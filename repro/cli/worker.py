@@ -16,14 +16,16 @@ from repro.cli.stopping import Flags, Stopping, die_with_parent
 from repro.config.read import as_mapping, decisive
 from repro.config.schema import Config
 from repro.engine.device import choose_device, set_up_process
+from repro.engine.memory import is_out_of_memory
 from repro.seeding import seeds_label
 from repro.train.alarm import Bands
 from repro.train.calls import OutOfTime, Stopped
-from repro.train.checkpoint import Refused, made_by, refuse_other
+from repro.train.checkpoint import Refused, kept_in, made_by, refuse_other
 from repro.train.finetune import finetune
 from repro.train.log import line
 from repro.train.loop import Trainer
 from repro.train.metrics import NotFinite
+from repro.train.remedies import names_of_settings
 from repro.train.result import Result, load_result, save_result
 from repro.train.storage import Damaged, OtherFormat
 
@@ -60,6 +62,10 @@ class Job:
         return training | {"config": decisive(self.config)}
 
 
+class OutOfMemory(RuntimeError):
+    """An allocation failed; the message says what to change, and what is kept."""
+
+
 def start_worker(done: Any, lines: Any, flags: Flags) -> None:
     """A worker stops when the flag is up, whoever raised it, and dies with its parent."""
     _worker.update(done=done, lines=lines, flags=flags, busy=False, began=False, last_line=time.monotonic())
@@ -77,6 +83,13 @@ def train_chunk(job: Job, number: int, chunk: list[int]) -> bool:
             return False
         with only_writer(f"{job.name}.{seeds_label(chunk)}", f"{job.name} {seeds_label(chunk)}"):
             return _train(job, number, chunk)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"{job.name} {seeds_label(chunk)}: memory ran out; {names_of_settings(job.config)}; "
+            f"{kept_in(job.folder(chunk))}, and is gone on from with other budget.workers and engine.recompute"
+        ) from None
     finally:
         _worker["busy"] = False
 

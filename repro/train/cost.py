@@ -7,6 +7,7 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from repro.config.data import Data, DigitsData, TwoMoonsData
 from repro.config.methods import PseudoLabelMethod
 from repro.config.schema import Config
 from repro.data.training import CLASSES
@@ -15,7 +16,6 @@ from repro.methods.state import Batch, State
 from repro.models.build import build_model
 from repro.seeding import Draws, Streams
 
-_IMAGE = (3, 32, 32)
 _FEW, _MORE = 2, 4  # images of the batches whose arithmetic is counted
 
 
@@ -74,8 +74,24 @@ def _fresh(config: Config, device: str) -> State:
 
 
 def _step(config: Config, state: State, labelled: int, unlabelled: int) -> None:
-    device = next(iter(state.learners.values())).parameters[0].device
-    seen, views = (torch.zeros(count, *_IMAGE, device=device) for count in (labelled, unlabelled))
-    labels, hidden = (torch.zeros(count, dtype=torch.int64, device=device) for count in (labelled, unlabelled))
-    draws = Draws(Streams(0, device), state.step)
-    METHODS[config.method.name].step(state, Batch(seen, labels, views, views, hidden, draws), config.method)
+    streams = Streams(0, next(iter(state.learners.values())).parameters[0].device)
+    METHODS[config.method.name].step(
+        state, empty_batch(config, labelled, unlabelled, streams, state.step), config.method
+    )
+
+
+def empty_batch(
+    config: Config, labelled: int, unlabelled: int, streams: Streams, step: int, *, probe: bool = False
+) -> Batch:
+    """A batch as a step of training sees it, but of zeros: so many examples, on the device of `streams`."""
+    lead, shape, device = streams.lead, example_shape(config.data), streams.device
+    seen, weak, strong = (torch.zeros(*lead, n, *shape, device=device) for n in (labelled, unlabelled, unlabelled))
+    labels, hidden = (torch.zeros(*lead, n, dtype=torch.int64, device=device) for n in (labelled, unlabelled))
+    return Batch(seen, labels, weak, strong, hidden, Draws(streams, step), probe)
+
+
+def example_shape(data: Data) -> tuple[int, ...]:
+    """Of one example as the network sees it: C x H x W, or 2 for a point."""
+    if isinstance(data, TwoMoonsData):
+        return (2,)
+    return (1, 8, 8) if isinstance(data, DigitsData) else (3, 32, 32)

@@ -1,0 +1,153 @@
+"""What a run takes of memory, found before it starts: a step on tensors without data, each storage counted as it lives.
+
+How far that is from what a CPU takes stands in REPRODUCE.md, "Small machines" (`python -m tests.small_machines`).
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, UntypedStorage
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from repro.config.data import Cifar10Data
+from repro.config.methods import PseudoLabelMethod
+from repro.config.models import ResNet50, WideResNet
+from repro.config.schema import Config, Precision
+from repro.data import cifar10
+from repro.data.sets import Seeds
+from repro.data.training import CLASSES, training_set
+from repro.engine.place import place
+from repro.losses import cross_entropy
+from repro.methods import METHODS
+from repro.methods.state import State
+from repro.models.build import build_model
+from repro.optim.learner import Learner
+from repro.seeding import Streams
+from repro.train.cost import empty_batch, example_shape
+
+
+def bytes_needed(config: Config) -> int:
+    """Of one process at its peak: training data, networks with momenta and averages, a copy of those, and a step.
+
+    The copy is for tracing NaN. Workspaces inside an operation, and what a process takes before it trains, are not
+    counted.
+    """
+    state, streams = _untrained(config)
+    weights = _bytes(state.state_dict().values())
+    steps = {config.budget.steps - 1} | ({0} if isinstance(config.method, PseudoLabelMethod) else set())
+    most = max(_step_bytes(config, state, streams, step) for step in steps)
+    if config.finetune.steps:
+        most = max(most, _finetuning_bytes(config, state))
+    return _data_bytes(config) + weights + max(most, 2 * weights)  # two copies for a moment, while one replaces another
+
+
+def _untrained(config: Config) -> tuple[State, Streams]:
+    """Networks without data, which takes PyTorch two seconds to begin with; small ones are as quick with data."""
+    device = torch.device("meta" if isinstance(config.model, WideResNet | ResNet50) else "cpu")
+    streams, classes = Streams(_seeds(config), device), CLASSES[config.data.name]
+    engine = replace(config.engine, precision=Precision.float32)  # there is no mixed precision without data
+    state: State = METHODS[config.method.name].init(
+        lambda role: place(build_model(config.model, classes, streams, role), engine, device),
+        config.method, config.optim, config.budget.steps, streams.lead,
+    )  # fmt: skip
+    return state, streams
+
+
+def _step_bytes(config: Config, state: State, streams: Streams, step: int) -> int:
+    """Of networks, batch and all that lives in the step, with the probes that some steps have."""
+    budget, state.step = config.budget, step
+    peak = _Peak(state.state_dict().values())
+    with _precision(config), peak:
+        batch = empty_batch(config, budget.labelled_batch, budget.unlabelled_batch, streams, step, probe=True)
+        METHODS[config.method.name].step(state, batch, config.method)
+    return peak.most
+
+
+def _finetuning_bytes(config: Config, state: State) -> int:
+    """Of networks, the copy of the one that is finetuned, and a step of that."""
+    learner: Learner = state.learners[METHODS[config.method.name].COUNTED]
+    device, lead = learner.parameters[0].device, learner.lead
+    learner.model.eval()
+    peak = _Peak(state.state_dict().values())
+    with _precision(config), peak:
+        kept = {key: value.detach().clone() for key, value in learner.model.state_dict().items()}
+        logits = learner.model(torch.zeros(*lead, config.finetune.batch, *example_shape(config.data), device=device))
+        labels = torch.zeros(*lead, config.finetune.batch, dtype=torch.int64, device=device)
+        learner.gradients(cross_entropy(logits, labels).mean(dim=-1))
+        del kept
+    return peak.most
+
+
+def _data_bytes(config: Config) -> int:
+    """Of the training data: CIFAR-10's files as read, and the labelled and unlabelled images taken from them."""
+    data = config.data
+    if not isinstance(data, Cifar10Data):
+        return _bytes(vars(training_set(data, _seeds(config))).values())
+    _, labelled, unlabelled = cifar10.evidence(data, 0)
+    return math.prod(example_shape(data)) * (cifar10.IMAGES + len(labelled) + len(unlabelled))
+
+
+def _seeds(config: Config) -> Seeds:
+    """Those of one process, which may as well be the first."""
+    return list(range(config.budget.stack)) if config.budget.stack > 1 else 0
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all storages that live at the same time, those of `before` among them, and keeps the most."""
+
+    def __init__(self, before: Iterable[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now, self.most = 0, 0
+        self._alive: dict[int, Any] = {}  # weak references by address
+        for tensor in before:
+            self._see(tensor.untyped_storage())
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """There is no compiler here to keep out, and keeping it out would load it."""
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        results = func(*args, **(kwargs or {}))
+        for result in tree_leaves(results):
+            if isinstance(result, Tensor):
+                self._see(result.untyped_storage())
+        return results
+
+    def _see(self, storage: UntypedStorage) -> None:
+        address, size = storage._cdata, storage.nbytes()  # noqa: SLF001 - nothing else tells one storage from another
+        if address not in self._alive:
+            self._alive[address] = weakref.ref(storage, lambda _: self._gone(address, size))
+            self.now += size
+            self.most = max(self.most, self.now)
+
+    def _gone(self, address: int, size: int) -> None:
+        del self._alive[address]
+        self.now -= size
+
+
+class _Bfloat16(TorchFunctionMode):
+    """Stands in for automatic mixed precision where there are no data: the operations that it makes bfloat16."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in {functional.conv2d, functional.linear}:
+            args = [value.bfloat16() if isinstance(value, Tensor) else value for value in args]
+        return func(*args, **(kwargs or {}))
+
+
+def _precision(config: Config) -> AbstractContextManager[Any]:
+    return _Bfloat16() if config.engine.precision is Precision.bfloat16 else nullcontext()
