@@ -83,6 +83,7 @@ OUTSIDE: dict[str, tuple[float, float]] = {
     "Finetune.learning_rate": (5e-13, 1010.0),
     "Finetune.batch": (0, 1000001),
     "Engine.threads": (0, 257),
+    "Engine.micro_batches": (0, 10001),
 }
 """Below and above what each field of each dataclass may be."""
 

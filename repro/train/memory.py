@@ -19,9 +19,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from repro.config.check_data import unlabelled_images
 from repro.config.data import Cifar10Data
 from repro.config.methods import PseudoLabelMethod
-from repro.config.models import ResNet50, WideResNet
+from repro.config.models import MoonsNet, SmallConv
 from repro.config.schema import Config, Precision
 from repro.data import cifar10
 from repro.data.sets import Seeds
@@ -35,40 +36,51 @@ from repro.optim.learner import Learner
 from repro.seeding import Streams
 from repro.train.cost import empty_batch, example_shape
 
+_SMALL = 2**20  # examples of a step times the network's width
+_LIBRARIES = 150 * 2**20  # bytes that a process takes when it begins to train, as measured with the digits
+
 
 def bytes_needed(config: Config) -> int:
     """Of one process at its peak: training data, networks with momenta and averages, a copy of those, and a step.
 
-    The copy is for tracing NaN. Workspaces inside an operation, and what a process takes before it trains, are not
-    counted.
+    The copy is for tracing NaN. Workspaces inside an operation are not counted, nor is what the allocator loses between
+    tensors: on a CPU a step took what is said here, one that computes blocks again up to 1.4 times as much.
     """
     state, streams = _untrained(config)
+    data, unlabelled = _data(config)
     weights = _bytes(state.state_dict().values())
     steps = {config.budget.steps - 1} | ({0} if isinstance(config.method, PseudoLabelMethod) else set())
-    most = max(_step_bytes(config, state, streams, step) for step in steps)
+    most = max(_step_bytes(config, state, streams, step, min(config.budget.unlabelled_batch, unlabelled))
+               for step in steps)  # fmt: skip
     if config.finetune.steps:
         most = max(most, _finetuning_bytes(config, state))
-    return _data_bytes(config) + weights + max(most, 2 * weights)  # two copies for a moment, while one replaces another
+    return _LIBRARIES + data + weights + max(most, 2 * weights)  # two copies for a moment, while one replaces another
 
 
 def _untrained(config: Config) -> tuple[State, Streams]:
-    """Networks without data, which takes PyTorch two seconds to begin with; small ones are as quick with data."""
-    device = torch.device("meta" if isinstance(config.model, WideResNet | ResNet50) else "cpu")
-    streams, classes = Streams(_seeds(config), device), CLASSES[config.data.name]
+    """Networks without data, which takes PyTorch two seconds to begin with; what is small is as quick with data."""
+    streams = Streams(_seeds(config), _place_of(config))
     engine = replace(config.engine, precision=Precision.float32)  # there is no mixed precision without data
     state: State = METHODS[config.method.name].init(
-        lambda role: place(build_model(config.model, classes, streams, role), engine, device),
+        lambda role: place(build_model(config.model, CLASSES[config.data.name], streams, role), engine, streams.device),
         config.method, config.optim, config.budget.steps, streams.lead,
     )  # fmt: skip
     return state, streams
 
 
-def _step_bytes(config: Config, state: State, streams: Streams, step: int) -> int:
+def _place_of(config: Config) -> torch.device:
+    budget, width = config.budget, config.model.width
+    examples = budget.stack * max(budget.labelled_batch + 2 * budget.unlabelled_batch, config.finetune.batch)
+    small = isinstance(config.model, MoonsNet | SmallConv) and examples * width <= _SMALL
+    return torch.device("cpu" if small else "meta")
+
+
+def _step_bytes(config: Config, state: State, streams: Streams, step: int, unlabelled: int) -> int:
     """Of networks, batch and all that lives in the step, with the probes that some steps have."""
-    budget, state.step = config.budget, step
+    state.step = step
     peak = _Peak(state.state_dict().values())
     with _precision(config), peak:
-        batch = empty_batch(config, budget.labelled_batch, budget.unlabelled_batch, streams, step, probe=True)
+        batch = empty_batch(config, config.budget.labelled_batch, unlabelled, streams, step, probe=True)
         METHODS[config.method.name].step(state, batch, config.method)
     return peak.most
 
@@ -88,13 +100,17 @@ def _finetuning_bytes(config: Config, state: State) -> int:
     return peak.most
 
 
-def _data_bytes(config: Config) -> int:
-    """Of the training data: CIFAR-10's files as read, and the labelled and unlabelled images taken from them."""
+def _data(config: Config) -> tuple[int, int]:
+    """Bytes of the training data, and how many examples are unlabelled.
+
+    Of CIFAR-10 there are the files as read, and the labelled and unlabelled images taken from them.
+    """
     data = config.data
-    if not isinstance(data, Cifar10Data):
-        return _bytes(vars(training_set(data, _seeds(config))).values())
-    _, labelled, unlabelled = cifar10.evidence(data, 0)
-    return math.prod(example_shape(data)) * (cifar10.IMAGES + len(labelled) + len(unlabelled))
+    if isinstance(data, Cifar10Data):
+        unlabelled = unlabelled_images(data)
+        return math.prod(example_shape(data)) * (cifar10.IMAGES + data.labels + unlabelled), unlabelled
+    content = training_set(data, _seeds(config))
+    return _bytes(vars(content).values()), content.hidden_labels.shape[-1]
 
 
 def _seeds(config: Config) -> Seeds:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from repro.config.check import check
@@ -18,23 +17,32 @@ Change = tuple[str, Config]
 
 
 def fitting(config: Config, processes: int, room: int) -> str:
-    """A remedy for a run that needs more than `room` bytes: settings of which each is enough, else several together."""
+    """A remedy for a run that needs more than `room` bytes, in that order: what changes nothing first.
+
+    Fewer processes, recomputation and chunks are named where each is enough, else together; then smaller batches.
+    """
     need = bytes_needed(config)
     alone = [f"budget.workers={room // need}"] if need <= room < processes * need else []
-    for family in (_recompute(config), _chunks(config), _smaller(config)):
-        fits = ((said, n) for said, changed in family if processes * (n := bytes_needed(changed)) <= room)
-        alone += [f"{said} ({size(n)}{' each' if processes > 1 else ''})" for said, n in itertools.islice(fits, 1)]
-    return f"set {', or '.join(alone)}" if alone else _together(config, processes, room)
+    for family in (_recompute(config), _chunks(config)):
+        alone += _first_that_fits(family, processes, room)
+    options = (alone or _together(config, processes, room)) + _first_that_fits(_smaller(config), processes, room)
+    return f"set {', or '.join(options)}" if options else "no setting makes it fit; take a smaller network"
 
 
-def _together(config: Config, processes: int, room: int) -> str:
+def _first_that_fits(changes: Iterable[Change], processes: int, room: int) -> list[str]:
+    for said, changed in changes:
+        need = bytes_needed(changed)
+        if processes * need <= room:
+            return [f"{said} ({size(need)}{' each' if processes > 1 else ''})"]
+    return []
+
+
+def _together(config: Config, processes: int, room: int) -> list[str]:
     said = ["budget.workers=1"] if processes > 1 else []
     for name, changed in _recompute(config):
         said, config = [*said, name], changed
-    for last, changed in [("", config), *_chunks(config), *_smaller(config)]:
-        if bytes_needed(changed) <= room:
-            return f"set {' '.join([*said, last]).strip()} together"
-    return "no setting makes it fit here; take a smaller network, or another machine"
+    found = _first_that_fits([("", config), *_chunks(config)], 1, room)
+    return [" ".join([*said, found[0]]).replace("  ", " ")] if found else []
 
 
 def _recompute(config: Config) -> Iterator[Change]:
