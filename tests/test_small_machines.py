@@ -275,7 +275,8 @@ def test_recomputation_may_change_in_the_middle_of_a_run_and_chunks_may_not() ->
 
 @pytest.fixture
 def _without_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the images of CIFAR-10, which would outweigh a small network's, nor libraries are counted."""
+    """Neither the images of CIFAR-10, which would outweigh a small network's, nor libraries are counted, nor gaps."""
+    monkeypatch.setattr(memory, "_lost", lambda _: 1.0)
     monkeypatch.setattr(memory, "_LIBRARIES", 0)
     monkeypatch.setattr(memory, "_data", lambda _: (0, 10_000))
 
@@ -309,6 +310,15 @@ def test_the_need_is_what_the_settings_make_of_it() -> None:
     assert chunks < 0.4 * most
     assert half < 0.7 * most
     assert tuned > most
+
+
+@pytest.mark.usefixtures("_without_data")
+def test_the_need_is_the_activations_and_little_else() -> None:
+    """What a forward pass keeps of an image, counted by autograd's own hooks, times the images of UDA's one pass."""
+    config = images("uda", model__width=2, budget__labelled_batch=16, budget__unlabelled_batch=128)
+    kept = kept_for_backward(Engine()) * (16 + 2 * 128) / len(SEEN)
+
+    assert kept < bytes_needed(config) < 1.25 * kept
 
 
 def test_the_data_of_a_run_are_counted() -> None:
