@@ -45,7 +45,7 @@ def bytes_needed(config: Config) -> int:
     """Of one process at its peak: training data, networks with momenta and averages, a copy of those, and a step.
 
     The copy is for tracing NaN. Workspaces inside an operation are not counted. On a CPU what was measured lies within
-    10 % of this.
+    15 % of this.
     """
     state, streams = _untrained(config)
     data, unlabelled = _data(config)
