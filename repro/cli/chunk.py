@@ -13,15 +13,17 @@ from repro.cli.environment import environment, session
 from repro.config.read import as_mapping, decisive
 from repro.config.schema import Config
 from repro.engine.device import choose_device, set_up_process
+from repro.engine.memory import is_out_of_memory
 from repro.engine.world import ALONE, World
 from repro.seeding import seeds_label
 from repro.train.alarm import Bands
 from repro.train.calls import OutOfTime, Progress, Say, Stopped
-from repro.train.checkpoint import Refused, made_by, refuse_other
+from repro.train.checkpoint import Refused, kept_in, made_by, refuse_other
 from repro.train.finetune import finetune
 from repro.train.log import line
 from repro.train.loop import Trainer
 from repro.train.metrics import NotFinite
+from repro.train.remedies import names_of_settings
 from repro.train.result import Result, load_result, save_result
 from repro.train.storage import Damaged, OtherFormat
 
@@ -61,6 +63,10 @@ class Listener:
     stops: Callable[[], bool]
 
 
+class OutOfMemory(RuntimeError):
+    """An allocation failed; the message says what to change, and what is kept."""
+
+
 def train_chunk(job: Job, chunk: list[int], listener: Listener, world: World = ALONE) -> bool:
     """Trains one seed, or several stacked, unless it is finished; False when it stopped before the end.
 
@@ -69,7 +75,22 @@ def train_chunk(job: Job, chunk: list[int], listener: Listener, world: World = A
         chunk: its seeds.
         listener: told what happens, in every process.
         world: the processes that train it together; the first of them writes.
+
+    Raises:
+        OutOfMemory: when memory runs out; the checkpoints before it are kept.
     """
+    try:
+        return _train_chunk(job, chunk, listener, world)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"{job.name} {seeds_label(chunk)}: memory ran out; {names_of_settings(job.config)}; "
+            f"{kept_in(job.folder(chunk))}, and is gone on from with other budget.workers and engine.recompute"
+        ) from None
+
+
+def _train_chunk(job: Job, chunk: list[int], listener: Listener, world: World) -> bool:
     config, folder, who = job.config, job.folder(chunk), f"{job.name} {seeds_label(chunk)}"
 
     def say(text: str) -> None:

@@ -24,6 +24,7 @@ from repro.cli.chunk import Job
 from repro.cli.entry import EXIT_USER_ERROR, run
 from repro.cli.environment import source_hashes
 from repro.cli.lock import only_writer
+from repro.cli.memory import say_what_is_needed
 from repro.cli.progress import Progress
 from repro.cli.ranks import Unsaid, first_writes, one_voice, train_together
 from repro.cli.stopping import EXIT_OUT_OF_TIME, Flags, Stopping
@@ -40,6 +41,7 @@ from repro.files import partly, remove_folder
 from repro.seeding import seeds_listed
 from repro.train.alarm import bands_for
 from repro.train.checkpoint import Refused, refuse_newest
+from repro.train.remedies import names_of_settings
 from repro.train.result import is_published, publish
 
 CONFIGS, RUNS, STATE = Path("artifacts/configs"), Path("artifacts/runs"), Path("state")
@@ -69,6 +71,8 @@ def _train(run: str, seeds_text: str, world: World) -> int:
         job = Job(run, config, STATE / run, source_hashes(), _deadline(config), bands_for(config))
         if world.first(lambda: _finished_already(job, chunks)):
             return 0
+        here = worker_pool(min(config.budget.workers, len(chunks)))[0] if world.size == 1 else 1
+        world.first(lambda: say_what_is_needed(run, config, here))
         status = _train_all(job, chunks) if world.size == 1 else train_together(job, chunks, world)
         if not status:
             world.first(lambda: _publish(job, chunks))
@@ -150,7 +154,7 @@ def _train_all(job: Job, chunks: list[list[int]]) -> int:
         Stopping(flags) as stopping,
         Progress(job.name, len(chunks) * job.config.budget.steps) as progress,
         ProcessPoolExecutor(workers, context, start_worker, (done, lines, flags)) as pool,
-        _others_stop_too(job.name, flags) as waiting,
+        _others_stop_too(job, flags) as waiting,
     ):
         with stopping.held_back():
             waiting.update(pool.submit(work, job, number, chunk) for number, chunk in enumerate(chunks))
@@ -171,7 +175,7 @@ def _train_all(job: Job, chunks: list[list[int]]) -> int:
 
 
 @contextlib.contextmanager
-def _others_stop_too(name: str, flags: Flags) -> Iterator[set[Future[bool]]]:
+def _others_stop_too(job: Job, flags: Flags) -> Iterator[set[Future[bool]]]:
     """When one worker fails, the others save and stop, rather than train on for days before anyone is told.
 
     Gives a set for the futures that are still waited for. A broken pool ends no idle worker, so the flag must.
@@ -182,7 +186,7 @@ def _others_stop_too(name: str, flags: Flags) -> Iterator[set[Future[bool]]]:
     except BrokenProcessPool:
         flags.end()
         raise RuntimeError(
-            f"{name}: a worker process was killed; if memory ran out, lower budget.workers or budget.stack; "
+            f"{job.name}: a worker process was killed; if memory ran out, {names_of_settings(job.config)}; "
             "run the same command again to go on from the last saved state"
         ) from None
     except BaseException:

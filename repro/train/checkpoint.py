@@ -43,6 +43,12 @@ def write(folder: Path, step: int, content: dict[str, Any], series: Mapping[str,
         path.unlink()
 
 
+def kept_in(folder: Path) -> str:
+    """What there is to go on from, for a sentence."""
+    newest = _newest_first(folder)[:1]
+    return f"the last saved state is kept in {newest[0]}" if newest else "no state has been saved yet"
+
+
 def refuse_newest(folder: Path, made_by: Mapping[str, Any], remove: Path) -> None:
     """Looks at the newest checkpoint that can be read, before any work.
 
