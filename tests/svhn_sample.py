@@ -52,8 +52,8 @@ def tiles(name: str, count: int) -> np.ndarray:
 
 def made_of(images: dict[str, np.ndarray], labels: dict[str, np.ndarray], root: Path) -> Sample:
     """Writes the stand-ins."""
-    for name in images:
-        write_mat(root / name, images[name], labels[name])
+    for name, pixels in images.items():
+        write_mat(root / name, pixels, labels[name])
     return Sample(root, images, labels, {name: md5_of(root / name) for name in images})
 
 
