@@ -87,10 +87,8 @@ IMPROVEMENTS = {
 WITHOUT_EXPERIMENT = (  # paper, Tables 6 to 8: which claims, of which method, and steps and images of a run
     ("cifar10_4k_", "mpl", "1,000,000 steps with 128 + 128 images"),
     ("svhn_1k_", "mpl", "1,000,000 steps with 128 + 128 images"),
-    ("svhn_1k_", "uda", "1,000,000 steps with 128 + 128 images"),
     ("imagenet_10pct_", "mpl", "500,000 steps with 2,048 + 2,048 images"),
     ("imagenet_10pct_", "uda", "500,000 steps with 2,048 + 2,048 images"),
-    ("svhn_", "supervised", "50,000 steps with 128 images"),
     ("cifar10_4k_", "supervised", "50,000 steps with 1,024 images"),
     ("cifar10_4k_", "mixup", "50,000 steps with 1,024 images"),
 )
