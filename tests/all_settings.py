@@ -20,7 +20,8 @@ MOONS = {"data": "two_moons", "model": "moons_net"}
 DIGITS = {"data": "digits", "model": "small_conv"}
 IMAGES = {"data": "cifar10", "model": "wide_resnet"}
 DEEP_IMAGES = {"data": "cifar10", "model": "resnet50"}
-PROBLEMS = (MOONS, DIGITS, IMAGES, DEEP_IMAGES)
+SVHN = {"data": "svhn", "model": "wide_resnet"}
+PROBLEMS = (MOONS, DIGITS, IMAGES, DEEP_IMAGES, SVHN)
 
 Choice = Mapping[str, str]
 """The name of the chosen `data`, `model` and `method`."""
@@ -29,6 +30,7 @@ _SMALL: dict[str, dict[str, Any]] = {
     "two_moons": {"points": 60},
     "digits": {"labels": 20},
     "cifar10": {"labels": 20, "train_images": 5060},
+    "svhn": {"labels": 20, "train_images": 60},
     "moons_net": {},
     "small_conv": {"width": 2},
     "wide_resnet": {"depth": 10, "width": 1},

@@ -1,4 +1,4 @@
-"""One thread, since tensors are tiny here and thread counts must not matter; and CIFAR-10, where it is at hand."""
+"""One thread, since tensors are tiny here and thread counts must not matter; and real images, where they are."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from repro.data import cifar10_files
+from tests import svhn_sample
 
 torch.set_num_threads(1)
 torch.set_deterministic_debug_mode("error")
@@ -47,3 +48,17 @@ def cifar10_workplace(cifar10_prepared: Path, monkeypatch: pytest.MonkeyPatch) -
     """The working directory is one with CIFAR-10 in artifacts/data."""
     monkeypatch.chdir(cifar10_prepared)
     return cifar10_prepared
+
+
+@pytest.fixture(scope="session")
+def svhn_noise(tmp_path_factory: pytest.TempPathFactory) -> svhn_sample.Sample:
+    """Random pixels in files like SVHN's, only to be read."""
+    return svhn_sample.noise(tmp_path_factory.mktemp("svhn_noise"))
+
+
+@pytest.fixture(scope="session")
+def svhn_digits(tmp_path_factory: pytest.TempPathFactory) -> svhn_sample.Sample:
+    """Some real images in files like SVHN's, only to be read."""
+    if not svhn_sample.SAMPLE.is_dir():
+        pytest.skip("the sample of SVHN is not here: it lies in ../shared/data/svhn_sample")
+    return svhn_sample.real(tmp_path_factory.mktemp("svhn_digits"))

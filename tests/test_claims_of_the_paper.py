@@ -86,9 +86,7 @@ IMPROVEMENTS = {
 
 WITHOUT_EXPERIMENT = (  # paper, Tables 6 to 8: which claims, of which method, and steps and images of a run
     ("svhn_1k_", "mpl", "1,000,000 steps with 128 + 128 images"),
-    ("svhn_1k_", "uda", "1,000,000 steps with 128 + 128 images"),
     ("imagenet_10pct_", "mpl", "500,000 steps with 2,048 + 2,048 images"),
-    ("svhn_", "supervised", "50,000 steps with 128 images"),
 )
 
 

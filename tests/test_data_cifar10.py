@@ -275,16 +275,19 @@ def test_cifar10_has_ten_classes() -> None:
     assert class_count(Cifar10Data()) == 10 == len(set(cifar10.CLASS_NAMES))
 
 
-def test_only_the_door_to_test_data_imports_cifar10s() -> None:
+@pytest.mark.parametrize(("data", "file"), [("cifar10", "test_batch"), ("svhn", "test_32x32.mat")])
+def test_only_the_door_to_test_data_imports_them(data: str, file: str) -> None:
     """The test images are read by one module, which one module imports."""
     importers, readers = set(), set()
     for path in (PROJECT / "repro").rglob("*.py"):
         nodes = list(ast.walk(ast.parse(path.read_text())))
         names = {alias.name for n in nodes if isinstance(n, ast.Import | ast.ImportFrom) for alias in n.names}
         modules = {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module}
-        importers |= {path.stem} if any("cifar10_held_out" in name for name in names | modules) else set()
+        importers |= {path.stem} if any(f"{data}_held_out" in name for name in names | modules) else set()
         texts = {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-        readers |= {path.stem} if "test_batch" in texts or "TEST" in names else set()
+        imports = any("TEST" in {a.name for a in n.names} for n in nodes
+                      if isinstance(n, ast.ImportFrom) and n.module == f"repro.data.{data}_files")  # fmt: skip
+        readers |= {path.stem} if file in texts or imports else set()
 
     assert {"held_out"} == importers
-    assert {"cifar10_files", "cifar10_held_out"} == readers
+    assert {f"{data}_files", f"{data}_held_out"} == readers

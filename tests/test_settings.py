@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from repro.config.read import ConfigError, as_mapping, read_config
 from repro.config.schema import CHOICES, Config
-from repro.data import cifar10
+from repro.data import cifar10, svhn
 from repro.evaluate.predict import Predictor
 from repro.train.finetune import finetune
 from repro.train.kept import late_steps, networks, snapshot_steps
@@ -26,6 +26,7 @@ from tests.all_settings import (
     IMAGES,
     MOONS,
     PROBLEMS,
+    SVHN,
     Choice,
     Setting,
     all_settings,
@@ -41,11 +42,13 @@ PROFILE = {"derandomize": True, "deadline": None, "database": None, "suppress_he
 
 @pytest.fixture(scope="module", autouse=True)
 def _synthetic_images() -> Iterator[None]:
-    """Noise stands in for CIFAR-10, so that these tests need no file."""
+    """Noise stands in for CIFAR-10 and SVHN, so that these tests need no file."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (5200, 3, 32, 32), generator=generator, dtype=torch.uint8)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cifar10, "load", lambda: (images, torch.arange(len(images)) % cifar10.CLASSES))
+        labels = torch.arange(len(images)) % cifar10.CLASSES
+        patch.setattr(cifar10, "load", lambda: (images, labels))
+        patch.setattr(svhn, "load", lambda c: (images[: c.train_images].clone(), labels[: c.train_images]))
         yield
 
 
@@ -119,7 +122,7 @@ def test_several_odd_values_are_refused_by_name(data: st.DataObject) -> None:
 def test_what_is_accepted_trains(data: st.DataObject) -> None:
     """Values from end to end of their ranges, as many together as are accepted, do not fail in a first or last step."""
     # The larger a network, the fewer examples of it: one of WideResNet's takes as long as fifty of the moons'.
-    problem = data.draw(st.sampled_from([*3 * [MOONS], *3 * [DIGITS], IMAGES, DEEP_IMAGES]))
+    problem = data.draw(st.sampled_from([*3 * [MOONS], *3 * [DIGITS], IMAGES, DEEP_IMAGES, SVHN]))
     choice = {**problem, "method": data.draw(st.sampled_from(list(CHOICES["method"])))}
     values = {s.key: possible_values(s) for s in all_settings(choice) if s.has_values}
     changes: dict[str, Any] = {}

@@ -20,7 +20,13 @@ CIFAR10_MEAN, CIFAR10_DEVIATION = (0.491400, 0.482158, 0.4465309), (0.247032, 0.
 """Of the training images' channels on a scale of 0 to 1 (released code)."""
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Likewise, of ImageNet; for any other folder of images too (released code)."""
-_CHANNELS = {"cifar10": (CIFAR10_MEAN, CIFAR10_DEVIATION), "folder": (IMAGENET_MEAN, IMAGENET_DEVIATION)}
+SVHN_MEAN, SVHN_DEVIATION = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
+"""Likewise, of SVHN's `train`; the customary numbers, since neither source has any."""
+_CHANNELS = {
+    "cifar10": (CIFAR10_MEAN, CIFAR10_DEVIATION),
+    "svhn": (SVHN_MEAN, SVHN_DEVIATION),
+    "folder": (IMAGENET_MEAN, IMAGENET_DEVIATION),
+}
 
 WHOLE = Shard()
 Whole = Callable[[Tensor], Tensor]

@@ -17,7 +17,7 @@ import torch
 
 from repro.cli.entry import run
 from repro.config.compose import Plan, PlannedRun, compose, read_whole_plan
-from repro.config.data import Cifar10Data
+from repro.config.data import Cifar10Data, SvhnData
 from repro.config.read import ConfigError
 from repro.config.schema import Config
 from repro.engine.device import choose_device, describe_device, set_up_process
@@ -59,7 +59,7 @@ def _plan(what: list[str]) -> Plan:
 def _print_costs(plan: Plan) -> None:
     set_up_process(_threads())
     configs = [(planned, compose(planned.experiment, planned.overrides)) for planned in plan.runs]
-    priced = [(planned, config) for planned, config in configs if isinstance(config.data, Cifar10Data)]
+    priced = [(planned, config) for planned, config in configs if isinstance(config.data, Cifar10Data | SvhnData)]
     if not priced:
         raise ConfigError(f"plan {plan.name}: its runs take minutes on a CPU; only those on images are counted")
     speed = flops_per_second(priced[-1][1])

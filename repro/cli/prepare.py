@@ -17,7 +17,7 @@ import yaml
 
 from repro.cli.entry import run
 from repro.config.compose import compose_planned, read_whole_plan
-from repro.config.data import Cifar10Data, Data
+from repro.config.data import Cifar10Data, Data, SvhnData
 from repro.config.departures import departures
 from repro.config.read import ConfigError, as_mapping, checked
 from repro.config.schema import Config
@@ -71,7 +71,7 @@ def _with_prepared_data(configs: Sequence[Config]) -> list[Config]:
 
 def _recorded(data: Data) -> Data:
     """What a run depends on: the data themselves, not where this machine had their files."""
-    return replace(data, root=Cifar10Data.root) if isinstance(data, Cifar10Data) else data
+    return replace(data, root=type(data).root) if isinstance(data, Cifar10Data | SvhnData) else data
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from repro.config.data import Cifar10Data, Split
+from repro.data.balanced import balanced
 from repro.data.cifar10_batch import REMEDY
 from repro.data.cifar10_files import FOLDER, TRAINING, read_batch
 from repro.data.content import check_class_counts
 from repro.data.sets import TrainingSet
-from repro.seeding import Streams
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CLASSES = len(CLASS_NAMES)
@@ -61,19 +61,8 @@ def evidence(config: Cifar10Data, seed: int) -> tuple[Tensor, Tensor, Tensor]:
 def _split(config: Cifar10Data, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Indices of labelled and of unlabelled images, int64 [B] and [U]; the unlabelled in the order of the files."""
     pool = torch.arange(VALIDATION if config.split is Split.paper else 0, config.train_images)
-    labelled = _balanced(config, labels, seed) if config.split is Split.balanced else pool[: config.labels]
+    if config.split is Split.balanced:
+        labelled = balanced(labels[: config.train_images], config.labels, CLASSES, seed)
+    else:
+        labelled = pool[: config.labels]
     return labelled, pool if config.labelled_in_unlabelled else pool[~torch.isin(pool, labelled)]
-
-
-def _balanced(config: Cifar10Data, labels: Tensor, seed: int) -> Tensor:
-    """Indices of `labels / 10` images of each class, int64 [B]."""
-    shuffled = Streams(seed).permutation("split", 0, config.train_images)
-    each = config.labels // CLASSES
-    chosen = [shuffled[labels[shuffled] == k][:each] for k in range(CLASSES)]
-    fewest = min(len(indices) for indices in chosen)
-    if fewest < each:
-        raise ValueError(
-            f"data.labels = {config.labels}: wants {each} images of each class, but one class has only {fewest} "
-            f"among the first data.train_images = {config.train_images}; lower data.labels or raise data.train_images"
-        )
-    return torch.cat(chosen)

@@ -9,14 +9,21 @@ import torch
 from torch import Tensor
 
 from repro.config.data import Cifar10Data, Data, TwoMoonsData
-from repro.data import cifar10_held_out, digits, two_moons
+from repro.data import cifar10_held_out, digits, svhn_held_out, two_moons
 from repro.data.sets import HeldOutSet, Seeds, fingerprint
 
 _FIXED: dict[str, Callable[[Any], HeldOutSet]] = {
     "digits": digits.held_out_set,
     "cifar10": cifar10_held_out.held_out_set,
+    "svhn": svhn_held_out.held_out_set,
 }
 """Data sets whose test examples are the same for all seeds."""
+
+_EVIDENCE: dict[str, Callable[[Any], Sequence[Tensor]]] = {
+    "cifar10": cifar10_held_out.evidence,
+    "svhn": svhn_held_out.evidence,
+}
+"""What pins a published test set without its images."""
 
 
 def held_out_set(config: Data, seeds: Seeds) -> HeldOutSet:
@@ -34,11 +41,11 @@ def held_out_labels(config: Data, seeds: Sequence[int]) -> Tensor:
 
 
 def held_out_hash(config: Data, seeds: Sequence[int]) -> str:
-    """SHA-256 over the test examples and labels of every seed, in order; CIFAR-10's images count by published MD5."""
+    """SHA-256 over the test examples and labels of every seed, in order; published images count by their file's MD5."""
     return fingerprint(*(tensor for seed in seeds for tensor in _evidence(config, seed)))
 
 
 def _evidence(config: Data, seed: int) -> Sequence[Tensor]:
-    if isinstance(config, Cifar10Data):
-        return cifar10_held_out.evidence(config)
+    if config.name in _EVIDENCE:
+        return _EVIDENCE[config.name](config)
     return list(vars(held_out_set(config, seed)).values())

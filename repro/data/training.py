@@ -10,22 +10,25 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from repro.config.data import Data, FolderData, TwoMoonsData
-from repro.data import cifar10, cifar10_files, digits, folder, two_moons
+from repro.config.data import Data, FolderData, SvhnData, TwoMoonsData
+from repro.data import cifar10, cifar10_files, digits, folder, svhn, svhn_arrays, svhn_files, two_moons
 from repro.data.sets import Seeds, TrainingSet, class_counts, fingerprint, in_runs
 from repro.files import readable_json, write_whole
 
-_CLASSES = {"two_moons": two_moons.CLASSES, "digits": digits.CLASSES, "cifar10": cifar10.CLASSES}
+_CLASSES = {"two_moons": two_moons.CLASSES, "digits": digits.CLASSES, "cifar10": cifar10.CLASSES,
+            "svhn": svhn.CLASSES}  # fmt: skip
 
 _BY_SEED: dict[str, Callable[[Any, int], TrainingSet]] = {
     "two_moons": two_moons.training_set,
     "digits": digits.training_set,
     "cifar10": cifar10.training_set,
+    "svhn": svhn.training_set,
     "folder": folder.training_set,
 }
 
 _EVIDENCE: dict[str, Callable[[Any, int], Sequence[Tensor]]] = {
     "cifar10": cifar10.evidence,
+    "svhn": svhn.evidence,
     "folder": folder.evidence,
 }
 """What pins a training set without all its images, which are then hashed once and not for each seed."""
@@ -58,6 +61,8 @@ def _evidence(config: Data, seed: int) -> Sequence[Tensor]:
 
 def source(config: Data) -> tuple[str, ...]:
     """What `prepare` prepares: settings with the same source need it once."""
+    if isinstance(config, SvhnData):
+        return (config.name, *svhn.files(config))
     return (
         (config.name, config.root, config.train, config.test, config.labelled)
         if isinstance(config, FolderData)
@@ -95,7 +100,13 @@ def _cifar10(config: Any, place: Path) -> None:
     cifar10_files.place(Path(config.root).expanduser(), place / "cifar10")
 
 
-_PREPARE: dict[str, Callable[[Any, Path], None]] = {"digits": _digits, "cifar10": _cifar10}
+def _svhn(config: Any, place: Path) -> None:
+    root = Path(config.root).expanduser()
+    svhn_files.place_test(root, place / "svhn")
+    svhn_arrays.place_training(root, place / "svhn", svhn.files(config))
+
+
+_PREPARE: dict[str, Callable[[Any, Path], None]] = {"digits": _digits, "cifar10": _cifar10, "svhn": _svhn}
 
 
 def split_settings(config: Data) -> dict[str, Any]:

@@ -71,8 +71,20 @@ CIFAR10 = (
     ),
 )
 
+_SVHN = {
+    "paper": "by the paper's recipe (Tables 5 to 8, Appendix C); the first 1,000 images of `train` are labelled.",
+    "released": "in the form of the released code's command for CIFAR-10: its authors released none for SVHN.",
+    "smoke": "for a few hundred steps. **Nothing about accuracy follows, neither a number nor an ordering.**",
+}
+SVHN = tuple(
+    Group(f"svhn_{part}", f"svhn_{part}_", f"SVHN with 1,000 labels: {part}", f"Trained {intro}",
+          reference="" if part == "smoke" else "mpl_no_feedback", images=True, judges=part != "smoke")
+    for part, intro in _SVHN.items()
+)  # fmt: skip
+
 GROUPS = (
     *CIFAR10,
+    *SVHN,
     Group(
         key="moons_stated",
         prefix=STATED,
