@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from repro.config.data import Cifar10Data, Data, TwoMoonsData
+from repro.config.data import Cifar10Data, Data, FolderData, SvhnData, TwoMoonsData
 from repro.data import cifar10_held_out, digits, two_moons
-from repro.data.sets import HeldOutSet, Seeds, fingerprint
+from repro.data.image_files import ImageFiles
+from repro.data.listing import read_listing
+from repro.data.sets import Examples, HeldOutSet, Seeds, fingerprint
 
 _FIXED: dict[str, Callable[[Any], HeldOutSet]] = {
     "digits": digits.held_out_set,
@@ -34,11 +36,42 @@ def held_out_labels(config: Data, seeds: Sequence[int]) -> Tensor:
 
 
 def held_out_hash(config: Data, seeds: Sequence[int]) -> str:
-    """SHA-256 over the test examples and labels of every seed, in order; CIFAR-10's images count by published MD5."""
+    """SHA-256 over the test examples and labels of every seed, in order; CIFAR-10's images count by published MD5.
+
+    Where the labels are not shipped, it is a hash of the examples' own and of the labels (`bound_hash`), whatever the
+    seeds.
+    """
+    if not ships_labels(config):
+        return bound_hash(examples_hash(config), held_out_labels(config, [0])[0])
     return fingerprint(*(tensor for seed in seeds for tensor in _evidence(config, seed)))
+
+
+def ships_labels(config: Data) -> bool:
+    """Whether the test labels are had wherever the project is; those of other data sets are where the images are."""
+    return not isinstance(config, SvhnData | FolderData)
+
+
+def examples_hash(config: Data) -> str:
+    """SHA-256 over what pins the test set of a data set that is the same for all seeds."""
+    return fingerprint(*_evidence(config, 0))
+
+
+def bound_hash(examples: str, labels: Tensor) -> str:
+    """SHA-256 of test examples by their own hash, and of their labels int64 [N]: who has both can tell what is true."""
+    return fingerprint(torch.tensor(list(bytes.fromhex(examples)), dtype=torch.uint8), labels)
+
+
+def class_names(config: Data) -> list[str]:
+    """What the classes of test labels are called; empty where they are numbers."""
+    return [str(name) for name in read_listing(config, "test").class_names] if isinstance(config, FolderData) else []
 
 
 def _evidence(config: Data, seed: int) -> Sequence[Tensor]:
     if isinstance(config, Cifar10Data):
         return cifar10_held_out.evidence(config)
-    return list(vars(held_out_set(config, seed)).values())
+    return [_pinned(part) for part in vars(held_out_set(config, seed)).values()]
+
+
+def _pinned(part: Examples) -> Tensor:
+    """Images in files by their content's hashes."""
+    return torch.from_numpy(part.digests) if isinstance(part, ImageFiles) else part

@@ -22,7 +22,6 @@ from repro.engine.place import place
 from repro.models.build import build_model
 from repro.seeding import Streams
 
-
 Weights = Mapping[str, Tensor]
 
 

@@ -135,7 +135,7 @@ def _checked_labels(
     try:
         labels, held_out_hash = labels_of(run)
     except ValueError as error:
-        return None, [f"{_where(run)}: the test labels cannot be opened ({error}); prepare the data: dvc repro prepare"]
+        return None, [f"{_where(run)}: the test labels cannot be had: {error}"]
     if held_out_hash != run.data.get("held_out_hash"):
         return None, [f"{_where(run)}: was evaluated on other test data than are here (hash differs); {_AGAIN}"]
     problems = [*_do_not_match(run, labels)]
