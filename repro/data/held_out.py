@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from repro.config.data import Cifar10Data, Data, FolderData, SvhnData, TwoMoonsData
-from repro.data import cifar10_held_out, digits, two_moons
-from repro.data.image_files import ImageFiles
+from repro.data import cifar10_held_out, digits, folder_held_out, two_moons
 from repro.data.listing import read_listing
-from repro.data.sets import Examples, HeldOutSet, Seeds, fingerprint
+from repro.data.sets import HeldOutSet, Seeds, fingerprint
 
 _FIXED: dict[str, Callable[[Any], HeldOutSet]] = {
     "digits": digits.held_out_set,
     "cifar10": cifar10_held_out.held_out_set,
+    "folder": folder_held_out.held_out_set,
 }
 """Data sets whose test examples are the same for all seeds."""
 
@@ -36,7 +36,8 @@ def held_out_labels(config: Data, seeds: Sequence[int]) -> Tensor:
 
 
 def held_out_hash(config: Data, seeds: Sequence[int]) -> str:
-    """SHA-256 over the test examples and labels of every seed, in order; CIFAR-10's images count by published MD5.
+    """SHA-256 over the test examples and labels of every seed, in order; images in files count by the
+    files' hashes, CIFAR-10's by the published MD5.
 
     Where the labels are not shipped, it is a hash of the examples' own and of the labels (`bound_hash`), whatever the
     seeds.
@@ -69,9 +70,6 @@ def class_names(config: Data) -> list[str]:
 def _evidence(config: Data, seed: int) -> Sequence[Tensor]:
     if isinstance(config, Cifar10Data):
         return cifar10_held_out.evidence(config)
-    return [_pinned(part) for part in vars(held_out_set(config, seed)).values()]
-
-
-def _pinned(part: Examples) -> Tensor:
-    """Images in files by their content's hashes."""
-    return torch.from_numpy(part.digests) if isinstance(part, ImageFiles) else part
+    if isinstance(config, FolderData):
+        return folder_held_out.evidence(config)
+    return list(vars(held_out_set(config, seed)).values())

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from repro.config.data import Data, FolderData, TwoMoonsData
-from repro.data import cifar10, cifar10_files, digits, folder, two_moons
+from repro.data import cifar10, cifar10_files, digits, folder, folder_prepare, two_moons
 from repro.data.sets import Seeds, TrainingSet, class_counts, fingerprint, in_runs
 from repro.files import readable_json, write_whole
 
@@ -95,7 +95,11 @@ def _cifar10(config: Any, place: Path) -> None:
     cifar10_files.place(Path(config.root).expanduser(), place / "cifar10")
 
 
-_PREPARE: dict[str, Callable[[Any, Path], None]] = {"digits": _digits, "cifar10": _cifar10}
+_PREPARE: dict[str, Callable[[Any, Path], None]] = {
+    "digits": _digits,
+    "cifar10": _cifar10,
+    "folder": folder_prepare.prepare,
+}
 
 
 def split_settings(config: Data) -> dict[str, Any]:
