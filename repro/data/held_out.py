@@ -36,11 +36,10 @@ def held_out_labels(config: Data, seeds: Sequence[int]) -> Tensor:
 
 
 def held_out_hash(config: Data, seeds: Sequence[int]) -> str:
-    """SHA-256 over the test examples and labels of every seed, in order; images in files count by the
-    files' hashes, CIFAR-10's by the published MD5.
+    """SHA-256 over the test examples and labels of every seed, in order.
 
-    Where the labels are not shipped, it is a hash of the examples' own and of the labels (`bound_hash`), whatever the
-    seeds.
+    CIFAR-10's images count by the published MD5, those of a folder by the hashes of its files. Where the labels are not
+    shipped, it is that of the examples' own hash and of the labels (`bound_hash`), whatever the seeds.
     """
     if not ships_labels(config):
         return bound_hash(examples_hash(config), held_out_labels(config, [0])[0])
