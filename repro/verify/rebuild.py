@@ -51,7 +51,7 @@ def rebuild(runs: Sequence[EvaluatedRun], labels_of: LabelsOf, training_hash_of:
     first = runs[0]
     accuracy: dict[str, dict[int, float]] = {network: {} for network in first.predictions}
     correct: dict[str, dict[int, np.ndarray]] = {network: {} for network in first.predictions}
-    top5: dict[str, dict[int, float]] = {network: {} for network in first.top5}
+    top5: dict[str, dict[int, float]] = {}
     twice = _twice(runs)
     problems = [f"{first.name}, seed {seed}: is there twice; remove the folder not of the plan" for seed in twice]
     problems += [] if twice or any(unfit(first)) else other_seeds(runs, training_hash_of)
@@ -69,7 +69,7 @@ def rebuild(runs: Sequence[EvaluatedRun], labels_of: LabelsOf, training_hash_of:
             wrong += [f"{run.name}, seed {seed}: {text}; {AGAIN}" for text in top5_not_as_stored(run, row, right_of_5)]
             problems += wrong
             for network, share in {} if wrong or seed in twice else right_of_5.items():
-                top5[network][seed] = share
+                top5.setdefault(network, {})[seed] = share
             for network, hits in {} if wrong or seed in twice else right.items():
                 accuracy[network][seed] = int(hits.sum()) / hits.size
                 correct[network][seed] = hits
