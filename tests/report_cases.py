@@ -9,14 +9,14 @@ import pandas as pd
 
 from repro.evaluate.run import EvaluatedRun
 from repro.report.arms import Arm, arms_of
-from repro.report.groups import CIFAR10, GROUPS, SVHN, Group
+from repro.report.groups import CIFAR10, FILES, GROUPS, SVHN, Group
 from repro.report.render import Report, render
 from repro.verify.claims import Claim, Ordering, Origin
 from repro.verify.rebuild import Scores
 
 STEPS = np.array([0, 50, 100])
 STATED, TUNED, FEEDBACK_ONLY, SWEEP, _, DIGITS, LONG, QUICK = [
-    group for group in GROUPS if group not in (*CIFAR10, *SVHN)
+    group for group in GROUPS if group not in (*CIFAR10, *SVHN, *FILES)
 ]
 
 

@@ -11,7 +11,7 @@ import pytest
 from repro.config.compose import compose, experiments, read_plan
 from repro.config.methods import PseudoLabelMethod, Supervised
 from repro.config.schema import Config
-from repro.verify.claims import Absolute, Claim, Ordering, Origin, read_claims
+from repro.verify.claims import Absolute, Claim, Measure, Ordering, Origin, SuccessRate, read_claims
 from repro.verify.judge import judge
 
 ROOT = Path(__file__).parent.parent / "experiments"
@@ -27,6 +27,9 @@ Table 2   svhn_all_supervised                     97.41 0.16 10
 Table 2   imagenet_10pct_mpl                      73.89 -    1
 Table 2   imagenet_10pct_uda                      68.07 -    1
 Table 2   imagenet_all_supervised                 76.89 -    1
+Table 2   imagenet_10pct_mpl_top5                 91.38 -    1
+Table 2   imagenet_10pct_uda_top5                 88.19 -    1
+Table 2   imagenet_all_supervised_top5            93.27 -    1
 Figure 3  imagenet_10pct_supervised               57.75 -    1
 Figure 3  imagenet_10pct_randaugment              60.88 -    1
 Figure 3  imagenet_10pct_supervised_mpl           61.37 -    1
@@ -131,6 +134,17 @@ def test_every_number_is_that_of_the_paper() -> None:
     assert {name: numbers for _, name, numbers in rows()} == claimed
     assert [] == [name for source, name, _ in rows() if source.split()[1] not in CLAIMS[name].source]
     assert [] == [name for _, name, (value, *_) in rows() if f"{value:.2f} %" not in CLAIMS[name].says]
+
+
+def test_a_claim_is_judged_by_the_measure_that_it_names() -> None:
+    """Whoever says top-5 is judged by top-5, and nobody else is."""
+    top5 = {name for name, claim in CLAIMS.items() if "top-5" in claim.says}
+
+    assert top5
+    assert top5 == {
+        name for name, claim in CLAIMS.items()
+        if not isinstance(claim.rule, SuccessRate) and claim.rule.measure is Measure.top5
+    }  # fmt: skip
 
 
 def test_expected_spreads_are_those_of_the_papers_two_rows() -> None:

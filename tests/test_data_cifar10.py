@@ -207,7 +207,7 @@ def test_held_out_labels_need_no_images(cifar10_workplace: Path, tmp_path: Path,
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         run = {"data": asdict(config), "model": {"name": "wide_resnet"}, "method": {"name": "supervised"}}
-        labels, same = labels_of_run(run | {"optim": {}, "budget": {}, "finetune": {}, "recipe": {}}, [3, 4])
+        labels, same = labels_of_run(run | {"optim": {}, "budget": {}, "finetune": {}, "recipe": {}}, [3, 4], None)
 
     assert (count, 3, 32, 32) == tuple(held_out.examples.shape)
     assert torch.equal(held_out_set(PAPER, 0).examples[:count], held_out.examples)

@@ -8,7 +8,7 @@ import pytest
 
 from repro.report.arms import arms_of
 from repro.report.differences import differences
-from repro.report.groups import reference_name
+from repro.report.swept import reference_name
 from repro.report.tables import arms_table
 from repro.verify.statistics import paired_difference
 from tests.report_cases import DIGITS, SWEEP, arms_on, make_run, make_scores, report_on, section_of

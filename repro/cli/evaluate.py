@@ -2,7 +2,8 @@
 
     python -m repro.cli.evaluate [<run> ...] [--plan params.yaml]
 
-Recorded runs of other plans are left as they are.
+Recorded runs of other plans are left as they are. Test labels of data sets that are not shipped with the project go to
+results/labels/, so that whoever has no images can recompute the accuracies.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from repro.config.compose import read_plan
 from repro.engine.device import set_up_process, worker_pool
 from repro.evaluate.duplicates import in_words
 from repro.evaluate.evaluate import evaluate
+from repro.evaluate.labels import labels_to_store
 from repro.files import restore_folder, sweep
+from repro.records.labels import LABELS, store_labels
 from repro.records.runs import RUNS, replace_run
 from repro.train.result import load_results
 from repro.train.storage import Damaged, OtherFormat
@@ -38,7 +41,9 @@ def main() -> None:
     set_up_process()
     workers, context = worker_pool(min(os.cpu_count() or 1, len(names), 8))
     with only_writer(".evaluation", "what is recorded"), ProcessPoolExecutor(workers, context, _start_worker) as pool:
+        LABELS.mkdir(parents=True, exist_ok=True)
         sweep(RUNS)
+        sweep(LABELS)
         try:
             for line in pool.map(_evaluate_run, names):
                 print(line, flush=True)
@@ -63,6 +68,9 @@ def _evaluate_run(name: str) -> str:
             evaluated = [evaluate(name, result) for result in load_results(TRAINED / name)]
         except (Damaged, OtherFormat) as error:
             raise ValueError(f"{error}; train it again: dvc repro --force --single-item train@{name}") from error
+    labels = labels_to_store(evaluated[0].config)
+    if labels:
+        store_labels(labels)
     replace_run(evaluated)
     accuracy = [a for one in evaluated for a in one.accuracy[one.counted]]
     line = f"{name}: {evaluated[0].counted} {100 * sum(accuracy) / len(accuracy):.2f} % over {len(accuracy)} seeds"

@@ -44,7 +44,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
     hashes: dict[str, str] = {}
     for planned, config in zip(plan, configs, strict=True):
-        key = f"{split_settings(config.data)}{planned.seeds}"
+        key = f"{source(config.data)}{split_settings(config.data)}{planned.seeds}"
         if key not in hashes:
             hashes[key] = training_hash(config.data, planned.seeds)
             (DATA / "splits" / f"{config.data.name}-{hashes[key][:12]}.json").write_text(

@@ -22,7 +22,7 @@ def training_set(config: FolderData, seed: int) -> TrainingSet:
         ValueError: when the folder is not prepared, or has no image left that is not labelled.
     """
     listing = _listing(config)
-    files, labels = listing.files(config), torch.from_numpy(listing.labels)
+    files, labels = listing.files(config, "train"), torch.from_numpy(listing.labels)
     labelled, unlabelled = _split(config, listing, seed)
     return TrainingSet(files[labelled], labels[labelled], files[unlabelled], labels[unlabelled], labelled, unlabelled)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
+
+from repro.data.image_modes import as_rgb, turned, upright
 
 Box = tuple[float, float, float, float]
 """Left, upper, right and lower edge in pixels of the upright image, as Pillow has them."""
-
-DAMAGES = (OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError, Image.DecompressionBombError)
-"""What Pillow raises for files that are no whole image."""
 
 _CHUNK = 4  # images a task: few enough to share a batch out evenly, enough to make little of the hand-over
 
@@ -30,7 +30,7 @@ class ImageFiles:
     """
 
     root: Path
-    paths: np.ndarray  # text [N], relative to `root`
+    paths: np.ndarray  # bytes [N], names as the file system has them, relative to `root`
     sides: np.ndarray  # int32 [N, 2]: width and height of the upright image, in pixels
     digests: np.ndarray  # uint8 [N, 16], of each file's content
     size: int  # side of what is read, in pixels
@@ -52,6 +52,10 @@ class ImageFiles:
         """The same: files lie on no device."""
         return self
 
+    def path(self, number: int) -> Path:
+        """Of one image."""
+        return self.root / os.fsdecode(self.paths[number])
+
     def read(self, boxes: np.ndarray, readers: int = 1) -> Tensor:
         """All images, each cropped to its box, float [N, 4], and resized: uint8 [N, 3, size, size]."""
         return self.start_reading(boxes, readers)()
@@ -62,31 +66,37 @@ class ImageFiles:
         Raises (what is returned does):
             ValueError: naming the file that cannot be read, and the remedy.
         """
-        images = torch.empty(len(self), self.size, self.size, 3, dtype=torch.uint8)
-        target = images.numpy()
+        target = np.empty((len(self), self.size, self.size, 3), dtype=np.uint8)
+        edges: list[Box] = [tuple(box) for box in boxes.tolist()]
 
         def fill(first: int) -> None:
             for i in range(first, min(first + _CHUNK, len(self))):
-                target[i] = read_image(self.root / str(self.paths[i]), tuple(boxes[i]), self.size)
+                target[i] = read_image(self.path(i), edges[i], self.size)
 
-        tasks: Sequence[Future[None]] = [_readers(readers).submit(fill, first) for first in range(0, len(self), _CHUNK)]
+        pool = _readers(os.getpid(), readers)
+        tasks: Sequence[Future[None]] = [pool.submit(fill, first) for first in range(0, len(self), _CHUNK)]
 
         def finished() -> Tensor:
             for task in tasks:
                 task.result()
-            return images.permute(0, 3, 1, 2)
+            return torch.from_numpy(target).permute(0, 3, 1, 2).contiguous()
 
         return finished
 
     def centre(self, share: float, readers: int = 1) -> Tensor:
         """The centre squares, of a side that is `share` of the shorter one, resized: uint8 [N, 3, size, size]."""
-        side = self.sides.min(axis=1, keepdims=True) * share
-        start = (self.sides - side) / 2
-        return self.read(np.concatenate([start, start + side], axis=1), readers)
+        return self.read(centres(self.sides, share), readers)
+
+
+def centres(sides: np.ndarray, share: float) -> np.ndarray:
+    """Boxes, float64 [N, 4], of the centre squares of images, int [N, 2], with a share of the shorter side."""
+    side = sides.min(axis=1, keepdims=True) * share
+    start = (sides - side) / 2
+    return np.concatenate([start, start + side], axis=1)
 
 
 @cache
-def _readers(count: int) -> ThreadPoolExecutor:
+def _readers(_process: int, count: int) -> ThreadPoolExecutor:
     """Threads that last as long as the process, started at the first use: a forked worker has none of its parent's."""
     return ThreadPoolExecutor(count, thread_name_prefix="reader")
 
@@ -102,48 +112,23 @@ def read_image(path: Path, box: Box, size: int) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
-            shrink = min(box[2] - box[0], box[3] - box[1]) / (2 * size)
-            full = image.size
-            if shrink >= 2:
-                image.draft(None, (int(image.width / shrink), int(image.height / shrink)))
-            scale = image.width / full[0], image.height / full[1]
-            upright_image = upright(image)
-            if upright_image.size != image.size and _turned(image):
-                scale = scale[::-1]
-            return _resized(as_rgb(upright_image), box, scale, size)
-    except DAMAGES as error:
+            return read_open(image, box, size)
+    except Exception as error:  # Pillow has an error of its own for each kind of damage
         raise ValueError(
             f"{path} cannot be read any more ({error}); put it back, or prepare again: python -m repro.cli.prepare"
         ) from error
 
 
-def _resized(image: Image.Image, box: Box, scale: tuple[float, float], size: int) -> np.ndarray:
-    width, height = image.size
+def read_open(image: Image.Image, box: Box, size: int) -> np.ndarray:
+    """As `read_image`, of an image that is open and not yet decoded."""
+    scale = (1.0, 1.0)
+    shrink = min(box[2] - box[0], box[3] - box[1]) / (2 * size)
+    if shrink >= 2 and image.format in {"JPEG", "MPO"}:
+        width, height = image.size
+        image.draft(None, (int(width / shrink), int(height / shrink)))
+        scale = image.width / width, image.height / height
+        scale = scale[::-1] if turned(image) else scale
+    image = as_rgb(upright(image))
     left, upper, right, lower = (edge * scale[i % 2] for i, edge in enumerate(box))
-    inside = (max(left, 0.0), max(upper, 0.0), min(right, width), min(lower, height))
+    inside = (max(left, 0.0), max(upper, 0.0), min(right, image.width), min(lower, image.height))
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=inside))
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """The image as its EXIF orientation wants it seen."""
-    return ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
-
-
-def upright_sides(image: Image.Image) -> tuple[int, int]:
-    """Width and height of the upright image, without decoding it."""
-    return image.size[::-1] if _turned(image) else image.size
-
-
-def as_rgb(image: Image.Image) -> Image.Image:
-    """The image with three channels of 8 bits; 16-bit grey levels keep their 8 upper bits, transparency is dropped."""
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-_ORIENTATION = 0x0112
-
-
-def _turned(image: Image.Image) -> bool:
-    """Whether width and height change places when the image is set upright."""
-    return bool(image.getexif().get(_ORIENTATION, 1) >= 5)

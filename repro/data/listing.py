@@ -24,16 +24,21 @@ UNKNOWN = -1
 class Listing:
     """The whole images of a folder, in order of their paths."""
 
-    paths: np.ndarray  # text [N], relative to the root
+    paths: np.ndarray  # bytes [N], names as the file system has them, relative to the folder of their part
     sides: np.ndarray  # int32 [N, 2]: width and height of the upright image, in pixels
     digests: np.ndarray  # uint8 [N, 16]: BLAKE2b of each file's content
     labels: np.ndarray  # int64 [N]: the class, or UNKNOWN
     named: np.ndarray  # bool [N]: whether `data.labelled` names it
     class_names: np.ndarray  # text [K], in alphabetical order
 
-    def files(self, config: FolderData) -> ImageFiles:
-        """Its images, to be read from `data.root`."""
-        return ImageFiles(Path(config.root).expanduser(), self.paths, self.sides, self.digests, config.image_size)
+    def files(self, config: FolderData, part: str) -> ImageFiles:
+        """Its images, to be read from the folder of their part."""
+        return ImageFiles(folder_of(config, part), self.paths, self.sides, self.digests, config.image_size)
+
+
+def folder_of(config: FolderData, part: str) -> Path:
+    """The folder of the training images, "train", or of the test images, "test"."""
+    return Path(config.root).expanduser() / (config.train if part == "train" else config.test)
 
 
 def listing_path(config: FolderData, part: str) -> Path:

@@ -11,7 +11,17 @@ import numpy as np
 from torch import Tensor
 
 from repro.config.data import Data, FolderData, SvhnData, TwoMoonsData
-from repro.data import cifar10, cifar10_files, digits, folder, svhn, svhn_arrays, svhn_files, two_moons
+from repro.data import (
+    cifar10,
+    cifar10_files,
+    digits,
+    folder,
+    folder_prepare,
+    svhn,
+    svhn_arrays,
+    svhn_files,
+    two_moons,
+)
 from repro.data.sets import Seeds, TrainingSet, class_counts, fingerprint, in_runs
 from repro.files import readable_json, write_whole
 
@@ -106,7 +116,12 @@ def _svhn(config: Any, place: Path) -> None:
     svhn_arrays.place_training(root, place / "svhn", svhn.files(config))
 
 
-_PREPARE: dict[str, Callable[[Any, Path], None]] = {"digits": _digits, "cifar10": _cifar10, "svhn": _svhn}
+_PREPARE: dict[str, Callable[[Any, Path], None]] = {
+    "digits": _digits,
+    "cifar10": _cifar10,
+    "svhn": _svhn,
+    "folder": folder_prepare.prepare,
+}
 
 
 def split_settings(config: Data) -> dict[str, Any]:

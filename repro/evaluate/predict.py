@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from repro.augment.views import as_evaluated, to_input
+from repro.config.data import FolderData
 from repro.config.schema import Config, Precision
 from repro.data.image_files import ImageFiles
 from repro.data.sets import Examples, Seeds
@@ -20,44 +22,99 @@ from repro.engine.place import place
 from repro.models.build import build_model
 from repro.seeding import Streams
 
+Weights = Mapping[str, Tensor]
+
 
 class Predictor:
-    """Applies any network of a run, in evaluation mode and float32, on the GPU if there is one."""
+    """Applies any networks of a run, in evaluation mode and float32, on the GPU if there is one."""
 
     def __init__(self, config: Config, seeds: Seeds) -> None:
-        streams = Streams(seeds)
-        self.lead = streams.lead
-        self._data, self._device = config.data, choose_device()
-        self._readers = config.engine.readers
-        model = build_model(config.model, class_count(config.data), streams, "student").eval()
-        self._model = place(model, replace(config.engine, precision=Precision.float32), self._device)
+        self._streams = Streams(seeds)
+        self.lead, self.class_count = self._streams.lead, class_count(config.data)
+        self._config, self._data, self._device = config, config.data, choose_device()
+        self._models: list[nn.Module] = []
 
     @torch.no_grad()
-    def probabilities(self, weights: dict[str, Tensor], examples: Examples) -> Tensor:
+    def probabilities(self, weights: Weights, examples: Examples) -> Tensor:
         """Class probabilities [*lead, N, K] of examples [*lead, N, *E]; every example is used, in order."""
-        self._model.load_state_dict(weights)
-        outputs = [torch.softmax(self._model(x), dim=-1).cpu() for x in self._inputs(examples)]
-        return torch.cat(outputs, dim=len(self.lead))
+        return torch.cat([passed[""] for passed in self._passes({"": weights}, examples)], dim=len(self.lead))
+
+    @torch.no_grad()
+    def ranked(self, networks: Mapping[str, Weights], examples: Examples, most: int) -> dict[str, np.ndarray]:
+        """For each network the `most` likeliest classes of every example, the likeliest first: [R, N, most].
+
+        The examples are gone through once, so images in files are decoded once for all networks. Of equally likely
+        classes the lower one comes first. The type is uint8, or uint16 where there are more than 256 classes; R = 1
+        without a leading shape.
+        """
+        found: dict[str, list[np.ndarray]] = {name: [] for name in networks}
+        kind = np.uint8 if self.class_count <= 256 else np.uint16
+        for passed in self._passes(networks, examples):
+            for name, probabilities in passed.items():
+                found[name].append(_likeliest(probabilities, most).numpy().astype(kind))
+        joined = {name: np.concatenate(parts, axis=len(self.lead)) for name, parts in found.items()}
+        return joined if self.lead else {name: classes[None] for name, classes in joined.items()}
+
+    def classes(self, weights: Weights, examples: Examples) -> np.ndarray:
+        """Predicted classes of one network, [R, N], of the type that `ranked` gives."""
+        return self.ranked({"": weights}, examples, 1)[""][..., 0]
+
+    def held(self, examples: Examples, most: int) -> Examples:
+        """The same examples, those in files decoded once and for all if that takes `most` bytes or less."""
+        if not isinstance(examples, ImageFiles) or math.prod(examples.shape) > most:
+            return examples
+        assert isinstance(self._data, FolderData)  # noqa: S101 - only a folder has files
+        return examples.centre(self._data.views.evaluated_share, self._config.engine.readers)
+
+    def _passes(self, networks: Mapping[str, Weights], examples: Examples) -> Iterator[dict[str, Tensor]]:
+        """Class probabilities by network, [*lead, n, K], of some examples at a time."""
+        models = dict(zip(networks, self._loaded(list(networks.values())), strict=True))
+        for x in self._inputs(examples):
+            yield {name: torch.softmax(model(x), dim=-1).cpu() for name, model in models.items()}
+
+    def _loaded(self, weights: list[Weights]) -> list[nn.Module]:
+        """A module for each set of weights."""
+        while len(self._models) < len(weights):
+            self._models.append(self._module())
+        models = self._models[: len(weights)]
+        for model, own in zip(models, weights, strict=True):
+            model.load_state_dict(own)
+        return models
+
+    def _module(self) -> nn.Module:
+        config, streams = self._config, self._streams
+        model = build_model(config.model, self.class_count, streams, "student").eval()
+        return place(model, replace(config.engine, precision=Precision.float32), self._device)
 
     def _inputs(self, examples: Examples) -> Iterator[Tensor]:
-        """What the network takes, some examples at a time."""
+        """What the networks take, some examples at a time."""
         if isinstance(examples, ImageFiles):
-            chunk = self._chunk(math.prod(examples.shape[1:]))
-            for first in range(0, len(examples), chunk):
-                yield as_evaluated(examples[first : first + chunk], self._data, self._readers).to(self._device)
+            yield from self._read(examples)
             return
         chunk = self._chunk(examples[(0,) * (len(self.lead) + 1)].numel())
         for piece in torch.split(examples, chunk, dim=len(self.lead)):
             yield to_input(piece.to(self._device), self._data)
+
+    def _read(self, files: ImageFiles) -> Iterator[Tensor]:
+        """The same from files: while the networks look at some images, the next ones are read."""
+        chunk, readers = self._chunk(math.prod(files.shape[1:])), self._config.engine.readers
+        parts = [files[first : first + chunk] for first in range(0, len(files), chunk)]
+        with ThreadPoolExecutor(1) as ahead:
+            reading = ahead.submit(as_evaluated, parts[0], self._data, readers)
+            for after in [*parts[1:], None]:
+                images = reading.result()
+                if after is not None:
+                    reading = ahead.submit(as_evaluated, after, self._data, readers)
+                yield images.to(self._device)
 
     def _chunk(self, numbers: int) -> int:
         """Examples a pass: on a CPU as many as its cache holds, 64 images of 32x32 being 3 times as fast as 1,024."""
         room = 64 * 3072 if self._device.type == "cpu" else 1024 * 3072
         return max(32, min(4096, room // numbers))
 
-    def classes(self, weights: dict[str, Tensor], examples: Examples) -> np.ndarray:
-        """Predicted classes, uint8 [R, N], or uint16 where there are more than 256; R = 1 without a leading shape."""
-        probabilities = self.probabilities(weights, examples)
-        kind = np.uint8 if probabilities.shape[-1] <= 256 else np.uint16
-        classes: np.ndarray = probabilities.argmax(dim=-1).numpy().astype(kind)
-        return classes if self.lead else classes[None]
+
+def _likeliest(probabilities: Tensor, most: int) -> Tensor:
+    """The classes of the `most` largest of [..., K], int64 [..., most]; the first one is what `argmax` gives."""
+    if most == 1:
+        return probabilities.argmax(dim=-1, keepdim=True)
+    return probabilities.sort(dim=-1, descending=True, stable=True).indices[..., :most]

@@ -19,22 +19,26 @@ class EvaluatedRun:
     seeds: list[int]
     config: dict[str, Any]  # resolved
     counted: str  # the network whose accuracy is the method's, a key of `predictions`
-    predictions: dict[str, np.ndarray]  # network -> uint8 [R, N], predicted classes of the final weights
+    predictions: dict[str, np.ndarray]  # network -> uint8 or uint16 [R, N], predicted classes, final weights
     accuracy: dict[str, list[float]]  # network -> [R], as evaluation computed it; verification computes it again
     data: dict[str, Any]
-    """training_hash, held_out_hash, the predictions' own hash, and, unless the record is older, "duplicates": how many
-    test examples the run has trained on, see `repro.evaluate.duplicates`."""
+    """training_hash, held_out_hash, the predictions' own hash, that of `top5` where there are any, and, unless the
+    record is older, "duplicates": how many test examples the run has trained on, see `repro.evaluate.duplicates`."""
     environment: dict[str, Any]  # revision, clean, versions, device, seconds
     departures: list[dict[str, Any]]  # from the recipe: key, prescribed, here, open
     metrics: pd.DataFrame  # one row every log_every steps: step, then means over seeds
     curve: dict[str, np.ndarray] = field(default_factory=dict)
-    """"step" [T]; "accuracy/<network>" [R, T] on the test set; "pseudo_label_wrong" [R, T], the share of unlabelled
-    examples that the labelling network gets wrong; "wrong_stays" [R, T], of those wrong at the snapshot before, the
-    share that now has the same wrong label (NaN at the first); "late_step" [L] and "late_accuracy"
-    [R, L], of the counted network on the test set at the last checkpoints of training."""
+    """"step" [T]; "accuracy/<network>" [R, T] on the test set; unless the class of any unlabelled example is unknown,
+    "pseudo_label_wrong" [R, T], the share of them that the labelling network gets wrong, and "wrong_stays" [R, T], of
+    those wrong at the snapshot before, the share that now has the same wrong label (NaN at the first); "late_step" [L]
+    and "late_accuracy" [R, L], of the counted network on the test set at the last checkpoints of training."""
     boundary: dict[str, np.ndarray] = field(default_factory=dict)
     """For data in the plane, first seeds only: "x" [G], "y" [G], "<network>" uint8 [S, G, G] (255 x probability of
     class 1, rows along y), "points" [S, P, 2], "classes" [S, P], "labelled" [S, B, 2], "labels" [S, B]."""
+    top5: dict[str, np.ndarray] = field(default_factory=dict)
+    """Where there are more than 10 classes: network -> uint8 or uint16 [R, N, 5], the likeliest classes in order, of
+    which the first is the prediction."""
+    top5_accuracy: dict[str, list[float]] = field(default_factory=dict)  # as `accuracy`, of `top5`
 
 
 def predictions_hash(predictions: Mapping[str, np.ndarray]) -> str:

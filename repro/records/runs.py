@@ -1,9 +1,10 @@
 """Run folders: results/runs/<run>/seed-<n>/, or seeds-<a>-<b>/ for seeds trained side by side.
 
-config.yaml        resolved settings          predictions.npz   uint8 [R, N] for each network
+config.yaml        resolved settings          predictions.npz   uint8 or uint16 [R, N] for each network
 environment.json   revision, versions, device evaluation.json   accuracy by network and seed; data hashes
 departures.json    from the recipe            curve.npz         along training, see EvaluatedRun.curve
 metrics.csv        one row every log_every    boundary.npz      two moons only
+                                              top5.npz          [R, N, 5] for each network, if classes are more than 10
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ def replace_run(folders: Sequence[EvaluatedRun], root: Path = RUNS) -> Path:
 
 def _fill(folder: Path, run: EvaluatedRun) -> None:
     evaluation = {"seeds": run.seeds, "counted": run.counted, "accuracy": run.accuracy, "data": run.data}
+    if run.top5_accuracy:
+        evaluation["top5"] = run.top5_accuracy
     texts = {
         "config.yaml": yaml.safe_dump(run.config, sort_keys=False),
         "environment.json": _json(run.environment),
@@ -66,8 +69,9 @@ def _fill(folder: Path, run: EvaluatedRun) -> None:
         write_whole(folder / name, text.encode())
     _save_arrays(folder / "predictions.npz", run.predictions)
     _save_arrays(folder / "curve.npz", run.curve)
-    if run.boundary:
-        _save_arrays(folder / "boundary.npz", run.boundary)
+    for name, arrays in {"boundary.npz": run.boundary, "top5.npz": run.top5}.items():
+        if arrays:
+            _save_arrays(folder / name, arrays)
 
 
 def _json(content: Any) -> str:
@@ -105,6 +109,8 @@ def read_run(folder: Path) -> EvaluatedRun:
         metrics=part("metrics.csv", lambda text: pd.read_csv(io.BytesIO(text))),
         curve=part("curve.npz", _arrays),
         boundary=part("boundary.npz", _arrays) if (folder / "boundary.npz").exists() else {},
+        top5=part("top5.npz", _arrays) if evaluation["top5"] else {},
+        top5_accuracy=evaluation["top5"],
     )
 
 
@@ -128,7 +134,7 @@ def read_record(path: Path, parse: Callable[[bytes], _Content], remedy: str) -> 
 
 def _evaluation(text: bytes) -> dict[str, Any]:
     content = json.loads(text)
-    return {key: content[key] for key in ("seeds", "counted", "accuracy", "data")}
+    return {key: content[key] for key in ("seeds", "counted", "accuracy", "data")} | {"top5": content.get("top5", {})}
 
 
 def _arrays(content: bytes) -> dict[str, np.ndarray]:

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from repro.config.data import Cifar10Data
+from repro.config.data import Cifar10Data, FolderData, SvhnData
 from repro.config.read import read_config
 from repro.data.training import split_settings, training_hash
-from repro.evaluate.labels import test_labels
 from repro.evaluate.run import EvaluatedRun
+from repro.records.labels import LABELS, labels_key, labels_of
 from repro.verify.rebuild import Scores, rebuild
 
 
-def rebuild_all(runs: Mapping[str, Sequence[EvaluatedRun]]) -> dict[str, Scores]:
-    """Every accuracy, recomputed from stored predictions and the data sets' own labels."""
+def rebuild_all(runs: Mapping[str, Sequence[EvaluatedRun]], stored: Path = LABELS) -> dict[str, Scores]:
+    """Every accuracy, recomputed from stored predictions and the data sets' own labels.
+
+    Args:
+        runs: folders by name.
+        stored: where labels lie that are not shipped.
+    """
     known: dict[str, tuple[np.ndarray, str]] = {}
     hashes = _TrainingHashes()
 
-    def labels_of(one: EvaluatedRun) -> tuple[np.ndarray, str]:
-        key = f"{one.config['data']}{one.seeds}"
+    def found(one: EvaluatedRun) -> tuple[np.ndarray, str]:
+        key = labels_key(one)
         if key not in known:
-            known[key] = test_labels(one.config, one.seeds)
+            known[key] = labels_of(one, stored)
         return known[key]
 
-    return {name: rebuild(folders, labels_of, hashes.of) for name, folders in runs.items()}
+    return {name: rebuild(folders, found, hashes.of) for name, folders in runs.items()}
 
 
 class _TrainingHashes:
@@ -43,7 +49,7 @@ class _TrainingHashes:
             try:
                 self._known[key] = training_hash(data, seeds)
             except ValueError:
-                if not isinstance(data, Cifar10Data):
+                if not isinstance(data, Cifar10Data | SvhnData | FolderData):
                     raise
                 self._known[key] = None
         return self._known[key]

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from repro.evaluate.run import EvaluatedRun
-from repro.report.groups import STATED, Group, swept
+from repro.report.groups import STATED, Group
 from repro.report.style import LOOKS
+from repro.report.swept import swept
 from repro.verify.rebuild import Scores
 
 
@@ -28,6 +29,7 @@ class Arm:
     correct: dict[int, np.ndarray]  # seed -> bool [N], which test examples the counted network gets right
     problems: tuple[str, ...]  # why numbers were refused
     training_hash: dict[tuple[int, ...], str]  # seeds of a folder -> hash of its training data
+    top5: dict[int, float]  # as `accuracy`, of labels among the five likeliest classes; empty up to 10 classes
 
 
 def arms_of(
@@ -92,6 +94,7 @@ def _arm(group: Group, name: str, runs: tuple[EvaluatedRun, ...], scores: Scores
         networks={network: dict(values) for network, values in scores.accuracy.items()} if scores else {},
         correct=dict(scores.correct.get(counted, {})) if scores else {},
         training_hash=dict(scores.training_hash) if scores else {},
+        top5=dict(scores.top5.get(counted, {})) if scores else {},
         problems=tuple(scores.problems) if scores else ("its accuracy was not recomputed from predictions",),
     )
 

@@ -33,11 +33,13 @@ class Bias:
 
 
 def biases(group: Group, arms: Sequence[Arm]) -> list[Bias]:
-    """The reference first, then every arm with feedback; empty without reference or curves."""
+    """The reference first, then every arm with feedback; empty without reference, or curves of both."""
     reference = next((arm for arm in arms if arm.suffix == group.reference and group.reference), None)
     if reference is None:
         return []
     base = _by_seed(reference, "pseudo_label_wrong", last=1), _by_seed(reference, "wrong_stays", last=0)
+    if not base[0]:
+        return []
     found = []
     chosen = [arm for arm in arms if arm.suffix in FEEDBACK and not different_data(arm, reference)]
     for arm in (reference, *chosen):
@@ -50,6 +52,16 @@ def biases(group: Group, arms: Sequence[Arm]) -> list[Bias]:
         own = (nothing, nothing) if arm is reference else (triples[0], triples[1])
         found.append(Bias(arm, _mean(wrong), _mean(stays), own[0], own[1], differences[0].n))
     return found if len(found) > 1 else []
+
+
+def not_known(arms: Sequence[Arm]) -> str:
+    """A sentence on the arms of which evaluation could not say which pseudo labels are wrong; empty where it could."""
+    along = [(arm, run.curve) for arm in arms for run in arm.runs if "step" in run.curve]
+    titles = dict.fromkeys(arm.title for arm, curves in along if "pseudo_label_wrong" not in curves)
+    if not titles:
+        return ""
+    whose = "" if len(titles) == len({arm.title for arm, _ in along}) else f" ({', '.join(titles)})"
+    return f"How many pseudo labels are wrong is not known{whose}: some unlabelled images have no class on record."
 
 
 def _by_seed(arm: Arm, key: str, last: int) -> dict[int, float]:

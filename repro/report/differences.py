@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from repro.report.arms import Arm
-from repro.report.groups import Group, reference_name
+from repro.report.groups import Group
+from repro.report.swept import reference_name
 from repro.verify.statistics import holm, in_percent, paired_difference
 
 

@@ -8,9 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from repro.report.arms import Arm, swept_value
-from repro.report.groups import Group, swept
+from repro.report.groups import Group
 from repro.report.pictures import Picture
 from repro.report.style import legend, look, new_figure, quiet
+from repro.report.swept import swept
 from repro.verify.statistics import mean_interval, rate_interval
 
 _UNITS = {"noise": "noise (standard deviation)", "batch": "unlabelled batch (examples)"}

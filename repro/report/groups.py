@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -82,6 +81,26 @@ SVHN = tuple(
     for part, intro in _SVHN.items()
 )  # fmt: skip
 
+FILES = (
+    Group(
+        "imagenet", "imagenet_", "ImageNet with 10 % of the labels: our runs",
+        "ResNet-50 on images of 224×224 pixels, 1,000 classes; the customary 10 % of the labels.",
+        reference="mpl_no_feedback", images=True,
+    ),
+    Group(
+        "tiny_imagenet", "tiny_imagenet_", "Small ImageNet: photographs of 200 classes, few labels",
+        "Photographs of 64×64 pixels, a reduced network. Not a data set of the paper: it can judge which of two "
+        "methods is better here, not the paper's numbers.",
+        reference="mpl_no_feedback", images=True,
+    ),
+    Group(
+        "folder", "folder_", "Folders of images",
+        "A user's own images, at a small budget. Not a data set of the paper.",
+        reference="mpl_no_feedback", images=True,
+    ),
+)  # fmt: skip
+"""Images that stay in their files."""
+
 GROUPS = (
     *CIFAR10,
     *SVHN,
@@ -138,6 +157,7 @@ GROUPS = (
         reference="",
         good=(0.95, 0.99),
     ),
+    *FILES,
     Group(
         key="digits",
         prefix="digits_",
@@ -173,8 +193,6 @@ OTHER = Group(
     "other", "", "Other runs", "Recorded runs that belong to none of the groups above.", reference="", images=True
 )
 
-_SWEPT = re.compile(r"(?P<what>[a-z]+)_(?P<value>\d+(?:[._p]\d+)?)_(?P<arm>.+)")
-
 
 def grouped(names: Iterable[str]) -> list[tuple[Group, list[str]]]:
     """Every name in exactly one group; groups without runs are left out."""
@@ -183,25 +201,3 @@ def grouped(names: Iterable[str]) -> list[tuple[Group, list[str]]]:
         fitting = [group for group in (*GROUPS, OTHER) if name.startswith(group.prefix)]
         members[max(fitting, key=lambda group: len(group.prefix)).key].append(name)
     return [(group, members[group.key]) for group in (*GROUPS, OTHER) if members[group.key]]
-
-
-@dataclass(frozen=True)
-class Swept:
-    """One point of a sweep, as a run's name tells it."""
-
-    what: str  # noise, batch
-    value: str
-    arm: str
-
-
-def swept(group: Group, name: str) -> Swept | None:
-    """What is varied in a run `<prefix><what>_<value>_<arm>`; None for any other name."""
-    match = _SWEPT.fullmatch(name.removeprefix(group.prefix))
-    return Swept(match["what"], match["value"], match["arm"]) if match and group.key == "moons_sweep" else None
-
-
-def reference_name(group: Group, name: str) -> str:
-    """The run that `name` is compared to; the empty string in a group without reference."""
-    point = swept(group, name)
-    middle = f"{point.what}_{point.value}_" if point else ""
-    return f"{group.prefix}{middle}{group.reference}" if group.reference else ""

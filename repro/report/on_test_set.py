@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from repro.report.arms import Arm
 from repro.report.differences import different_data
-from repro.report.groups import Group, reference_name
+from repro.report.groups import Group
 from repro.report.numbers import percent_interval, plain, signed, signed_interval, table
+from repro.report.swept import reference_name
 from repro.verify.on_test_set import accuracy_interval, compare
 
 ABOUT = (

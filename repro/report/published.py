@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from repro.config.read import closest
-from repro.verify.claims import Absolute, Claim
+from repro.verify.claims import Absolute, Claim, Measure
 
 
 class Whose(StrEnum):
@@ -48,7 +48,6 @@ class DataSet:
     heading: str
     protocol: str  # of the paper's numbers
     columns: dict[str, str]  # name in the file -> what it measures
-    measure: str  # what we measure
     rows: str = (  # which of the paper's are shown, a sentence
         "Every row of the paper's Table 2 on these data, and those rows of its other tables and of Figure 3 that a "
         "claim is about."
@@ -62,29 +61,31 @@ DATA_SETS = (
         heading="CIFAR-10 with 4,000 labels",
         protocol=_TEN_RUNS,
         columns={"cifar10_4k": "accuracy"},
-        measure="accuracy",
     ),
     DataSet(
         heading="SVHN with 1,000 labels",
         protocol=_TEN_RUNS,
         columns={"svhn_1k": "accuracy"},
-        measure="accuracy",
     ),
     DataSet(
         heading="ImageNet with 10 % of the labels",
         protocol="ResNet-50, a single run",
         columns={"imagenet_10pct_top1": "top-1 accuracy", "imagenet_10pct_top5": "top-5 accuracy"},
-        measure="top-1 accuracy",
     ),
     DataSet(
         heading="CIFAR-10 with all labels and other unlabelled images",
         protocol="EfficientNet-B0, mean ± standard deviation, taken to be over 10 runs",
         columns={"cifar10_all": "accuracy"},
-        measure="accuracy",
         rows="The rows of the paper's Table 11, on Reduced Meta Pseudo Labels, that a claim is about.",
     ),
 )
 COLUMNS = [column for data in DATA_SETS for column in data.columns]
+
+
+def measure_of(column: str) -> Measure:
+    """What is right in a column of the file."""
+    return Measure.top5 if column.endswith("_top5") else Measure.accuracy
+
 
 TABLE = "Table 2"
 
@@ -124,13 +125,13 @@ def _row(entry: Any, where: str, table: str, claims: Sequence[Claim]) -> Row:
             raise ValueError(f"{where}: {key} = {content.get(key)!r}: wants text; add it")
     if content["whose"] not in set(Whose):
         raise ValueError(f"{where}: whose = {content['whose']!r}: {closest(content['whose'], list(Whose))}")
-    numbers = {key: _number(content[key], f"{where}, {key}", claims) for key in COLUMNS if key in content}
+    numbers = {key: _number(content[key], key, f"{where}, {key}", claims) for key in COLUMNS if key in content}
     if not numbers:
         raise ValueError(f"{where}: has no number; give one of {', '.join(COLUMNS)}")
     return Row(content["method"], Whose(content["whose"]), table or content["table"], numbers)
 
 
-def _number(entry: Any, where: str, claims: Sequence[Claim]) -> Number:
+def _number(entry: Any, column: str, where: str, claims: Sequence[Claim]) -> Number:
     content = _mapping(entry, where, [field.name for field in fields(Number)])
     for key in ("value", "spread"):
         if key not in content:
@@ -149,11 +150,11 @@ def _number(entry: Any, where: str, claims: Sequence[Claim]) -> Number:
         float(value), None if spread is None else float(spread), content.get("claim", ""), content.get("run", "")
     )
     if number.claim:
-        _check_claim(number, where, claims)
+        _check_claim(number, measure_of(column), where, claims)
     return number
 
 
-def _check_claim(number: Number, where: str, claims: Sequence[Claim]) -> None:
+def _check_claim(number: Number, measure: Measure, where: str, claims: Sequence[Claim]) -> None:
     rules = {claim.id: claim.rule for claim in claims}
     if number.claim not in rules:
         raise ValueError(f"{where}: claim = {number.claim!r} is unknown; {closest(number.claim, list(rules))}")
@@ -165,6 +166,8 @@ def _check_claim(number: Number, where: str, claims: Sequence[Claim]) -> None:
             f"{where}: value = {number.value}, spread = {number.spread}, but the claim {number.claim!r} says "
             f"{rule.value} and {rule.spread}; mend the one that is not the paper's"
         )
+    if rule.measure is not measure:
+        raise ValueError(f"{where}: claim = {number.claim!r} is about {rule.measure}; name one about {measure}")
 
 
 def _is_number(value: Any) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from repro.report.numbers import NONE, count, table
-from repro.report.published import DATA_SETS, TABLE, DataSet, Number, Row, Whose
+from repro.report.published import DATA_SETS, TABLE, DataSet, Number, Row, Whose, measure_of
 from repro.report.tables import mean_text
 from repro.report.verdicts import status_words
-from repro.verify.claims import Absolute, Claim
+from repro.verify.claims import Absolute, Claim, Measure
 from repro.verify.rebuild import Scores
 from repro.verify.verdict import Status, Verdict
 
@@ -33,28 +33,44 @@ def published_sections(
 
 
 def _intro(data: DataSet) -> str:
+    measures = " and ".join(data.columns.values())
     return (
         f"{data.rows} The paper's numbers: {data.protocol}; *quoted* ones the authors took from the methods' own "
-        f"papers. Our {data.measure}: final weights, recomputed from stored predictions, mean over seeds ± half its "
-        "95 % interval."
+        f"papers. Our {measures}: final weights, recomputed from stored predictions, mean over seeds ± half its 95 % "
+        "interval."
     )
 
 
 def _table(data: DataSet, lines: list[list[str]]) -> str:
     paper = [f"the paper's {measure} (%)" for measure in data.columns.values()]
-    return table(["method", *paper, "whose run", f"our {data.measure} (%)", "verdict"], lines)
+    ours = [cell for measure in data.columns.values() for cell in (f"our {measure} (%)", "verdict")]
+    return table(["method", *paper, "whose run", *ours], lines)
 
 
 def _line(
     data: DataSet, row: Row, scores: Mapping[str, Scores], claims: Mapping[str, Claim], judged: Mapping[str, Verdict]
 ) -> list[str]:
     paper = [_paper(row.numbers.get(column)) for column in data.columns]
-    number = _with_evidence(data, row)
-    if number is not None and number.claim:
-        ours = _by_claim(claims[number.claim], scores, judged.get(number.claim))
-    else:
-        ours = _by_run(number.run if number else "", scores)
+    ours = [
+        cell for column in data.columns
+        for cell in _beside(row.numbers.get(column), measure_of(column), scores, claims, judged)
+    ]  # fmt: skip
     return [_name(row), *paper, _WHOSE[row.whose], *ours]
+
+
+def _beside(
+    number: Number | None,
+    measure: Measure,
+    scores: Mapping[str, Scores],
+    claims: Mapping[str, Claim],
+    judged: Mapping[str, Verdict],
+) -> list[str]:
+    """What of ours stands beside a number of the paper, and its verdict."""
+    if number is None:
+        return [NONE, NONE]
+    if number.claim:
+        return _by_claim(claims[number.claim], scores, judged.get(number.claim))
+    return _by_run(number.run, measure, scores)
 
 
 def _name(row: Row) -> str:
@@ -71,12 +87,6 @@ def _paper(number: Number | None) -> str:
     return f"{number.value:.1f}" if number.value == round(number.value, 1) else f"{number.value:.2f}"
 
 
-def _with_evidence(data: DataSet, row: Row) -> Number | None:
-    """The row's number that something of ours stands beside; one at most for each data set."""
-    numbers = [row.numbers[column] for column in data.columns if column in row.numbers]
-    return next((number for number in numbers if number.claim or number.run), None)
-
-
 def _by_claim(claim: Claim, scores: Mapping[str, Scores], verdict: Verdict | None) -> list[str]:
     """Our accuracy and the verdict; no accuracy where the evidence was refused."""
     found = scores.get(claim.runs[0]) if claim.runs else None
@@ -85,11 +95,12 @@ def _by_claim(claim: Claim, scores: Mapping[str, Scores], verdict: Verdict | Non
         return [NONE, status]
     if found.problems or (verdict and verdict.problems):
         return [f"{NONE} (refused)", status]
-    network = claim.rule.network if isinstance(claim.rule, Absolute) else None
-    return [_ours(found, network), status]
+    rule = claim.rule
+    network, measure = (rule.network, rule.measure) if isinstance(rule, Absolute) else (None, Measure.accuracy)
+    return [_ours(found, network, measure), status]
 
 
-def _by_run(name: str, scores: Mapping[str, Scores]) -> list[str]:
+def _by_run(name: str, measure: Measure, scores: Mapping[str, Scores]) -> list[str]:
     """Our accuracy beside a number that no claim judges."""
     if not name:
         return [NONE, "not run by us"]
@@ -99,11 +110,11 @@ def _by_run(name: str, scores: Mapping[str, Scores]) -> list[str]:
     if found.problems:
         return [f"{NONE} (refused)", f"not judged: `{name}`"]
     kept = "a reduced budget or departures from its recipe" if found.reduced else "its recipe at full budget"
-    return [_ours(found, None), f"not judged: `{name}`, {kept}"]
+    return [_ours(found, None, measure), f"not judged: `{name}`, {kept}"]
 
 
-def _ours(found: Scores, network: str | None) -> str:
-    values = list(found.accuracy.get(network or found.counted, {}).values())
+def _ours(found: Scores, network: str | None, measure: Measure) -> str:
+    values = list(found.measured(measure).get(network or found.counted, {}).values())
     if not values:
         return NONE
     named = f", {network}" if network and network != found.counted else ""
@@ -113,10 +124,11 @@ def _ours(found: Scores, network: str | None) -> str:
 def _cost(data: DataSet, rows: Sequence[Row], claims: Mapping[str, Claim], judged: Mapping[str, Verdict]) -> str:
     """What it would take to settle the claims that no run has settled; equal costs are named once."""
     methods: dict[str, list[str]] = {}
-    for row in rows:
-        number = _with_evidence(data, row)
-        claim = claims[number.claim] if number and number.claim else None
+    numbers = [(row, row.numbers[column]) for row in rows for column in data.columns if column in row.numbers]
+    for row, number in numbers:
+        claim = claims[number.claim] if number.claim else None
         if claim and claim.cost and (claim.id not in judged or judged[claim.id].status in _OPEN):
-            methods.setdefault(claim.cost.rstrip(". \n"), []).append(_name(row))
+            named = methods.setdefault(claim.cost.rstrip(". \n"), [])
+            named += [] if _name(row) in named else [_name(row)]
     sentences = [f"{'; '.join(names)}: {cost}." for cost, names in methods.items()]
     return f"**What runs of ours would cost.** {' '.join(sentences)}" if sentences else ""

@@ -9,7 +9,7 @@ from repro.evaluate.run import EvaluatedRun
 from repro.report.again import again_table
 from repro.report.arms import Arm
 from repro.report.attribution import Step, attribution, attribution_table, waterfall
-from repro.report.bias import Bias, bias_sentence, bias_table, biases
+from repro.report.bias import Bias, bias_sentence, bias_table, biases, not_known
 from repro.report.differences import Difference, differences
 from repro.report.evidence import sentences
 from repro.report.figures_accuracy import forest, learning_curves
@@ -18,11 +18,12 @@ from repro.report.figures_boundary import decision_regions
 from repro.report.figures_feedback import feedback_panels
 from repro.report.figures_losses import network_curves, training_losses
 from repro.report.figures_sweep import sweeps
-from repro.report.groups import Group, reference_name
+from repro.report.groups import Group
 from repro.report.networks import network_differences_table, networks_table
 from repro.report.on_test_set import ABOUT, on_test_set_table
 from repro.report.pictures import Picture, markdown
 from repro.report.summary import Evidence
+from repro.report.swept import reference_name
 from repro.report.tables import arms_table, checkpoints_table, departures_table, differences_table
 
 
@@ -74,6 +75,7 @@ def section(group: Group, arms: Sequence[Arm], runs: Mapping[str, Sequence[Evalu
         _differences(group, arms, compared),
         *_on_test_set(group, arms),
         *(_bias(bias) if bias else ()),
+        not_known(arms) if whole else "",
         *(markdown(picture) for picture in pictures[1:]),
         *(_networks(group, arms, networks) if group.images else ()),
         _checkpoints(arms) if group.judges else "",

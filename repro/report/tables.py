@@ -15,20 +15,26 @@ from repro.verify.statistics import mean_interval, rate_interval
 
 
 def arms_table(group: Group, arms: Sequence[Arm]) -> str:
-    """One row for each arm: network, seeds, mean accuracy, and how often a good separator was found."""
+    """One row for each arm: network, seeds, mean accuracy, that of the five likeliest classes where it is recorded.
+
+    Where a group has good separators, also how often one was found.
+    """
+    among_five = ["top-5 accuracy (%)"] if any(arm.top5 for arm in arms) else []
     header = [
         "arm",
         "network",
         "seeds",
         "accuracy (%)",
+        *among_five,
         *[f"≥ {100 * good:g} % correct (% of data sets)" for good in group.good],
     ]
     rows = []
     for arm in arms:
         values = list(arm.accuracy.values())
         successes = [_success(values, good) for good in group.good]
-        rows.append([arm.title, arm.counted or NONE, str(len(values)), mean_text(values), *successes])
-    return table(header, rows, right=2 + len(group.good))
+        five = [mean_text(list(arm.top5.values())) if arm.top5 else NONE] if among_five else []
+        rows.append([arm.title, arm.counted or NONE, str(len(values)), mean_text(values), *five, *successes])
+    return table(header, rows, right=2 + len(among_five) + len(group.good))
 
 
 def mean_text(values: Sequence[float]) -> str:

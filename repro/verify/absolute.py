@@ -76,7 +76,7 @@ def gap_of(our_mean: Number, ours_spread: Number, m: int, rule: Absolute) -> Gap
 
 def judge_absolute(claim: Claim, rule: Absolute, scores: Scores) -> Verdict:
     """The verdict on a number: a few runs may refute it, but only `FEWEST_SEEDS` or more confirm or exceed it."""
-    ours = [100 * accuracy for accuracy in scores.accuracy[rule.network or scores.counted].values()]
+    ours = [100 * accuracy for accuracy in scores.measured(rule.measure)[rule.network or scores.counted].values()]
     m, mean = len(ours), sum(ours) / len(ours)
     paper = f"{rule.value:.2f}{'' if rule.spread is None else f' ± {rule.spread:.2f}'} %"
     numbers = f"{mean:.2f} % over {m} seed{'' if m == 1 else 's'}, the paper {paper}"

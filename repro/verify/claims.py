@@ -21,6 +21,13 @@ class Origin(StrEnum):
     control = "control"  # ours: what must hold if the method works for the stated reason
 
 
+class Measure(StrEnum):
+    """What counts as a right answer."""
+
+    accuracy = "accuracy"  # the likeliest class is the label
+    top5 = "top5"  # the label is among the five likeliest classes; recorded where there are more than 10
+
+
 @dataclass(frozen=True)
 class Absolute:
     """A number of the paper. Needs the claimed recipe at full budget."""
@@ -31,6 +38,7 @@ class Absolute:
     runs: int  # of the paper
     margin: float  # points; a result this near counts as the same
     network: str | None = None  # null: the network that counts for the method
+    measure: Measure = Measure.accuracy
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,7 @@ class Ordering:
     network: str | None = None  # of `better`; null: the network that counts for the method
     differ_in: tuple[str, ...] = ()  # if given, the only settings in which the runs may differ
     spread: float | None = None  # points; of the paired differences over seeds, as expected before any has run
+    measure: Measure = Measure.accuracy
 
 
 @dataclass(frozen=True)
@@ -147,15 +156,18 @@ def _convert(wanted: Any, value: Any, where: str) -> Any:
         return value
     if float in options and type(value) is int:
         return float(value)
-    if options == (Origin,) and value in set(Origin):
-        return Origin(value)
+    for choice in (Origin, Measure):
+        if options == (choice,) and value in set(choice):
+            return choice(value)
     names = isinstance(value, list) and all(type(name) is str and name for name in value)
     if typing.get_origin(wanted) is tuple and names and len(set(value)) == len(value):
         return tuple(value)
     raise ValueError(f"{where} = {value!r}: wants {_WANTED.get(options[0], 'a list of different names, [a, b]')}")
 
 
-_WANTED = {str: "text", float: "a finite number", int: "a whole number", Origin: "one of: paper, control"}
+_WANTED: dict[type, str] = {str: "text", float: "a finite number", int: "a whole number"} | {
+    choice: f"one of: {', '.join(choice)}" for choice in (Origin, Measure)
+}
 
 
 def _impossible(claim: Claim) -> typing.Iterator[str]:

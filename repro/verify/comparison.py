@@ -52,7 +52,8 @@ def judge_comparison(claim: Claim, rule: Ordering | SuccessRate, better: Scores,
 
 
 def _ordering(claim: Claim, rule: Ordering, better: Scores, other: Scores) -> Verdict:
-    first, second = better.accuracy[rule.network or better.counted], other.accuracy[other.counted]
+    first = better.measured(rule.measure)[rule.network or better.counted]
+    second = other.measured(rule.measure)[other.counted]
     pair = paired_difference(in_percent(first), in_percent(second), 1 - claim.alpha)
     who = f"{better.name}{f' ({rule.network})' if rule.network else ''} against {other.name}"
     if pair.n < FEWEST_SEEDS:

@@ -12,10 +12,11 @@ from dataclasses import replace
 
 from repro.config.departures import lookup
 from repro.verify.absolute import judge_absolute
-from repro.verify.claims import Absolute, Claim, SuccessRate
+from repro.verify.claims import Absolute, Claim, Measure, SuccessRate
 from repro.verify.comparison import judge_comparison
+from repro.verify.fit import differing_keys
 from repro.verify.power import needed
-from repro.verify.rebuild import Scores, differing_keys
+from repro.verify.rebuild import Scores
 from repro.verify.verdict import Status, Verdict
 
 _DECIDES_NOTHING = (
@@ -68,10 +69,12 @@ def _refused(claim: Claim, used: list[Scores]) -> Iterator[str]:
     for run in used:
         yield from run.problems
         named = rule.network if run is first and not isinstance(rule, SuccessRate) else None
+        measure = Measure.accuracy if isinstance(rule, SuccessRate) else rule.measure
         network = named or run.counted
-        accuracies = run.accuracy.get(network, {})
+        accuracies = run.measured(measure).get(network, {})
         if not accuracies:
-            yield f"{run.name}: has no accuracy of the network {network!r}"
+            what = "top-5 accuracy" if measure is Measure.top5 else "accuracy"
+            yield f"{run.name}: has no {what} of the network {network!r}"
         for seed, accuracy in accuracies.items():
             if not (math.isfinite(accuracy) and 0 <= accuracy <= 1):
                 yield f"{run.name}, seed {seed}: accuracy {accuracy} is not a share; train and evaluate it again"

@@ -99,7 +99,8 @@ def _observed(rule: Ordering, scores: Mapping[str, Scores]) -> tuple[float, str]
     better = scores.get(rule.better or "")
     for other in (scores[name] for name in rule.worse if name in scores):
         if better:
-            first, second = better.accuracy.get(rule.network or better.counted, {}), other.accuracy[other.counted]
+            first = better.measured(rule.measure).get(rule.network or better.counted, {})
+            second = other.measured(rule.measure).get(other.counted, {})
             pair = paired_difference(in_percent(first), in_percent(second))
             found.append(spread(pair.differences))
     return float(np.fmax.reduce(found)), "as recorded"

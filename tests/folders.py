@@ -1,0 +1,46 @@
+"""Folders of small images that tests make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from repro.config.data import FolderData
+from repro.data import training
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    """A smooth picture with a gradient, a disc and some noise, so that shifts, flips and turns are seen."""
+    draw = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width]
+    channels = [255 * x / width, 255 * y / height, 200 * ((x - width / 3) ** 2 + (y - height / 3) ** 2 < 60)]
+    noise = draw.normal(0, 8, (height, width, 3))
+    return Image.fromarray((np.stack(channels, axis=-1) + noise).clip(0, 255).astype(np.uint8))
+
+
+def write_image(path: Path, width: int = 24, height: int = 20, seed: int = 0, **how: Any) -> Path:
+    """An image file of the format that its suffix says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture(width, height, seed).save(path, **how)
+    return path
+
+
+def write_folder(root: Path, counts: dict[str, int], suffix: str = "jpg") -> Path:
+    """Images `<class>/<number>.<suffix>` of several sizes, each with another content."""
+    for label, count in counts.items():
+        for number in range(count):
+            seed = len(label) * 1000 + number
+            write_image(root / label / f"{label[:1]}{number}.{suffix}", 20 + number % 7, 18 + number % 5, seed)
+    return root
+
+
+def prepared(root: Path, **settings: Any) -> FolderData:
+    """The settings of a folder after `prepare`, in the working directory."""
+    config = FolderData(root=str(root), **settings)
+    training.prepare(config, Path("artifacts/data"))
+    settled = training.settled(config)
+    assert isinstance(settled, FolderData)
+    return settled

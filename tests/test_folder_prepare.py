@@ -1,0 +1,385 @@
+"""Folders of images are looked through once: what is listed, what is refused, and how it is said."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from repro.config.data import FolderData
+from repro.data import image_check, training
+from repro.data.folder_labels import IMAGENET_10PERCENT, _shipped
+from repro.data.folder_scan import image_names
+from repro.data.listing import PLACE, UNKNOWN, Listing, listing_path, read_listing
+from tests.folders import picture, prepared, write_folder, write_image
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is prepared lies in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+
+
+def names(listing: Listing) -> list[str]:
+    """As texts."""
+    return [os.fsdecode(path) for path in listing.paths.tolist()]
+
+
+def test_a_folder_is_listed_by_path_with_classes_in_alphabetical_order(tmp_path: Path) -> None:
+    """Classes are first folders, whatever lies deeper; unlabelled folders and loose images have none."""
+    root = write_folder(tmp_path / "images", {"dog": 2, "cat": 3, "unlabelled": 2, "Unlabeled": 1})
+    write_image(root / "cat/2019/old day/näme 1.PNG")
+    write_image(root / "loose.webp")
+    write_image(root / ".hidden.png")
+    write_image(root / ".trash/dog.png")
+    (root / "notes.txt").write_text("no image")
+    config = prepared(root)
+    listing = read_listing(config, "train")
+
+    assert sorted(names(listing)) == names(listing)
+    assert {"cat/2019/old day/näme 1.PNG", "loose.webp"} < set(names(listing))
+    assert 10 == len(listing.paths)
+    assert ["cat", "dog"] == listing.class_names.tolist()
+    by_name = dict(zip(names(listing), listing.labels.tolist(), strict=True))
+    assert 0 == by_name["cat/2019/old day/näme 1.PNG"]
+    assert {UNKNOWN} == {by_name[n] for n in by_name if n.lower().startswith("unlab")} | {by_name["loose.webp"]}
+    assert listing.named.tolist() == [label != UNKNOWN for label in listing.labels.tolist()]
+    assert (2, 6) == (config.classes, config.labels)
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    """A linked file and a linked folder count; a link to a folder above ends there; a link to nothing is damaged."""
+    store = write_folder(tmp_path / "store", {"bird": 2})
+    root = write_folder(tmp_path / "images", {"cat": 1})
+    (root / "dog").mkdir()
+    (root / "dog/one.jpg").symlink_to(store / "bird/b0.jpg")
+    (root / "bird").symlink_to(store / "bird")
+    (root / "cat/again").symlink_to(root)
+
+    assert ["bird/b0.jpg", "bird/b1.jpg", "cat/c0.jpg", "dog/one.jpg"] == image_names(root)
+
+
+def test_the_test_folder_below_the_training_folder_is_passed_over(tmp_path: Path) -> None:
+    """Test images are no training images, and have a listing of their own."""
+    root = write_folder(tmp_path / "images", {"cat": 3, "dog": 3})
+    write_folder(root / "held out", {"cat": 2, "dog": 1})
+    config = prepared(root, test="held out")
+
+    assert 6 == len(read_listing(config, "train").paths)
+    assert ["cat/c0.jpg", "cat/c1.jpg", "dog/d0.jpg"] == names(read_listing(config, "test"))
+    assert [0, 0, 1] == read_listing(config, "test").labels.tolist()
+
+
+def test_formats_and_modes_are_all_readable(tmp_path: Path) -> None:
+    """CMYK, palettes, 16 bits, bilevel, alpha, animations and every suffix become images of three channels."""
+    root = write_folder(tmp_path / "images", {"cat": 1, "dog": 1})
+    image = picture(40, 30)
+    image.convert("CMYK").save(root / "cat/cmyk.jpg")
+    image.convert("L").save(root / "cat/grey.jpeg")
+    image.quantize(64).save(root / "cat/palette.png")
+    image.quantize(64).save(root / "cat/clear.png", transparency=bytes(range(64)))
+    image.convert("1").save(root / "cat/bilevel.tif")
+    image.convert("RGBA").save(root / "cat/alpha.webp")
+    image.save(root / "cat/bitmap.BMP")
+    frames = [picture(40, 30, seed) for seed in range(3)]
+    frames[0].save(root / "cat/animation.gif", save_all=True, append_images=frames[1:])
+    grey = np.asarray(image.convert("L"))
+    Image.fromarray(grey.astype(np.uint16) << 8).save(root / "cat/deep.png")
+    Image.fromarray(grey.astype(np.int32)).save(root / "cat/levels.tiff")
+    config = prepared(root, image_size=8)
+    listing = read_listing(config, "train")
+    read = dict(zip(names(listing), listing.files(config, "train").centre(1.0), strict=True))
+
+    assert 12 == len(read)
+    assert read["cat/deep.png"].float().sub(read["cat/levels.tiff"].float()).abs().max() <= 1
+    colours = [n for n in read if n in {"cat/palette.png", "cat/alpha.webp", "cat/bitmap.BMP", "cat/animation.gif"}]
+    for name in colours:
+        assert read[name].float().sub(read["cat/bitmap.BMP"].float()).abs().mean() < 15, name
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_damaged_images_are_named_with_the_reason_and_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cut short, empty, of another format, too small, a bomb, a link to nothing: each with its reason."""
+    root = write_folder(tmp_path / "images", {"cat": 6, "dog": 6})
+    whole = (root / "cat/c0.jpg").read_bytes()
+    (root / "cat/cut.jpg").write_bytes(whole[:-30])
+    (root / "cat/empty.png").touch()
+    (root / "cat/text.jpg").write_text("<html>not found</html>")
+    write_image(root / "cat/tiny.png", 7, 50)
+    Image.new("1", (14_000, 14_000)).save(root / "cat/bomb.png")
+    Image.fromarray(np.zeros((9, 9), dtype=np.float32)).save(root / "cat/float.tiff")
+    (root / "cat/nothing.jpg").symlink_to(tmp_path / "nothing")
+    bits = bytearray(write_image(root / "cat/flipped.png", 60, 60).read_bytes())
+    bits[len(bits) // 2] ^= 1
+    (root / "cat/flipped.png").write_bytes(bits)
+    config = prepared(root, damaged=0.5)
+    said = capsys.readouterr().out
+    listed = listing_path(config, "train").with_suffix(".damaged.txt").read_text()
+
+    assert 12 == len(read_listing(config, "train").paths)
+    assert 8 == len(listed.splitlines())
+    for name, reason in {"cut": "truncated", "empty": "empty file", "text": "no image of a format",
+                         "tiny": "7 x 50 pixels", "bomb": "exceeds limit", "float": "no whole numbers", "nothing": "No such file",
+                         "flipped": ""}.items():  # fmt: skip
+        assert any(f"cat/{name}." in line and reason in line for line in listed.splitlines()), name
+        assert f"cat/{name}." in said
+    assert "8 damaged ones left out" in said
+
+
+def test_only_ten_damaged_images_are_named_on_the_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A thousand lines would hide everything else; the file has them all."""
+    root = write_folder(tmp_path / "images", {"cat": 6, "dog": 6})
+    for number in range(15):
+        (root / f"cat/x{number}.jpg").touch()
+    config = FolderData(root=str(root))
+
+    with pytest.raises(ValueError, match=r"data\.damaged = 0\.01: 15 of 27 images .* are damaged, listed in .*raise"):
+        training.prepare(config, Path())
+    said = capsys.readouterr().out
+    assert 11 == said.count("damaged: ")
+    assert "5 more, all listed in" in said
+    assert 15 == len(listing_path(config, "train").with_suffix(".damaged.txt").read_text().splitlines())
+    assert not listing_path(config, "train").exists()
+
+
+def test_a_damaged_test_image_is_refused_however_many_may_be(tmp_path: Path) -> None:
+    """An accuracy on the test images that happen to be readable is none."""
+    root = write_folder(tmp_path / "images", {"cat": 3, "dog": 3})
+    write_folder(root / "test", {"cat": 2, "dog": 1})
+    (root / "test/dog/d0.jpg").write_bytes(b"nothing")
+
+    with pytest.raises(ValueError, match=r"1 of 3 test images are damaged: dog/d0\.jpg \(no image"):
+        prepared(root, test="test", damaged=1.0)
+    assert not list(PLACE.glob("*-t*.npz"))
+
+
+def test_what_was_seen_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second prepare opens only files that are new or changed, and gives the same listing."""
+    root = write_folder(tmp_path / "images", {"cat": 4, "dog": 4})
+    config = prepared(root)
+    before = listing_path(config, "train").read_bytes()
+    opened: list[str] = []
+    look = image_check.look
+    monkeypatch.setattr(image_check, "look", lambda path: opened.append(path.name) or look(path))
+    prepared(root)
+    assert [] == opened
+    assert before == listing_path(config, "train").read_bytes()
+    write_image(root / "dog/d1.jpg", seed=77)
+    write_image(root / "cat/new.jpg", seed=78)
+    (root / "cat/c0.jpg").unlink()
+    prepared(root)
+    assert ["d1.jpg", "new.jpg"] == sorted(opened)
+    assert 8 == len(read_listing(config, "train").paths)
+    next((PLACE / "seen").iterdir()).write_bytes(b"damaged")
+    prepared(root)
+    assert 10 == len(opened)
+
+
+def test_a_kill_in_the_middle_leaves_nothing_half_written(tmp_path: Path) -> None:
+    """What was looked at so far is kept or not; the same command then makes the same listing."""
+    root = write_folder(tmp_path / "images", {"cat": 30, "dog": 30}, "png")
+    code = (
+        "import sys, time; from pathlib import Path; from repro.data import image_check, training\n"
+        "from repro.config.data import FolderData\n"
+        "look = image_check.look; image_check._AT_ONCE, image_check._WRITE_EVERY, image_check._SAY_EVERY = 2, 0, 0\n"
+        "image_check.look = lambda path: (time.sleep(0.02), look(path))[1]\n"
+        "training.prepare(FolderData(root=sys.argv[1]), Path())\n"
+    )
+    for lines in (1, 4):
+        with subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE, text=True,  # noqa: S603
+                              env=os.environ | {"PYTHONPATH": str(PROJECT)}) as process:  # fmt: skip
+            assert process.stdout
+            for _ in range(lines):
+                assert "looked at" in process.stdout.readline()
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+    assert not list(PLACE.glob("*-train.npz"))
+    begun = time.monotonic()
+    config = prepared(root)
+
+    assert 60 == len(read_listing(config, "train").paths)
+    assert time.monotonic() - begun < 60
+
+
+@pytest.mark.parametrize(("lines", "labelled"), [
+    (["cat/c1.jpg", "dog/d0.jpg"], ["cat/c1.jpg", "dog/d0.jpg"]),
+    (["c1.jpg", "", "d2.jpg", "  d0.jpg "], ["cat/c1.jpg", "dog/d0.jpg", "dog/d2.jpg"]),
+    (["./cat/c2.jpg", "dog\\d1.jpg"], ["cat/c2.jpg", "dog/d1.jpg"]),
+    (["c0", "d0"], ["cat/c0.jpg", "dog/d0.jpg"]),
+    (["train/cat/c0.jpg", "d0.jpg"], ["cat/c0.jpg", "dog/d0.jpg"]),
+])  # fmt: skip
+def test_a_list_names_the_labelled_images(lines: list[str], labelled: list[str], tmp_path: Path) -> None:
+    """By path or by file name, with or without suffix; all others are unlabelled, their classes only recorded."""
+    root = write_folder(tmp_path / "images/train", {"cat": 4, "dog": 4}).parent
+    (root / "some.txt").write_text("\n".join(lines))
+    config = prepared(root, train="train", labelled="some.txt")
+    listing = read_listing(config, "train")
+
+    assert labelled == [name for name, named in zip(names(listing), listing.named, strict=True) if named]
+    assert len(labelled) == config.labels
+    data = training.training_set(config, 0)
+    assert len(labelled) == len(data.labels)
+    assert 8 - len(labelled) == len(data.unlabelled)
+    assert {0, 1} == set(data.hidden_labels.tolist())
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ("", "names no image; write a path in each line"),
+    ("\n \n", "names no image"),
+    ("cat/c0.jpg\nno.jpg\nd0.jpg\n", r"1 of its 3 lines do not name exactly one image .*line 2, 'no\.jpg', names none"),
+    ("same.jpg\nd0.jpg", r"line 1, 'same\.jpg', names 2 images"),
+    ("c0.jpg\nd0.jpg\ncat/c0.jpg", r"line 3, 'cat/c0\.jpg', names the image of line 1"),
+    ("a\nb\nc\nd\ne", r"5 of its 5 lines .*; and 2 more"),
+    ("c0.jpg\nc1.jpg", "names no image of dog; add some, or move these folders to unlabelled"),
+    ("c0.jpg\nd0.jpg\nloose.jpg", r"names 1 images that lie in no class folder, such as loose\.jpg"),
+    (b"\xff\xfe", "is not a text in UTF-8"),
+])  # fmt: skip
+def test_a_wrong_list_is_refused(content: str | bytes, message: str, tmp_path: Path) -> None:
+    """Every line must name exactly one image: counted, and the first ones quoted."""
+    root = write_folder(tmp_path / "images", {"cat": 2, "dog": 2})
+    write_image(root / "loose.jpg")
+    write_image(root / "cat/same.jpg")
+    write_image(root / "dog/same.jpg")
+    (root / "some.txt").write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    with pytest.raises(ValueError, match=rf"data\.labelled = some\.txt: .*{message}") as caught:
+        prepared(root, labelled="some.txt")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [
+    "path,label\ncat/c0.jpg,feline\nd0.jpg,canine\ncat/c1.jpg,canine\n",
+    "\ufeffcat/c0.jpg,feline\r\nd0,canine\r\n\r\ncat/c1.jpg,canine",
+    'File;Class\n"cat/c0.jpg";feline\ndog/d0.jpg;canine\nc1.jpg; canine',
+])  # fmt: skip
+def test_a_csv_gives_classes_whatever_the_folders_say(text: str, tmp_path: Path) -> None:
+    """Classes are those of the CSV; an image that it does not name has none."""
+    root = write_folder(tmp_path / "images", {"cat": 3, "dog": 3})
+    (root / "labels.csv").write_text(text, encoding="utf-8")
+    config = prepared(root, labelled="labels.csv")
+    listing = read_listing(config, "train")
+
+    assert ["canine", "feline"] == listing.class_names.tolist()
+    known = {n: k for n, k in zip(names(listing), listing.labels.tolist(), strict=True) if k != UNKNOWN}
+    assert {"cat/c0.jpg": 1, "cat/c1.jpg": 0, "dog/d0.jpg": 0} == known
+    assert (2, 3) == (config.classes, config.labels)
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("path,label\n", "names no image"),
+    ("c0.jpg,cat\nd0.jpg\n", r"line 2 is 'd0\.jpg'; must be a path and a label"),
+    ("c0.jpg,cat\nd0.jpg,\n", "line 2 is"),
+    ("c0.jpg,cat,3\n", "line 1 is"),
+    ("c0.jpg,cat\nc0.jpg,dog\n", "names the image of line 1"),
+    ("nowhere.jpg,cat\nd0.jpg,dog\n", "names none"),
+])  # fmt: skip
+def test_a_wrong_csv_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    """Each line has a path and a label, and names one image."""
+    root = write_folder(tmp_path / "images", {"cat": 2, "dog": 2})
+    (root / "labels.csv").write_text(text)
+
+    with pytest.raises(ValueError, match=rf"data\.labelled = labels\.csv: .*{message}"):
+        prepared(root, labelled="labels.csv")
+
+
+def test_with_a_csv_test_folders_are_called_as_its_classes(tmp_path: Path) -> None:
+    """A test folder of another name is refused; training folders may be called as they like."""
+    root = write_folder(tmp_path / "images", {"a": 2, "b": 2})
+    (root / "labels.csv").write_text("a0.jpg,cat\nb0.jpg,dog\n")
+    write_folder(root / "test", {"cat": 1, "kangaroo": 2})
+
+    with pytest.raises(ValueError, match=r"2 of 3 images lie in no folder .*kangaroo/k0\.jpg; training has cat, dog"):
+        prepared(root, test="test", labelled="labels.csv")
+
+
+def test_the_shipped_list_is_the_customary_one() -> None:
+    """128,116 names, no two the same, of 1,000 classes, each with 117 to 132 images or fewer."""
+    found = _shipped()
+
+    assert 128_116 == len(found) == len(set(found))
+    assert 1000 == len({name.partition("_")[0] for name in found})
+
+
+def test_names_of_the_shipped_list_are_matched_by_file_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in ImageNet's own layout, train/<wnid>/<name>; here with two names of two classes."""
+    some = [_shipped()[0], _shipped()[-1]]
+    monkeypatch.setattr("repro.data.folder_labels._shipped", lambda: some)
+    root = tmp_path / "imagenet"
+    for number, name in enumerate([*some, "n01440764_1.JPEG", "n15075141_1.JPEG"]):
+        write_image(root / "train" / name.partition("_")[0] / name, seed=number)
+    config = prepared(root, train="train", labelled=IMAGENET_10PERCENT, labelled_in_unlabelled=True)
+
+    assert 2 == config.labels
+    assert 4 == len(training.training_set(config, 0).unlabelled)
+
+
+@pytest.mark.parametrize(("counts", "settings", "message"), [
+    ({}, {}, r"data\.root = .*there is no image below"),
+    ({"cat": 3}, {}, "only the class cat is found"),
+    ({"unlabelled": 3}, {}, "no class is found"),
+    ({"cat": 2, "dog": 2}, {"train": "nowhere"}, r"data\.train = nowhere: .* is no folder"),
+    ({"cat": 2, "dog": 2}, {"test": "nowhere"}, r"data\.test = nowhere: .* is no folder"),
+    ({"cat": 2, "dog": 2}, {"test": "."}, "holds the training images too"),
+    ({"cat": 2, "dog": 2}, {"test": "dog"}, "only the class cat is found"),
+    ({"train/cat": 2, "train/dog": 2}, {"train": "train", "test": "."}, "holds the training images too"),
+    ({"train/cat": 2, "val/cat": 2}, {}, "which look like parts of a data set"),
+    ({"cat": 2, "dog": 2}, {"labelled": "none.txt"}, r"data\.labelled = none\.txt: .* is no file"),
+    ({"cat": 2, "dog": 2}, {"labels": 5}, r"data\.labels = 5: there are only 4 labelled images"),
+    ({"cat": 2, "dog": 2}, {"classes": 3}, r"data\.classes = 3: .* has 2"),
+])  # fmt: skip
+def test_what_no_classifier_can_be_trained_on_is_refused(
+    counts: dict[str, int], settings: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    """One sentence with key, value and remedy."""
+    root = write_folder(tmp_path / "images", counts)
+    root.mkdir(exist_ok=True)
+
+    with pytest.raises(ValueError, match=message) as caught:
+        prepared(root, **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_root_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    """The first mistake that anyone makes."""
+    with pytest.raises(ValueError, match=r"data\.root = .*nowhere: is no folder; set it"):
+        prepared(tmp_path / "nowhere")
+
+
+def test_a_class_whose_labelled_images_are_all_damaged_is_refused(tmp_path: Path) -> None:
+    """No network learns a class that it never sees."""
+    root = write_folder(tmp_path / "images", {"cat": 4, "dog": 1})
+    (root / "dog/d0.jpg").write_bytes(b"")
+
+    with pytest.raises(ValueError, match="all labelled images of dog are damaged"):
+        prepared(root, damaged=0.5)
+
+
+def test_a_name_that_is_no_text_is_listed_and_read(tmp_path: Path) -> None:
+    """File names are bytes; a camera's old names need not be UTF-8."""
+    root = write_folder(tmp_path / "images", {"cat": 2, "dog": 2})
+    write_image(tmp_path / "plain.png").rename(root / "cat" / os.fsdecode(b"caf\xe9.png"))
+    config = prepared(root, image_size=8)
+    listing = read_listing(config, "train")
+
+    assert b"cat/caf\xe9.png" in listing.paths.tolist()
+    assert (5, 3, 8, 8) == tuple(listing.files(config, "train").centre(0.9).shape)
+
+
+def test_test_images_that_are_trained_on_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Byte for byte the same file in both folders is said."""
+    root = write_folder(tmp_path / "images", {"cat": 2, "dog": 2})
+    write_folder(tmp_path / "images/test", {"cat": 1, "dog": 3})
+    prepared(root, test="test")
+
+    assert "NOTE: 3 test images are training images too" in capsys.readouterr().out

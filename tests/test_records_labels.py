@@ -1,0 +1,216 @@
+"""Stored test labels: accuracies are recomputed where no image is, and labels that were touched are refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from repro.cli import evaluate as entry
+from repro.config.read import as_mapping
+from repro.config.schema import Config
+from repro.evaluate.evaluate import evaluate
+from repro.evaluate.labels import StoredLabels, labels_to_store
+from repro.evaluate.run import EvaluatedRun
+from repro.records.labels import LABELS, read_labels, store_labels
+from repro.records.runs import RUNS, RecordError, read_runs
+from repro.records.scores import rebuild_all
+from repro.verify.rebuild import Scores
+from tests.folder_runs import CLASSES, TEST_IMAGES, config_of, images, trained_on
+from tests.tiny import settings
+
+REMEDY = r"take it back: git checkout -- .*, or evaluate a run of folder where its images are"
+STORED = StoredLabels("folder", np.array([0, 2, 1], np.uint8), np.array(["a", "b", "é"]), "ab" * 32)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory in which a run on a folder was trained, evaluated and recorded, as the entry point does."""
+    place = tmp_path_factory.mktemp("place")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setattr(entry, "set_up_process", lambda: None)
+        result = trained_on(config_of(images(place / "images")), place)
+        patch.setattr(entry, "load_results", lambda _: [result])
+        entry._evaluate_run("folder_uda")
+    return place
+
+
+@pytest.fixture
+def elsewhere(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory that has the records alone: neither images nor what `prepare` made of them."""
+    shutil.copytree(recorded / "results", tmp_path / "results")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def the_run() -> EvaluatedRun:
+    """What is recorded in the working directory."""
+    return read_runs()["folder_uda"][0]
+
+
+def scores() -> Scores:
+    """Its scores."""
+    return rebuild_all(read_runs())["folder_uda"]
+
+
+def the_file() -> Path:
+    """The file of labels."""
+    (path,) = LABELS.glob("*.npz")
+    return path
+
+
+def test_labels_read_back_as_written(tmp_path: Path) -> None:
+    """Labels, names and hash survive, under a name that tells data set and hash."""
+    path = store_labels(STORED, tmp_path)
+    back = read_labels("folder", STORED.held_out_hash, tmp_path)
+
+    assert f"folder-{STORED.held_out_hash[:12]}.npz" == path.name
+    assert STORED.labels.tolist() == back.labels.tolist()
+    assert np.uint8 == back.labels.dtype
+    assert ["a", "b", "é"] == back.class_names.tolist()
+    assert STORED.held_out_hash == back.held_out_hash
+
+
+def test_accuracies_are_recomputed_without_images(elsewhere: Path) -> None:
+    """Every network's accuracy and top-5 accuracy are those that evaluation saw, and nothing is refused."""
+    run, found = the_run(), scores()
+
+    assert not (elsewhere / "artifacts").exists()
+    assert [] == found.problems
+    assert CLASSES * TEST_IMAGES == found.held_out
+    assert {"teacher", "teacher_average"} == set(found.accuracy) == set(found.top5)
+    for network in found.accuracy:
+        assert {0: run.accuracy[network][0]} == found.accuracy[network]
+        assert {0: run.top5_accuracy[network][0]} == found.top5[network]
+
+
+def test_labels_are_stored_once_and_small(elsewhere: Path) -> None:
+    """One file for the test set, named after the hash in the run's record, with the classes' names."""
+    stored = read_labels("folder", the_run().data["held_out_hash"])
+
+    assert [f"folder-{the_run().data['held_out_hash'][:12]}.npz"] == [path.name for path in LABELS.iterdir()]
+    assert np.uint8 == stored.labels.dtype
+    assert [label for label in range(CLASSES) for _ in range(TEST_IMAGES)] == stored.labels.tolist()
+    assert [f"c{label:03d}" for label in range(CLASSES)] == stored.class_names.tolist()
+
+
+def test_thousand_classes_take_two_bytes(tmp_path: Path) -> None:
+    """50,000 labels of 1,000 classes are small enough for a repository, and none is cut to a byte."""
+    labels = np.random.default_rng(0).integers(0, 1000, 50_000).astype(np.uint16)
+    path = store_labels(
+        StoredLabels("folder", labels, np.array([f"n{k:08d}" for k in range(1000)]), "0" * 64), tmp_path
+    )
+
+    assert path.stat().st_size < 150_000
+    assert (labels == read_labels("folder", StoredLabels("folder", labels, np.array([]), "0" * 64).held_out_hash,
+                                  tmp_path).labels).all()  # fmt: skip
+
+
+def as_others(stored: StoredLabels, predicted: np.ndarray) -> StoredLabels:
+    """Labels that make every prediction right."""
+    return replace(stored, labels=predicted.astype(np.uint8))
+
+
+def missing(_run: EvaluatedRun) -> str:
+    """The file is not there."""
+    the_file().unlink()
+    return "is missing; "
+
+
+def damaged(_run: EvaluatedRun) -> str:
+    """The file was cut short."""
+    the_file().write_bytes(the_file().read_bytes()[:-30])
+    return "is not what was recorded; "
+
+
+def no_labels(_run: EvaluatedRun) -> str:
+    """The file holds something else."""
+    np.savez_compressed(the_file(), labels=np.zeros((3, 3)), class_names=np.array(["a"]), examples=np.array("0" * 64))
+    return "is not what was recorded; "
+
+
+def flattering(run: EvaluatedRun) -> str:
+    """The labels are those that the network predicts."""
+    stored = read_labels("folder", run.data["held_out_hash"])
+    other = as_others(stored, run.predictions[run.counted][0])
+    store_labels(other, LABELS).rename(the_file_of(run))
+    return r"holds labels of other test data than were evaluated on \(hash differs\); "
+
+
+def the_file_of(run: EvaluatedRun) -> Path:
+    """Where the run looks for its labels."""
+    return LABELS / f"folder-{run.data['held_out_hash'][:12]}.npz"
+
+
+@pytest.mark.parametrize("spoil", [missing, damaged, no_labels, flattering])
+def test_labels_that_are_not_the_runs_give_no_number(spoil: Callable[[EvaluatedRun], str], elsewhere: Path) -> None:
+    """Missing, damaged or exchanged labels are refused by name, with what to do."""
+    said = spoil(the_run())
+    found = scores()
+
+    assert {} == found.accuracy["teacher"] == found.top5
+    (problem,) = found.problems
+    with pytest.raises(RecordError, match=f"^{LABELS}/folder-.*npz {said}{REMEDY}$"):
+        read_labels("folder", the_run().data["held_out_hash"])
+    assert problem.startswith("folder_uda, seed 0: the test labels cannot be had: results/labels/folder-")
+
+
+def test_labels_and_hash_exchanged_together_are_refused(elsewhere: Path) -> None:
+    """Labels that flatter, with the hash in the record to match, leave the stored accuracy behind."""
+    run = the_run()
+    other = as_others(read_labels("folder", run.data["held_out_hash"]), run.predictions[run.counted][0])
+    store_labels(other)
+    touched = replace(run, data=run.data | {"held_out_hash": other.held_out_hash})
+
+    found = rebuild_all({"folder_uda": [touched]})["folder_uda"]
+
+    assert run.accuracy["teacher"] != [1.0]
+    assert {} == found.accuracy["teacher"]
+    assert "was stored with accuracy" in found.problems[0]
+
+
+def test_other_images_are_other_test_data(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hash that ties labels to images changes with one image, one label, or one image less; not with the seed."""
+    monkeypatch.chdir(tmp_path)
+    config = config_of(images(tmp_path / "images"))
+    place = tmp_path / "images/test/c000/0.png"
+    hashes = [hash_of(config_of(tmp_path / "images"))]
+    monkeypatch.chdir(recorded)
+    same = hash_of(config_of(recorded / "images"))
+    monkeypatch.chdir(tmp_path)
+    place.rename(tmp_path / "images/test/c001/9.png")
+    hashes.append(hash_of(config_of(tmp_path / "images")))
+    (tmp_path / "images/test/c001/9.png").unlink()
+    hashes.append(hash_of(config_of(tmp_path / "images")))
+
+    assert same == hashes[0]
+    assert 3 == len(set(hashes))
+    assert config.data == config_of(tmp_path / "images").data
+
+
+def hash_of(config: Config) -> str:
+    """Of the test data of these settings, as their labels have it."""
+    stored = labels_to_store(as_mapping(config))
+    assert stored
+    return stored.held_out_hash
+
+
+@pytest.mark.parametrize("data", ["digits", "two_moons"])
+def test_what_is_shipped_is_not_stored(data: str) -> None:
+    """Labels that come with the project, or are drawn, are not recorded a second time."""
+    assert labels_to_store(as_mapping(settings(data, {"name": "supervised"}))) is None
+
+
+def test_evaluation_and_verification_agree_on_the_hash(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the images are, the record's hash is that of the data set itself, evaluated anew."""
+    monkeypatch.chdir(recorded)
+    config = config_of(recorded / "images")
+    again = evaluate("folder_uda", trained_on(config, recorded / "again"))
+
+    assert hash_of(config) == again.data["held_out_hash"] == the_run().data["held_out_hash"]
+    assert (RUNS / "folder_uda/seed-0/top5.npz").is_file()
