@@ -45,7 +45,6 @@ def main() -> int:
     name = out.resolve().name
     with only_writer(f"fit-{name}", f"the model {out}"):
         config = _settings(options, out)
-        prepare(config.data, Path())
         if training_hash(config.data, [options.seed]) != config.data_hash:
             raise ConfigError(f"{out}: the images or their labels are not those it was begun with; put them back, name "
                               f"another --out, or begin anew: rm -r {out}")  # fmt: skip
@@ -101,7 +100,9 @@ def _settings(options: Options, out: Path) -> Config:
         if other:
             raise ConfigError(f"{out} was begun with other options: {'; '.join(other)}; name those to go on, another "
                               f"--out, or begin anew: rm -r {out}")  # fmt: skip
-        return read_config_file(out / SETTINGS)
+        config = read_config_file(out / SETTINGS)
+        prepare(config.data, Path())
+        return config
     if out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"--out = {out}: holds something else than a model; name a folder that is not there yet")
     config = planned(options, out)
