@@ -18,14 +18,14 @@ from repro.train.batches import Batches
 from repro.train.finetune import finetune
 from repro.train.kept import networks
 from repro.train.loop import OutOfTime, Trainer
-from tests.folders import prepared, write_folder
+from tests.folders import write_folder
 from tests.tiny import CPU, METHODS, all_weights, assert_same
 
 ROOT = Path(__file__).parent.parent / "experiments"
 ARMS = [run.experiment for run in read_plan(ROOT / "plan/tiny_imagenet.yaml")]
 SMALL = ["budget.steps=6", "budget.labelled_batch=4", "budget.unlabelled_batch=6", "budget.log_every=1",
          "budget.snapshots=2", "budget.curve_examples=8", "model.width=4", "data.image_size=16",
-         "optim.student.warmup_steps=1", "optim.teacher.warmup_steps=1"]  # fmt: skip
+         "optim.student.warmup_steps=1", "optim.teacher.warmup_steps=1", "model.norm_decay=0.5"]  # fmt: skip
 
 
 def on(root: Path, experiment: str, *changes: str, **data: object) -> Config:

@@ -20,7 +20,8 @@ from repro.engine.device import choose_device, set_up_process, worker_pool
 from repro.train.loop import Trainer
 
 _TIMED = 8.0  # seconds of training, after the first steps, by which its speed is told
-_FEWEST, _FEW = 50, 1000  # steps: the least that are made, and fewer than which are too few to expect much of
+_FEWEST, _FEW = 200, 1000  # steps: the least that are made, and fewer than which are too few to expect much of
+_WIDTHS = {"wide_resnet_10": 1, "resnet50_narrow": 16, "resnet50": 64}  # of the networks that can be named
 _ROWS = 40  # of the log
 
 
@@ -49,7 +50,7 @@ def planned(options: Options, out: Path) -> Config:
     """
     cores = os.cpu_count() or 1
     chosen = [f"engine.readers={max(2, min(cores, 16)) if choose_device().type == 'cuda' else 2}"]
-    chosen += [f"model={options.model}"] if options.model else []
+    chosen += [f"model={options.model}", f"model.width={_WIDTHS.get(options.model, 2)}"] if options.model else []
     config = compose(f"folder_{options.method}", [*chosen, *options.settings])
     if not isinstance(config.data, FolderData):
         raise ConfigError(f"data.name = {config.data.name}: fit trains on folders; take `data=` out of the settings")
