@@ -47,8 +47,11 @@ def main() -> None:
             f"  {readers} readers: {len(files) / seconds:,.0f} images/s, {len(files) / cores:,.0f} a second of one core"
         )
     rate = len(files) / cores
-    print("cores wanted = images a step / (seconds a step x images/s of a core) = "
-          f"{given.batch} / ({given.seconds:g} x {rate:,.0f}) = {math.ceil(given.batch / (given.seconds * rate))}; here are {os.cpu_count()}")  # fmt: skip
+    wanted = math.ceil(given.batch / (given.seconds * rate))
+    print(
+        "cores wanted = images a step / (seconds a step x images/s of a core) = "
+        f"{given.batch} / ({given.seconds:g} x {rate:,.0f}) = {wanted}; here are {os.cpu_count()}"
+    )
 
 
 def _files(folder: Path, count: int, size: int) -> ImageFiles:
