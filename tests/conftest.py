@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ torch.set_deterministic_debug_mode("error")
 
 PROJECT = Path(__file__).parents[1]
 UNPACK = Path(__file__).parents[2] / "shared/data/unpack_cifar10.py"
+TINY_IMAGENET = Path(__file__).parents[2] / "shared/data/tiny_imagenet.tar.xz"
+CLASSES = ("n01443537", "n01629819", "n02002724", "n02231487", "n03255030")
+"""Of Tiny ImageNet, that tests read: goldfish, salamander, stork, grasshopper, dumbbell."""
 
 
 @pytest.fixture(scope="session")
@@ -62,3 +66,18 @@ def svhn_digits(tmp_path_factory: pytest.TempPathFactory) -> svhn_sample.Sample:
     if not svhn_sample.SAMPLE.is_dir():
         pytest.skip("the sample of SVHN is not here: it lies in ../shared/data/svhn_sample")
     return svhn_sample.real(tmp_path_factory.mktemp("svhn_digits"))
+
+
+@pytest.fixture(scope="session")
+def tiny_imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train and val of five classes of real 64x64 JPEGs, only to be read."""
+    place = PROJECT / "datasets/tiny-imagenet"
+    if (place / "val").is_dir():
+        return place
+    if not TINY_IMAGENET.is_file():
+        pytest.skip("Tiny ImageNet is not here: put it under datasets/tiny-imagenet, as REPRODUCE.md says")
+    root = tmp_path_factory.mktemp("datasets")
+    with tarfile.open(TINY_IMAGENET) as archive:
+        some = [member for member in archive if any(f"/{name}/" in member.name for name in CLASSES)]
+        archive.extractall(root, some, filter="data")
+    return root / "tiny-imagenet"

@@ -68,12 +68,12 @@ def _train(run: str, seeds_text: str, world: World) -> int:
         print(f"  {kind} {config.recipe.name}: {departure.key} = {departure.here} ({departure.prescribed})")
     with first_writes(world, run, f"run {run}"):
         chunks = [seeds[i : i + config.budget.stack] for i in range(0, len(seeds), config.budget.stack)]
-        job = Job(run, config, STATE / run, source_hashes(), _deadline(config), bands_for(config))
+        job = Job(run, config, STATE / run, source_hashes(), deadline_of(config), bands_for(config))
         if world.first(lambda: _finished_already(job, chunks)):
             return 0
         here = worker_pool(min(config.budget.workers, len(chunks)))[0] if world.size == 1 else 1
         world.first(lambda: say_what_is_needed(run, config, here))
-        status = _train_all(job, chunks) if world.size == 1 else train_together(job, chunks, world)
+        status = train_all(job, chunks) if world.size == 1 else train_together(job, chunks, world)
         if not status:
             world.first(lambda: _publish(job, chunks))
     return status
@@ -105,7 +105,7 @@ def _finished_already(job: Job, chunks: list[list[int]]) -> bool:
     Raises:
         Refused: when something that is left of this run was made otherwise.
     """
-    _refuse_other_states(job, chunks)
+    refuse_other_states(job, chunks)
     if not is_published(RUNS / job.name, [job.made_by(chunk) for chunk in chunks]):
         return False
     print(f"{job.name}: finished already, nothing to train; to train it again: rm -r {RUNS / job.name}")
@@ -120,7 +120,7 @@ def _publish(job: Job, chunks: list[list[int]]) -> None:
     remove_folder(job.state)
 
 
-def _refuse_other_states(job: Job, chunks: list[list[int]]) -> None:
+def refuse_other_states(job: Job, chunks: list[list[int]]) -> None:
     """Before any work, looks at all that is left of this run.
 
     Raises:
@@ -137,12 +137,13 @@ def _refuse_other_states(job: Job, chunks: list[list[int]]) -> None:
         refuse_newest(job.folder(chunk), job.training_made_by(chunk), job.state)
 
 
-def _deadline(config: Config) -> float:
+def deadline_of(config: Config) -> float:
+    """When `budget.max_minutes` are over, by time.monotonic()."""
     minutes = config.budget.max_minutes
     return time.monotonic() + 60 * minutes if minutes else math.inf
 
 
-def _train_all(job: Job, chunks: list[list[int]]) -> int:
+def train_all(job: Job, chunks: list[list[int]]) -> int:
     """Trains all chunks of seeds; the exit status of what came before the end, else 0."""
     workers, context = worker_pool(min(job.config.budget.workers, len(chunks)))
     done = context.Array("q", len(chunks), lock=False)  # without locks, which a killed worker would hold for ever
