@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -53,6 +54,19 @@ def seeds_label(seeds: Sequence[int]) -> str:
 def seeds_listed(seeds: Sequence[int]) -> str:
     """All of them, `0,1,2`, as a run's settings name the planned ones."""
     return ",".join(map(str, seeds))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of `of` equal, contiguous parts of a batch: that of the process `rank`."""
+
+    rank: int = 0
+    of: int = 1
+
+    def rows(self, whole: Tensor, dim: int = 0) -> Tensor:
+        """This part of what was drawn for the whole batch, whose rows lie along `dim`; `of` must divide them."""
+        count = whole.shape[dim] // self.of
+        return whole if self.of == 1 else whole.narrow(dim, self.rank * count, count)
 
 
 class Streams:
@@ -132,18 +146,26 @@ class Streams:
 
 
 class Draws:
-    """The streams at one step: what a method is given, so that it cannot draw outside its step."""
+    """The streams at one step: what a method is given, so that it cannot draw outside its step.
 
-    def __init__(self, streams: Streams, step: int) -> None:
-        self._streams = streams
-        self._step = step
+    Where several processes share a batch, each draws for all of it and keeps its own rows: together they use the
+    numbers that one process would.
+    """
 
-    def uniform(self, name: str, shape: Sequence[int]) -> Tensor:
-        """See `Streams.uniform`."""
-        return self._streams.uniform(name, self._step, shape)
+    def __init__(self, streams: Streams, step: int, shard: Shard = Shard()) -> None:
+        self._streams, self._step, self._shard = streams, step, shard
+
+    def uniform(self, name: str, shape: Sequence[int], parts: Sequence[int] = ()) -> Tensor:
+        """See `Streams.uniform`; for examples [N, ...], N being the sum of `parts` that were concatenated."""
+        of, lead = self._shard.of, len(self._streams.lead)
+        drawn = self._streams.uniform(name, self._step, (shape[0] * of, *shape[1:]))
+        if of == 1:
+            return drawn
+        wholes = torch.split(drawn, [of * part for part in parts or shape[:1]], dim=lead)
+        return torch.cat([self._shard.rows(whole, lead) for whole in wholes], dim=lead)
 
     def integers(self, name: str, high: int, shape: Sequence[int]) -> Tensor:
-        """See `Streams.integers`."""
+        """See `Streams.integers`; the same for all processes."""
         return self._streams.integers(name, self._step, high, shape)
 
     def permutation(self, name: str, n: int) -> Tensor:

@@ -101,11 +101,11 @@ def mean_of_kept(weak: Tensor, strong: Tensor, temperature: float, threshold: fl
     return loss * len(loss) / (loss > 0).sum()
 
 
-def swapped(learner: Learner, x: Tensor, draws: Any, noise: str) -> Tensor:
+def swapped(learner: Learner, parts: list[Tensor], draws: Any, noise: str) -> Tensor:
     """The student's joint batch has the labelled images first, but is split as before."""
     if noise == "student dropout":
-        x = torch.cat([x[-4:], x[:-4]])
-    return _logits_of(learner, x, draws, noise)
+        parts = [*reversed(parts)]
+    return _logits_of(learner, parts, draws, noise)
 
 
 def stale() -> Callable[..., Tensor]:
@@ -119,7 +119,7 @@ def stale() -> Callable[..., Tensor]:
     return labelled_loss
 
 
-def baseline_first(h: Tensor, config: Mpl, memory: dict[str, Tensor]) -> Tensor:
+def baseline_first(h: Tensor, config: Mpl, memory: dict[str, Tensor], _: Any) -> Tensor:
     """The baseline is subtracted before it moves."""
     average = memory["baseline"].clone()
     memory["baseline"].lerp_(h, config.baseline_rate)

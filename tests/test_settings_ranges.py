@@ -91,6 +91,8 @@ OUTSIDE: dict[str, tuple[float, float]] = {
     "Finetune.batch": (0, 1000001),
     "Engine.threads": (0, 257),
     "Engine.readers": (0, 257),
+    "Engine.batch_norm_processes": (-1, 65537),
+    "Engine.micro_batches": (0, 10001),
 }
 """Below and above what each field of each dataclass may be."""
 

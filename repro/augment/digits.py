@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from repro.seeding import Streams
+from repro.seeding import Shard, Streams
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,10 @@ class Geometry:
     shift: Tensor  # float32 [N, 2]: pixels right and down
     degrees: Tensor  # float32 [N]: anticlockwise as seen
     shear: Tensor  # float32 [N]: pixels of horizontal shift per pixel of height
+
+    def rows(self, shard: Shard) -> Geometry:
+        """Those of a part of the images."""
+        return Geometry(shard.rows(self.shift), shard.rows(self.degrees), shard.rows(self.shear))
 
 
 def draw_weak(streams: Streams, name: str, step: int, count: int) -> Geometry:

@@ -16,7 +16,7 @@ from torch import Tensor
 from repro.augment import geometry, operations
 from repro.augment.operations import Arguments, Layer
 from repro.config.data import CropViews, ImageViews
-from repro.seeding import Streams
+from repro.seeding import Shard, Streams
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,10 @@ class Crop:
 
     flip: Tensor  # bool [N]: left to right
     offset: Tensor  # int64 [N, 2]: first row and column in the padded image, 0 to twice the padding
+
+    def rows(self, shard: Shard) -> Crop:
+        """Those of a part of the images."""
+        return Crop(shard.rows(self.flip), shard.rows(self.offset))
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,11 @@ class Strong:
     layers: tuple[Layer, ...]
     cutout: Tensor  # float32 [N, 2] in [0, 1): centre of the last Cutout, as a share of height and width
     crop: Crop
+
+    def rows(self, shard: Shard) -> Strong:
+        """Those of a part of the images; partners are still any of the whole batch."""
+        layers = tuple(layer.rows(shard) for layer in self.layers)
+        return Strong(shard.rows(self.rate), layers, shard.rows(self.cutout), self.crop.rows(shard))
 
 
 def draw_crop(streams: Streams, name: str, step: int, count: int, views: ImageViews) -> Crop:
@@ -94,16 +103,25 @@ def draw_strong(streams: Streams, step: int, count: int, views: ImageViews, name
     )
 
 
-def apply_layers(weak: Tensor, layers: Sequence[Layer], args: Arguments) -> Tensor:
-    """RandAugment's layers one after another, uint8 [N, 3, H, W]."""
+def apply_layers(weak: Tensor, layers: Sequence[Layer], args: Arguments, others: Tensor | None = None) -> Tensor:
+    """RandAugment's layers one after another, uint8 [N, 3, H, W].
+
+    `others` are the weak views of the whole batch, where the N are a part of it: what SamplePairing mixes in.
+    """
     images = weak
     for layer in layers:
-        images = operations.apply(images, weak, layer, args)
+        images = operations.apply(images, weak if others is None else others, layer, args)
     return images
 
 
 def apply_strong(
-    weak: Tensor, strong: Strong, views: ImageViews, *, cutout_const: float = 4, translate_const: float = 4
+    weak: Tensor,
+    strong: Strong,
+    views: ImageViews,
+    *,
+    others: Tensor | None = None,
+    cutout_const: float = 4,
+    translate_const: float = 4,
 ) -> Tensor:
     """The strong view of weak views, uint8 [N, 3, H, W].
 
@@ -111,6 +129,7 @@ def apply_strong(
         weak: uint8 [N, 3, H, W], from `apply_crop`.
         strong: from `draw_strong`.
         views: the settings it was drawn with.
+        others: the weak views of the whole batch, of which these are a part: SamplePairing's partners.
         cutout_const: see `operations.arguments`; the default suits 32x32 pixels.
         translate_const: likewise.
 
@@ -118,7 +137,7 @@ def apply_strong(
         ValueError: for images that are not uint8 [N, 3, H, W], or not as many as were drawn for.
     """
     _require(weak, len(strong.rate), channels=3)
-    images = apply_layers(weak, strong.layers, operations.arguments(views, cutout_const, translate_const))
+    images = apply_layers(weak, strong.layers, operations.arguments(views, cutout_const, translate_const), others)
     if views.cutout:
         erased = geometry.square(strong.cutout, views.cutout // 2, *images.shape[-2:])
         images = images.masked_fill(erased[:, None], views.fill)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from repro.augment import colour, geometry
 from repro.config.data import Arithmetic, CropViews, ImageViews, Operations
+from repro.seeding import Shard
 
 
 class Operation(IntEnum):
@@ -62,6 +63,10 @@ class Layer:
     centre: Tensor  # float32 [N, 2] in [0, 1): Cutout's centre, its row and column as a share of height and width
     partner: Tensor  # int64 [N]: which image of the batch SamplePairing mixes in
     applied: Tensor  # bool [N]: whether the image is changed at all
+
+    def rows(self, shard: Shard) -> Layer:
+        """Those of a part of the images; partners are still any of the whole batch."""
+        return Layer(*(shard.rows(drawn) for drawn in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -152,8 +157,8 @@ def apply(images: Tensor, weak: Tensor, layer: Layer, args: Arguments) -> Tensor
 
     Args:
         images: uint8 [N, 3, H, W], as the layer before left them.
-        weak: uint8 [N, 3, H, W], as they were before the first layer: SamplePairing's partners come from here, so that
-            an image's result does not hang on what was drawn for its partner.
+        weak: uint8 [M, 3, H, W], the whole batch before the first layer: SamplePairing's partners come from here, so
+            that an image's result does not hang on what was drawn for its partner.
         layer: what was drawn.
         args: from `arguments`.
     """

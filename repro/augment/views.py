@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
 from torch import Tensor
 
 from repro.augment import crops, digits, images, operations, points
-from repro.config.data import Cifar10Data, Data, FolderData, SvhnData, TwoMoonsData
+from repro.augment.operations import POOLS, Operation
+from repro.config.data import Cifar10Data, CropViews, Data, FolderData, ImageViews, SvhnData, TwoMoonsData
 from repro.config.methods import View
 from repro.data.image_files import ImageFiles
 from repro.data.sets import Examples
-from repro.seeding import Streams
+from repro.seeding import Shard, Streams
 
 _GREY_LEVELS = 16  # of scikit-learn's digits
 CIFAR10_MEAN, CIFAR10_DEVIATION = (0.491400, 0.482158, 0.4465309), (0.247032, 0.243485, 0.26159)
@@ -19,6 +21,10 @@ CIFAR10_MEAN, CIFAR10_DEVIATION = (0.491400, 0.482158, 0.4465309), (0.247032, 0.
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Likewise, of ImageNet; for any other folder of images too (released code)."""
 _CHANNELS = {"cifar10": (CIFAR10_MEAN, CIFAR10_DEVIATION), "folder": (IMAGENET_MEAN, IMAGENET_DEVIATION)}
+
+WHOLE = Shard()
+Whole = Callable[[Tensor], Tensor]
+"""From one process's part of a batch to the whole batch."""
 
 
 def to_input(examples: Tensor, data: Data) -> Tensor:
@@ -38,98 +44,157 @@ def as_evaluated(examples: Examples, data: Data, readers: int = 1) -> Tensor:
     return to_input(examples, data)
 
 
-def labelled_view(examples: Tensor, data: Data, streams: Streams, step: int) -> Tensor:
+def labelled_view(examples: Tensor, data: Data, streams: Streams, step: int, shard: Shard = WHOLE) -> Tensor:
     """The labelled batch as trained on: points as they are, digits shifted by a pixel, images flipped and cropped.
 
-    Images from files come cropped; they are flipped.
+    Images from files come cropped; they are flipped. Where the examples are one `shard` of a batch, they look as they
+    do in the whole batch.
     """
+    count = len(examples) * shard.of
     if isinstance(data, TwoMoonsData):
         return examples
     if isinstance(data, FolderData):
-        flips = crops.draw_flips(streams, "labelled view", step, len(examples), data.views)
+        flips = shard.rows(crops.draw_flips(streams, "labelled view", step, count, data.views))
         return to_input(crops.apply_flips(examples, flips), data)
     if isinstance(data, Cifar10Data | SvhnData):
-        return to_input(_cropped_labelled(examples, data, streams, step), data)
-    return digits.apply(to_input(examples, data), digits.draw_weak(streams, "labelled view", step, len(examples)))
+        return to_input(_cropped_labelled(examples, data, streams, step, shard), data)
+    return digits.apply(to_input(examples, data), digits.draw_weak(streams, "labelled view", step, count).rows(shard))
 
 
-def strong_labelled_view(examples: Tensor, data: Data, streams: Streams, step: int) -> Tensor:
-    """The labelled batch as unlabelled ones are seen strongly, drawn apart from those.
+def strong_labelled_view(
+    examples: Tensor,
+    data: Data,
+    streams: Streams,
+    step: int,
+    shard: Shard = WHOLE,
+    whole: Whole = lambda part: part,
+) -> Tensor:
+    """The labelled batch as unlabelled ones are seen strongly, drawn apart from those; see `unlabelled_views`.
 
     As for unlabelled examples, images start from `labelled_view`, those from files from its crop alone, and digits from
     where they stood.
     """
-    name, count = "strong labelled view", examples.shape[len(streams.lead)]
+    name, count = "strong labelled view", examples.shape[len(streams.lead)] * shard.of
     if isinstance(data, TwoMoonsData):
-        return points.apply(examples, points.draw_strong(streams, step, count, data.jitter, name))
+        drawn = points.draw_strong(streams, step, count, data.jitter, name)
+        return points.apply(examples, shard.rows(drawn, len(streams.lead)))
     if isinstance(data, FolderData):
-        return to_input(_distorted(examples, data, streams, step, name), data)
+        return to_input(_distorted(examples, data, streams, step, shard, whole, name), data)
     if isinstance(data, Cifar10Data | SvhnData):
-        weak = _cropped_labelled(examples, data, streams, step)
-        drawn = images.draw_strong(streams, step, count, data.views, name)
-        return to_input(images.apply_strong(weak, drawn, data.views), data)
-    return digits.apply(to_input(examples, data), digits.draw_strong(streams, step, count, name))
+        weak = _cropped_labelled(examples, data, streams, step, shard)
+        strong = images.draw_strong(streams, step, count, data.views, name).rows(shard)
+        return to_input(images.apply_strong(weak, strong, data.views, others=_others(weak, data.views, whole)), data)
+    return digits.apply(to_input(examples, data), digits.draw_strong(streams, step, count, name).rows(shard))
 
 
-def _cropped_labelled(examples: Tensor, data: Cifar10Data | SvhnData, streams: Streams, step: int) -> Tensor:
-    crop = images.draw_crop(streams, "labelled view", step, len(examples), data.views)
-    return images.apply_crop(examples, crop, data.views)
+def _cropped_labelled(
+    examples: Tensor, data: Cifar10Data | SvhnData, streams: Streams, step: int, shard: Shard
+) -> Tensor:
+    crop = images.draw_crop(streams, "labelled view", step, len(examples) * shard.of, data.views)
+    return images.apply_crop(examples, crop.rows(shard), data.views)
 
 
 def unlabelled_views(
-    examples: Tensor, data: Data, wanted: AbstractSet[View], streams: Streams, step: int
+    examples: Tensor,
+    data: Data,
+    wanted: AbstractSet[View],
+    streams: Streams,
+    step: int,
+    shard: Shard = WHOLE,
+    whole: Whole = lambda part: part,
 ) -> tuple[Tensor, Tensor]:
     """Weak and strong view of the unlabelled batch, each of the examples' shape, float32.
 
     A view that is not `wanted` is not computed; the example itself stands in its place.
+
+    Args:
+        examples: [*lead, U, *E]: the batch, or one part of it.
+        data: the settings.
+        wanted: views.
+        streams: where draws come from.
+        step: of the training.
+        shard: which part of the batch the examples are.
+        whole: puts the parts together, where an image is paired with another one of the batch.
     """
     if not wanted:
         return examples, examples
     if isinstance(data, TwoMoonsData):
-        return _points(examples, data.jitter, wanted, streams, step)
+        return _points(examples, data.jitter, wanted, streams, step, shard)
     if isinstance(data, FolderData):
-        return _cropped(examples, data, wanted, streams, step)
+        return _cropped(examples, data, wanted, streams, step, shard, whole)
     if isinstance(data, Cifar10Data | SvhnData):
-        return _images(examples, data, wanted, streams, step)
+        return _images(examples, data, wanted, streams, step, shard, whole)
     weak = strong = to_input(examples, data)
+    count = len(examples) * shard.of
     if View.strong in wanted:
-        strong = digits.apply(weak, digits.draw_strong(streams, step, len(examples)))
+        strong = digits.apply(weak, digits.draw_strong(streams, step, count).rows(shard))
     if View.weak in wanted:
-        weak = digits.apply(weak, digits.draw_weak(streams, "weak view", step, len(examples)))
+        weak = digits.apply(weak, digits.draw_weak(streams, "weak view", step, count).rows(shard))
     return weak, strong
 
 
 def _points(
-    weak: Tensor, jitter: float, wanted: AbstractSet[View], streams: Streams, step: int
+    weak: Tensor, jitter: float, wanted: AbstractSet[View], streams: Streams, step: int, shard: Shard
 ) -> tuple[Tensor, Tensor]:
     if View.strong not in wanted:
         return weak, weak
-    return weak, points.apply(weak, points.draw_strong(streams, step, weak.shape[len(streams.lead)], jitter))
+    lead = len(streams.lead)
+    drawn = points.draw_strong(streams, step, weak.shape[lead] * shard.of, jitter)
+    return weak, points.apply(weak, shard.rows(drawn, lead))
 
 
 def _images(
-    examples: Tensor, data: Cifar10Data | SvhnData, wanted: AbstractSet[View], streams: Streams, step: int
+    examples: Tensor,
+    data: Cifar10Data | SvhnData,
+    wanted: AbstractSet[View],
+    streams: Streams,
+    step: int,
+    shard: Shard,
+    whole: Whole,
 ) -> tuple[Tensor, Tensor]:
     """The strong view starts from the weak one, as in the released code."""
-    crop = images.draw_crop(streams, "weak view", step, len(examples), data.views)
+    count = len(examples) * shard.of
+    crop = images.draw_crop(streams, "weak view", step, count, data.views).rows(shard)
     weak = strong = images.apply_crop(examples, crop, data.views)
     if View.strong in wanted:
-        strong = images.apply_strong(weak, images.draw_strong(streams, step, len(examples), data.views), data.views)
+        drawn = images.draw_strong(streams, step, count, data.views).rows(shard)
+        strong = images.apply_strong(weak, drawn, data.views, others=_others(weak, data.views, whole))
     return to_input(weak, data), to_input(strong, data)
 
 
 def _cropped(
-    examples: Tensor, data: FolderData, wanted: AbstractSet[View], streams: Streams, step: int
+    examples: Tensor,
+    data: FolderData,
+    wanted: AbstractSet[View],
+    streams: Streams,
+    step: int,
+    shard: Shard,
+    whole: Whole,
 ) -> tuple[Tensor, Tensor]:
     """Both views start from one crop and flip independently, as in the released code for ImageNet."""
-    weak = crops.apply_flips(examples, crops.draw_flips(streams, "weak view", step, len(examples), data.views))
-    strong = _distorted(examples, data, streams, step, "strong view") if View.strong in wanted else weak
+    weak = crops.apply_flips(examples, _flips(examples, data, streams, step, shard, "weak view"))
+    strong = weak
+    if View.strong in wanted:
+        strong = _distorted(examples, data, streams, step, shard, whole, "strong view")
     return to_input(weak, data), to_input(strong, data)
 
 
-def _distorted(examples: Tensor, data: FolderData, streams: Streams, step: int, name: str) -> Tensor:
+def _flips(examples: Tensor, data: FolderData, streams: Streams, step: int, shard: Shard, name: str) -> Tensor:
+    return shard.rows(crops.draw_flips(streams, name, step, len(examples) * shard.of, data.views))
+
+
+def _distorted(
+    examples: Tensor, data: FolderData, streams: Streams, step: int, shard: Shard, whole: Whole, name: str
+) -> Tensor:
     """Cropped images, flipped, then RandAugmented."""
-    views, count, side = data.views, len(examples), data.image_size
-    flipped = crops.apply_flips(examples, crops.draw_flips(streams, name, step, count, views))
+    views, side = data.views, data.image_size
+    flipped = crops.apply_flips(examples, _flips(examples, data, streams, step, shard, name))
+    layers = images.draw_layers(streams, step, len(examples) * shard.of, views, name)
     args = operations.arguments(views, views.cutout_share * side, views.translate_share * side)
-    return images.apply_layers(flipped, images.draw_layers(streams, step, count, views, name), args)
+    rows = [layer.rows(shard) for layer in layers]
+    return images.apply_layers(flipped, rows, args, _others(flipped, views, whole))
+
+
+def _others(weak: Tensor, views: ImageViews | CropViews, whole: Whole) -> Tensor:
+    """The weak views of the whole batch, where an image may be paired with any of them; else this part's."""
+    return whole(weak) if Operation.sample_pairing in POOLS[views.operations] else weak

@@ -1,4 +1,4 @@
-"""What a plan, or single experiments, would cost: steps, images, arithmetic, and days of this machine.
+"""What a plan, or single experiments, would cost: steps, images, arithmetic, days of this machine, and memory.
 
     python -m repro.cli.cost                        the plan in params.yaml
     python -m repro.cli.cost experiments/plan/cifar10_4k.yaml
@@ -22,11 +22,13 @@ from repro.config.read import ConfigError
 from repro.config.schema import Config
 from repro.engine.device import choose_device, describe_device, set_up_process
 from repro.train.cost import flops_per_second, run_flops
+from repro.train.memory import bytes_needed
+from repro.train.remedies import size
 
 EXIT_NEEDS_GPU = 3
 
 _DAY = 86_400
-_WIDTHS = (5, 9, 13, 12, 8, 9)
+_WIDTHS = (5, 9, 13, 12, 8, 9, 8)
 
 
 def main() -> int:
@@ -61,7 +63,7 @@ def _print_costs(plan: Plan) -> None:
     if not priced:
         raise ConfigError(f"plan {plan.name}: its runs take minutes on a CPU; only those on images are counted")
     speed = flops_per_second(priced[-1][1])
-    print(_row("run", "seeds", "steps", "images a step", "TFLOP a step", "EFLOP", "days here"))
+    print(_row("run", "seeds", "steps", "images a step", "TFLOP a step", "EFLOP", "days here", "memory"))
     total = 0.0
     for planned, config in priced:
         once = run_flops(config)
@@ -69,14 +71,16 @@ def _print_costs(plan: Plan) -> None:
         total += flops
         days = f"{flops / speed / _DAY:,.1f}"
         print(_row(planned.name, str(len(planned.seeds)), f"{config.budget.steps:,}", _images(config),
-                   f"{once / config.budget.steps / 1e12:.3f}", f"{flops / 1e18:.2f}", days))  # fmt: skip
+                   f"{once / config.budget.steps / 1e12:.3f}", f"{flops / 1e18:.2f}", days,
+                   size(bytes_needed(config))))  # fmt: skip
     device = describe_device(torch.device("cpu"))
-    print(_row("all", "", "", "", "", f"{total / 1e18:.2f}", f"{total / speed / _DAY:,.1f}"))
+    print(_row("all", "", "", "", "", f"{total / 1e18:.2f}", f"{total / speed / _DAY:,.1f}", ""))
     print(
         f"\nEFLOP: 1e18 floating-point operations of convolutions and matrix products, forward and backward, all seeds."
         f"\nDays here: at {speed / 1e9:,.0f} GFLOP/s in float32, timed just now in one small step on "
         f"{device['device_name']}, {_threads()} threads. A GPU that sustains 100 TFLOP/s would need "
         f"{total / 1e14 / _DAY:,.1f} days for the arithmetic; augmentation, memory traffic and evaluation come on top."
+        f"\nMemory: of each process at its peak, estimated; REPRODUCE.md, Small machines, says how well."
     )
 
 

@@ -63,8 +63,9 @@ def main() -> None:
 
 def _with_prepared_data(configs: Sequence[Config]) -> list[Config]:
     """The same settings, with what only the data can tell; each source is prepared once."""
-    for data in {source(config.data): config.data for config in configs}.values():
-        prepare(data, DATA)
+    first = {source(config.data): config.data for config in reversed(configs)}
+    for key in dict.fromkeys(source(config.data) for config in configs):
+        prepare(first[key], DATA)
     return [checked(replace(config, data=settled(config.data))) for config in configs]
 
 

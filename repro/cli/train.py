@@ -1,6 +1,7 @@
 """Trains one run of the plan with all its seeds, side by side in worker processes.
 
     python -m repro.cli.train <run> --seeds 0-4
+    torchrun --nproc-per-node 4 -m repro.cli.train <run> --seeds 0-4    # four processes share every batch of each seed
 
 Reads artifacts/configs/<run>.yaml, leaves artifacts/runs/<run>/. Its state is kept in state/<run>/ until all seeds are
 done: started again after an interruption, it goes on where it was. SIGTERM, SIGHUP, Ctrl-C and the end of
@@ -19,22 +20,28 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from repro.cli.entry import run
+from repro.cli.chunk import Job
+from repro.cli.entry import EXIT_USER_ERROR, run
 from repro.cli.environment import source_hashes
 from repro.cli.lock import only_writer
+from repro.cli.memory import say_what_is_needed
 from repro.cli.progress import Progress
+from repro.cli.ranks import Unsaid, first_writes, one_voice, train_together
 from repro.cli.stopping import EXIT_OUT_OF_TIME, Flags, Stopping
-from repro.cli.worker import Job, start_worker, train_chunk
+from repro.cli.worker import start_worker, work
 from repro.config.compose import parse_seeds
 from repro.config.departures import departures
 from repro.config.read import ConfigError, read_config_file
 from repro.config.schema import Config
 from repro.data.training import training_hash
+from repro.engine.connect import connected
 from repro.engine.device import set_up_process, worker_pool
+from repro.engine.world import World
 from repro.files import partly, remove_folder
 from repro.seeding import seeds_listed
 from repro.train.alarm import bands_for
 from repro.train.checkpoint import Refused, refuse_newest
+from repro.train.remedies import names_of_settings
 from repro.train.result import is_published, publish
 
 CONFIGS, RUNS, STATE = Path("artifacts/configs"), Path("artifacts/runs"), Path("state")
@@ -47,37 +54,70 @@ def main() -> int:
     parser.add_argument("--seeds", required=True, help="such as 0-4 or 0,2,5")
     arguments = parser.parse_args()
     set_up_process()  # threads that were started before workers are forked would be missing in them
-    seeds = list(parse_seeds(arguments.seeds))
-    if Path(arguments.run).name != arguments.run:
-        raise ConfigError(f"{arguments.run!r} is no run of a plan: it names a folder, so has no slash")
-    config = read_config_file(CONFIGS / f"{arguments.run}.yaml")
+    try:
+        with connected() as world, one_voice(world):
+            return _train(arguments.run, arguments.seeds, world)
+    except Unsaid:
+        return EXIT_USER_ERROR
+
+
+def _train(run: str, seeds_text: str, world: World) -> int:
+    config, seeds = world.each(lambda: _prepared(run, seeds_text))
+    for departure in departures(config) if world.rank == 0 else []:
+        kind = "open in" if departure.open else "departs from"
+        print(f"  {kind} {config.recipe.name}: {departure.key} = {departure.here} ({departure.prescribed})")
+    with first_writes(world, run, f"run {run}"):
+        chunks = [seeds[i : i + config.budget.stack] for i in range(0, len(seeds), config.budget.stack)]
+        job = Job(run, config, STATE / run, source_hashes(), _deadline(config), bands_for(config))
+        if world.first(lambda: _finished_already(job, chunks)):
+            return 0
+        here = worker_pool(min(config.budget.workers, len(chunks)))[0] if world.size == 1 else 1
+        world.first(lambda: say_what_is_needed(run, config, here))
+        status = _train_all(job, chunks) if world.size == 1 else train_together(job, chunks, world)
+        if not status:
+            world.first(lambda: _publish(job, chunks))
+    return status
+
+
+def _prepared(run: str, seeds_text: str) -> tuple[Config, list[int]]:
+    """Settings and seeds of a run.
+
+    Raises:
+        ConfigError: when they are not the prepared ones.
+    """
+    seeds = list(parse_seeds(seeds_text))
+    if Path(run).name != run:
+        raise ConfigError(f"{run!r} is no run of a plan: it names a folder, so has no slash")
+    config = read_config_file(CONFIGS / f"{run}.yaml")
     if config.planned_seeds and seeds_listed(seeds) != config.planned_seeds:
         raise ConfigError(
-            f"{arguments.run}: seeds {arguments.seeds} are not the planned {config.planned_seeds}; name those, or "
+            f"{run}: seeds {seeds_text} are not the planned {config.planned_seeds}; name those, or "
             "change the plan and prepare it again: dvc repro prepare"
         )
     if training_hash(config.data, seeds) != config.data_hash:
-        raise ConfigError(
-            f"{arguments.run}: the data are not the prepared ones for seeds {arguments.seeds}; run: dvc repro prepare"
-        )
-    for departure in departures(config):
-        kind = "open in" if departure.open else "departs from"
-        print(f"  {kind} {config.recipe.name}: {departure.key} = {departure.here} ({departure.prescribed})")
-    with only_writer(arguments.run, f"run {arguments.run}"):
-        chunks = [seeds[i : i + config.budget.stack] for i in range(0, len(seeds), config.budget.stack)]
-        job = Job(arguments.run, config, STATE / arguments.run, source_hashes(), _deadline(config), bands_for(config))
-        _refuse_other_states(job, chunks)
-        if is_published(RUNS / job.name, [job.made_by(chunk) for chunk in chunks]):
-            print(f"{job.name}: finished already, nothing to train; to train it again: rm -r {RUNS / job.name}")
-            remove_folder(job.state)
-            return 0
-        status = _train_all(job, chunks)
-        if status:
-            return status
-        with only_writer(f"{job.name}.weights", f"what is trained of {job.name}"):
-            publish([job.folder(chunk) for chunk in chunks], RUNS / job.name)
-        remove_folder(job.state)
-    return 0
+        raise ConfigError(f"{run}: the data are not the prepared ones for seeds {seeds_text}; run: dvc repro prepare")
+    return config, seeds
+
+
+def _finished_already(job: Job, chunks: list[list[int]]) -> bool:
+    """Whether there is nothing to train.
+
+    Raises:
+        Refused: when something that is left of this run was made otherwise.
+    """
+    _refuse_other_states(job, chunks)
+    if not is_published(RUNS / job.name, [job.made_by(chunk) for chunk in chunks]):
+        return False
+    print(f"{job.name}: finished already, nothing to train; to train it again: rm -r {RUNS / job.name}")
+    remove_folder(job.state)
+    return True
+
+
+def _publish(job: Job, chunks: list[list[int]]) -> None:
+    """Puts what is trained where evaluation finds it; the state goes."""
+    with only_writer(f"{job.name}.weights", f"what is trained of {job.name}"):
+        publish([job.folder(chunk) for chunk in chunks], RUNS / job.name)
+    remove_folder(job.state)
 
 
 def _refuse_other_states(job: Job, chunks: list[list[int]]) -> None:
@@ -114,10 +154,10 @@ def _train_all(job: Job, chunks: list[list[int]]) -> int:
         Stopping(flags) as stopping,
         Progress(job.name, len(chunks) * job.config.budget.steps) as progress,
         ProcessPoolExecutor(workers, context, start_worker, (done, lines, flags)) as pool,
-        _others_stop_too(job.name, flags) as waiting,
+        _others_stop_too(job, flags) as waiting,
     ):
         with stopping.held_back():
-            waiting.update(pool.submit(train_chunk, job, number, chunk) for number, chunk in enumerate(chunks))
+            waiting.update(pool.submit(work, job, number, chunk) for number, chunk in enumerate(chunks))
         while waiting:
             finished = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED).done
             waiting.difference_update(finished)
@@ -135,7 +175,7 @@ def _train_all(job: Job, chunks: list[list[int]]) -> int:
 
 
 @contextlib.contextmanager
-def _others_stop_too(name: str, flags: Flags) -> Iterator[set[Future[bool]]]:
+def _others_stop_too(job: Job, flags: Flags) -> Iterator[set[Future[bool]]]:
     """When one worker fails, the others save and stop, rather than train on for days before anyone is told.
 
     Gives a set for the futures that are still waited for. A broken pool ends no idle worker, so the flag must.
@@ -146,7 +186,7 @@ def _others_stop_too(name: str, flags: Flags) -> Iterator[set[Future[bool]]]:
     except BrokenProcessPool:
         flags.end()
         raise RuntimeError(
-            f"{name}: a worker process was killed; if memory ran out, lower budget.workers or budget.stack; "
+            f"{job.name}: a worker process was killed; if memory ran out, {names_of_settings(job.config)}; "
             "run the same command again to go on from the last saved state"
         ) from None
     except BaseException:

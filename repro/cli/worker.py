@@ -5,27 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from repro.cli.environment import environment, session
+from repro.cli.chunk import Job, Listener, train_chunk
 from repro.cli.lock import only_writer
 from repro.cli.stopping import Flags, Stopping, die_with_parent
-from repro.config.read import as_mapping, decisive
-from repro.config.schema import Config
-from repro.engine.device import choose_device, set_up_process
 from repro.seeding import seeds_label
-from repro.train.alarm import Bands
-from repro.train.calls import OutOfTime, Stopped
-from repro.train.checkpoint import Refused, made_by, refuse_other
-from repro.train.finetune import finetune
-from repro.train.log import line
-from repro.train.loop import Trainer
-from repro.train.metrics import NotFinite
-from repro.train.result import Result, load_result, save_result
-from repro.train.storage import Damaged, OtherFormat
 
 SECONDS_BETWEEN_LINES = 30.0  # of the log, for each worker
 
@@ -35,31 +21,6 @@ _worker: dict[str, Any] = {}
 """Of a worker process: what all share, the counters, the flags and the pipe of log lines; and whether it is at work."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """What all chunks of seeds of one run share."""
-
-    name: str  # of the run
-    config: Config
-    state: Path  # folder
-    source: dict[str, str]  # hashes of the training code's files: a state that other code saved is not resumed
-    deadline: float  # time.monotonic()
-    bands: Bands | None  # of recorded seeds, for the early alarm
-
-    def folder(self, chunk: list[int]) -> Path:
-        """Of the state of a chunk, and of its result, which waits there for the others."""
-        return self.state / seeds_label(chunk)
-
-    def training_made_by(self, chunk: list[int]) -> dict[str, Any]:
-        """What must be the same for a checkpoint to be gone on from."""
-        return made_by(self.config, chunk if self.config.budget.stack > 1 else chunk[0], self.source)
-
-    def made_by(self, chunk: list[int]) -> dict[str, Any]:
-        """What must be the same for a result to count: finetuning too."""
-        training = self.training_made_by(chunk)
-        return training | {"config": decisive(self.config)}
-
-
 def start_worker(done: Any, lines: Any, flags: Flags) -> None:
     """A worker stops when the flag is up, whoever raised it, and dies with its parent."""
     _worker.update(done=done, lines=lines, flags=flags, busy=False, began=False, last_line=time.monotonic())
@@ -67,7 +28,7 @@ def start_worker(done: Any, lines: Any, flags: Flags) -> None:
     die_with_parent(or_when=lambda: flags.ends and not _worker["busy"])
 
 
-def train_chunk(job: Job, number: int, chunk: list[int]) -> bool:
+def work(job: Job, number: int, chunk: list[int]) -> bool:
     """Trains one seed, or several stacked, unless it is finished; False when it stopped before the end."""
     _worker["busy"] = True
     try:
@@ -76,67 +37,17 @@ def train_chunk(job: Job, number: int, chunk: list[int]) -> bool:
         if late or _stops():
             return False
         with only_writer(f"{job.name}.{seeds_label(chunk)}", f"{job.name} {seeds_label(chunk)}"):
-            return _train(job, number, chunk)
+            return train_chunk(job, chunk, Listener(partial(_count, number), _put, _say, _stops))
     finally:
         _worker["busy"] = False
 
 
+def _count(number: int, steps: int) -> None:
+    _worker["done"][number] += steps
+
+
 def _stops() -> bool:
     return bool(_worker["flags"].stops)
-
-
-def _train(job: Job, number: int, chunk: list[int]) -> bool:
-    config, folder, who = job.config, job.folder(chunk), f"{job.name} {seeds_label(chunk)}"
-
-    def count(steps: int) -> None:
-        _worker["done"][number] += steps
-
-    def say(text: str) -> None:
-        _put(f"{who}: {text}")
-
-    set_up_process(config.engine.threads)
-    finished = _finished(folder, say)
-    if finished:
-        said = {"made_by": finished.made_by, "step": config.budget.steps, "sessions": []}
-        refuse_other(said, job.made_by(chunk), folder, job.state)
-        count(config.budget.steps)
-        return True
-    stacked = config.budget.stack > 1
-    bands = None if stacked else job.bands
-    device = choose_device()
-    trainer = Trainer(config, chunk if stacked else chunk[0], device, job.source, session(device))
-
-    def report(row: dict[str, float]) -> None:
-        for alarm in bands.outside([row]) if bands else []:
-            _put(f"ALARM {who}: {alarm}")
-        _say(line(who, row, config.budget.steps))
-
-    try:
-        trainer.run(folder, count, job.deadline, report, _stops, say)
-        tuned = finetune(trainer, _stops) if config.finetune.steps else {}
-    except (OutOfTime, Stopped):
-        return False
-    except NotFinite as error:
-        raise NotFinite(f"{who}: {error}") from None
-    facts = environment(trainer.device, trainer.sessions, job.source) | {"warnings": trainer.kept.warnings}
-    facts["alarms"] = bands.outside(trainer.rows) if bands else None  # None: nothing to compare with
-    result = Result(
-        as_mapping(config), chunk, stacked, trainer.method.COUNTED, facts,
-        trainer.rows, trainer.kept.series["snapshots"], trainer.kept.series["late"], tuned, job.made_by(chunk),
-    )  # fmt: skip
-    save_result(folder, result)
-    return True
-
-
-def _finished(folder: Path, say: Callable[[str], None]) -> Result | None:
-    """The result of this chunk, where it is there and whole; a damaged one is made again from the last checkpoint."""
-    try:
-        return load_result(folder)
-    except Damaged as error:
-        say(f"{error}; making it again from the last checkpoint")
-        return None
-    except OtherFormat as error:
-        raise Refused(f"{error}; check that version out, or start anew: rm -r {folder}") from None
 
 
 def _say(text: str) -> None:

@@ -54,8 +54,7 @@ def _digits(data: DigitsData) -> Iterator[str]:
 
 def _cifar10(data: Cifar10Data) -> Iterator[str]:
     dropped = _VALIDATION if data.split is Split.paper else 0
-    unlabelled = data.train_images - dropped - (0 if data.labelled_in_unlabelled else data.labels)
-    if data.labels + dropped > data.train_images or unlabelled < 2:
+    if data.labels + dropped > data.train_images or unlabelled_images(data) < 2:
         yield (f"data.labels = {data.labels}: leaves fewer than 2 unlabelled images of "
                f"data.train_images = {data.train_images} ({dropped} are dropped by data.split = {data.split}); "
                "lower it, or set data.labelled_in_unlabelled")  # fmt: skip
@@ -63,13 +62,18 @@ def _cifar10(data: Cifar10Data) -> Iterator[str]:
         yield f"data.labels = {data.labels}: must be a multiple of the 10 classes when data.split = balanced"
 
 
+def unlabelled_images(data: Cifar10Data | SvhnData) -> int:
+    """How many images are unlabelled ones."""
+    dropped = _VALIDATION if isinstance(data, Cifar10Data) and data.split is Split.paper else 0
+    return data.train_images - dropped - (0 if data.labelled_in_unlabelled else data.labels)
+
+
 def _svhn_or_folder(data: SvhnData | FolderData) -> Iterator[str]:
     if isinstance(data, FolderData):
         if 0 < data.labels < data.classes:
             yield f"data.labels = {data.labels}: fewer than one for each of the {data.classes} classes; raise it"
         return
-    unlabelled = data.train_images - (0 if data.labelled_in_unlabelled else data.labels)
-    if data.labels > data.train_images or unlabelled < 2:
+    if data.labels > data.train_images or unlabelled_images(data) < 2:
         yield (f"data.labels = {data.labels}: leaves fewer than 2 unlabelled images of "
                f"data.train_images = {data.train_images}; lower it, or set data.labelled_in_unlabelled")  # fmt: skip
     if data.balanced and data.labels % 10:

@@ -36,6 +36,10 @@ def departures(config: Config) -> list[Departure]:
             found.append(Departure(key, str(prescribed), str(here), open=False))
     if config.budget.reduced:
         found.append(Departure("budget", "as the recipe", config.budget.reduced, open=False))
+    chunks = config.engine.micro_batches
+    if chunks > 1:
+        found.append(Departure("engine.micro_batches", "batch norm over the whole batch",
+                               f"{chunks}, so batch norm over chunks", open=False))  # fmt: skip
     for key, why in config.recipe.open.items():
         here = lookup(mapping, key)
         if here is not None:

@@ -153,5 +153,10 @@ LIMITS: dict[type, dict[str, Limits]] = {
         "shortened_to": _STEPS_OR_NONE,
     },
     Finetune: {"steps": _STEPS_OR_NONE, "learning_rate": _RATE, "batch": _BATCH},
-    Engine: {"threads": _PROCESSES, "readers": _PROCESSES},
+    Engine: {
+        "threads": _PROCESSES,
+        "readers": _PROCESSES,
+        "micro_batches": Limits(1, 10_000),
+        "batch_norm_processes": Limits(0, 65_536),
+    },
 }

@@ -101,6 +101,7 @@ def decisive(config: Config) -> dict[str, Any]:
     mapping["data"].pop("root", None)  # the data's hash says which they are
     for key in ("workers", "max_minutes", "checkpoint_minutes"):
         del mapping["budget"][key]
+    del mapping["engine"]["recompute"]  # the same bits
     return mapping
 
 

@@ -17,6 +17,8 @@ from repro.seeding import Streams
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CLASSES = len(CLASS_NAMES)
+IMAGES = 50_000
+"""In the training files."""
 SHA256 = "6c49b531d8e0756213cfb6f00def58ec43513816b2b4c8cf37443f5f9b195b87"
 """`fingerprint(images, labels)` of the published training images."""
 VALIDATION = 5000

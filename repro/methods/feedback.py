@@ -6,7 +6,7 @@ All forms are positive when the step helped and agree to first order in eta, but
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from repro.config.methods import Baseline, Feedback, FeedbackScope, FeedbackSign, Mpl
 from repro.losses import cross_entropy, log_probabilities
-from repro.methods.state import Batch, dropout_noise, logits_of
+from repro.methods.state import Batch, alone, dropout_noise, logits_of
 from repro.models.layers import frozen_statistics
 from repro.optim.learner import Learner
 from repro.optim.vectors import cosine, inner_product
@@ -31,7 +31,7 @@ def initial_memory(config: Mpl, lead: tuple[int, ...], device: torch.device) -> 
 def labelled_loss(student: Learner, batch: Batch, *, with_gradient: bool = False) -> Tensor:
     """The student's loss on the labelled batch alone, [*lead]: no smoothing, one dropout mask for the whole step."""
     with frozen_statistics(student.model), torch.set_grad_enabled(with_gradient):
-        logits = logits_of(student, batch.labelled, batch.draws, "student labelled dropout")
+        logits = logits_of(student, [batch.labelled], batch.draws, "student labelled dropout")
         return cross_entropy(logits, batch.labels).mean(dim=-1)
 
 
@@ -39,7 +39,7 @@ def gradient_feedback(
     student: Learner,
     before: Sequence[Tensor],
     gradient: Sequence[Tensor],
-    inputs: Tensor,
+    inputs: Sequence[Tensor],
     targets: Tensor,
     batch: Batch,
     config: Mpl,
@@ -51,7 +51,7 @@ def gradient_feedback(
         student: after its step.
         before: theta.
         gradient: of the student's loss on pseudo labels at theta.
-        inputs: what the student saw in that loss: the unlabelled examples first, [*lead, N, *E].
+        inputs: what the student saw in that loss: the unlabelled examples [*lead, U, *E] first.
         targets: the pseudo labels as probabilities, [*lead, U, K].
         batch: for its labelled part and its draws.
         config: the form of h.
@@ -68,7 +68,8 @@ def gradient_feedback(
     if config.feedback is Feedback.dot_product and config.feedback_scope is FeedbackScope.batch:
         return rate * inner_product(labelled_gradient, gradient, student.lead)
     noise = dropout_noise(student, inputs, batch.draws, "student dropout")
-    slope = slope_of_log_probabilities(student, before, labelled_gradient, inputs, noise)[..., : targets.shape[-2], :]
+    x = torch.cat(list(inputs), dim=len(student.lead))
+    slope = slope_of_log_probabilities(student, before, labelled_gradient, x, noise)[..., : targets.shape[-2], :]
     smoothing = config.student_label_smoothing
     if smoothing:
         slope = (1 - smoothing) * slope + smoothing * slope.mean(dim=-1, keepdim=True)
@@ -98,11 +99,13 @@ def slope_of_log_probabilities(
     return slope.detach()
 
 
-def mean_feedback(h: Tensor, targets: Tensor, lead: int) -> Tensor:
+def mean_feedback(h: Tensor, targets: Tensor, batch: Batch, lead: int) -> Tensor:
     """The one number [*lead] that is recorded: the mean of h over the pseudo labels, weighted by class where exact."""
+    if h.dim() == lead:
+        return h
     if h.dim() == lead + 2:
         h = (h * targets).sum(dim=-1)
-    return h.mean(dim=-1) if h.dim() == lead + 1 else h
+    return batch.mean_over_processes(h.mean(dim=-1))
 
 
 def shuffle_in_time(h: Tensor, batch: Batch, step: int, memory: dict[str, Tensor]) -> Tensor:
@@ -115,7 +118,9 @@ def shuffle_in_time(h: Tensor, batch: Batch, step: int, memory: dict[str, Tensor
     return earlier
 
 
-def as_entered(h: Tensor, config: Mpl, memory: dict[str, Tensor]) -> Tensor:
+def as_entered(
+    h: Tensor, config: Mpl, memory: dict[str, Tensor], mean_over_processes: Callable[[Tensor], Tensor] = alone
+) -> Tensor:
     """Feedback as it enters the teacher's loss: less its baseline, with its sign and weight; the shape stays.
 
     The baseline is the moving average of h. It is moved first, as in the released code, so that 0.99 of the surprise
@@ -124,7 +129,8 @@ def as_entered(h: Tensor, config: Mpl, memory: dict[str, Tensor]) -> Tensor:
     average = memory["baseline"]
     if config.baseline is Baseline.moving_average:
         is_scalar = h.dim() == average.dim()
-        average.lerp_(h if is_scalar else h.flatten(average.dim()).mean(dim=-1), config.baseline_rate)
+        mean = h if is_scalar else mean_over_processes(h.flatten(average.dim()).mean(dim=-1))
+        average.lerp_(mean, config.baseline_rate)
         h = h - average.reshape((*average.shape, *[1] * (h.dim() - average.dim())))
     sign = 1.0 if config.feedback_sign is FeedbackSign.old_minus_new else -1.0
     return sign * config.feedback_weight * h

@@ -31,7 +31,7 @@ def step(state: State, batch: Batch, config: FixMatch) -> dict[str, Tensor]:
     learner = state.learners["teacher"]
 
     views = [batch.labelled, batch.weak, batch.strong]
-    logits = logits_of(learner, torch.cat(views, dim=len(learner.lead)), batch.draws, "teacher dropout")
+    logits = logits_of(learner, views, batch.draws, "teacher dropout")
     labelled_logits, weak_logits, strong_logits = torch.split(
         logits, [v.shape[len(learner.lead)] for v in views], dim=-2
     )

@@ -43,7 +43,7 @@ def step(state: State, batch: Batch, config: PseudoLabelMethod) -> dict[str, Ten
 
 def _teacher_step(state: State, batch: Batch, config: PseudoLabelMethod) -> dict[str, Tensor]:
     teacher = state.learners["teacher"]
-    logits = logits_of(teacher, batch.labelled, batch.draws, "teacher dropout")
+    logits = logits_of(teacher, [batch.labelled], batch.draws, "teacher dropout")
     loss = cross_entropy(logits, batch.labels, config.label_smoothing).mean(dim=-1)
     teacher.apply(teacher.gradients(loss), state.step)
     nothing = torch.zeros_like(loss.detach())
@@ -62,8 +62,7 @@ def _student_step(state: State, batch: Batch, config: PseudoLabelMethod) -> dict
     confidence, pseudo_labels = probabilities(logits).max(dim=-1)
     mask = (confidence >= config.threshold).to(logits.dtype)
 
-    both = torch.cat([batch.labelled, batch.weak], dim=len(student.lead))
-    logits = logits_of(student, both, batch.draws, "student dropout")
+    logits = logits_of(student, [batch.labelled, batch.weak], batch.draws, "student dropout")
     labelled_logits, unlabelled_logits = logits[..., :labelled_count, :], logits[..., labelled_count:, :]
     unlabelled_loss = (mask * cross_entropy(unlabelled_logits, pseudo_labels, config.label_smoothing)).mean(dim=-1)
     labelled_loss = cross_entropy(labelled_logits, batch.labels, config.label_smoothing).mean(dim=-1)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from repro.config.schema import Optim
@@ -18,6 +19,11 @@ Everything = Callable[[], tuple[Iterable[Tensor], Iterable[Tensor]]]
 """All labelled and all unlabelled examples as networks are evaluated on them: pieces [*lead, n, *E], in their order."""
 
 
+def alone(tensor: Tensor) -> Tensor:
+    """The mean of a tensor over one process."""
+    return tensor
+
+
 @dataclass(frozen=True)
 class Batch:
     """One step's data: B labelled and U unlabelled examples of shape E, each with leading shape `lead`."""
@@ -29,6 +35,7 @@ class Batch:
     hidden_labels: Tensor  # int64 [*lead, U]; enters metrics only
     draws: Draws  # this step's random numbers
     probe: bool = False  # whether to compute the metrics that cost extra passes
+    mean_over_processes: Callable[[Tensor], Tensor] = alone  # of what is a mean over this process's part of the batch
     strong_labelled: Tensor | None = None  # [*lead, B, *E], another view of the labelled ones, where a method wants it
     labelled_index: Tensor | None = None  # int64 [*lead, B]: which of all labelled examples these are
     unlabelled_index: Tensor | None = None  # int64 [*lead, U]
@@ -71,13 +78,22 @@ def new_learner(role: str, build: BuildModel, optim: Optim, steps: int, lead: tu
     return Learner(build(role), getattr(optim, role), steps, optim.average_decay, lead, optim.average_start)
 
 
-def dropout_noise(learner: Learner, x: Tensor, draws: Draws, name: str) -> Tensor | None:
+def dropout_noise(learner: Learner, parts: Sequence[Tensor], draws: Draws, name: str) -> Tensor | None:
     """Uniform numbers [*lead, N, F] of the stream `name`, for a network with dropout on F features; else None."""
     features: int = learner.model.noise_features  # type: ignore[assignment]
-    return draws.uniform(name, (x.shape[len(learner.lead)], features)) if features else None
+    counts = [part.shape[len(learner.lead)] for part in parts]
+    return draws.uniform(name, (sum(counts), features), counts) if features else None
 
 
-def logits_of(learner: Learner, x: Tensor, draws: Draws, noise: str) -> Tensor:
-    """Training-mode logits [*lead, N, K], with the dropout noise of the stream `noise`."""
-    logits: Tensor = learner.model(x, dropout_noise(learner, x, draws, noise))
+def logits_of(learner: Learner, parts: Sequence[Tensor], draws: Draws, noise: str) -> Tensor:
+    """Training-mode logits [*lead, N, K] of all parts in one pass, with the dropout noise of the stream `noise`.
+
+    Args:
+        learner: whose network.
+        parts: examples [*lead, N_i, *E], which share their batch statistics; N is the sum of all N_i.
+        draws: of this step.
+        noise: the stream's name.
+    """
+    x = torch.cat(list(parts), dim=len(learner.lead)) if len(parts) > 1 else parts[0]
+    logits: Tensor = learner.model(x, dropout_noise(learner, parts, draws, noise))
     return logits

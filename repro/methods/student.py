@@ -37,7 +37,7 @@ def student_step(
     released = config.feedback_batch_norm is BatchNormBatch.released
 
     # The loss on pseudo labels; the released code measures the labelled loss before the step in the same pass.
-    inputs = torch.cat([x_u, batch.labelled], dim=lead) if released else x_u
+    inputs = [x_u, batch.labelled] if released else [x_u]
     logits = logits_of(student, inputs, batch.draws, "student dropout")
     unlabelled_logits, labelled_logits = logits[..., : targets.shape[-2], :], logits[..., targets.shape[-2] :, :]
     loss = soft_cross_entropy(unlabelled_logits, smooth(targets, config.student_label_smoothing)).mean(dim=-1)
@@ -55,13 +55,14 @@ def student_step(
     if by_difference:
         old = cross_entropy(labelled_logits, batch.labels).mean(dim=-1).detach() if released else alone
         h = old - labelled_loss(student, batch)
+        h = batch.mean_over_processes(h)  # one h for the whole batch, whoever holds which part of it
         metrics["noise_floor"] = old - alone  # what h would be, had the student not moved
     else:
         h = gradient_feedback(student, before, gradient, inputs, targets, batch, config, step)
-    metrics["feedback"] = mean_feedback(h, targets, lead)
+    metrics["feedback"] = mean_feedback(h, targets, batch, lead)
     if config.feedback is Feedback.shuffled:
         h = shuffle_in_time(h, batch, step, state.memory)
-    return as_entered(h, config, state.memory), metrics
+    return as_entered(h, config, state.memory, batch.mean_over_processes), metrics
 
 
 def feedback_loss(h: Tensor, targets: Tensor, pseudo_logits: Tensor, config: Mpl) -> Tensor:

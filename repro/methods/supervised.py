@@ -27,7 +27,7 @@ def step(state: State, batch: Batch, config: Supervised) -> dict[str, Tensor]:
     learner = state.learners["teacher"]
 
     inputs = labelled_inputs(batch, config.labelled_view, config.mixup)
-    logits = logits_of(learner, inputs, batch.draws, "teacher dropout")
+    logits = logits_of(learner, [inputs], batch.draws, "teacher dropout")
     loss = labelled_loss_of(logits, batch, config.mixup, config.label_smoothing)
     learner.apply(learner.gradients(loss), state.step)
 

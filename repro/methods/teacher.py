@@ -28,7 +28,7 @@ def teacher_logits(teacher: Learner, batch: Batch, config: Mpl) -> tuple[Tensor,
     wanted = teacher_views(config)
     views = [x for view, x in ((View.weak, batch.weak), (View.strong, batch.strong)) if view in wanted]
     inputs = [labelled_inputs(batch, config.teacher_labelled_view, config.teacher_mixup), *views]
-    logits = logits_of(teacher, torch.cat(inputs, dim=len(teacher.lead)), batch.draws, "teacher dropout")
+    logits = logits_of(teacher, inputs, batch.draws, "teacher dropout")
     labelled, *unlabelled = torch.split(logits, [view.shape[len(teacher.lead)] for view in inputs], dim=-2)
     return labelled, unlabelled[0], unlabelled[-1]
 

@@ -35,7 +35,7 @@ def step(state: State, batch: Batch, config: Uda) -> dict[str, Tensor]:
     learner = state.learners["teacher"]
 
     views = [batch.labelled, batch.weak, batch.strong] if config.weight else [batch.labelled]
-    logits = logits_of(learner, torch.cat(views, dim=len(learner.lead)), batch.draws, "teacher dropout")
+    logits = logits_of(learner, views, batch.draws, "teacher dropout")
     labelled_logits, *unlabelled = torch.split(logits, [view.shape[len(learner.lead)] for view in views], dim=-2)
     labelled_loss = cross_entropy(labelled_logits, batch.labels, config.label_smoothing).mean(dim=-1)
     metrics = {"labelled_loss": labelled_loss.detach()}

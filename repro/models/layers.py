@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from repro.models.joint_norm import Together, joint_batch_norm
 from repro.seeding import Streams
 
 
@@ -18,7 +19,8 @@ class BatchNorm(nn.Module):
 
     Training mode normalises by the batch. The running statistics move by `1 - decay` towards the batch's mean and
     *biased* variance (PyTorch's own layer uses the unbiased one), and only inside no `frozen_statistics` block, which
-    forward-mode derivatives want.
+    forward-mode derivatives want. Where a batch comes in chunks, `chunk` says which of how many this is, and they move
+    by as much over all of them, towards the mean of the chunks'. A pass computed `again` does not move them again.
     """
 
     running_mean: Tensor
@@ -27,6 +29,8 @@ class BatchNorm(nn.Module):
     def __init__(self, channels: int, decay: float = 0.99, epsilon: float = 1e-3) -> None:
         super().__init__()
         self.decay, self.epsilon, self.tracking = decay, epsilon, True
+        self.together: Together | None = None  # the processes that share the batch; none but this one
+        self.again, self.chunk = False, (0, 1)
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -42,16 +46,31 @@ class BatchNorm(nn.Module):
         if not self.training:
             statistics = (self.running_mean, self.running_variance)
             return functional.batch_norm(x, *statistics, *affine, training=False, eps=self.epsilon)
+        if self.together is not None:
+            y, mean, variance = joint_batch_norm(x, *affine, self.epsilon, self.together)
+            if self.tracking:
+                self._move(mean, variance)
+            return y
         if not self.tracking:
             return functional.batch_norm(x, None, None, *affine, training=True, eps=self.epsilon)
         # With momentum 1 the statistics given are replaced by the batch's, which the kernel has computed anyway.
         mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_variance)
         y = functional.batch_norm(x, mean, variance, *affine, training=True, momentum=1.0, eps=self.epsilon)
         values = x.numel() // x.shape[1]
-        with torch.no_grad():
-            self.running_mean.lerp_(mean, 1 - self.decay)
-            self.running_variance.lerp_(variance * ((values - 1) / values), 1 - self.decay)
+        self._move(mean, variance * ((values - 1) / values))
         return y
+
+    @torch.no_grad()
+    def _move(self, mean: Tensor, variance: Tensor) -> None:
+        """The running statistics, towards the batch's."""
+        if not self.again:
+            self.running_mean.lerp_(mean, self._rate())
+            self.running_variance.lerp_(variance, self._rate())
+
+    def _rate(self) -> float:
+        """How far the statistics move: with rates r / (k - (k - 1 - j) r) chunks j = 0 to k - 1 count r / k each."""
+        (j, k), rate = self.chunk, 1 - self.decay
+        return rate / (k - (k - 1 - j) * rate)
 
 
 @contextmanager

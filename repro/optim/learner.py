@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,7 @@ class Learner:
         average_start: AverageStart = AverageStart.weights,
     ) -> None:
         self.model = model.train()
+        self.reduce: Callable[[list[Tensor]], list[Tensor]] = list  # gradients of part of a batch to those of all of it
         self.config, self.total_steps, self.decay, self.lead = config, total_steps, decay, lead
         self.parameters: list[Tensor] = list(model.parameters())
         self.momentum = [torch.zeros_like(p) for p in self.parameters] if config.momentum else []
@@ -60,8 +61,12 @@ class Learner:
         return learning_rate(self.config, step, self.total_steps)
 
     def gradients(self, loss: Tensor, retain_graph: bool = False) -> list[Tensor]:
-        """Gradient of `loss` summed over stacked networks (each network's loss depends on its own weights only)."""
-        return list(torch.autograd.grad(loss.sum(), self.parameters, retain_graph=retain_graph, materialize_grads=True))
+        """Gradient of `loss` summed over stacked networks (each network's loss depends on its own weights only).
+
+        Where several processes share a batch, `loss` is of this one's part and the gradient that of their mean.
+        """
+        found = torch.autograd.grad(loss.sum(), self.parameters, retain_graph=retain_graph, materialize_grads=True)
+        return self.reduce(list(found))
 
     @torch.no_grad()
     def apply(self, gradients: Sequence[Tensor], step: int) -> None:

@@ -85,6 +85,8 @@ def settings_digest(config: Config) -> str:
     settings = decisive(config)
     for key in ("data_hash", "planned_seeds", "recipe", "engine"):
         del settings[key]
+    if config.engine.micro_batches > 1:  # batch norm over chunks is another training
+        settings["micro_batches"] = config.engine.micro_batches
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -10,13 +10,15 @@ from torch import Tensor
 from repro.augment.crops import draw_boxes
 from repro.augment.views import as_evaluated, labelled_view, strong_labelled_view, unlabelled_views
 from repro.config.data import FolderData
-from repro.config.methods import View, learned_view
-from repro.config.schema import Config
+from repro.config.methods import Method, ReducedMpl, View, learned_view
+from repro.config.read import ConfigError
+from repro.config.schema import Budget, Config
 from repro.data.image_files import ImageFiles
 from repro.data.sets import Examples
 from repro.data.training import training_set
+from repro.engine.world import ALONE, World
 from repro.methods.state import Batch
-from repro.seeding import Draws, Order, Streams
+from repro.seeding import Draws, Order, Shard, Streams
 
 _AHEAD = 2  # steps whose image files are read while a step is computed
 _PIECE = 512  # examples that are handed over at once, where all are wanted
@@ -30,43 +32,54 @@ class Batches:
         views: of the unlabelled examples that the method looks at.
         seeds: one seed, or R seeds.
         device: where examples in memory lie and views are made; which files a step reads is drawn on the host.
+        world: the processes that share every batch in equal parts.
     """
 
     def __init__(
-        self, config: Config, views: frozenset[View], seeds: int | Sequence[int], device: torch.device
+        self,
+        config: Config,
+        views: frozenset[View],
+        seeds: int | Sequence[int],
+        device: torch.device,
+        world: World = ALONE,
     ) -> None:
         self.streams = Streams(seeds, device)
         self.data = training_set(config.data, seeds).to(device)
-        self._config, self._views, lead = config, views, len(self.streams.lead)
+        self._config, self._views, self._world, lead = config, views, world, len(self.streams.lead)
         self._rows = torch.arange(self.streams.lead[0], device=device)[:, None] if lead else None
         self._in_files = isinstance(self.data.unlabelled, ImageFiles)
         self._host = Streams(seeds) if self._in_files else self.streams
         budget, count = config.budget, self.data.unlabelled.shape[lead]
+        unlabelled_batch = min(budget.unlabelled_batch, count)
         self._labelled = Order(self._host, "labelled order", self.data.labels.shape[lead], budget.labelled_batch)
-        self._unlabelled = Order(self._host, "unlabelled order", count, min(budget.unlabelled_batch, count))
+        self._unlabelled = Order(self._host, "unlabelled order", count, unlabelled_batch)
+        _require_equal_parts(budget, unlabelled_batch, world.size)
+        _require_one_process(config.method, world.size)
         self.hidden_labels_are_known = bool((self.data.hidden_labels >= 0).all())
         self._reading: dict[tuple[str, int], Callable[[], Tensor]] = {}
 
     def at(self, step: int, probe: bool = False) -> Batch:
-        """The batch of a step; `probe` asks for the metrics that cost extra passes."""
+        """This process's part of the batch of a step; `probe` asks for the metrics that cost extra passes."""
+        shard, whole = self._world.shard, self._world.whole
         labelled, unlabelled = self._labelled.at(step), self._unlabelled.at(step)
-        x_l = self._examples(self.data.labelled, labelled, "labelled view", step)
-        x_u = self._examples(self.data.unlabelled, unlabelled, "weak view", step)
+        x_l = self._examples(self.data.labelled, labelled, "labelled view", step, shard)
+        x_u = self._examples(self.data.unlabelled, unlabelled, "weak view", step, shard)
         if self._in_files:
             self._read_ahead(step)
-        settings, is_strong = self._config.data, learned_view(self._config.method) is View.strong
-        weak, strong = unlabelled_views(x_u, settings, self._views, self.streams, step)
+        settings, wanted = self._config.data, learned_view(self._config.method) is View.strong
+        weak, strong = unlabelled_views(x_u, settings, self._views, self.streams, step, shard, whole)
         return Batch(
-            labelled=labelled_view(x_l, settings, self.streams, step),
-            labels=self.pick(self.data.labels, labelled),
+            labelled=labelled_view(x_l, settings, self.streams, step, shard),
+            labels=self.pick(self.data.labels, shard.rows(labelled, -1)),
             weak=weak,
             strong=strong,
-            hidden_labels=self.pick(self.data.hidden_labels, unlabelled).clamp_min(0),
-            draws=Draws(self.streams, step),
+            hidden_labels=self.pick(self.data.hidden_labels, shard.rows(unlabelled, -1)).clamp_min(0),
+            draws=Draws(self.streams, step, shard),
             probe=probe,
-            strong_labelled=strong_labelled_view(x_l, settings, self.streams, step) if is_strong else None,
-            labelled_index=labelled.to(self.streams.device),
-            unlabelled_index=unlabelled.to(self.streams.device),
+            mean_over_processes=self._world.mean,
+            strong_labelled=strong_labelled_view(x_l, settings, self.streams, step, shard, whole) if wanted else None,
+            labelled_index=shard.rows(labelled, -1).to(self.streams.device),
+            unlabelled_index=shard.rows(unlabelled, -1).to(self.streams.device),
             everything=self.everything,
         )
 
@@ -84,7 +97,7 @@ class Batches:
 
     def labelled_alone(self, index: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The view trained on and the labels of any labelled examples, by int64 [*lead, n]."""
-        examples = self._examples(self.data.labelled, index, "labelled view", step)
+        examples = self._examples(self.data.labelled, index, "labelled view", step, Shard())
         return labelled_view(examples, self._config.data, self.streams, step), self.pick(self.data.labels, index)
 
     def pick(self, tensor: Tensor, index: Tensor) -> Tensor:
@@ -95,23 +108,26 @@ class Batches:
         index = index.to(tensor.device)
         return tensor[(self._rows, index)] if lead else tensor[index]
 
-    def _examples(self, examples: Examples, index: Tensor, view: str, step: int) -> Tensor:
-        """Examples `index`; those in files cropped at random, on the device."""
+    def _examples(self, examples: Examples, index: Tensor, view: str, step: int, shard: Shard) -> Tensor:
+        """This part of the examples `index`; those in files cropped at random, on the device."""
         if not isinstance(examples, ImageFiles):
-            return self.pick(examples, index)
+            return self.pick(examples, shard.rows(index, -1))
         if view == "weak view" and not self._views:
-            return torch.empty(len(index), 0)  # nobody looks at them
-        reading = self._reading.pop((view, step), None) or self._start_reading(examples, index, view, step)
+            return torch.empty(len(shard.rows(index)), 0)  # nobody looks at them
+        reading = self._reading.pop((view, step), None) or self._start_reading(examples, index, view, step, shard)
         images = reading()
         on_gpu = self.streams.device.type == "cuda"
         return images.pin_memory().to(self.streams.device, non_blocking=True) if on_gpu else images
 
-    def _start_reading(self, files: ImageFiles, index: Tensor, view: str, step: int) -> Callable[[], Tensor]:
+    def _start_reading(
+        self, files: ImageFiles, index: Tensor, view: str, step: int, shard: Shard
+    ) -> Callable[[], Tensor]:
+        """Boxes are drawn for the whole batch, and this part of it is read."""
         data = self._config.data
         assert isinstance(data, FolderData)  # noqa: S101 - only a folder has files
-        chosen = files[index]
-        boxes = draw_boxes(self._host, view, step, chosen.sides, data.views)
-        return chosen.start_reading(boxes, self._config.engine.readers)
+        boxes = torch.from_numpy(draw_boxes(self._host, view, step, files[index].sides, data.views))
+        part = files[shard.rows(index)]
+        return part.start_reading(shard.rows(boxes).numpy(), self._config.engine.readers)
 
     def _read_ahead(self, step: int) -> None:
         """Begins to read what the next steps will ask for."""
@@ -122,5 +138,26 @@ class Batches:
         for later in wanted:
             for view, files, order in sources:
                 if isinstance(files, ImageFiles) and (view, later) not in self._reading:
-                    self._reading[(view, later)] = self._start_reading(files, order.at(later), view, later)
+                    self._reading[(view, later)] = self._start_reading(
+                        files, order.at(later), view, later, self._world.shard
+                    )
         self._reading = {key: reading for key, reading in self._reading.items() if key[1] in wanted}
+
+
+def _require_equal_parts(budget: Budget, unlabelled_batch: int, processes: int) -> None:
+    """Refuses batches that the processes cannot share equally."""
+    for name, examples in {"labelled": budget.labelled_batch, "unlabelled": unlabelled_batch}.items():
+        if examples % processes:
+            raise ConfigError(
+                f"budget.{name}_batch = {getattr(budget, f'{name}_batch')}: {processes} processes cannot share "
+                f"{examples} examples equally; set a multiple of {processes}, or start another number of processes"
+            )
+
+
+def _require_one_process(method: Method, processes: int) -> None:
+    """Refuses what mixes images of the whole batch, or draws weights in a step."""
+    alone = {"mixup": "method.mixup", "teacher_mixup": "method.teacher_mixup"}
+    used = [f"{key} = {getattr(method, name)}" for name, key in alone.items() if getattr(method, name, 0)]
+    used += [f"method.name = {method.name}"] if isinstance(method, ReducedMpl) else []
+    if processes > 1 and used:
+        raise ConfigError(f"{used[0]}: is trained by one process, not by {processes}; start it without torchrun")

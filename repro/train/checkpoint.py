@@ -43,6 +43,12 @@ def write(folder: Path, step: int, content: dict[str, Any], series: Mapping[str,
         path.unlink()
 
 
+def kept_in(folder: Path) -> str:
+    """What there is to go on from, for a sentence."""
+    newest = _newest_first(folder)[:1]
+    return f"the last saved state is kept in {newest[0]}" if newest else "no state has been saved yet"
+
+
 def refuse_newest(folder: Path, made_by: Mapping[str, Any], remove: Path) -> None:
     """Looks at the newest checkpoint that can be read, before any work.
 
@@ -133,7 +139,13 @@ def refuse_other(
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What a session runs on that the one before it did not, in words."""
     differing = [key for key in now if key != "revision" and before.get(key, now[key]) != now[key]]
-    return [f"{key} {now[key]} in place of {before[key]}" for key in differing]
+    return [_change(key, before[key], now[key]) for key in differing]
+
+
+def _change(key: str, before: Any, now: Any) -> str:
+    if key == "processes":
+        return f"{now} process{'es' if now > 1 else ''} instead of {before}"
+    return f"{key} {now} in place of {before}"
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any], path: str = "") -> list[str]:

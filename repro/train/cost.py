@@ -7,6 +7,7 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from repro.config.data import Data, DigitsData, FolderData, TwoMoonsData
 from repro.config.methods import TwoPhases
 from repro.config.schema import Config
 from repro.data.training import class_count
@@ -15,7 +16,6 @@ from repro.methods.state import Batch, State
 from repro.models.build import build_model
 from repro.seeding import Draws, Streams
 
-_IMAGE = (3, 32, 32)
 _FEW, _MORE = 2, 4  # images of the batches whose arithmetic is counted
 
 
@@ -76,12 +76,29 @@ def _fresh(config: Config, device: str) -> State:
 
 
 def _step(config: Config, state: State, labelled: int, unlabelled: int) -> None:
-    device = next(iter(state.learners.values())).parameters[0].device
-    seen, views = (torch.zeros(count, *_IMAGE, device=device) for count in (labelled, unlabelled))
-    labels, hidden = (torch.zeros(count, dtype=torch.int64, device=device) for count in (labelled, unlabelled))
-    draws = Draws(Streams(0, device), state.step)
-    batch = Batch(
-        seen, labels, views, views, hidden, draws, strong_labelled=seen, labelled_index=labels, unlabelled_index=hidden,
-        everything=lambda: ([seen], [views]),
+    streams = Streams(0, next(iter(state.learners.values())).parameters[0].device)
+    METHODS[config.method.name].step(
+        state, empty_batch(config, labelled, unlabelled, streams, state.step), config.method
+    )
+
+
+def empty_batch(
+    config: Config, labelled: int, unlabelled: int, streams: Streams, step: int, *, probe: bool = False
+) -> Batch:
+    """A batch as a step of training sees it, but of zeros: so many examples, on the device of `streams`."""
+    lead, shape, device = streams.lead, example_shape(config.data), streams.device
+    seen, weak, strong = (torch.zeros(*lead, n, *shape, device=device) for n in (labelled, unlabelled, unlabelled))
+    labels, hidden = (torch.zeros(*lead, n, dtype=torch.int64, device=device) for n in (labelled, unlabelled))
+    return Batch(
+        seen, labels, weak, strong, hidden, Draws(streams, step), probe, strong_labelled=seen, labelled_index=labels,
+        unlabelled_index=hidden, everything=lambda: ([seen], [weak]),
     )  # fmt: skip
-    METHODS[config.method.name].step(state, batch, config.method)
+
+
+def example_shape(data: Data) -> tuple[int, ...]:
+    """Of one example as the network sees it: C x H x W, or 2 for a point."""
+    if isinstance(data, TwoMoonsData):
+        return (2,)
+    if isinstance(data, FolderData):
+        return (3, data.image_size, data.image_size)
+    return (1, 8, 8) if isinstance(data, DigitsData) else (3, 32, 32)

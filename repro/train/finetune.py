@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from repro.engine.agreement import Pace
 from repro.losses import cross_entropy
 from repro.optim.learner import Learner
 from repro.seeding import Order
@@ -20,7 +21,7 @@ def finetune(trainer: Trainer, stop: Callable[[], bool] = lambda: False) -> dict
     """Weights of the counted network after plain gradient descent at a fixed rate; the trainer's own stay as they are.
 
     Starts from the averaged weights where there are any. The network is in evaluation mode: running statistics, no
-    dropout.
+    dropout. Several processes each compute the same, from the whole batch.
 
     Raises:
         Stopped: when `stop`, asked after each step, says so; it starts over the next time.
@@ -33,6 +34,7 @@ def finetune(trainer: Trainer, stop: Callable[[], bool] = lambda: False) -> dict
     source.model.eval()
     count = trainer.data.labels.shape[-1]
     order = Order(trainer.streams, "finetuning order", count, config.batch)
+    pace = Pace(trainer.world)
     for step in range(config.steps):
         index = order.at(step)
         images, labels = trainer.batches.labelled_alone(index, steps_before + step)
@@ -40,7 +42,7 @@ def finetune(trainer: Trainer, stop: Callable[[], bool] = lambda: False) -> dict
         gradients = source.gradients(loss)
         with torch.no_grad():
             torch._foreach_add_(source.parameters, gradients, alpha=-config.learning_rate)
-        if stop():
+        if any(pace.wanted([stop()], last=step + 1 == config.steps)):
             raise Stopped
     tuned = {k: v.detach().clone().cpu() for k, v in source.model.state_dict().items()}
     source.model.load_state_dict(kept)

@@ -23,10 +23,11 @@ class Kept:
         config: of the run.
         role: of the network that counts.
         data: for a look at how that network does on the labelled examples.
+        copies: whether weights are copied; of several processes with the same weights, one keeps them.
     """
 
-    def __init__(self, config: Config, role: str, data: TrainingSet) -> None:
-        self._config, self._role, self._data = config, role, data
+    def __init__(self, config: Config, role: str, data: TrainingSet, copies: bool = True) -> None:
+        self._config, self._role, self._data, self._copies = config, role, data, copies
         self._marks = set(snapshot_steps(config.budget.steps, config.budget.snapshots))
         self._late = set(late_steps(config.budget.steps))
         self.series = {"snapshots": Series("snapshots"), "late": Series("late")}
@@ -40,7 +41,8 @@ class Kept:
     def after_step(self, state: State, say: Callable[[str], None]) -> None:
         """Keeps the counted weights of the last checkpoints of training, and all weights of the last step."""
         if state.step in self._late and state.step not in self.series["late"].steps:
-            self.series["late"].append(state.step, {"counted": counted(state.learners[self._role])})
+            late = {"counted": counted(state.learners[self._role])} if self._copies else {}
+            self.series["late"].append(state.step, late)
         if state.step == self._config.budget.steps:
             self._snapshot(state, say)
 
@@ -48,7 +50,7 @@ class Kept:
         """Keeps all weights of this step, once, and says what is wrong with them."""
         if state.step in self.series["snapshots"].steps:
             return
-        self.series["snapshots"].append(state.step, networks(state))
+        self.series["snapshots"].append(state.step, networks(state) if self._copies else {})
         if not learns(self._config, self._role, state.step):
             return
         data = self._config.data

@@ -14,7 +14,10 @@ from torch import Tensor
 
 from repro.config.schema import Config
 from repro.data.training import class_count
+from repro.engine.agreement import FAULTY, Pace, require_same
 from repro.engine.place import place
+from repro.engine.share import share
+from repro.engine.world import ALONE, World
 from repro.methods import METHODS
 from repro.methods.state import State
 from repro.models.build import build_model
@@ -22,7 +25,6 @@ from repro.seeding import Streams
 from repro.train import checkpoint
 from repro.train.batches import Batches
 from repro.train.calls import OutOfTime, Progress, Report, Say, Stopped
-from repro.train.checkpoint import made_by
 from repro.train.finite import Copy, check_finite, copy_of, trace
 from repro.train.kept import Kept
 from repro.train.metrics import NotFinite, Window
@@ -37,6 +39,7 @@ class Trainer:
         device: where to train.
         source: hashes of the files of the training code; a state that other code saved is not resumed.
         session: what this process runs on, kept with the state.
+        world: the processes that train together, each with its part of every batch; all call the same methods.
     """
 
     def __init__(
@@ -46,11 +49,12 @@ class Trainer:
         device: torch.device,
         source: Mapping[str, str] | None = None,
         session: Mapping[str, Any] | None = None,
+        world: World = ALONE,
     ) -> None:
-        self.config, self.seeds, self.device = config, seeds, device
+        self.config, self.seeds, self.device, self.world = config, seeds, device, world
         self.source, self.session = dict(source or {}), dict(session or {})
         self.method = METHODS[config.method.name]
-        self.batches = Batches(config, self.method.views(config.method), seeds, device)
+        self.batches = Batches(config, self.method.views(config.method), seeds, device, world)
         self.batch, self.streams, self.data = self.batches.at, self.batches.streams, self.batches.data
         classes, init_streams = class_count(config.data), Streams(seeds)
         self.state: State = self.method.init(
@@ -60,9 +64,10 @@ class Trainer:
             config.budget.steps,
             self.streams.lead,
         )
+        share(self.state.learners.values(), world, config.engine.batch_norm_processes)
         self.window = Window()
         self.rows: list[dict[str, float]] = []
-        self.kept = Kept(config, self.method.COUNTED, self.data)
+        self.kept = Kept(config, self.method.COUNTED, self.data, copies=world.rank == 0)
         self.sessions: list[dict[str, Any]] = []
 
     def run(
@@ -93,7 +98,7 @@ class Trainer:
         """
         budget = self.config.budget
         self._resume(folder, say)
-        begun, told = time.monotonic(), 0
+        begun, told, pace = time.monotonic(), 0, Pace(self.world)
         self.sessions.append({"from_step": self.state.step, "seconds": 0.0} | self.session)
         next_save = begun + 60 * budget.checkpoint_minutes
         check_finite(self.state, self.window)
@@ -108,17 +113,18 @@ class Trainer:
                 good = copy_of(self.state, self.window)
                 report(self.rows[-1])
             self.kept.after_step(self.state, say)
-            now, stops, ended = time.monotonic(), stop(), self.state.step == budget.steps
+            now, ended = time.monotonic(), self.state.step == budget.steps
+            stops, late, due = pace.wanted([stop(), now > deadline, now > next_save], last=ended)
             if self.state.step % 16 == 0 or ended:
                 progress(self.state.step - told)
                 told = self.state.step
-            if now > min(next_save, deadline) or stops or ended:
+            if due or late or stops or ended:
                 self.sessions[-1]["seconds"] = now - begun
                 with self._explained(good, folder):
                     check_finite(self.state, self.window)
                 self._save(folder)
                 next_save = now + 60 * budget.checkpoint_minutes
-            if not ended and now > deadline:
+            if not ended and late:
                 raise OutOfTime
             if not ended and stops:
                 raise Stopped
@@ -137,14 +143,13 @@ class Trainer:
         return logs
 
     def _step(self) -> dict[str, Tensor]:
-        step = self.state.step
-        metrics: dict[str, Tensor] = self.method.step(
-            self.state, self.batch(step, probe=self._logs(step)), self.config.method
-        )
+        batch = self.batch(self.state.step, probe=self._logs(self.state.step))
+        metrics: dict[str, Tensor] = self.method.step(self.state, batch, self.config.method)
         if not self.batches.hidden_labels_are_known:
             metrics.pop("pseudo_label_wrong", None)  # nobody can say
-        self.window.add(metrics)
-        return metrics
+        means = dict(zip(metrics, self.world.means(list(metrics.values())), strict=True))
+        self.window.add(means)
+        return means
 
     def _logs(self, step: int) -> bool:
         """Whether a row of metrics ends with this step."""
@@ -169,7 +174,7 @@ class Trainer:
         used = ", ".join(f"optim.{role}.learning_rate = {rate:g}" for role, rate in rates.items())
         try:
             self._save(folder)
-            checkpoint.remove_after(folder, step)
+            self.world.first(lambda: checkpoint.remove_after(folder, step))
             kept = f"the state before it is kept in {folder}: remove that to start anew"
         except OSError as unsaved:
             kept = f"the state before it could not be saved ({unsaved.strerror})"
@@ -177,10 +182,10 @@ class Trainer:
 
     def made_by(self) -> dict[str, Any]:
         """What must be the same for a saved state to be gone on from; finetuning comes after it."""
-        return made_by(self.config, self.seeds, self.source)
+        return checkpoint.made_by(self.config, self.seeds, self.source)
 
     def _save(self, folder: Path) -> None:
-        content = {
+        content: dict[str, Any] = {
             "made_by": self.made_by(),
             "step": self.state.step,
             "state": self.state.state_dict(),
@@ -189,10 +194,12 @@ class Trainer:
             "sessions": self.sessions,
             "looks": self.kept.looks,
         }
-        checkpoint.write(folder, self.state.step, content, self.kept.series)
+        require_same(self.world, content["state"], self.state.step, FAULTY)
+        self.world.first(lambda: checkpoint.write(folder, self.state.step, content, self.kept.series))
 
     def _resume(self, folder: Path, say: Say) -> None:
-        content = checkpoint.read(folder, self.made_by(), say)
+        content = self.world.after_first(lambda: checkpoint.read(folder, self.made_by(), say))
+        require_same(self.world, {}, content["step"] if content else 0, f"all must see the files in {folder}")
         if content is None:
             return
         self.state.load_state_dict(content["state"], content["step"])

@@ -1,0 +1,182 @@
+"""What a run takes of memory, found before it starts: a step on tensors without data, each storage counted as it lives.
+
+How far that is from what a CPU takes stands in REPRODUCE.md, "Small machines" (`python -m tests.small_machines`).
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, UntypedStorage
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from repro.config.check_data import unlabelled_images
+from repro.config.data import Cifar10Data, SvhnData
+from repro.config.methods import TwoPhases
+from repro.config.models import MoonsNet, SmallConv
+from repro.config.schema import Config, Engine, Precision
+from repro.data import cifar10
+from repro.data.sets import Seeds
+from repro.data.training import class_count, training_set
+from repro.engine.device import choose_device
+from repro.engine.place import place
+from repro.losses import cross_entropy
+from repro.methods import METHODS
+from repro.methods.state import State
+from repro.models.build import build_model
+from repro.optim.learner import Learner
+from repro.seeding import Streams
+from repro.train.cost import empty_batch, example_shape
+
+_SMALL = 2**20  # examples of a step times the network's width
+_LIBRARIES = 150 * 2**20  # bytes that a process takes when it begins to train, as measured with the digits
+
+
+def bytes_needed(config: Config) -> int:
+    """Of one process at its peak: training data, networks with momenta and averages, a copy of those, and a step.
+
+    The copy is for tracing NaN. Workspaces inside an operation are not counted. On a CPU what was measured lies within
+    15 % of this.
+    """
+    state, streams = _untrained(config)
+    data, unlabelled = _data(config)
+    weights = _bytes(state.state_dict().values())
+    steps = {config.budget.steps - 1} | ({0} if isinstance(config.method, TwoPhases) else set())
+    most = max(_step_bytes(config, state, streams, step, min(config.budget.unlabelled_batch, unlabelled))
+               for step in steps)  # fmt: skip
+    if config.finetune.steps:
+        most = max(most, _finetuning_bytes(config, state))
+    most = max(most, 2 * weights)  # two copies for a moment, while one replaces another
+    return round(_lost(config.engine) * (_LIBRARIES + data + weights + most))
+
+
+def _lost(engine: Engine) -> float:
+    """Times what is counted a CPU's allocator takes, since tensors that come and go leave gaps: as measured."""
+    if choose_device().type != "cpu":
+        return 1.0
+    return 1.4 if engine.recompute else 1.15 if engine.micro_batches > 1 else 1.0
+
+
+def _untrained(config: Config) -> tuple[State, Streams]:
+    """Networks without data, which takes PyTorch two seconds to begin with; what is small is as quick with data."""
+    streams = Streams(_seeds(config), _place_of(config))
+    engine = replace(config.engine, precision=Precision.float32)  # there is no mixed precision without data
+    state: State = METHODS[config.method.name].init(
+        lambda role: place(build_model(config.model, class_count(config.data), streams, role), engine, streams.device),
+        config.method, config.optim, config.budget.steps, streams.lead,
+    )  # fmt: skip
+    return state, streams
+
+
+def _place_of(config: Config) -> torch.device:
+    budget, width = config.budget, config.model.width
+    examples = budget.stack * max(budget.labelled_batch + 2 * budget.unlabelled_batch, config.finetune.batch)
+    small = isinstance(config.model, MoonsNet | SmallConv) and examples * width <= _SMALL
+    return torch.device("cpu" if small else "meta")
+
+
+def _step_bytes(config: Config, state: State, streams: Streams, step: int, unlabelled: int) -> int:
+    """Of networks, batch and all that lives in the step, with the probes that some steps have."""
+    state.step = step
+    peak = _Peak(state.state_dict().values())
+    with _precision(config), peak:
+        batch = empty_batch(config, config.budget.labelled_batch, unlabelled, streams, step, probe=True)
+        METHODS[config.method.name].step(state, batch, config.method)
+    return peak.most
+
+
+def _finetuning_bytes(config: Config, state: State) -> int:
+    """Of networks, the copy of the one that is finetuned, and a step of that."""
+    learner: Learner = state.learners[METHODS[config.method.name].COUNTED]
+    device, lead = learner.parameters[0].device, learner.lead
+    learner.model.eval()
+    peak = _Peak(state.state_dict().values())
+    with _precision(config), peak:
+        kept = {key: value.detach().clone() for key, value in learner.model.state_dict().items()}
+        logits = learner.model(torch.zeros(*lead, config.finetune.batch, *example_shape(config.data), device=device))
+        labels = torch.zeros(*lead, config.finetune.batch, dtype=torch.int64, device=device)
+        learner.gradients(cross_entropy(logits, labels).mean(dim=-1))
+        del kept
+    return peak.most
+
+
+def _data(config: Config) -> tuple[int, int]:
+    """Bytes of the training data, and how many examples are unlabelled.
+
+    Of CIFAR-10 there are the files as read, and the labelled and unlabelled images taken from them. SVHN's unlabelled
+    images and those of a folder stay in their files.
+    """
+    data = config.data
+    if isinstance(data, SvhnData):
+        return math.prod(example_shape(data)) * data.labels, unlabelled_images(data)
+    if isinstance(data, Cifar10Data):
+        unlabelled = unlabelled_images(data)
+        return math.prod(example_shape(data)) * (cifar10.IMAGES + data.labels + unlabelled), unlabelled
+    content = training_set(data, _seeds(config))
+    tensors = [part for part in vars(content).values() if isinstance(part, Tensor)]
+    return _bytes(tensors), content.hidden_labels.shape[-1]
+
+
+def _seeds(config: Config) -> Seeds:
+    """Those of one process, which may as well be the first."""
+    return list(range(config.budget.stack)) if config.budget.stack > 1 else 0
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all storages that live at the same time, those of `before` among them, and keeps the most."""
+
+    def __init__(self, before: Iterable[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now, self.most = 0, 0
+        self._alive: dict[int, Any] = {}  # weak references by address
+        for tensor in before:
+            self._see(tensor.untyped_storage())
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """There is no compiler here to keep out, and keeping it out would load it."""
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        results = func(*args, **(kwargs or {}))
+        for result in tree_leaves(results):
+            if isinstance(result, Tensor):
+                self._see(result.untyped_storage())
+        return results
+
+    def _see(self, storage: UntypedStorage) -> None:
+        address, size = storage._cdata, storage.nbytes()  # noqa: SLF001 - nothing else tells one storage from another
+        if address not in self._alive:
+            self._alive[address] = weakref.ref(storage, lambda _: self._gone(address, size))
+            self.now += size
+            self.most = max(self.most, self.now)
+
+    def _gone(self, address: int, size: int) -> None:
+        del self._alive[address]
+        self.now -= size
+
+
+class _Bfloat16(TorchFunctionMode):
+    """Stands in for automatic mixed precision where there are no data: the operations that it makes bfloat16."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in {functional.conv2d, functional.linear}:
+            args = [value.bfloat16() if isinstance(value, Tensor) else value for value in args]
+        return func(*args, **(kwargs or {}))
+
+
+def _precision(config: Config) -> AbstractContextManager[Any]:
+    return _Bfloat16() if config.engine.precision is Precision.bfloat16 else nullcontext()
