@@ -173,6 +173,27 @@ def test_one_step_by_plain_functions(feedback: Feedback, moved: bool) -> None:
         torch.testing.assert_close(b - a.detach(), e, rtol=0, atol=1e-12)
 
 
+def test_student_and_perceptron_have_schedules_of_their_own() -> None:
+    """Their first step is the first of their warm-up, not one of the whole run's: a tenth of the full rate here."""
+    moved = {}
+    for warmup in (0, 10):
+        state, batch, whole = tiny(Mpl(pseudo_label=PseudoLabel.argmax, feedback=Feedback.none))
+        learners = (state.learners["student"], state.aides[REDUCED])
+        for learner in learners:
+            learner.config = replace(learner.config, warmup_steps=warmup)
+        before = [[p.detach().clone() for p in learner.parameters] for learner in learners]
+        reduced_mpl.step(state, batch, whole)
+        moved[warmup] = [
+            b - p.detach()
+            for learner, start in zip(learners, before, strict=True)
+            for b, p in zip(start[-1:], learner.parameters[-1:], strict=True)
+        ]
+
+    for full, first in zip(moved[0], moved[10], strict=True):
+        torch.testing.assert_close(first, full / 10, **EXACT)
+        assert float(full.abs().max()) > 1e-3
+
+
 def test_without_feedback_and_labels_the_perceptron_stays_the_large_teacher() -> None:
     """Nothing else moves it, so that the student is one of a fixed teacher's sampled labels."""
     config = {**REDUCED_MPL, "mpl": {"feedback": "none", "teacher_supervised": False, "uda": {"weight": 1.0}}}
