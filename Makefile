@@ -1,3 +1,4 @@
+# make install                 the environment alone, for fit and predict on your own images
 # make reproduce [PLAN=quick]  install, run the plan, print the verdicts
 # make test                    install, lint, type-check, test
 # make faults                  plant every fault of tests/faults, print which test catches it
@@ -15,8 +16,10 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # Compiled Python files halve the start of every stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: reproduce test faults verify alarm report lock audit check-generated
+.PHONY: install reproduce test faults verify alarm report lock audit check-generated
 .DEFAULT_GOAL := reproduce
+
+install: $(VENV)/.ready
 
 reproduce: $(VENV)/.ready
 	@test -f experiments/plan/$(PLAN).yaml || { echo "error: PLAN = $(PLAN) has no file in experiments/plan; plans: $(patsubst experiments/plan/%.yaml,%,$(wildcard experiments/plan/*.yaml))" >&2; exit 2; }

@@ -20,7 +20,8 @@ MOONS = {"data": "two_moons", "model": "moons_net"}
 DIGITS = {"data": "digits", "model": "small_conv"}
 IMAGES = {"data": "cifar10", "model": "wide_resnet"}
 DEEP_IMAGES = {"data": "cifar10", "model": "resnet50"}
-PROBLEMS = (MOONS, DIGITS, IMAGES, DEEP_IMAGES)
+FILES = {"data": "folder", "model": "resnet50"}
+PROBLEMS = (MOONS, DIGITS, IMAGES, DEEP_IMAGES, FILES)
 
 Choice = Mapping[str, str]
 """The name of the chosen `data`, `model` and `method`."""
@@ -29,6 +30,7 @@ _SMALL: dict[str, dict[str, Any]] = {
     "two_moons": {"points": 60},
     "digits": {"labels": 20},
     "cifar10": {"labels": 20, "train_images": 5060},
+    "folder": {"classes": 2, "image_size": 8},
     "moons_net": {},
     "small_conv": {"width": 2},
     "wide_resnet": {"depth": 10, "width": 1},
@@ -39,7 +41,7 @@ _SMALL: dict[str, dict[str, Any]] = {
 _MOST = {
     "points": 400, "test_points": 400, "train_images": 5200, "test_images": 400, "labels": 60, "width": 4, "depth": 16,
     "layers": 3, "shuffle_window": 1000, "labelled_batch": 16, "unlabelled_batch": 24, "batch": 16, "threads": 2,
-    "finetune.steps": 2,
+    "finetune.steps": 2, "image_size": 24, "classes": 4, "readers": 2,
 }  # fmt: skip
 """By field, or by its whole key: the most that a test can train with; all else goes up to the end of its range."""
 

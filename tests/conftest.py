@@ -1,9 +1,10 @@
-"""One thread, since tensors are tiny here and thread counts must not matter; and CIFAR-10, where it is at hand."""
+"""One thread, since tensors are tiny here and thread counts must not matter; and real images, where they are."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ torch.set_deterministic_debug_mode("error")
 
 PROJECT = Path(__file__).parents[1]
 UNPACK = Path(__file__).parents[2] / "shared/data/unpack_cifar10.py"
+TINY_IMAGENET = Path(__file__).parents[2] / "shared/data/tiny_imagenet.tar.xz"
+CLASSES = ("n01443537", "n01629819", "n02002724", "n02231487", "n03255030")
+"""Of Tiny ImageNet, that tests read: goldfish, salamander, stork, grasshopper, dumbbell."""
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +51,18 @@ def cifar10_workplace(cifar10_prepared: Path, monkeypatch: pytest.MonkeyPatch) -
     """The working directory is one with CIFAR-10 in artifacts/data."""
     monkeypatch.chdir(cifar10_prepared)
     return cifar10_prepared
+
+
+@pytest.fixture(scope="session")
+def tiny_imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train and val of five classes of real 64x64 JPEGs, only to be read."""
+    place = PROJECT / "datasets/tiny-imagenet"
+    if (place / "val").is_dir():
+        return place
+    if not TINY_IMAGENET.is_file():
+        pytest.skip("Tiny ImageNet is not here: put it under datasets/tiny-imagenet, as REPRODUCE.md says")
+    root = tmp_path_factory.mktemp("datasets")
+    with tarfile.open(TINY_IMAGENET) as archive:
+        some = [member for member in archive if any(f"/{name}/" in member.name for name in CLASSES)]
+        archive.extractall(root, some, filter="data")
+    return root / "tiny-imagenet"

@@ -130,8 +130,8 @@ def test_damaged_images_are_named_with_the_reason_and_left_out(
     assert 12 == len(read_listing(config, "train").paths)
     assert 8 == len(listed.splitlines())
     for name, reason in {"cut": "truncated", "empty": "empty file", "text": "no image of a format",
-                         "tiny": "7 x 50 pixels", "bomb": "exceeds limit", "float": "no whole numbers", "nothing": "No such file",
-                         "flipped": ""}.items():  # fmt: skip
+                         "tiny": "7 x 50 pixels", "bomb": "exceeds limit", "float": "no whole numbers",
+                         "nothing": "No such file", "flipped": ""}.items():  # fmt: skip
         assert any(f"cat/{name}." in line and reason in line for line in listed.splitlines()), name
         assert f"cat/{name}." in said
     assert "8 damaged ones left out" in said

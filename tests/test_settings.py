@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 
 from repro.config.read import ConfigError, as_mapping, read_config
 from repro.config.schema import CHOICES, Config
-from repro.data import cifar10
+from repro.data import cifar10, folder
+from repro.data.image_files import ImageFiles
+from repro.data.listing import Listing, read_listing
 from repro.evaluate.predict import Predictor
 from repro.train.finetune import finetune
 from repro.train.kept import late_steps, networks, snapshot_steps
@@ -23,6 +26,7 @@ from repro.train.metrics import NotFinite
 from tests.all_settings import (
     DEEP_IMAGES,
     DIGITS,
+    FILES,
     IMAGES,
     MOONS,
     PROBLEMS,
@@ -34,17 +38,25 @@ from tests.all_settings import (
     small,
     with_changes,
 )
+from tests.folders import prepared, write_folder
 from tests.tiny import CPU
 
 PROFILE = {"derandomize": True, "deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _synthetic_images() -> Iterator[None]:
-    """Noise stands in for CIFAR-10, so that these tests need no file."""
+def _synthetic_images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Noise stands in for CIFAR-10, and a folder of small pictures for any other, so that these tests need no data."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (5200, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    place = tmp_path_factory.mktemp("folder")
+    root = write_folder(place / "images", {"cat": 40, "dog": 40, "unlabelled": 20})
     with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        listing = read_listing(prepared(root), "train")
+        elsewhere = partial(ImageFiles, root, listing.paths, listing.sides, listing.digests)
+        patch.setattr(Listing, "files", lambda _, config, __: elsewhere(config.image_size))
+        patch.setattr(folder, "_listing", lambda _: listing)
         patch.setattr(cifar10, "load", lambda: (images, torch.arange(len(images)) % cifar10.CLASSES))
         yield
 
@@ -119,7 +131,7 @@ def test_several_odd_values_are_refused_by_name(data: st.DataObject) -> None:
 def test_what_is_accepted_trains(data: st.DataObject) -> None:
     """Values from end to end of their ranges, as many together as are accepted, do not fail in a first or last step."""
     # The larger a network, the fewer examples of it: one of WideResNet's takes as long as fifty of the moons'.
-    problem = data.draw(st.sampled_from([*3 * [MOONS], *3 * [DIGITS], IMAGES, DEEP_IMAGES]))
+    problem = data.draw(st.sampled_from([*3 * [MOONS], *3 * [DIGITS], IMAGES, DEEP_IMAGES, FILES]))
     choice = {**problem, "method": data.draw(st.sampled_from(list(CHOICES["method"])))}
     values = {s.key: possible_values(s) for s in all_settings(choice) if s.has_values}
     changes: dict[str, Any] = {}

@@ -97,6 +97,15 @@ def test_only_evaluation_opens_test_data() -> None:
     assert ROOT / "repro/data/held_out.py" not in closure(ROOT / "repro/cli/prepare.py")
 
 
+def test_only_held_out_opens_the_test_images_of_files() -> None:
+    """The modules that open CIFAR-10's and a folder's test images are imported by `data.held_out` alone."""
+    doors = {path for path in MODULES if path.name.endswith("_held_out.py")}
+    importers = {path for path in MODULES if any(f"repro.data.{door.stem}" in imports(path) for door in doors)}
+
+    assert {ROOT / "repro/data/cifar10_held_out.py", ROOT / "repro/data/folder_held_out.py"} <= doors
+    assert {ROOT / "repro/data/held_out.py"} == importers
+
+
 def stages() -> dict[str, dict[str, object]]:
     """The stages of dvc.yaml, a repeated one once."""
     return {

@@ -65,7 +65,10 @@ def _evaluate_run(name: str) -> str:
     with only_writer(f"{name}.weights", f"what is trained of {name}"):
         restore_folder(TRAINED / name)
         try:
-            evaluated = [evaluate(name, result) for result in load_results(TRAINED / name)]
+            results = load_results(TRAINED / name)
+            if results[0].config["data"].get("test") == "":
+                return f"{name}: no test images, nothing to evaluate"
+            evaluated = [evaluate(name, result) for result in results]
         except (Damaged, OtherFormat) as error:
             raise ValueError(f"{error}; train it again: dvc repro --force --single-item train@{name}") from error
     labels = labels_to_store(evaluated[0].config)

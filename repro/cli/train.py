@@ -65,13 +65,13 @@ def main() -> int:
         print(f"  {kind} {config.recipe.name}: {departure.key} = {departure.here} ({departure.prescribed})")
     with only_writer(arguments.run, f"run {arguments.run}"):
         chunks = [seeds[i : i + config.budget.stack] for i in range(0, len(seeds), config.budget.stack)]
-        job = Job(arguments.run, config, STATE / arguments.run, source_hashes(), _deadline(config), bands_for(config))
-        _refuse_other_states(job, chunks)
+        job = Job(arguments.run, config, STATE / arguments.run, source_hashes(), deadline_of(config), bands_for(config))
+        refuse_other_states(job, chunks)
         if is_published(RUNS / job.name, [job.made_by(chunk) for chunk in chunks]):
             print(f"{job.name}: finished already, nothing to train; to train it again: rm -r {RUNS / job.name}")
             remove_folder(job.state)
             return 0
-        status = _train_all(job, chunks)
+        status = train_all(job, chunks)
         if status:
             return status
         with only_writer(f"{job.name}.weights", f"what is trained of {job.name}"):
@@ -80,7 +80,7 @@ def main() -> int:
     return 0
 
 
-def _refuse_other_states(job: Job, chunks: list[list[int]]) -> None:
+def refuse_other_states(job: Job, chunks: list[list[int]]) -> None:
     """Before any work, looks at all that is left of this run.
 
     Raises:
@@ -97,12 +97,13 @@ def _refuse_other_states(job: Job, chunks: list[list[int]]) -> None:
         refuse_newest(job.folder(chunk), job.training_made_by(chunk), job.state)
 
 
-def _deadline(config: Config) -> float:
+def deadline_of(config: Config) -> float:
+    """When `budget.max_minutes` are over, by time.monotonic()."""
     minutes = config.budget.max_minutes
     return time.monotonic() + 60 * minutes if minutes else math.inf
 
 
-def _train_all(job: Job, chunks: list[list[int]]) -> int:
+def train_all(job: Job, chunks: list[list[int]]) -> int:
     """Trains all chunks of seeds; the exit status of what came before the end, else 0."""
     workers, context = worker_pool(min(job.config.budget.workers, len(chunks)))
     done = context.Array("q", len(chunks), lock=False)  # without locks, which a killed worker would hold for ever

@@ -12,13 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from repro.data.image_modes import as_rgb, turned, upright
+from repro.data.image_modes import SMALLEST, as_rgb, in_words, too_small, turned, upright
 from repro.files import write_whole
-
-SMALLEST = 8
-"""Pixels of the shorter side below which an image is taken for damaged: an icon or a tracking pixel."""
 
 _WRITE_EVERY = 60.0  # seconds after which what was looked at is kept, so that a kill costs no more
 _SAY_EVERY = 5.0
@@ -45,9 +42,9 @@ def look(path: Path) -> Seen:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as image:
             sides = _sides(image)
-        damage = "" if min(sides) >= SMALLEST else f"{sides[0]} x {sides[1]} pixels, fewer than {SMALLEST} on a side"
+        damage = "" if min(sides) >= SMALLEST else too_small(sides)
     except Exception as error:  # noqa: BLE001 - Pillow has an error of its own for each kind of damage
-        sides, damage = (0, 0), _in_words(error, content)
+        sides, damage = (0, 0), in_words(error, path)
     digest = hashlib.blake2b(content, digest_size=16).digest()
     return Seen(size, changed, (0, 0) if damage else sides, digest, damage)
 
@@ -62,16 +59,6 @@ def _sides(image: Image.Image) -> tuple[int, int]:
     image.draft(None, (1, 1))
     as_rgb(upright(image))
     return (height, width) if swapped else (width, height)
-
-
-def _in_words(error: Exception, content: bytes) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if not content:
-        return "empty file"
-    if isinstance(error, UnidentifiedImageError):
-        return "no image of a format that Pillow knows"
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def look_at_all(folder: Path, names: Sequence[str], kept: Path, say: Callable[[str], None] = print) -> dict[str, Seen]:

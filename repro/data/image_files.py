@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from repro.data.image_modes import as_rgb, turned, upright
+from repro.data.image_modes import SMALLEST, as_rgb, in_words, too_small, turned, upright
 
 Box = tuple[float, float, float, float]
 """Left, upper, right and lower edge in pixels of the upright image, as Pillow has them."""
@@ -117,6 +117,22 @@ def read_image(path: Path, box: Box, size: int) -> np.ndarray:
         raise ValueError(
             f"{path} cannot be read any more ({error}); put it back, or prepare again: python -m repro.cli.prepare"
         ) from error
+
+
+def read_centre(path: Path, share: float, size: int) -> np.ndarray:
+    """The centre square of an image of unknown sides, as `ImageFiles.centre` reads it, uint8 [size, size, 3].
+
+    Raises:
+        ValueError: naming what is wrong, in a few words without the path, when it is no whole image.
+    """
+    try:
+        with Image.open(path) as image:
+            sides = image.size[::-1] if turned(image) else image.size
+            if min(sides) >= SMALLEST:
+                return read_open(image, tuple(centres(np.array([sides]), share)[0].tolist()), size)
+    except Exception as error:  # Pillow has an error of its own for each kind of damage
+        raise ValueError(in_words(error, path)) from error
+    raise ValueError(too_small(sides))
 
 
 def read_open(image: Image.Image, box: Box, size: int) -> np.ndarray:

@@ -1,9 +1,14 @@
-"""How an image of any format becomes three channels of 8 bits, the right way up."""
+"""How an image of any format becomes three channels of 8 bits, the right way up; and why one cannot, in words."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+SMALLEST = 8
+"""Pixels of the shorter side below which an image is taken for damaged: an icon or a tracking pixel."""
 
 _ORIENTATION = 0x0112  # EXIF's tag; 5 and above swap width and height
 
@@ -37,3 +42,17 @@ def as_rgb(image: Image.Image) -> Image.Image:
     if "transparency" in image.info:
         image = image.convert("RGBA")  # straight to RGB Pillow would warn of what is dropped
     return image.convert("RGB")
+
+
+def too_small(sides: tuple[int, int]) -> str:
+    """What is wrong with an image of these sides."""
+    return f"{sides[0]} x {sides[1]} pixels, fewer than {SMALLEST} on a side"
+
+
+def in_words(error: Exception, path: Path) -> str:
+    """Why a file is no whole image, from what was raised: a few words, without its path."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no image of a format that Pillow knows" if path.stat().st_size else "empty file"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,150 @@
+"""Three commands, as a newcomer types them: a folder in, a model out, predictions of new images."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from repro.config.read import read_config
+from repro.data.held_out import held_out_set
+from repro.evaluate.model import load_model, predictions
+from repro.evaluate.predict import Predictor
+from tests.folders import write_folder, write_image
+
+PROJECT = Path(__file__).parents[1]
+FAST = ["--size", "16", "--steps", "12", "--method", "supervised", "--model", "wide_resnet_10", "model.width=1",
+        "engine.threads=1", "budget.labelled_batch=4", "optim.teacher.warmup_steps=1"]  # fmt: skip
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    """A folder with the project's experiments, and images of two classes that are told by their brightness."""
+    (tmp_path / "experiments").symlink_to(PROJECT / "experiments")
+    for part, count in (("train", 6), ("test", 3)):
+        write_folder(tmp_path / "my images" / part, {"bright one": count, "dark": count}, "png")
+        for path in (tmp_path / "my images" / part).rglob("*.png"):
+            level = (200 if path.parent.name == "bright one" else 20) + len(path.name) + int(path.stem[1:])
+            Image.new("RGB", (30, 24), (level, level, level)).save(path)
+    return tmp_path
+
+
+def call(workplace: Path, *arguments: str, status: int = 0) -> str:
+    """`python -m repro.cli.<arguments>`; all that it prints."""
+    done = subprocess.run([sys.executable, "-W", "error", "-W", "ignore:`torch.jit", "-m", f"repro.cli.{arguments[0]}",  # noqa: S603
+                           *arguments[1:]], cwd=workplace, capture_output=True, text=True, check=False, timeout=240,
+                          env=os.environ | {"PYTHONPATH": str(PROJECT)})  # fmt: skip
+    assert status == done.returncode, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_from_a_folder_to_predictions(workplace: Path) -> None:
+    """A fit leaves one self-contained folder; predict writes a line for each image, in order, damaged ones empty."""
+    said = call(workplace, "fit", "my images", *FAST, "--out", "models/mine")
+    model = load_model(workplace / "models/mine/model.pt")
+
+    assert "training images in train, test images in test" in said
+    assert f"{100 * model.facts['right'] / 6:.1f} % of 6 test images right, 95 % interval" in said
+    assert {"model.pt", "settings.yaml", "options.yaml", "log.csv", "README.md"} == {
+        path.name for path in (workplace / "models/mine").iterdir()
+    }
+    assert ["bright one", "dark"] == model.class_names
+    assert "| bright one | 3 |" in (workplace / "models/mine/README.md").read_text()
+
+    new = workplace / "new"
+    shutil.copytree(workplace / "my images/test", new)
+    (new / "damaged.jpg").write_bytes(b"no image")
+    write_image(new / "small.png", 4, 4)
+    write_image(new / "ä, b.png", 40, 30)
+    said = call(workplace, "predict", "models/mine", "new", "my images/test/dark/d0.png", "--csv", "out/p.csv",
+                "--probabilities")  # fmt: skip
+    with (workplace / "out/p.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+
+    names = sorted(str(path.relative_to(workplace)) for path in new.rglob("*") if path.is_file())
+    assert [*names, "my images/test/dark/d0.png"] == [row["path"] for row in rows]
+    assert {"new/damaged.jpg", "new/small.png"} == {row["path"] for row in rows if not row["class"]}
+    assert "2 could not be read" in said
+    assert "new/damaged.jpg: no image of a format" in said
+    for row in rows:
+        if row["class"]:
+            shares = [float(row[name]) for name in model.class_names]
+            assert abs(sum(shares) - 1) < 1e-3
+            assert row["class"] == model.class_names[int(np.argmax(shares))]
+            assert max(shares) == float(row["confidence"])
+
+    assert "finished already" in call(workplace, "fit", "my images", *FAST, "--out", "models/mine")
+    other = call(workplace, "fit", "my images", *FAST, "--out", "models/mine", "--labels", "4", status=2)
+    assert "was begun with other options: labels = 0 there, 4 here" in other
+    Image.new("RGB", (30, 24), "red").save(workplace / "my images/train/dark/d1.png")
+    assert "are not those it was begun with" in call(
+        workplace, "fit", "my images", *FAST, "--out", "models/mine", status=2
+    )
+
+
+@pytest.mark.slow
+def test_prediction_is_what_evaluation_saw(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Test images given as new ones get the classes that the test accuracy was counted from."""
+    call(workplace, "fit", "my images", *FAST, "--out", "mine")
+    monkeypatch.chdir(workplace)
+    model = load_model(workplace / "mine/model.pt")
+    config = read_config(model.config)
+    test = held_out_set(config.data, 0)
+    names = [str(test.examples.path(number)) for number in range(len(test.labels))]  # type: ignore[union-attr]
+    found = np.stack([shares for _, _, shares in predictions(model, names) if shares is not None])
+
+    expected = Predictor(config, 0).probabilities(model.weights, test.examples)
+    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=0, atol=1e-6)
+    assert model.facts["right"] == int((expected.argmax(dim=-1) == test.labels).sum())
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_the_same_command_goes_on(workplace: Path) -> None:
+    """Interrupted while it trains, it exits with 130 and keeps its state; then it ends as an uninterrupted one."""
+    slow = ["fit", "my images", *FAST[:3], "60", *FAST[4:], "budget.checkpoint_minutes=0"]
+    call(workplace, *slow, "--out", "whole")
+    with subprocess.Popen([sys.executable, "-m", *[f"repro.cli.{slow[0]}", *slow[1:], "--out", "broken"]],  # noqa: S603
+                          cwd=workplace, env=os.environ | {"PYTHONPATH": str(PROJECT)}) as process:  # fmt: skip
+        until = time.monotonic() + 120
+        while not list(workplace.glob("broken/state/seed-0/checkpoint-*")):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) in {0, 130}
+    call(workplace, *slow, "--out", "broken")
+
+    whole, broken = (load_model(workplace / name / "model.pt") for name in ("whole", "broken"))
+    assert whole.weights.keys() == broken.weights.keys()
+    assert all(torch.equal(whole.weights[key], broken.weights[key]) for key in whole.weights)
+    assert not (workplace / "broken/state").exists()
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["fit", "nowhere"], "nowhere is no folder; name the folder with your images"),
+    (["fit", "my images", "--labelled", "none.csv"], r"data.labelled = none.csv"),
+    (["fit", "my images", "--labels", "50"], "data.labels = 50: there are only 12 labelled images"),
+    (["fit", "my images", "--minutes", "0"], "--minutes = 0.0: must be more than 0"),
+    (["fit", "my images", "optim.studnet.momentum=1"], "optim.studnet.momentum is not a setting"),
+    (["fit", "my images", "--model", "alexnet"], "alexnet"),
+    (["fit", "my images", "--out", "my images"], "holds something else than a model"),
+    (["predict", "nowhere", "my images"], "nowhere holds no trained model, which fit would have left there"),
+    (["predict", "my images", "my images"], "holds no trained model"),
+])  # fmt: skip
+def test_mistakes_are_one_sentence(arguments: list[str], message: str, workplace: Path) -> None:
+    """What is wrong and what to do; nothing is left behind."""
+    said = call(workplace, *arguments, status=2)
+
+    assert message in said
+    assert said.strip().splitlines()[-1].startswith("error: ")
+    assert not (workplace / "models").exists()

@@ -1,0 +1,281 @@
+"""Images in files: which are labelled, where they are cropped, and that what is read is what Pillow reads."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+from scipy import stats
+from torchvision.transforms import RandomResizedCrop
+
+from repro.augment.crops import draw_boxes
+from repro.augment.views import as_evaluated
+from repro.config.data import CropViews, FolderData
+from repro.data import held_out, training
+from repro.data.folder import drawn_evenly
+from repro.data.image_files import ImageFiles, centres, read_image
+from repro.data.listing import listing_path, read_listing
+from repro.seeding import Streams
+from tests.folders import picture, prepared, write_folder, write_image
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is prepared lies in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+
+
+def files(root: Path, names: list[str], size: int = 16) -> ImageFiles:
+    """Some image files, with their upright sides."""
+    sides = [ImageOps.exif_transpose(Image.open(root / name)).size for name in names]
+    digests = np.zeros((len(names), 16), dtype=np.uint8)
+    paths = np.array([name.encode() for name in names], dtype=np.bytes_)
+    return ImageFiles(root, paths, np.array(sides, dtype=np.int32), digests, size)
+
+
+# Splits
+
+
+def test_labels_are_drawn_evenly_and_exhaust_small_classes() -> None:
+    """As many of each class as can be; a small class gives all, the others what is then missing; exactly so many."""
+    labels = np.array([0] * 50 + [1] * 3 + [2] * 40 + [3] * 1)
+    for count, wanted in ((4, [1, 1, 1, 1]), (24, [10, 3, 10, 1]), (93, [49, 3, 40, 1]), (94, [50, 3, 40, 1])):
+        found = drawn_evenly(labels, 4, count, seed=0)
+        counts = np.bincount(labels[found], minlength=4).tolist()
+
+        assert count == len(found) == len(set(found.tolist()))
+        assert sorted(found.tolist()) == found.tolist()
+        assert wanted == counts
+    assert [2, 2, 3] == sorted(np.bincount(labels[drawn_evenly(labels, 4, 8, seed=0)])[:3].tolist())
+
+
+def test_another_seed_draws_other_labels() -> None:
+    """The draw is a function of the seed; each image is as likely as any other of its class."""
+    labels = np.arange(400) % 4
+    draws = [drawn_evenly(labels, 4, 40, seed) for seed in range(200)]
+
+    assert draws[0].tolist() == drawn_evenly(labels, 4, 40, 0).tolist()
+    assert draws[0].tolist() != draws[1].tolist()
+    often = np.bincount(np.concatenate(draws), minlength=400)
+    assert 0.001 < stats.chisquare(often).pvalue
+
+
+def test_labelled_and_unlabelled_images_are_all_there_are(tmp_path: Path) -> None:
+    """Apart, together, or, where nothing is left unlabelled, the labelled ones as unlabelled ones too."""
+    root = write_folder(tmp_path / "images", {"cat": 8, "dog": 8, "unlabelled": 4})
+    apart = training.training_set(prepared(root, labels=6), 3)
+    together = training.training_set(prepared(root, labels=6, labelled_in_unlabelled=True), 3)
+    (root / "all.csv").write_text("".join(f"{p.relative_to(root)},{p.name[0]}\n" for p in root.rglob("*.jpg")))
+    every = training.training_set(prepared(root, labelled="all.csv"), 3)
+
+    assert list(range(20)) == sorted([*apart.labelled_indices.tolist(), *apart.unlabelled_indices.tolist()])
+    assert [3, 3] == torch.bincount(apart.labels).tolist()
+    assert apart.labelled_indices.tolist() == together.labelled_indices.tolist()
+    assert list(range(20)) == together.unlabelled_indices.tolist()
+    assert 4 == int((together.hidden_labels == -1).sum())
+    assert (20, 20) == (len(every.labels), len(every.unlabelled))
+
+
+def test_the_hash_of_the_data_is_of_contents_and_split(tmp_path: Path) -> None:
+    """Another content, class or draw is another data set; a folder that was moved or renamed is not."""
+    root = write_folder(tmp_path / "images", {"cat": 6, "dog": 6})
+    write_folder(root / "test", {"cat": 2, "dog": 2})
+    config = prepared(root, labels=4, test="test")
+    first, tested = training.training_hash(config, [0]), held_out.held_out_hash(config, [0])
+    assert first != training.training_hash(config, [1])
+    moved = prepared(root.rename(tmp_path / "moved"), labels=4, test="test")
+    assert (first, tested) == (training.training_hash(moved, [0]), held_out.held_out_hash(moved, [0]))
+    write_image(tmp_path / "moved/dog/d0.jpg", seed=9)
+    write_image(tmp_path / "moved/test/dog/d0.jpg", seed=9)
+    changed = prepared(tmp_path / "moved", labels=4, test="test")
+    assert first != training.training_hash(changed, [0])
+    assert tested != held_out.held_out_hash(changed, [0])
+
+
+def test_a_folder_without_test_images_holds_none_out(tmp_path: Path) -> None:
+    """Nobody is refused for having no test images; there is nothing to evaluate."""
+    config = prepared(write_folder(tmp_path / "images", {"cat": 2, "dog": 2}))
+
+    assert 0 == len(held_out.held_out_set(config, 0).labels)
+
+
+def test_an_unprepared_or_damaged_folder_names_the_command(tmp_path: Path) -> None:
+    """The listing is missing, or is not what was written."""
+    root = write_folder(tmp_path / "images", {"cat": 2, "dog": 2})
+    with pytest.raises(ValueError, match=r"is missing; data\.root = .*: prepare it: python -m repro\.cli\.prepare"):
+        training.settled(FolderData(root=str(root)))
+    config = prepared(root)
+    listing_path(config, "train").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"is damaged; data\.root"):
+        training.training_set(config, 0)
+
+
+# Boxes
+
+
+def test_boxes_are_distributed_as_torchvisions() -> None:
+    """Share of the area, ratio of the sides and place of a random crop, on a wide image."""
+    count, width, height = 4000, 640, 480
+    sides = np.tile([width, height], (count, 1))
+    left, upper, right, lower = draw_boxes(Streams(0), "weak view", 0, sides, CropViews()).T
+    image = torch.empty(3, height, width)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        theirs = np.array([RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(count)])
+    top, side, high, wide = theirs.T
+    ours = {
+        "area": (right - left) * (lower - upper),
+        "ratio": (right - left) / (lower - upper),
+        "left": left / np.maximum(width - (right - left), 1),
+        "upper": upper / np.maximum(height - (lower - upper), 1),
+    }
+    others = {"area": high * wide, "ratio": wide / high, "left": side / np.maximum(width - wide, 1),
+              "upper": top / np.maximum(height - high, 1)}  # fmt: skip
+
+    for what, values in ours.items():
+        assert 0.001 < stats.ks_2samp(values, others[what]).pvalue, what
+
+
+@pytest.mark.parametrize("sides", [(500, 375), (375, 500), (8, 2000), (2000, 8), (8, 8), (64, 64)])
+def test_boxes_lie_within_the_image(sides: tuple[int, int]) -> None:
+    """Whatever the image's shape: at least the smallest area where that fits, and of an allowed ratio."""
+    views = CropViews()
+    boxes = draw_boxes(Streams(1), "weak view", 5, np.tile(sides, (500, 1)), views)
+    wide, high = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+
+    assert (boxes[:, :2] >= 0).all()
+    assert (boxes[:, 2] <= sides[0] + 1e-9).all()
+    assert (boxes[:, 3] <= sides[1] + 1e-9).all()
+    assert (np.abs(np.log(wide / high)) <= math.log(views.widest_ratio) + 1e-9).all()
+    if max(sides) < 2 * min(sides):
+        assert (wide * high >= views.smallest_area * sides[0] * sides[1] * (1 - 1e-9)).all()
+        assert wide.std() > 0
+
+
+def test_boxes_of_a_step_are_those_of_its_seed_and_view() -> None:
+    """Another step, seed or view has others; the same one the same."""
+    sides = np.tile([40, 30], (6, 1))
+    first = draw_boxes(Streams(0), "weak view", 3, sides, CropViews())
+
+    assert np.array_equal(first, draw_boxes(Streams(0), "weak view", 3, sides, CropViews()))
+    for seed, view, step in ((1, "weak view", 3), (0, "labelled view", 3), (0, "weak view", 4)):
+        assert not np.array_equal(first, draw_boxes(Streams(seed), view, step, sides, CropViews()))
+
+
+# Reading
+
+
+def test_reading_is_pillows_reading_bit_for_bit(tmp_path: Path) -> None:
+    """Decoded, as RGB, the box resized bicubically: with one reader and with four, in the order asked for."""
+    names = ["a.jpg", "b.png", "c.webp", "grey.png", "d.jpg"] * 5
+    for number, name in enumerate(names[:5]):
+        write_image(tmp_path / name, 50 + number, 40, number)
+    picture(44, 33).convert("L").save(tmp_path / "grey.png")
+    some = files(tmp_path, names)
+    boxes = draw_boxes(Streams(0), "weak view", 0, some.sides, CropViews())
+    images = (Image.open(tmp_path / name).convert("RGB") for name in names)
+    plain = [np.asarray(image.resize((16, 16), Image.Resampling.BICUBIC, tuple(box)))
+             for image, box in zip(images, boxes.tolist(), strict=True)]  # fmt: skip
+    expected = torch.from_numpy(np.stack(plain)).permute(0, 3, 1, 2)
+
+    assert (25, 3, 16, 16) == some.shape
+    assert torch.equal(expected, some.read(boxes))
+    assert torch.equal(expected, some.read(boxes, readers=4))
+    index = torch.tensor([7, 7, 0, 24])
+    assert torch.equal(expected[index], some[index].read(boxes[index.numpy()], readers=2))
+    assert some.read(boxes).is_contiguous()
+
+
+def test_a_large_jpeg_decoded_at_a_fraction_shows_the_same(tmp_path: Path) -> None:
+    """A box of 2 to 16 times the wanted side, anywhere, upright or turned, is within some grey levels of the whole."""
+    smooth = picture(80, 60).resize((1200, 903), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    for orientation in (1, 3, 6):
+        exif[0x0112] = orientation
+        smooth.save(tmp_path / "large.jpg", quality=95, exif=exif)
+        upright = ImageOps.exif_transpose(Image.open(tmp_path / "large.jpg"))
+        for left, upper, side in ((0, 0, 900), (100, 50, 500), (40, 390, 260), (300.5, 200.25, 64)):
+            box = (left, upper, left + side, upper + side)
+            whole = np.asarray(upright.resize((32, 32), Image.Resampling.BICUBIC, box)).astype(float)
+            found = read_image(tmp_path / "large.jpg", box, 32).astype(float)
+            assert np.abs(found - whole).mean() < 1.5, (orientation, box)
+            assert np.abs(found - whole).max() < 25, (orientation, box)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tiff"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_read_the_way_up_that_exif_says(orientation: int, suffix: str, tmp_path: Path) -> None:
+    """All eight orientations of one picture are one picture, its sides and boxes included."""
+    back = {1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+            4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90,
+            7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270}  # fmt: skip
+    upright, turn = picture(48, 32), back[orientation]
+    stored = upright if turn is None else upright.transpose(turn)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    how = {"quality": 100, "subsampling": 0} if suffix == "jpg" else {"lossless": True} if suffix == "webp" else {}
+    root = tmp_path / "images"
+    for label in ("cat", "dog"):
+        (root / label).mkdir(parents=True)
+        stored.save(root / label / f"a.{suffix}", exif=exif, **how)
+    listing = read_listing(prepared(root, image_size=16), "train")
+    boxes = np.array([[4.0, 2.0, 40.0, 20.5], [0.0, 0.0, 48.0, 32.0]])
+    read = listing.files(FolderData(root=str(root), image_size=16), "train").read(boxes)
+
+    assert [[48, 32]] * 2 == listing.sides.tolist()
+    for image, box in zip(read, boxes.tolist(), strict=True):
+        expected = np.asarray(upright.resize((16, 16), Image.Resampling.BICUBIC, tuple(box))).transpose(2, 0, 1)
+        assert np.abs(image.numpy().astype(int) - expected).max() <= (6 if suffix == "jpg" else 0)
+
+
+def test_evaluation_looks_at_the_centre(tmp_path: Path) -> None:
+    """A square of 7/8 of the shorter side, whatever the image's shape, normalised by ImageNet's constants."""
+    write_image(tmp_path / "wide.png", 80, 40)
+    some, data = files(tmp_path, ["wide.png"]), FolderData(image_size=16)
+    assert [[22.5, 2.5, 57.5, 37.5]] == centres(some.sides, 0.875).tolist()
+    plain = Image.open(tmp_path / "wide.png").resize((16, 16), Image.Resampling.BICUBIC, (22.5, 2.5, 57.5, 37.5))
+    scaled = torch.from_numpy(np.array(plain)).permute(2, 0, 1) / 255
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+
+    torch.testing.assert_close(as_evaluated(some, data)[0], (scaled - mean[:, None, None]) / deviation[:, None, None],
+                               rtol=0, atol=1e-5)  # fmt: skip
+
+
+def test_an_image_that_went_bad_names_the_remedy(tmp_path: Path) -> None:
+    """Removed or damaged since it was prepared: the file is named in the reader's sentence."""
+    write_image(tmp_path / "a.jpg")
+    some = files(tmp_path, ["a.jpg"])
+    for content in (None, b"nothing"):
+        (tmp_path / "a.jpg").unlink(missing_ok=True)
+        if content:
+            (tmp_path / "a.jpg").write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.jpg cannot be read any more .* prepare again") as caught:
+            some.centre(1.0)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_forked_worker_reads_though_its_parent_has_read(tmp_path: Path) -> None:
+    """Threads do not survive a fork: a worker that waited for its parent's would wait for ever."""
+    write_image(tmp_path / "a.png")
+    code = (
+        "import multiprocessing, sys; from pathlib import Path\n"
+        "sys.path.insert(0, sys.argv[1]); from tests.test_folder import files\n"
+        "some = files(Path(sys.argv[2]), ['a.png'])\n"
+        "read = lambda: some.centre(1.0, 2).sum().item()\n"
+        "here = read(); pipe, end = multiprocessing.Pipe()\n"
+        "process = multiprocessing.get_context('fork').Process(target=lambda: end.send(read())); process.start()\n"
+        "assert pipe.poll(20), 'hangs'; assert here == pipe.recv(); process.join()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(PROJECT), str(tmp_path)], timeout=120,  # noqa: S603
+                          env=os.environ | {"PYTHONPATH": str(PROJECT)}, check=False)  # fmt: skip
+
+    assert 0 == done.returncode

@@ -1,0 +1,150 @@
+"""Training on images in files: read ahead, resumed, and every arm of Tiny ImageNet on its real JPEGs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from repro.config.compose import compose, read_plan
+from repro.config.data import FolderData
+from repro.config.schema import Config
+from repro.data import training
+from repro.evaluate.predict import Predictor
+from repro.train.batches import Batches
+from repro.train.finetune import finetune
+from repro.train.kept import networks
+from repro.train.loop import OutOfTime, Trainer
+from tests.folders import write_folder
+from tests.tiny import CPU, METHODS, all_weights, assert_same
+
+ROOT = Path(__file__).parent.parent / "experiments"
+ARMS = [run.experiment for run in read_plan(ROOT / "plan/tiny_imagenet.yaml")]
+SMALL = ["budget.steps=6", "budget.labelled_batch=4", "budget.unlabelled_batch=6", "budget.log_every=1",
+         "budget.snapshots=2", "budget.curve_examples=8", "model.width=4", "data.image_size=16",
+         "optim.student.warmup_steps=1", "optim.teacher.warmup_steps=1", "model.norm_decay=0.5"]  # fmt: skip
+
+
+def on(root: Path, experiment: str, *changes: str, **data: object) -> Config:
+    """A few steps of an experiment on the images of a prepared folder."""
+    config = compose(experiment, [*SMALL, *changes], ROOT)
+    assert isinstance(config.data, FolderData)
+    given = replace(config.data, root=str(root), **data)  # type: ignore[arg-type]
+    training.prepare(given, Path())
+    return replace(config, data=training.settled(given))
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two classes and images that have none; the working directory is empty."""
+    monkeypatch.chdir(tmp_path)
+    return write_folder(tmp_path / "images", {"cat": 8, "dog": 7, "unlabelled": 6})
+
+
+def test_reading_ahead_and_the_number_of_readers_change_no_batch(mixed: Path) -> None:
+    """Step after step, alone, backwards and with four readers: the same pixels."""
+    config = on(mixed, "folder_mpl", "budget.steps=12")
+    views = Trainer(config, 0, CPU).method.views(config.method)
+    ahead = Batches(config, views, 0, CPU)
+    many = Batches(replace(config, engine=replace(config.engine, readers=4)), views, 0, CPU)
+    back = Batches(config, views, 0, CPU)
+    before = {step: back.at(step) for step in reversed(range(12))}
+    for step in range(12):
+        alone = Batches(config, views, 0, CPU).at(step)
+        for batch in (ahead.at(step), many.at(step), before[step]):
+            for name in ("labelled", "labels", "weak", "strong", "hidden_labels"):
+                assert torch.equal(getattr(alone, name), getattr(batch, name)), (step, name)
+
+
+def test_two_views_are_of_one_crop(mixed: Path) -> None:
+    """Without RandAugment the strong view is the weak one, flipped or not."""
+    config = on(mixed, "folder_mpl", "data.views.lowest_rate=0", "data.views.highest_rate=0")
+    batch = Trainer(config, 0, CPU).batch(0)
+    same = [torch.equal(a, b) or torch.equal(a.flip(-1), b) for a, b in zip(batch.weak, batch.strong, strict=True)]
+
+    assert all(same)
+    assert 1 < len({float(image.sum()) for image in batch.weak})
+
+
+def test_labels_of_a_batch_are_those_of_its_images(mixed: Path) -> None:
+    """Each labelled view is a crop of an image of its class, told by its brightness: cats are bright here."""
+    from PIL import Image
+
+    for path in [*mixed.glob("cat/*"), *mixed.glob("dog/*")]:
+        Image.new("RGB", (20, 20), "white" if path.parent.name == "cat" else "black").save(path)
+    trainer = Trainer(on(mixed, "folder_uda"), 0, CPU)
+    for step in range(3):
+        batch = trainer.batch(step)
+        assert (batch.labelled.mean(dim=(1, 2, 3)) > 0).tolist() == (batch.labels == 0).tolist()
+
+
+def test_wrong_pseudo_labels_are_not_counted_where_classes_are_unknown(mixed: Path) -> None:
+    """Nobody can say how many are wrong, so no number is logged; with all classes known it is."""
+    trainer = Trainer(on(mixed, "folder_uda"), 0, CPU)
+    trainer.advance()
+    assert "pseudo_label_wrong" not in trainer.rows[-1]
+    for path in mixed.glob("unlabelled/*"):
+        path.unlink()
+    known = Trainer(on(mixed, "folder_uda"), 0, CPU)
+    known.advance()
+    assert "pseudo_label_wrong" in known.rows[-1]
+
+
+@pytest.mark.parametrize("experiment", ["folder_mpl", "folder_supervised"])
+def test_a_stopped_run_on_files_resumes_bit_for_bit(experiment: str, mixed: Path, tmp_path: Path) -> None:
+    """Stopped after its first step, while the next ones are being read, it ends as the uninterrupted one."""
+    config = on(mixed, experiment, "finetune={steps: 2, learning_rate: 1.0e-5, batch: 4}")
+    whole = Trainer(config, 0, CPU)
+    whole.run(tmp_path / "none")
+    with pytest.raises(OutOfTime):
+        Trainer(config, 0, CPU).run(tmp_path / "state", deadline=time.monotonic() - 1)
+    resumed = Trainer(config, 0, CPU)
+    resumed.run(tmp_path / "state")
+
+    assert_same(all_weights(whole), all_weights(resumed))
+    assert whole.rows == resumed.rows
+    assert_same(finetune(whole), finetune(resumed))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_on_files(method: str, mixed: Path) -> None:
+    """A few steps, weights that move, and predictions for images in files."""
+    experiment = "folder_supervised" if method == "pseudo_label" else f"folder_{method}"
+    changes = ["method=pseudo_label", "method.teacher_steps=2"] if method == "pseudo_label" else []
+    config = on(mixed, experiment, *changes)
+    trainer = Trainer(config, 0, CPU)
+    before = all_weights(trainer)
+    for _ in range(3):
+        trainer.advance()
+    moved = [key for key, value in all_weights(trainer).items() if not torch.equal(before[key], value)]
+    found = Predictor(config, 0).classes(networks(trainer.state)["teacher"], trainer.data.unlabelled)
+
+    assert moved
+    assert (1, len(trainer.data.unlabelled)) == found.shape
+    assert found.max() < 2
+
+
+@pytest.mark.parametrize("experiment", ARMS)
+def test_every_arm_trains_on_real_jpegs(
+    experiment: str, tiny_imagenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tiny ImageNet as the plan reads it, a few classes of it: finite steps, the same when run again."""
+    monkeypatch.chdir(tmp_path)
+    config = on(
+        tiny_imagenet,
+        experiment,
+        "finetune.batch=4",
+        labels=10 * len(list((tiny_imagenet / "val").iterdir())),
+        classes=0,
+    )
+    first, second = (Trainer(config, 0, CPU) for _ in range(2))
+    first.run(tmp_path / "state")
+    for _ in range(6):
+        second.advance()
+
+    assert_same(all_weights(first), all_weights(second))
+    assert first.rows == second.rows
+    assert len(first.data.labels) == config.data.labels
