@@ -218,8 +218,8 @@ def test_the_cost_of_what_is_not_settled_is_named_once() -> None:
         ("{value: 96.11, spread: 0.07,", "{value: 96.1, spread: 0.07,", "'cifar10_4k_mpl' says 96.11 and 0.07; mend"),
         ("{value: 96.11, spread: 0.07,", "{value: 96.11, spread: null,", "spread = None, but the claim"),
         (
-            "imagenet_10pct_top1: {value: 73.89",
-            "imagenet_10pct_top5: {value: 73.89",
+            "imagenet_10pct_top1: {value: 73.32",
+            "imagenet_10pct_top5: {value: 73.32",
             "is about accuracy; name one about",
         ),
         ("{value: 83.63, spread: 0.63}", "{spread: 0.63}", "Temporal Ensemble, cifar10_4k: value is missing"),
