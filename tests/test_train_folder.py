@@ -13,6 +13,7 @@ from repro.config.compose import compose, read_plan
 from repro.config.data import FolderData
 from repro.config.schema import Config
 from repro.data import training
+from repro.engine.world import World
 from repro.evaluate.predict import Predictor
 from repro.train.batches import Batches
 from repro.train.finetune import finetune
@@ -57,6 +58,34 @@ def test_reading_ahead_and_the_number_of_readers_change_no_batch(mixed: Path) ->
         for batch in (ahead.at(step), many.at(step), before[step]):
             for name in ("labelled", "labels", "weak", "strong", "hidden_labels"):
                 assert torch.equal(getattr(alone, name), getattr(batch, name)), (step, name)
+
+
+def test_processes_read_their_rows_of_one_batch(mixed: Path) -> None:
+    """Two processes together hold images, crops and views of one, read ahead; partners of SamplePairing are of both."""
+    config = on(mixed, "folder_mpl", "budget.steps=4", "data.views.operations=paper", "data.views.lowest_rate=0.8")
+    views = Trainer(config, 0, CPU).method.views(config.method)
+    handed: list[list[torch.Tensor]] = [[], []]  # by each process, in the order of its steps
+
+    def batches(rank: int) -> Batches:
+        world = World(rank, 2)
+        object.__setattr__(world, "whole", lambda part: handed[rank].append(part) or part.repeat(2, 1, 1, 1))
+        return Batches(config, views, 0, CPU, world)
+
+    for rank in range(2):  # once for what each hands over, which is made before it is paired with anything
+        first = batches(rank)
+        for step in range(4):
+            first.at(step)
+    wholes = [torch.cat(parts) for parts in zip(*handed, strict=True)]
+    worlds = [World(rank, 2) for rank in range(2)]
+    for world in worlds:
+        waiting = iter(wholes)
+        object.__setattr__(world, "whole", lambda _, waiting=waiting: next(waiting))
+    alone, parts = Batches(config, views, 0, CPU), [Batches(config, views, 0, CPU, world) for world in worlds]
+
+    for step in range(4):
+        whole, shared = alone.at(step), [part.at(step) for part in parts]
+        for name in ("labelled", "labels", "weak", "strong", "hidden_labels"):
+            assert torch.equal(getattr(whole, name), torch.cat([getattr(one, name) for one in shared])), (step, name)
 
 
 def test_two_views_are_of_one_crop(mixed: Path) -> None:
