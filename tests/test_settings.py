@@ -153,6 +153,8 @@ IMPOSSIBLE = {
 """The only pairs of switches that are refused, each key before the other in the alphabet."""
 IN_MIXED_PRECISION = {(("engine.precision", "bfloat16"), ("method.feedback", "exact"))}
 """One more, for networks with convolutions."""
+DEEP = {("resnet50", method) for method in ("supervised", "uda", "mpl")}
+"""What is tried on the larger network: one method without unlabelled images, one network with them, and two."""
 COMPUTED_AGAIN = {(("engine.recompute", True), ("method.feedback", "exact"))}
 """One more, for networks with residual blocks; others have nothing to compute again, whatever stands beside it."""
 
@@ -160,7 +162,14 @@ COMPUTED_AGAIN = {(("engine.recompute", True), ("method.feedback", "exact"))}
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "choice",
-    [c for c in CHOSEN if c["model"] != "wide_resnet" and (c["data"] != "folder" or c["method"] == "mpl")],
+    [
+        c
+        for c in CHOSEN
+        if c["model"] in {"moons_net", "small_conv"}
+        or ((c["model"], c["method"]) in DEEP
+        and c["data"] != "folder")
+        or (c["data"], c["method"]) == ("folder", "mpl")
+    ],
     ids=name,
 )
 def test_every_pair_of_switches_trains(choice: Choice) -> None:
