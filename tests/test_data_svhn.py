@@ -18,11 +18,11 @@ from repro.config.check_data import data_problems
 from repro.config.compose import compose
 from repro.config.data import ImageViews, SvhnData
 from repro.data import svhn, svhn_files
-from repro.data.held_out import held_out_hash, held_out_labels, held_out_set
+from repro.data.held_out import examples_hash, held_out_labels, held_out_set
 from repro.data.sets import class_counts
 from repro.data.svhn_files import EXTRA, TEST, TRAIN
 from repro.data.training import class_count, describe_split, prepare, training_hash, training_set
-from repro.evaluate.labels import test_labels as labels_of_run
+from repro.evaluate.labels import labels_to_store
 from repro.seeding import Streams
 from tests.svhn_sample import Sample, noise
 
@@ -216,8 +216,8 @@ def test_hashes_of_a_fixed_split_need_no_images(tmp_path: Path, monkeypatch: pyt
 
     assert "2fbd7f6515c684142f3ad0814f012a830b8852eab55eb424f4f983ee00fa545d" == training_hash(PAPER, [0, 1])
     assert "3017efdae237cb9914027674aee37d9a0b728706e0d898bf15c99d9d8cd16f49" == training_hash(ALL, [0, 1])
-    assert "9a386da9ca918d9d1b4c453308340952d393f671a8d45ad876feaf4f3c8f291e" == held_out_hash(PAPER, [0, 1])
-    assert held_out_hash(PAPER, [0]) != held_out_hash(replace(PAPER, test_images=26_031), [0])
+    assert "9a386da9ca918d9d1b4c453308340952d393f671a8d45ad876feaf4f3c8f291e" == examples_hash(PAPER)
+    assert examples_hash(PAPER) != examples_hash(replace(PAPER, test_images=26_031))
     with pytest.raises(ValueError, match="prepare it again"):
         training_hash(BALANCED, [0])
 
@@ -232,8 +232,9 @@ def test_held_out_images_are_those_of_the_test_file(sample: Sample) -> None:
         assert torch.equal(labels[:count], held_out.labels)
         assert torch.equal(labels[:count].repeat(2, 1), held_out_labels(SvhnData(test_images=count), [3, 4]))
     run = {"data": asdict(SvhnData(test_images=9)), "model": {"name": "wide_resnet"}, "method": {"name": "supervised"}}
-    known, _ = labels_of_run(run | {"optim": {}, "budget": {}, "finetune": {}, "recipe": {}}, [3])
-    assert [labels[:9].tolist()] == known.tolist()
+    stored = labels_to_store(run | {"optim": {}, "budget": {}, "finetune": {}, "recipe": {}})
+    assert stored is not None
+    assert labels[:9].tolist() == stored.labels.tolist()
 
 
 @pytest.mark.parametrize("harm", ["flipped", "gone"])

@@ -166,8 +166,7 @@ COMPUTED_AGAIN = {(("engine.recompute", True), ("method.feedback", "exact"))}
         c
         for c in CHOSEN
         if c["model"] in {"moons_net", "small_conv"}
-        or ((c["model"], c["method"]) in DEEP
-        and c["data"] != "folder")
+        or ((c["model"], c["method"]) in DEEP and c["data"] != "folder")
         or (c["data"], c["method"]) == ("folder", "mpl")
     ],
     ids=name,

@@ -7,15 +7,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from repro.cli import chunk
 from repro.cli import memory as cli_memory
-from repro.cli import worker
 from repro.config.departures import departures
 from repro.config.methods import Feedback, Mpl
 from repro.config.models import ResNet50, WideResNet
@@ -408,17 +407,17 @@ def test_what_is_not_enough_alone_is_advised_together(room: int, remedy: str) ->
 def test_an_end_of_memory_is_one_sentence(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It names the settings and the checkpoint that is kept; other errors pass as they are."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(worker, "_worker", {"flags": SimpleNamespace(stops=False), "began": False, "busy": False})
-    job = worker.Job("mine", images("uda"), tmp_path / "state/mine", {}, 1e30, None)
+    job = chunk.Job("mine", images("uda"), tmp_path / "state/mine", {}, 1e30, None)
+    listener = chunk.Listener(lambda _: None, print, print, lambda: False)
     (tmp_path / "state/mine/seed-3").mkdir(parents=True)
     (tmp_path / "state/mine/seed-3/checkpoint-000000007.pt").touch()
 
     def fail(*_: object) -> bool:
         raise error
 
-    monkeypatch.setattr(worker, "_train", fail)
-    with pytest.raises(worker.OutOfMemory) as caught:
-        worker.train_chunk(job, 0, [3])
+    monkeypatch.setattr(chunk, "Trainer", fail)
+    with pytest.raises(chunk.OutOfMemory) as caught:
+        chunk.train_chunk(job, [3], listener)
 
     said = str(caught.value)
     assert said.startswith("mine seed-3: memory ran out; lower budget.workers = 2, or set engine.recompute=true, or ")
@@ -426,9 +425,9 @@ def test_an_end_of_memory_is_one_sentence(error: Exception, tmp_path: Path, monk
     assert "budget.labelled_batch = 6" in said
     assert "checkpoint-000000007.pt" in said
     assert "\n" not in said
-    monkeypatch.setattr(worker, "_train", lambda *_: (_ for _ in ()).throw(RuntimeError("another")))
+    monkeypatch.setattr(chunk, "Trainer", lambda *_: (_ for _ in ()).throw(RuntimeError("another")))
     with pytest.raises(RuntimeError, match=r"^another$"):
-        worker.train_chunk(job, 0, [3])
+        chunk.train_chunk(job, [3], listener)
 
 
 def test_settings_that_are_impossible_are_not_advised() -> None:

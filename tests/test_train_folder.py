@@ -141,8 +141,9 @@ def test_a_stopped_run_on_files_resumes_bit_for_bit(experiment: str, mixed: Path
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_on_files(method: str, mixed: Path) -> None:
     """A few steps, weights that move, and predictions for images in files."""
-    experiment = "folder_supervised" if method == "pseudo_label" else f"folder_{method}"
-    changes = ["method=pseudo_label", "method.teacher_steps=2"] if method == "pseudo_label" else []
+    two_phases = method in {"pseudo_label", "reduced_mpl"}
+    experiment = "folder_supervised" if two_phases else f"folder_{method}"
+    changes = [f"method={method}", "method.teacher_steps=2"] if two_phases else []
     config = on(mixed, experiment, *changes)
     trainer = Trainer(config, 0, CPU)
     before = all_weights(trainer)

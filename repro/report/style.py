@@ -59,9 +59,9 @@ LOOKS: dict[str, tuple[str, Line]] = {
     "reduced_mpl": (SKY, ":"),
     "mixup": (GREEN, "-"),
     "randaugment": (BLACK, "-."),
-    "mpl_pseudo_label": (ORANGE, "--"),
-    "mpl_mixup": (GREEN, "--"),
-    "mpl_randaugment": (GREY, "-."),
+    "mpl_pseudo_label": (VERMILLION, "--"),
+    "mpl_mixup": (VERMILLION, ":"),
+    "mpl_randaugment": (SKY, "-."),
 }
 """Colour and line of an arm, by what its name ends in: the same in every figure."""
 

@@ -78,9 +78,9 @@ def disk_trials(expected: Expected, chance: random.Random, each: int, mounts: bo
         for _ in range(each):
             yield "full", says, partial(once, disks.on_a_small_disk, expected, chance.randrange(16, 200))
         yield "read_only", "A read-only disk", partial(once, disks.on_a_small_disk, expected, 1000, read_only=True)
-    says = "Files limited to 1 to 30 kB, as by a quota"
+    says = "Files limited to 1 to 10 kB, as by a quota"
     for _ in range(each):
-        yield "limit", says, partial(once, disks.with_limited_files, expected, chance.randrange(1000, 30_000))
+        yield "limit", says, partial(once, disks.with_limited_files, expected, chance.randrange(1000, 10_000))
     midway = disks.stopped_midway(expected)
     for damage, (says, _) in disks.DAMAGES.items():
         for _ in range(each):
