@@ -17,7 +17,7 @@ import torch
 
 from repro.cli.entry import run
 from repro.config.compose import Plan, PlannedRun, compose, read_whole_plan
-from repro.config.data import Cifar10Data, SvhnData
+from repro.config.data import Cifar10Data, Data, FolderData, SvhnData
 from repro.config.read import ConfigError
 from repro.config.schema import Config
 from repro.engine.device import choose_device, describe_device, set_up_process
@@ -59,9 +59,12 @@ def _plan(what: list[str]) -> Plan:
 def _print_costs(plan: Plan) -> None:
     set_up_process(_threads())
     configs = [(planned, compose(planned.experiment, planned.overrides)) for planned in plan.runs]
-    priced = [(planned, config) for planned, config in configs if isinstance(config.data, Cifar10Data | SvhnData)]
+    priced = [(planned, config) for planned, config in configs if _is_priced(config.data)]
     if not priced:
-        raise ConfigError(f"plan {plan.name}: its runs take minutes on a CPU; only those on images are counted")
+        raise ConfigError(
+            f"plan {plan.name}: its runs are not counted: they take minutes on a CPU, or are on a folder whose classes "
+            "nobody has counted yet"
+        )
     speed = flops_per_second(priced[-1][1])
     print(_row("run", "seeds", "steps", "images a step", "TFLOP a step", "EFLOP", "days here", "memory"))
     total = 0.0
@@ -72,7 +75,7 @@ def _print_costs(plan: Plan) -> None:
         days = f"{flops / speed / _DAY:,.1f}"
         print(_row(planned.name, str(len(planned.seeds)), f"{config.budget.steps:,}", _images(config),
                    f"{once / config.budget.steps / 1e12:.3f}", f"{flops / 1e18:.2f}", days,
-                   size(bytes_needed(config))))  # fmt: skip
+                   _memory(config)))  # fmt: skip
     device = describe_device(torch.device("cpu"))
     print(_row("all", "", "", "", "", f"{total / 1e18:.2f}", f"{total / speed / _DAY:,.1f}", ""))
     print(
@@ -82,6 +85,18 @@ def _print_costs(plan: Plan) -> None:
         f"{total / 1e14 / _DAY:,.1f} days for the arithmetic; augmentation, memory traffic and evaluation come on top."
         f"\nMemory: of each process at its peak, estimated; REPRODUCE.md, Small machines, says how well."
     )
+
+
+def _is_priced(data: Data) -> bool:
+    """Whether a run is worth counting, and its network known: a folder's classes may not be, before it is prepared."""
+    return isinstance(data, Cifar10Data | SvhnData) or (isinstance(data, FolderData) and data.classes > 0)
+
+
+def _memory(config: Config) -> str:
+    try:
+        return size(bytes_needed(config))
+    except ValueError:  # of a folder that is not prepared
+        return "?"
 
 
 def _row(name: str, *cells: str) -> str:

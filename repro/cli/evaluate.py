@@ -22,7 +22,7 @@ from repro.engine.device import set_up_process, worker_pool
 from repro.evaluate.duplicates import in_words
 from repro.evaluate.evaluate import evaluate
 from repro.evaluate.labels import labels_to_store
-from repro.files import restore_folder, sweep
+from repro.files import remove_folder, restore_folder, sweep
 from repro.records.labels import LABELS, store_labels
 from repro.records.runs import RUNS, replace_run
 from repro.train.result import load_results
@@ -67,6 +67,7 @@ def _evaluate_run(name: str) -> str:
         try:
             results = load_results(TRAINED / name)
             if results[0].config["data"].get("test") == "":
+                remove_folder(RUNS / name)  # what an earlier training with test images left
                 return f"{name}: no test images, nothing to evaluate"
             evaluated = [evaluate(name, result) for result in results]
         except (Damaged, OtherFormat) as error:

@@ -35,7 +35,7 @@ from repro.config.read import ConfigError, read_config_file
 from repro.config.schema import Config
 from repro.data.training import training_hash
 from repro.engine.connect import connected
-from repro.engine.device import set_up_process, worker_pool
+from repro.engine.device import processes_of_a_device, set_up_process, worker_pool
 from repro.engine.world import World
 from repro.files import partly, remove_folder
 from repro.seeding import seeds_listed
@@ -71,8 +71,8 @@ def _train(run: str, seeds_text: str, world: World) -> int:
         job = Job(run, config, STATE / run, source_hashes(), deadline_of(config), bands_for(config))
         if world.first(lambda: _finished_already(job, chunks)):
             return 0
-        here = worker_pool(min(config.budget.workers, len(chunks)))[0] if world.size == 1 else 1
-        world.first(lambda: say_what_is_needed(run, config, here))
+        here = worker_pool(min(config.budget.workers, len(chunks)))[0] if world.size == 1 else processes_of_a_device()
+        world.first(lambda: say_what_is_needed(run, config, here, world.size))
         status = train_all(job, chunks) if world.size == 1 else train_together(job, chunks, world)
         if not status:
             world.first(lambda: _publish(job, chunks))

@@ -97,6 +97,8 @@ def _schedules(config: Config) -> Iterator[str]:
         teaching = method.teacher_steps
         steps["student"] = (budget.steps - teaching, f"budget.steps - method.teacher_steps = {budget.steps - teaching}")
         steps["teacher"] = (teaching, f"method.teacher_steps = {teaching}")
+        if isinstance(method, ReducedMpl):  # the perceptron has the teacher's optimiser, and the student's steps
+            steps["teacher"] = min(steps["teacher"], steps["student"])
     for role, optimiser in (("student", config.optim.student), ("teacher", config.optim.teacher)):
         (count, said), waited = steps[role], optimiser.wait_steps + optimiser.warmup_steps
         if waited >= count:

@@ -40,6 +40,10 @@ def departures(config: Config) -> list[Departure]:
     if chunks > 1:
         found.append(Departure("engine.micro_batches", "batch norm over the whole batch",
                                f"{chunks}, so batch norm over chunks", open=False))  # fmt: skip
+    group = config.engine.batch_norm_processes
+    if group:
+        found.append(Departure("engine.batch_norm_processes", "batch norm over the whole batch",
+                               f"groups of {group} processes", open=False))  # fmt: skip
     for key, why in config.recipe.open.items():
         here = lookup(mapping, key)
         if here is not None:

@@ -35,6 +35,11 @@ def worker_pool(wanted: int) -> tuple[int, BaseContext]:
     return 1, multiprocessing.get_context("spawn")
 
 
+def processes_of_a_device() -> int:
+    """How many of the processes that train together share this one's device: a GPU is one's own, a CPU is all's."""
+    return 1 if choose_device().type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def describe_device(device: torch.device) -> dict[str, Any]:
     """What a number was computed on."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()

@@ -156,6 +156,8 @@ def or_gone() -> Iterator[None]:
     """
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         raise Gone(
             "another process of this training ended or does not answer; what it said stands above or in its own log; "

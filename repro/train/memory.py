@@ -117,7 +117,9 @@ def _data(config: Config) -> tuple[int, int]:
     """
     data = config.data
     if isinstance(data, SvhnData):
-        return math.prod(example_shape(data)) * data.labels, unlabelled_images(data)
+        on_gpu = choose_device().type == "cuda"
+        images = data.labels + (unlabelled_images(data) if on_gpu else 0)
+        return math.prod(example_shape(data)) * images, unlabelled_images(data)
     if isinstance(data, Cifar10Data):
         unlabelled = unlabelled_images(data)
         return math.prod(example_shape(data)) * (cifar10.IMAGES + data.labels + unlabelled), unlabelled

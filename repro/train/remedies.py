@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from repro.config.check import check
 from repro.config.schema import Config
+from repro.engine.device import choose_device
 from repro.train.memory import bytes_needed
 
 _CHUNKS = (2, 4, 8)
@@ -80,7 +81,7 @@ def _possible(said: str, changed: Config) -> Iterator[Change]:
 def names_of_settings(config: Config) -> str:
     """The same settings with the values that did not suffice, for when memory has run out: a remedy."""
     budget, engine = config.budget, config.engine
-    said = [f"lower budget.workers = {budget.workers}"] if budget.workers > 1 else []
+    said = [f"lower budget.workers = {budget.workers}"] if budget.workers > 1 and choose_device().type == "cpu" else []
     said += ["set engine.recompute=true"] if [*_recompute(config)] else []
     said += [f"raise engine.micro_batches = {engine.micro_batches}"] if [*_chunks(config)] else []
     said += [f"lower budget.stack = {budget.stack}"] if budget.stack > 1 else []

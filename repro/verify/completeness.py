@@ -69,8 +69,12 @@ def other_seeds(runs: Sequence[EvaluatedRun], hash_of: TrainingHashOf) -> Iterat
         planned_ones = f"the planned {planned}" if planned else "the planned ones (the hash of their data differs)"
         yield (f"{runs[0].name}: its seeds {here} are not {planned_ones}: one is missing or was added; run all again: "
                "make reproduce")  # fmt: skip
-    elif not planned and lookup(config, "data.name") == "cifar10" and not lookup(config, "budget.reduced"):
+    elif not planned and lookup(config, "data.name") in _NAME_SEEDS and not lookup(config, "budget.reduced"):
         yield f"{runs[0].name}: does not say which seeds were planned; run it again: make reproduce"
+
+
+_NAME_SEEDS = {"cifar10", "svhn", "folder"}
+"""Data sets whose hashes may not tell which seeds were planned: every split is alike, or no data are at hand."""
 
 
 def _names(networks: Mapping[str, object] | set[str]) -> str:

@@ -27,6 +27,9 @@ _DECIDES_NOTHING = (
     "budget.workers",
     "budget.max_minutes",
     "budget.checkpoint_minutes",
+    "engine.recompute",
+    "engine.readers",
+    "data.root",
 )
 """Settings that describe a run or its execution, and leave its result alone."""
 
