@@ -73,8 +73,8 @@ def other_seeds(runs: Sequence[EvaluatedRun], hash_of: TrainingHashOf) -> Iterat
         yield f"{runs[0].name}: does not say which seeds were planned; run it again: make reproduce"
 
 
-_NAME_SEEDS = {"cifar10", "svhn", "folder"}
-"""Data sets whose hashes may not tell which seeds were planned: every split is alike, or no data are at hand."""
+_NAME_SEEDS = {"cifar10", "svhn"}
+"""Data sets whose hashes do not tell which seeds were planned: every split is alike."""
 
 
 def _names(networks: Mapping[str, object] | set[str]) -> str:
