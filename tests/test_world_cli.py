@@ -16,7 +16,7 @@ import torch
 
 from repro.cli import train
 from repro.cli.lock import only_writer
-from repro.methods import mpl
+from repro.methods import teacher
 from repro.optim.learner import Learner
 from tests.survival.workplace import ROOT, SEEDS, Process, outcome, prepared, printed
 from tests.world_cases import ends, start
@@ -123,9 +123,9 @@ def test_what_one_process_finds_not_finite_ends_all(place: Path) -> None:
     """All trace it in lock-step, and the state before it is kept."""
 
     def spoil(rank: int) -> None:
-        ramp = mpl.ramp
+        ramp = teacher.ramp
         if rank == 1:
-            mpl.ramp = lambda step, steps: ramp(step, steps) * (torch.nan if step == 20 else 1)
+            teacher.ramp = lambda step, steps: ramp(step, steps) * (torch.nan if step == 20 else 1)
 
     statuses = ends(together(place, spoil), 60)
 

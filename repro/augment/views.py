@@ -63,7 +63,7 @@ def labelled_view(examples: Tensor, data: Data, streams: Streams, step: int, sha
         flips = shard.rows(crops.draw_flips(streams, "labelled view", step, count, data.views))
         return to_input(crops.apply_flips(examples, flips), data)
     if isinstance(data, Cifar10Data | SvhnData):
-        return to_input(_cropped_labelled(examples, data, streams, step, shard), data)
+        return to_input(_crop(examples, data, streams, step, shard, "labelled view"), data)
     return digits.apply(to_input(examples, data), digits.draw_weak(streams, "labelled view", step, count).rows(shard))
 
 
@@ -87,17 +87,25 @@ def strong_labelled_view(
     if isinstance(data, FolderData):
         return to_input(_distorted(examples, data, streams, step, shard, whole, name), data)
     if isinstance(data, Cifar10Data | SvhnData):
-        weak = _cropped_labelled(examples, data, streams, step, shard)
-        strong = images.draw_strong(streams, step, count, data.views, name).rows(shard)
-        return to_input(images.apply_strong(weak, strong, data.views, others=_others(weak, data.views, whole)), data)
+        weak = _crop(examples, data, streams, step, shard, "labelled view")
+        return to_input(_strong(weak, data, streams, step, shard, whole, name), data)
     return digits.apply(to_input(examples, data), digits.draw_strong(streams, step, count, name).rows(shard))
 
 
-def _cropped_labelled(
-    examples: Tensor, data: Cifar10Data | SvhnData, streams: Streams, step: int, shard: Shard
+def _crop(
+    examples: Tensor, data: Cifar10Data | SvhnData, streams: Streams, step: int, shard: Shard, name: str
 ) -> Tensor:
-    crop = images.draw_crop(streams, "labelled view", step, len(examples) * shard.of, data.views)
+    """Images flipped and cropped by the draws of `name`."""
+    crop = images.draw_crop(streams, name, step, len(examples) * shard.of, data.views)
     return images.apply_crop(examples, crop.rows(shard), data.views)
+
+
+def _strong(
+    weak: Tensor, data: Cifar10Data | SvhnData, streams: Streams, step: int, shard: Shard, whole: Whole, name: str
+) -> Tensor:
+    """Weak views RandAugmented, cut out, flipped and cropped once more, by the draws of `name`."""
+    drawn = images.draw_strong(streams, step, len(weak) * shard.of, data.views, name).rows(shard)
+    return images.apply_strong(weak, drawn, data.views, others=_others(weak, data.views, whole))
 
 
 def unlabelled_views(
@@ -159,12 +167,9 @@ def _images(
     whole: Whole,
 ) -> tuple[Tensor, Tensor]:
     """The strong view starts from the weak one, as in the released code."""
-    count = len(examples) * shard.of
-    crop = images.draw_crop(streams, "weak view", step, count, data.views).rows(shard)
-    weak = strong = images.apply_crop(examples, crop, data.views)
+    weak = strong = _crop(examples, data, streams, step, shard, "weak view")
     if View.strong in wanted:
-        drawn = images.draw_strong(streams, step, count, data.views).rows(shard)
-        strong = images.apply_strong(weak, drawn, data.views, others=_others(weak, data.views, whole))
+        strong = _strong(weak, data, streams, step, shard, whole, "strong view")
     return to_input(weak, data), to_input(strong, data)
 
 
