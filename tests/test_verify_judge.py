@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -68,3 +69,17 @@ def test_reduced_budget_may_judge_an_ordering() -> None:
 
     assert Status.REPRODUCED == verdict.status
     assert "mpl: budget: a tenth of the steps, prescribed as the recipe" in verdict.departures
+
+
+def test_an_older_record_has_the_defaults_of_newer_settings() -> None:
+    """A record from before a setting existed is compared with one from after; a value that is no default is seen."""
+    control = with_rule(ORDERING, differ_in=("method",))
+    better, worse = scores("mpl", HIGH, MPL), scores("base", LOW, SUPERVISED)
+    older = {name: value for name, value in better["mpl"].config.items() if name != "engine"}
+    other = better["mpl"].config | {"engine": better["mpl"].config["engine"] | {"micro_batches": 2}}
+
+    def judged(settings: dict[str, Any]) -> Verdict:
+        return judge(control, {"mpl": replace(better["mpl"], config=settings)} | worse)
+
+    assert judge(control, better | worse) == judged(older)
+    assert "differ in engine.micro_batches" in judged(other).reason

@@ -60,8 +60,9 @@ def labelled_view(examples: Tensor, data: Data, streams: Streams, step: int, sha
     if isinstance(data, TwoMoonsData):
         return examples
     if isinstance(data, FolderData):
-        flips = shard.rows(crops.draw_flips(streams, "labelled view", step, count, data.views))
-        return to_input(crops.apply_flips(examples, flips), data)
+        return to_input(
+            crops.apply_flips(examples, _flips(examples, data, streams, step, shard, "labelled view")), data
+        )
     if isinstance(data, Cifar10Data | SvhnData):
         return to_input(_crop(examples, data, streams, step, shard, "labelled view"), data)
     return digits.apply(to_input(examples, data), digits.draw_weak(streams, "labelled view", step, count).rows(shard))

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from repro.config.departures import lookup
+from repro.config.read import ConfigError, as_mapping, read_config
 from repro.verify.absolute import judge_absolute
 from repro.verify.claims import Absolute, Claim, Measure, SuccessRate
 from repro.verify.comparison import judge_comparison
@@ -91,7 +93,11 @@ def _refused(claim: Claim, used: list[Scores]) -> Iterator[str]:
 
 def _not_comparable(better: Scores, worse: Scores, may_differ: tuple[str, ...]) -> Iterator[str]:
     """Pairing by seed is sound only on the same data; a control is one only if nothing else changed."""
-    keys = [key for key in differing_keys(better.config, worse.config) if not _within(key, _DECIDES_NOTHING)]
+    keys = [
+        key
+        for key in differing_keys(_complete(better.config), _complete(worse.config))
+        if not _within(key, _DECIDES_NOTHING)
+    ]
     pair = f"{better.name} and {worse.name}"
     if not keys:
         yield f"{pair}: have the same settings, so nothing is compared"
@@ -108,3 +114,11 @@ def _not_comparable(better: Scores, worse: Scores, may_differ: tuple[str, ...]) 
 
 def _within(key: str, parts: tuple[str, ...]) -> bool:
     return any(key == part or key.startswith(f"{part}.") for part in parts)
+
+
+def _complete(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of a record, with the defaults of those that are newer than it: under them it was made."""
+    try:
+        return as_mapping(read_config(config))
+    except ConfigError:
+        return config  # compared as it stands
