@@ -60,9 +60,7 @@ def labelled_view(examples: Tensor, data: Data, streams: Streams, step: int, sha
     if isinstance(data, TwoMoonsData):
         return examples
     if isinstance(data, FolderData):
-        return to_input(
-            crops.apply_flips(examples, _flips(examples, data, streams, step, shard, "labelled view")), data
-        )
+        return to_input(_flipped(examples, data, streams, step, shard, "labelled view"), data)
     if isinstance(data, Cifar10Data | SvhnData):
         return to_input(_crop(examples, data, streams, step, shard, "labelled view"), data)
     return digits.apply(to_input(examples, data), digits.draw_weak(streams, "labelled view", step, count).rows(shard))
@@ -184,15 +182,15 @@ def _cropped(
     whole: Whole,
 ) -> tuple[Tensor, Tensor]:
     """Both views start from one crop and flip independently, as in the released code for ImageNet."""
-    weak = crops.apply_flips(examples, _flips(examples, data, streams, step, shard, "weak view"))
-    strong = weak
+    weak = strong = _flipped(examples, data, streams, step, shard, "weak view")
     if View.strong in wanted:
         strong = _distorted(examples, data, streams, step, shard, whole, "strong view")
     return to_input(weak, data), to_input(strong, data)
 
 
-def _flips(examples: Tensor, data: FolderData, streams: Streams, step: int, shard: Shard, name: str) -> Tensor:
-    return shard.rows(crops.draw_flips(streams, name, step, len(examples) * shard.of, data.views))
+def _flipped(examples: Tensor, data: FolderData, streams: Streams, step: int, shard: Shard, name: str) -> Tensor:
+    flips = crops.draw_flips(streams, name, step, len(examples) * shard.of, data.views)
+    return crops.apply_flips(examples, shard.rows(flips))
 
 
 def _distorted(
@@ -200,7 +198,7 @@ def _distorted(
 ) -> Tensor:
     """Cropped images, flipped, then RandAugmented."""
     views, side = data.views, data.image_size
-    flipped = crops.apply_flips(examples, _flips(examples, data, streams, step, shard, name))
+    flipped = _flipped(examples, data, streams, step, shard, name)
     layers = images.draw_layers(streams, step, len(examples) * shard.of, views, name)
     args = operations.arguments(views, views.cutout_share * side, views.translate_share * side)
     rows = [layer.rows(shard) for layer in layers]
