@@ -172,7 +172,9 @@ def test_damaged_archives_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"<html>", gzip.compress(b""), gzip.compress(b"no tar" * 999), tar_of(ONE, TWO)]
+    "content",
+    [b"", b"<html>", gzip.compress(b"", mtime=0), gzip.compress(b"no tar" * 999, mtime=0), tar_of(ONE, TWO)],
+    ids=["nothing", "page", "compressed nothing", "compressed text", "uncompressed"],  # the same in every process
 )
 def test_what_is_no_archive_is_named(content: bytes) -> None:
     """Nothing, a page, a compressed text and an uncompressed archive."""
