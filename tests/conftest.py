@@ -13,7 +13,6 @@ import torch
 from repro.data import cifar10_files
 from tests import svhn_sample
 
-torch.set_num_threads(1)
 torch.set_deterministic_debug_mode("error")
 
 PROJECT = Path(__file__).parents[1]
@@ -21,6 +20,12 @@ UNPACK = Path(__file__).parents[2] / "shared/data/unpack_cifar10.py"
 TINY_IMAGENET = Path(__file__).parents[2] / "shared/data/tiny_imagenet.tar.xz"
 CLASSES = ("n01443537", "n01629819", "n02002724", "n02231487", "n03255030")
 """Of Tiny ImageNet, that tests read: goldfish, salamander, stork, grasshopper, dumbbell."""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """For each test, whatever an entry point that it ran has set: a forked process would wait for the others for ever."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

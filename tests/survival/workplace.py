@@ -101,6 +101,7 @@ def start(
     status = 99
     try:
         os.setsid()
+        torch.set_num_threads(1)  # of several, this process would have but the one that forked it
         signal.signal(signal.SIGINT, signal.default_int_handler)  # which this process may ignore, as under nohup
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         os.chdir(place)
