@@ -24,7 +24,7 @@ CLASSES = ("n01443537", "n01629819", "n02002724", "n02231487", "n03255030")
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    """For each test, whatever an entry point that it ran has set: a forked process would wait for the others for ever."""
+    """For each test, whatever an entry point that it ran has set; a forked process would wait for the others."""
     torch.set_num_threads(1)
 
 

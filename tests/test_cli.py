@@ -15,6 +15,7 @@ import yaml
 
 from repro.records.runs import read_runs
 from repro.train.result import load_results
+from tests.entry_points import call
 
 ROOT = Path(__file__).parent.parent
 PLAN = {
@@ -37,14 +38,6 @@ def workplace(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def call(workplace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`python -m repro.cli.<arguments>` in the workplace."""
-    return subprocess.run(  # noqa: S603 - our own entry points
-        [sys.executable, "-W", "error", "-W", "ignore:`torch.jit", "-m", f"repro.cli.{arguments[0]}", *arguments[1:]],
-        cwd=workplace, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-
-
 def start_training(workplace: Path) -> subprocess.Popen[bytes]:
     """Training of the tiny plan in the background."""
     return subprocess.Popen(
@@ -62,12 +55,20 @@ def weights(workplace: Path) -> list[dict[str, list[float]]]:
     ]
 
 
+def shell(workplace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`python -m repro.cli.<arguments>` in the workplace: a Python of its own, as a stage of the pipeline has."""
+    return subprocess.run(  # noqa: S603 - our own entry points
+        [sys.executable, "-W", "error", "-W", "ignore:`torch.jit", "-m", f"repro.cli.{arguments[0]}", *arguments[1:]],
+        cwd=workplace, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
 @pytest.mark.slow
 def test_the_chain_from_plan_to_report(workplace: Path) -> None:
     """prepare, train, evaluate, verify and report leave a record that reads back, and judge what is there."""
     stages = [["prepare"], ["train", "tiny_mpl", "--seeds", "0-3"], ["evaluate"], ["verify"], ["report"], ["verdicts"]]
 
-    calls = [call(workplace, *stage) for stage in stages]
+    calls = [shell(workplace, *stage) for stage in stages]
 
     assert [(0, "")] * len(stages) == [(done.returncode, done.stderr) for done in calls]
     runs = read_runs(workplace / "results/runs")["tiny_mpl"]

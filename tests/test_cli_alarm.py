@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from repro.train.result import load_results
-from tests.test_cli import ROOT, call
+from tests.entry_points import call
+from tests.test_cli import ROOT
 
 RUN = {
     "experiment": "digits_uda",

@@ -11,7 +11,8 @@ import yaml
 from repro.cli import environment, evaluate, report
 from repro.cli.entry import run
 from repro.report.render import Report
-from tests.test_cli import ROOT, call, workplace
+from tests.entry_points import call
+from tests.test_cli import ROOT, workplace
 
 __all__ = ["workplace"]
 

@@ -20,6 +20,7 @@ from repro.config.read import read_config
 from repro.data.held_out import held_out_set
 from repro.evaluate.model import load_model, predictions
 from repro.evaluate.predict import Predictor
+from tests.entry_points import call
 from tests.folders import write_folder, write_image
 
 PROJECT = Path(__file__).parents[1]
@@ -39,11 +40,9 @@ def workplace(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def call(workplace: Path, *arguments: str, status: int = 0) -> str:
-    """`python -m repro.cli.<arguments>`; all that it prints."""
-    done = subprocess.run([sys.executable, "-W", "error", "-W", "ignore:`torch.jit", "-m", f"repro.cli.{arguments[0]}",  # noqa: S603
-                           *arguments[1:]], cwd=workplace, capture_output=True, text=True, check=False, timeout=240,
-                          env=os.environ | {"PYTHONPATH": str(PROJECT)})  # fmt: skip
+def said(workplace: Path, *arguments: str, status: int = 0) -> str:
+    """All that `python -m repro.cli.<arguments>` prints."""
+    done = call(workplace, *arguments)
     assert status == done.returncode, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -51,11 +50,11 @@ def call(workplace: Path, *arguments: str, status: int = 0) -> str:
 @pytest.mark.slow
 def test_from_a_folder_to_predictions(workplace: Path) -> None:
     """A fit leaves one self-contained folder; predict writes a line for each image, in order, damaged ones empty."""
-    said = call(workplace, "fit", "my images", *FAST, "--out", "models/mine")
+    printed = said(workplace, "fit", "my images", *FAST, "--out", "models/mine")
     model = load_model(workplace / "models/mine/model.pt")
 
-    assert "training images in train, test images in test" in said
-    assert f"{100 * model.facts['right'] / 6:.1f} % of 6 test images right, 95 % interval" in said
+    assert "training images in train, test images in test" in printed
+    assert f"{100 * model.facts['right'] / 6:.1f} % of 6 test images right, 95 % interval" in printed
     assert {"model.pt", "settings.yaml", "options.yaml", "log.csv", "README.md"} == {
         path.name for path in (workplace / "models/mine").iterdir()
     }
@@ -67,7 +66,7 @@ def test_from_a_folder_to_predictions(workplace: Path) -> None:
     (new / "damaged.jpg").write_bytes(b"no image")
     write_image(new / "small.png", 4, 4)
     write_image(new / "ä, b.png", 40, 30)
-    said = call(workplace, "predict", "models/mine", "new", "my images/test/dark/d0.png", "--csv", "out/p.csv",
+    printed = said(workplace, "predict", "models/mine", "new", "my images/test/dark/d0.png", "--csv", "out/p.csv",
                 "--probabilities")  # fmt: skip
     with (workplace / "out/p.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -75,8 +74,8 @@ def test_from_a_folder_to_predictions(workplace: Path) -> None:
     names = sorted(str(path.relative_to(workplace)) for path in new.rglob("*") if path.is_file())
     assert [*names, "my images/test/dark/d0.png"] == [row["path"] for row in rows]
     assert {"new/damaged.jpg", "new/small.png"} == {row["path"] for row in rows if not row["class"]}
-    assert "2 could not be read" in said
-    assert "new/damaged.jpg: no image of a format" in said
+    assert "2 could not be read" in printed
+    assert "new/damaged.jpg: no image of a format" in printed
     for row in rows:
         if row["class"]:
             shares = [float(row[name]) for name in model.class_names]
@@ -84,11 +83,11 @@ def test_from_a_folder_to_predictions(workplace: Path) -> None:
             assert row["class"] == model.class_names[int(np.argmax(shares))]
             assert max(shares) == float(row["confidence"])
 
-    assert "finished already" in call(workplace, "fit", "my images", *FAST, "--out", "models/mine")
-    other = call(workplace, "fit", "my images", *FAST, "--out", "models/mine", "--labels", "4", status=2)
+    assert "finished already" in said(workplace, "fit", "my images", *FAST, "--out", "models/mine")
+    other = said(workplace, "fit", "my images", *FAST, "--out", "models/mine", "--labels", "4", status=2)
     assert "was begun with other options: labels = 0 there, 4 here" in other
     Image.new("RGB", (30, 24), "red").save(workplace / "my images/train/dark/d1.png")
-    assert "are not those it was begun with" in call(
+    assert "are not those it was begun with" in said(
         workplace, "fit", "my images", *FAST, "--out", "models/mine", status=2
     )
 
@@ -96,7 +95,7 @@ def test_from_a_folder_to_predictions(workplace: Path) -> None:
 @pytest.mark.slow
 def test_prediction_is_what_evaluation_saw(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Test images given as new ones get the classes that the test accuracy was counted from."""
-    call(workplace, "fit", "my images", *FAST, "--out", "mine")
+    said(workplace, "fit", "my images", *FAST, "--out", "mine")
     monkeypatch.chdir(workplace)
     model = load_model(workplace / "mine/model.pt")
     config = read_config(model.config)
@@ -113,7 +112,7 @@ def test_prediction_is_what_evaluation_saw(workplace: Path, monkeypatch: pytest.
 def test_ctrl_c_saves_and_the_same_command_goes_on(workplace: Path) -> None:
     """Interrupted while it trains, it exits with 130 and keeps its state; then it ends as an uninterrupted one."""
     slow = ["fit", "my images", *FAST[:3], "60", *FAST[4:], "budget.checkpoint_minutes=0"]
-    call(workplace, *slow, "--out", "whole")
+    said(workplace, *slow, "--out", "whole")
     with subprocess.Popen([sys.executable, "-m", *[f"repro.cli.{slow[0]}", *slow[1:], "--out", "broken"]],  # noqa: S603
                           cwd=workplace, env=os.environ | {"PYTHONPATH": str(PROJECT)}) as process:  # fmt: skip
         until = time.monotonic() + 120
@@ -122,7 +121,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(workplace: Path) -> None:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) in {0, 130}
-    call(workplace, *slow, "--out", "broken")
+    said(workplace, *slow, "--out", "broken")
 
     whole, broken = (load_model(workplace / name / "model.pt") for name in ("whole", "broken"))
     assert whole.weights.keys() == broken.weights.keys()
@@ -143,8 +142,8 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(workplace: Path) -> None:
 ])  # fmt: skip
 def test_mistakes_are_one_sentence(arguments: list[str], message: str, workplace: Path) -> None:
     """What is wrong and what to do; nothing is left behind."""
-    said = call(workplace, *arguments, status=2)
+    printed = said(workplace, *arguments, status=2)
 
-    assert message in said
-    assert said.strip().splitlines()[-1].startswith("error: ")
+    assert message in printed
+    assert printed.strip().splitlines()[-1].startswith("error: ")
     assert not (workplace / "models").exists()

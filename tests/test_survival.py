@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.survival.disks import may_mount
 from tests.survival.kills import STRIKES
 from tests.survival.run import FEW, RECORD, ROOT, table
+from tests.survival.workplace import prepared
 
 KINDS = {
     *STRIKES, "kill_evaluation", "unsafe_training", "operation_training", "unsafe_evaluation", "operation_evaluation",
@@ -52,3 +54,11 @@ def test_everything_that_was_tried_survived(record: dict[str, Any]) -> None:
 def test_the_protocol_shows_the_recorded_trials(record: dict[str, Any]) -> None:
     """The table in REPRODUCE.md is the one that the trials printed."""
     assert table(record) in (ROOT / "REPRODUCE.md").read_text()
+
+
+def test_a_forked_process_ends_whatever_threads_its_parent_used(tmp_path: Path) -> None:
+    """The threads that a parent has started are not there in its child, who would wait for them for ever."""
+    torch.set_num_threads(2)
+    torch.ones(1 << 22).exp()  # starts the second
+
+    prepared(tmp_path, ["supervised"])

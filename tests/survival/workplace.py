@@ -84,15 +84,20 @@ class Process:
 
 
 def start(
-    place: Path, main: Callable[[], int | None], *arguments: str, spoil: Callable[[], None] | None = None
+    place: Path,
+    main: Callable[[], int | None],
+    *arguments: str,
+    spoil: Callable[[], None] | None = None,
+    logs: tuple[str, str] = ("log", "log"),
 ) -> Process:
-    """Forks an entry point that works in `place`; what it prints is added to `place`/log.
+    """Forks an entry point that works in `place`.
 
     Args:
         place: the working directory.
         main: of the entry point.
         arguments: on its command line.
         spoil: called first in the new process.
+        logs: the files, from `place` on, to whose ends is written what it prints and what it complains of.
     """
     sys.stdout.flush()
     pid = os.fork()
@@ -105,9 +110,9 @@ def start(
         signal.signal(signal.SIGINT, signal.default_int_handler)  # which this process may ignore, as under nohup
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         os.chdir(place)
-        log = os.open("log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        for descriptor, log in enumerate(logs, start=1):
+            os.dup2(os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY), descriptor)
+        sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", closefd=False) for descriptor in (1, 2))  # not a test's
         sys.argv = [main.__module__, *arguments]
         if spoil:
             spoil()
@@ -149,6 +154,8 @@ def finished(process: Process, place: Path) -> None:
         AssertionError: with the end of the log, when it does not.
     """
     status = process.wait()
+    if status is None:
+        process.send_all(signal.SIGKILL)
     if status != 0:
         raise AssertionError(f"exit status {status}: {printed(place)[-2000:]}")
 
