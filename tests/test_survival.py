@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.entry_points import clean_processes
 from tests.survival.disks import may_mount
 from tests.survival.kills import STRIKES
 from tests.survival.run import FEW, RECORD, ROOT, table
@@ -56,9 +57,18 @@ def test_the_protocol_shows_the_recorded_trials(record: dict[str, Any]) -> None:
     assert table(record) in (ROOT / "REPRODUCE.md").read_text()
 
 
-def test_a_forked_process_ends_whatever_threads_its_parent_used(tmp_path: Path) -> None:
-    """The threads that a parent has started are not there in its child, who would wait for them for ever."""
+def two_threads(place: Path) -> None:
+    """A process that has computed with two threads forks one that prepares."""
     torch.set_num_threads(2)
     torch.ones(1 << 22).exp()  # starts the second
+    prepared(place, ["supervised"])
 
-    prepared(tmp_path, ["supervised"])
+
+def test_a_forked_process_ends_whatever_threads_its_parent_used(tmp_path: Path) -> None:
+    """The threads that a parent has started are not there in its child, who would wait for them for ever."""
+    process = clean_processes().Process(target=two_threads, args=(tmp_path,))
+
+    process.start()
+    process.join(130)
+
+    assert 0 == process.exitcode

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +22,7 @@ from repro.data.training import prepare
 from repro.records.runs import read_runs
 from repro.train.finetune import finetune
 from repro.train.loop import OutOfTime, Trainer
+from tests.entry_points import call
 from tests.svhn_sample import Sample
 from tests.tiny import CPU, all_weights, assert_same
 
@@ -104,16 +102,10 @@ def test_arms_of_a_seed_see_the_same_batches() -> None:
     assert not torch.equal(seen("uda")["weak"], seen("paper_uda")["weak"])  # the labelled ones are among the unlabelled
 
 
-STAND_IN = """
-import json, runpy, sys
-from pathlib import Path
-from repro.data import svhn_files
-for name, (md5, size, images) in json.loads(Path("stand_in.json").read_text()).items():
-    svhn_files.MD5[name], svhn_files.SIZE[name], svhn_files.IMAGES[name] = md5, size, images
-sys.argv = sys.argv[1:]
-runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-"""
-"""An entry point that takes the sample's files for the published ones; workers are forked from it."""
+def stand_in(numbers: dict[str, list[Any]]) -> None:
+    """The sample's files are taken for the published ones: MD5, size and number of images, by name."""
+    for name, (md5, size, images) in numbers.items():
+        svhn_files.MD5[name], svhn_files.SIZE[name], svhn_files.IMAGES[name] = md5, size, images
 
 
 @pytest.mark.slow
@@ -127,16 +119,11 @@ def test_the_whole_way_on_real_digits(svhn_digits: Sample, tmp_path: Path, monke
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"runs": runs}))
     (tmp_path / "experiments").symlink_to(ROOT)
     svhn_digits.stand_in(monkeypatch)
-    numbers = (svhn_files.MD5, svhn_files.SIZE, svhn_files.IMAGES)
-    stand_in = {name: [values[name] for values in numbers] for name in svhn_digits.md5}
-    (tmp_path / "stand_in.json").write_text(json.dumps(stand_in))
+    published = (svhn_files.MD5, svhn_files.SIZE, svhn_files.IMAGES)
+    numbers = {name: [values[name] for values in published] for name in svhn_digits.md5}
 
     for arguments in (["prepare"], *(["train", name, "--seeds", "0"] for name in runs), ["evaluate"]):
-        command = [sys.executable, "-W", "error", "-W", "ignore:`torch.jit", "-c", STAND_IN]
-        done = subprocess.run(  # noqa: S603 - our own entry points
-            [*command, f"repro.cli.{arguments[0]}", *arguments[1:]], cwd=tmp_path, check=False,
-            env=os.environ | {"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True,
-        )  # fmt: skip
+        done = call(tmp_path, *arguments, spoil=partial(stand_in, numbers))
         assert (0, "") == (done.returncode, done.stderr), done.stdout
 
     labels = svhn_digits.labels[TEST][:200]

@@ -84,20 +84,15 @@ class Process:
 
 
 def start(
-    place: Path,
-    main: Callable[[], int | None],
-    *arguments: str,
-    spoil: Callable[[], None] | None = None,
-    logs: tuple[str, str] = ("log", "log"),
+    place: Path, main: Callable[[], int | None], *arguments: str, spoil: Callable[[], None] | None = None
 ) -> Process:
-    """Forks an entry point that works in `place`.
+    """Forks an entry point that works in `place`; what it prints is added to `place`/log.
 
     Args:
         place: the working directory.
         main: of the entry point.
         arguments: on its command line.
         spoil: called first in the new process.
-        logs: the files, from `place` on, to whose ends is written what it prints and what it complains of.
     """
     sys.stdout.flush()
     pid = os.fork()
@@ -110,9 +105,9 @@ def start(
         signal.signal(signal.SIGINT, signal.default_int_handler)  # which this process may ignore, as under nohup
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         os.chdir(place)
-        for descriptor, log in enumerate(logs, start=1):
-            os.dup2(os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY), descriptor)
-        sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", closefd=False) for descriptor in (1, 2))  # not a test's
+        log = os.open("log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
         sys.argv = [main.__module__, *arguments]
         if spoil:
             spoil()
