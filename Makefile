@@ -2,6 +2,8 @@
 # make reproduce [PLAN=quick]  install, run the plan, print the verdicts
 # make test                    install, lint, type-check, test
 # make faults                  plant every fault of tests/faults, print which test catches it
+# make plan [PLAN=digits]      what the plan takes on this machine, from some steps of each run: hours, memory, disk
+# make bench                   time a step beside a plain implementation and the device's ceilings: results/bench/
 # make verify                  recompute every recorded accuracy, judge all claims, print the verdicts: seconds
 # make alarm [PLAN=digits]     train the first tenth of the plan's runs, compare with the recorded seeds: minutes
 # make report                  verdicts, report and README table again, from what is recorded
@@ -16,7 +18,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # Compiled Python files halve the start of every stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install reproduce test faults verify alarm report lock audit check-generated
+.PHONY: install reproduce plan bench test faults verify alarm report lock audit check-generated
 .DEFAULT_GOAL := reproduce
 
 install: $(VENV)/.ready
@@ -27,6 +29,12 @@ reproduce: $(VENV)/.ready
 	@ln -sfn experiments/plan/$(PLAN).yaml params.yaml
 	dvc repro
 	@python -m repro.cli.verdicts
+
+plan: $(VENV)/.ready
+	@python -m repro.cli.plan experiments/plan/$(PLAN).yaml
+
+bench: $(VENV)/.ready
+	@python -m repro.cli.bench
 
 test: $(VENV)/.ready
 	ruff check --quiet

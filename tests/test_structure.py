@@ -17,6 +17,7 @@ ORDER = [
     ["methods"],
     ["engine", "train"],
     ["evaluate"],
+    ["bench"],
     ["verify"],
     ["report"],
     ["records"],

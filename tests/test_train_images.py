@@ -142,14 +142,31 @@ def test_what_the_disputes_are_about_is_recorded() -> None:
     assert float(metrics["feedback_gradient_norm"]) < 1e-6
 
 
-@pytest.mark.parametrize("change", ["engine.precision=bfloat16", "engine.channels_last=true"])
-def test_fast_settings_train_alike(change: str) -> None:
-    """In bfloat16 or another memory format the losses of the first steps stay close to those of plain float32."""
-    losses = []
-    for changes in ((), (change,)):
-        trainer = Trainer(settings("mpl_dot_product", *changes), 0, CPU)
-        steps = [trainer.method.step(trainer.state, trainer.batch(k), trainer.config.method) for k in range(4)]
-        losses.append(torch.stack([metrics["student_loss"] for metrics in steps]))
+def everything(trainer: Trainer) -> Tensor:
+    """All weights of all networks, one vector."""
+    learners = trainer.state.learners.values()
+    return torch.cat([parameter.detach().flatten() for learner in learners for parameter in learner.parameters])
 
-    assert not torch.equal(*losses)
-    torch.testing.assert_close(losses[1], losses[0], rtol=0.02, atol=0)  # bfloat16 keeps 3 digits of each activation
+
+@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize(("change", "bound"), [("channels_last=true", 0.01), ("precision=bfloat16", 0.15)])
+def test_fast_settings_take_the_same_steps(change: str, bound: float, arm: str) -> None:
+    """How far the weights go, and where, in every arm and each of four steps: but for rounding as in plain float32.
+
+    Each step starts from the saved state of the plain one, so that rounding is not amplified from step to step. A fixed
+    teacher hands over to its student on the way. A sum in another order differs by about 1e-6, as supervised steps do;
+    where a strong view is flat, though, whole areas lie on the kink of the activation, and rounding chooses the slope.
+    bfloat16 keeps 3 digits of each activation.
+    """
+    slow = ("engine.precision=float32", "engine.channels_last=false")
+    plain, fast = (Trainer(settings(arm, *changes), 0, CPU) for changes in (slow, (*slow, f"engine.{change}")))
+    plain.state.step = STEPS - 2 if arm in {"pseudo_label", "paper_reduced_mpl"} else STEPS // 2 - 1
+    for _ in range(4):
+        fast.state.load_state_dict(plain.state.state_dict(), plain.state.step)
+        before = everything(plain)
+        plain.advance()
+        fast.advance()
+
+        apart, way = (everything(fast) - everything(plain)).norm(), (everything(plain) - before).norm()
+        assert float(apart) <= (1e-5 if arm == "supervised" and "channels" in change else bound) * float(way)
+    assert not torch.equal(everything(fast), everything(plain)) or not float(way)

@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("what", nargs="*", help="a plan file, or experiments (default: params.yaml)")
     parser.add_argument("--if-refused", action="store_true", help="print only where the plan cannot start here")
     arguments = parser.parse_args()
-    plan = _plan(arguments.what or ["params.yaml"])
+    plan = planned(arguments.what or ["params.yaml"])
     refused = plan.needs_gpu and choose_device().type == "cpu"
     if arguments.if_refused and not refused:
         return 0
@@ -50,7 +50,8 @@ def main() -> int:
     return EXIT_NEEDS_GPU if refused else 0
 
 
-def _plan(what: list[str]) -> Plan:
+def planned(what: list[str]) -> Plan:
+    """A plan by its file, or one of single experiments, a seed each."""
     if len(what) == 1 and (what[0].endswith(".yaml") or Path(what[0]).is_file()):
         return read_whole_plan(Path(what[0]))
     return Plan("of single experiments", tuple(PlannedRun(name, name, (), (0,)) for name in what), needs_gpu=False)
@@ -58,8 +59,8 @@ def _plan(what: list[str]) -> Plan:
 
 def _print_costs(plan: Plan) -> None:
     set_up_process(_threads())
-    configs = [(planned, compose(planned.experiment, planned.overrides)) for planned in plan.runs]
-    priced = [(planned, config) for planned, config in configs if _is_priced(config.data)]
+    configs = [(one, compose(one.experiment, one.overrides)) for one in plan.runs]
+    priced = [(one, config) for one, config in configs if _is_priced(config.data)]
     if not priced:
         raise ConfigError(
             f"plan {plan.name}: its runs are not counted: they take minutes on a CPU, or are on a folder whose classes "
@@ -68,12 +69,12 @@ def _print_costs(plan: Plan) -> None:
     speed = flops_per_second(priced[-1][1])
     print(_row("run", "seeds", "steps", "images a step", "TFLOP a step", "EFLOP", "days here", "memory"))
     total = 0.0
-    for planned, config in priced:
+    for one, config in priced:
         once = run_flops(config)
-        flops = once * len(planned.seeds)
+        flops = once * len(one.seeds)
         total += flops
         days = f"{flops / speed / _DAY:,.1f}"
-        print(_row(planned.name, str(len(planned.seeds)), f"{config.budget.steps:,}", _images(config),
+        print(_row(one.name, str(len(one.seeds)), f"{config.budget.steps:,}", _images(config),
                    f"{once / config.budget.steps / 1e12:.3f}", f"{flops / 1e18:.2f}", days,
                    _memory(config)))  # fmt: skip
     device = describe_device(torch.device("cpu"))

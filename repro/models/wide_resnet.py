@@ -28,10 +28,10 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, D, H / stride, W / stride]."""
-        active = functional.leaky_relu(self.norm_1(x), self.leak)
+        active = functional.leaky_relu(self.norm_1(x), self.leak, inplace=True)
         shortcut = x if self.shortcut is None else same_convolution(active, self.shortcut, self.stride)
         hidden = self.norm_2(same_convolution(active, self.convolution_1, self.stride))
-        return shortcut + same_convolution(functional.leaky_relu(hidden, self.leak), self.convolution_2)
+        return shortcut + same_convolution(functional.leaky_relu(hidden, self.leak, inplace=True), self.convolution_2)
 
 
 class WideResidualNet(nn.Module):
@@ -63,7 +63,7 @@ class WideResidualNet(nn.Module):
         x = same_convolution(x, self.stem)
         for block in self.blocks:
             x = block(x)
-        features = functional.leaky_relu(self.norm(x), self.leak).mean(dim=(2, 3))
+        features = functional.leaky_relu(self.norm(x), self.leak, inplace=True).mean(dim=(2, 3))
         if self.training and self.dropout_rate:
             features = dropout(features, self.dropout_rate, noise)
         return functional.linear(features, self.dense, self.bias)

@@ -47,7 +47,7 @@ def bytes_needed(config: Config) -> int:
     The copy is for tracing NaN. Workspaces inside an operation are not counted. On a CPU what was measured lies within
     15 % of this.
     """
-    state, streams = _untrained(config)
+    state, streams = untrained(config)
     data, unlabelled = _data(config)
     weights = _bytes(state.state_dict().values())
     steps = {config.budget.steps - 1} | ({0} if isinstance(config.method, TwoPhases) else set())
@@ -66,7 +66,7 @@ def _lost(engine: Engine) -> float:
     return 1.4 if engine.recompute else 1.15 if engine.micro_batches > 1 else 1.0
 
 
-def _untrained(config: Config) -> tuple[State, Streams]:
+def untrained(config: Config) -> tuple[State, Streams]:
     """Networks without data, which takes PyTorch two seconds to begin with; what is small is as quick with data."""
     streams = Streams(_seeds(config), _place_of(config))
     engine = replace(config.engine, precision=Precision.float32)  # there is no mixed precision without data
@@ -88,7 +88,7 @@ def _step_bytes(config: Config, state: State, streams: Streams, step: int, unlab
     """Of networks, batch and all that lives in the step, with the probes that some steps have."""
     state.step = step
     peak = _Peak(state.state_dict().values())
-    with _precision(config), peak:
+    with precision_without_data(config), peak:
         batch = empty_batch(config, config.budget.labelled_batch, unlabelled, streams, step, probe=True)
         METHODS[config.method.name].step(state, batch, config.method)
     return peak.most
@@ -100,7 +100,7 @@ def _finetuning_bytes(config: Config, state: State) -> int:
     device, lead = learner.parameters[0].device, learner.lead
     learner.model.eval()
     peak = _Peak(state.state_dict().values())
-    with _precision(config), peak:
+    with precision_without_data(config), peak:
         kept = {key: value.detach().clone() for key, value in learner.model.state_dict().items()}
         logits = learner.model(torch.zeros(*lead, config.finetune.batch, *example_shape(config.data), device=device))
         labels = torch.zeros(*lead, config.finetune.batch, dtype=torch.int64, device=device)
@@ -180,5 +180,6 @@ class _Bfloat16(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _precision(config: Config) -> AbstractContextManager[Any]:
+def precision_without_data(config: Config) -> AbstractContextManager[Any]:
+    """In which the networks of `untrained` compute as precisely as those of a run."""
     return _Bfloat16() if config.engine.precision is Precision.bfloat16 else nullcontext()

@@ -1,0 +1,116 @@
+"""The same step computed in several ways, each in a process of its own: seconds, memory, parts."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from statistics import median
+
+import torch
+
+from repro.bench.parts import Parts
+from repro.bench.plain import PlainTrainer
+from repro.config.schema import Config, Engine, Precision
+from repro.data.sets import Examples
+from repro.engine.device import choose_device, finish, peak_bytes, set_up_process
+from repro.train.loop import Trainer
+
+_WARM = 2  # steps before the timed ones
+_WATCHED = 3  # steps whose parts are timed, after those
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to compute a step; `plain` is the implementation of `plain.py`, with torch's defaults."""
+
+    name: str
+    precision: Precision
+    channels_last: bool
+    plain: bool = False
+
+    def engine(self, engine: Engine) -> Engine:
+        """An experiment's settings, computed in this way."""
+        return replace(engine, precision=self.precision, channels_last=self.channels_last)
+
+
+WAYS = (
+    Way("plain PyTorch, views by Pillow in workers, float32", Precision.float32, channels_last=False, plain=True),
+    Way("eager, float32", Precision.float32, channels_last=False),
+    Way("eager, float32, channels last", Precision.float32, channels_last=True),
+    Way("eager, bfloat16, channels last", Precision.bfloat16, channels_last=True),
+)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Steps of one way."""
+
+    way: Way
+    seconds: list[float]  # of each timed step
+    peak_bytes: int  # of the process, or of the GPU where there is one
+    parts: dict[str, float]  # seconds of a step; empty for the plain one, which is not cut into ours
+
+    @property
+    def second(self) -> float:
+        """Of the median step."""
+        return median(self.seconds)
+
+
+def measure(config: Config, steps: int, rounds: int = 2, ways: tuple[Way, ...] = WAYS) -> list[Timing]:
+    """All ways, one after another, and that for some rounds, so that a machine that slows down does so for all.
+
+    Args:
+        config: an experiment, whose data are prepared.
+        steps: timed in each round.
+        rounds: of all ways.
+        ways: to compute a step.
+    """
+    found: dict[Way, list[Timing]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way in ways:
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                found[way].append(pool.submit(_timed, way, config, steps).result())
+    return [
+        Timing(way, [second for one in of_way for second in one.seconds], max(one.peak_bytes for one in of_way),
+               {name: median(one.parts[name] for one in of_way) for name in of_way[0].parts})
+        for way, of_way in found.items()
+    ]  # fmt: skip
+
+
+def _timed(way: Way, config: Config, steps: int) -> Timing:
+    device = choose_device()
+    set_up_process(config.engine.threads)
+    config = replace(config, engine=way.engine(config.engine))
+    trainer = Trainer(config, 0, device)
+    if way.plain:
+        return _timed_plain(way, config, trainer.data.unlabelled, trainer.data.hidden_labels, steps)
+    seconds = _seconds(trainer.advance, steps, device)
+    peak = peak_bytes(device)
+    parts = Parts(trainer, device)
+    whole = sum(_seconds(trainer.advance, _WATCHED, device, warm=0))
+    parts.seconds["losses and the rest"] = whole - sum(parts.seconds.values())
+    return Timing(way, seconds, peak, {name: second / _WATCHED for name, second in parts.seconds.items()})
+
+
+def _timed_plain(way: Way, config: Config, images: Examples, labels: torch.Tensor, steps: int) -> Timing:
+    torch.set_deterministic_debug_mode("default")
+    assert isinstance(images, torch.Tensor)  # noqa: S101 - CIFAR-10 is in memory
+    device = choose_device()
+    plain = PlainTrainer(config, images.cpu(), labels.cpu(), _WARM + steps, config.engine.readers, device)
+    return Timing(way, _seconds(plain.advance, steps, device), peak_bytes(device), {})
+
+
+def _seconds(step: Callable[[], object], steps: int, device: torch.device, warm: int = _WARM) -> list[float]:
+    for _ in range(warm):
+        step()
+    seconds = []
+    for _ in range(steps):
+        finish(device)
+        started = time.perf_counter()
+        step()
+        finish(device)
+        seconds.append(time.perf_counter() - started)
+    return seconds

@@ -1,0 +1,154 @@
+"""Meta Pseudo Labels as one would first write it in PyTorch, to be timed beside ours.
+
+The released method on WideResNet-28-2 as public re-implementations have it: torch's own layers and optimiser, float32,
+views made by Pillow in the workers of a `DataLoader`. It takes the same number of images through the same number of
+passes; its random numbers are torch's, so that its losses are its own. Nothing but the benchmark uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, RandomSampler
+
+from repro.augment.views import CIFAR10_DEVIATION, CIFAR10_MEAN
+from repro.config.data import Cifar10Data
+from repro.config.methods import Mpl
+from repro.config.models import WideResNet
+from repro.config.schema import Config
+
+_CLASSES = 10
+
+
+class _Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int, leak: float) -> None:
+        super().__init__()
+        self.norm_1, self.norm_2 = (nn.BatchNorm2d(n, eps=1e-3, momentum=0.01) for n in (inputs, outputs))
+        self.convolution_1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.convolution_2 = nn.Conv2d(outputs, outputs, 3, 1, padding=1, bias=False)
+        self.activation = nn.LeakyReLU(leak)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if inputs != outputs or stride > 1 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = self.activation(self.norm_1(x))
+        shortcut = x if self.shortcut is None else self.shortcut(active)
+        sum_: Tensor = shortcut + self.convolution_2(self.activation(self.norm_2(self.convolution_1(active))))
+        return sum_
+
+
+def network(config: WideResNet) -> nn.Module:
+    """A WideResNet of torch's layers, [N, 3, 32, 32] to [N, 10]; as many multiplications as ours."""
+    channels, blocks = 16 * config.width, []
+    for group, stride in enumerate((1, 2, 2)):
+        outputs = 16 * config.width * 2**group
+        for block in range((config.depth - 4) // 6):
+            blocks.append(_Block(channels, outputs, stride if block == 0 else 1, config.leak))
+            channels = outputs
+    stem = nn.Conv2d(3, 16 * config.width, 3, padding=1, bias=False)
+    head = [nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01), nn.LeakyReLU(config.leak), nn.AdaptiveAvgPool2d(1)]
+    return nn.Sequential(stem, *blocks, *head, nn.Flatten(), nn.Dropout(0.2), nn.Linear(channels, _CLASSES))
+
+
+class _Images(Dataset[Any]):
+    """Images whose views are made one by one, by Pillow."""
+
+    def __init__(self, images: Tensor, labels: Tensor, views: list[Callable[[Any], Tensor]]) -> None:
+        from PIL import Image
+
+        self.images = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
+        self.labels, self.views = labels.tolist(), views
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        return *(view(self.images[index]) for view in self.views), torch.tensor(self.labels[index])
+
+
+def _views(config: Cifar10Data) -> tuple[Callable[[Any], Tensor], Callable[[Any], Tensor]]:
+    """Weak and strong, from a Pillow image to float32 [3, 32, 32], by torchvision's transforms."""
+    from torchvision import transforms
+
+    views = config.views
+    weak = [transforms.RandomHorizontalFlip(), transforms.RandomCrop(32, views.crop_padding, fill=views.fill)]
+    tensor = [transforms.ToTensor(), transforms.Normalize(CIFAR10_MEAN, CIFAR10_DEVIATION)]
+    area = (views.cutout / 32) ** 2
+    strong = [transforms.RandAugment(views.layers, int(views.magnitude)), *weak, *tensor,
+              transforms.RandomErasing(p=1.0, scale=(area, area), ratio=(1.0, 1.0))]  # fmt: skip
+    return transforms.Compose([*weak, *tensor]), transforms.Compose([*weak, *strong])
+
+
+def _batches(images: Tensor, labels: Tensor, views: Any, batch: int, steps: int, workers: int) -> Iterator[Any]:
+    data = _Images(images, labels, views)
+    order = RandomSampler(data, replacement=True, num_samples=steps * batch)
+    return iter(DataLoader(data, batch, sampler=order, num_workers=workers))
+
+
+class PlainTrainer:
+    """Teacher and student, their optimisers, and loaders for `steps` steps.
+
+    Args:
+        config: of an experiment of MPL on CIFAR-10.
+        images: uint8 [N, 3, 32, 32], which all count as unlabelled, the first half as labelled too.
+        labels: int64 [N].
+        steps: that will be taken at most.
+        workers: processes of each loader; 0 makes the views in this one.
+        device: of the networks.
+
+    Raises:
+        TypeError: for another data set, method or network.
+    """
+
+    def __init__(
+        self, config: Config, images: Tensor, labels: Tensor, steps: int, workers: int, device: torch.device
+    ) -> None:
+        if not (isinstance(config.data, Cifar10Data) and isinstance(config.method, Mpl)
+                and isinstance(config.model, WideResNet)):  # fmt: skip
+            raise TypeError(f"the plain implementation is of MPL on CIFAR-10 alone, not of {config.title}")
+        self._config, self._method, self._device = config, config.method, device
+        self.teacher, self.student, self._average = (network(config.model).to(device) for _ in range(3))
+        self._average.load_state_dict(self.student.state_dict())
+        self._optimisers = [
+            torch.optim.SGD(model.parameters(), optim.learning_rate / 100, optim.momentum, weight_decay=5e-4,
+                            nesterov=True)
+            for model, optim in ((self.teacher, config.optim.teacher), (self.student, config.optim.student))
+        ]  # fmt: skip
+        weak, strong = _views(config.data)
+        half, budget = len(images) // 2, config.budget
+        self._labelled = _batches(images[:half], labels[:half], [weak], budget.labelled_batch, steps, workers)
+        self._unlabelled = _batches(images, labels, [weak, strong], budget.unlabelled_batch, steps, workers)
+
+    def advance(self) -> None:
+        """One step of student and teacher, and of the student's average."""
+        x_l, y_l = (tensor.to(self._device) for tensor in next(self._labelled))
+        weak, strong, _ = (tensor.to(self._device) for tensor in next(self._unlabelled))
+        uda, optimisers = self._method.uda, self._optimisers
+
+        logits = self.teacher(torch.cat([x_l, weak, strong]))
+        labelled, weakly, strongly = logits.split([len(x_l), len(weak), len(strong)])
+        targets = torch.multinomial(strongly.detach().softmax(dim=-1), 1).squeeze(-1)
+        soft = (weakly.detach() / uda.temperature).softmax(dim=-1)
+        sure = (soft.amax(dim=-1) >= uda.threshold).float()
+        consistency = (-(soft * strongly.log_softmax(dim=-1)).sum(dim=-1) * sure).mean()
+        teacher_loss = functional.cross_entropy(labelled, y_l, label_smoothing=uda.label_smoothing)
+        teacher_loss = teacher_loss + uda.weight * consistency
+
+        with torch.no_grad():
+            old = functional.cross_entropy(self.student(x_l), y_l)
+        optimisers[1].zero_grad()
+        smoothing = self._method.student_label_smoothing
+        functional.cross_entropy(self.student(strong), targets, label_smoothing=smoothing).backward()  # type: ignore[no-untyped-call]
+        optimisers[1].step()
+        with torch.no_grad():
+            h = old - functional.cross_entropy(self.student(x_l), y_l)
+
+        optimisers[0].zero_grad()
+        (teacher_loss + h * functional.cross_entropy(strongly, targets)).backward()
+        optimisers[0].step()
+        with torch.no_grad():
+            for mean, value in zip(self._average.parameters(), self.student.parameters(), strict=True):
+                mean.lerp_(value, 1 - self._config.optim.average_decay)

@@ -1,0 +1,149 @@
+"""What a run will cost, from some of its own steps: hours, memory and disk, before any of it begins."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from math import ceil
+from statistics import mean, median
+
+import torch
+from torch import Tensor
+
+from repro.config.methods import TwoPhases
+from repro.config.schema import Config
+from repro.data.sets import Seeds
+from repro.engine.device import choose_device, finish, peak_bytes, set_up_process, worker_pool
+from repro.evaluate.cost import passes_of_evaluation
+from repro.evaluate.curve import first
+from repro.evaluate.predict import Predictor
+from repro.train.finetune import finetune
+from repro.train.kept import counted, late_steps, networks, snapshot_steps
+from repro.train.loop import Trainer
+
+_WARM, _MOST = 2, 40  # steps before the timed ones, and of those
+_CHECKPOINTS = 2  # that a state keeps
+_FINETUNED = 3  # steps of finetuning that are timed
+_EVALUATED = 256  # examples whose predictions are timed
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one chunk of seeds takes on this machine, while as many train beside it as the run lets."""
+
+    steps: int  # timed
+    training: float  # seconds of all steps, and of finetuning
+    evaluation: float  # seconds
+    peak_bytes: int  # of its process, or of the GPU where there is one
+    state_bytes: int  # on disk while it trains: checkpoints, and the weights kept along the way
+    kept_bytes: int  # of those, what stays when it is done
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a whole run takes: all its seeds."""
+
+    probe: Probe  # the mean of those side by side
+    turns: int  # that it takes until all seeds have trained
+    seconds: float  # of training and evaluation
+    peak_bytes: int  # of all processes that train side by side
+    disk_bytes: int  # at most
+    kept_bytes: int  # of those, what stays when all seeds are done
+
+
+def cost_of(config: Config, seeds: list[int], seconds: float) -> Cost:
+    """Probes as many chunks of seeds side by side as would train so, for about `seconds` each.
+
+    Args:
+        config: of a run whose data are prepared.
+        seeds: of the run.
+        seconds: of steps, in each of a run's phases; at least one step is timed.
+    """
+    budget = config.budget
+    chunks = [seeds[i : i + budget.stack] for i in range(0, len(seeds), budget.stack)]
+    together, _ = worker_pool(min(budget.workers, len(chunks)))
+    with ProcessPoolExecutor(together, multiprocessing.get_context("spawn")) as pool:
+        probes = list(pool.map(_probe, [config] * together, chunks[:together], [seconds] * together))
+    one = Probe(
+        min(probe.steps for probe in probes), mean(probe.training for probe in probes),
+        mean(probe.evaluation for probe in probes), max(probe.peak_bytes for probe in probes),
+        probes[0].state_bytes, probes[0].kept_bytes,
+    )  # fmt: skip
+    turns = ceil(len(chunks) / together)
+    seconds_all = turns * (one.training + one.evaluation)
+    kept = len(chunks) * one.kept_bytes
+    working = together * (one.state_bytes - one.kept_bytes)
+    return Cost(one, turns, seconds_all, together * one.peak_bytes, kept + working, kept)
+
+
+def _probe(config: Config, chunk: list[int], seconds: float) -> Probe:
+    device = choose_device()
+    set_up_process(config.engine.threads)
+    seeds: Seeds = chunk if config.budget.stack > 1 else chunk[0]
+    trainer = Trainer(config, seeds, device)
+    timed, training = 0, 0.0
+    for start, count in phases(config):
+        trainer.state.step = start
+        begun, took = timed_steps(trainer.advance, min(count, _WARM + _MOST), seconds, device)
+        timed, training = timed + len(took), training + begun + (count - min(count, _WARM)) * median(took)
+    if config.finetune.steps:
+        trainer.config = replace(config, finetune=replace(config.finetune, steps=_FINETUNED))
+        started = time.perf_counter()
+        finetune(trainer)
+        training += config.finetune.steps * (time.perf_counter() - started) / _FINETUNED
+    kept = networks(trainer.state)
+    late = counted(trainer.state.learners[trainer.method.COUNTED])
+    stays = (len(snapshot_steps(config.budget.steps, config.budget.snapshots)) + 1) * sum(
+        _bytes(weights.values()) for weights in kept.values()
+    ) + len(late_steps(config.budget.steps)) * _bytes(late.values())
+    state = stays + _CHECKPOINTS * _bytes(trainer.state.state_dict().values())
+    return Probe(timed, training, _evaluation(config, seeds, trainer, kept), peak_bytes(device), state, stays)
+
+
+def phases(config: Config) -> list[tuple[int, int]]:
+    """The first step and the number of steps of each part of a run whose steps cost the same."""
+    steps, method = config.budget.steps, config.method
+    if isinstance(method, TwoPhases):
+        return [(0, method.teacher_steps), (method.teacher_steps, steps - method.teacher_steps)]
+    return [(0, steps)]
+
+
+def timed_steps(
+    step: Callable[[], object], most: int, seconds: float, device: torch.device
+) -> tuple[float, list[float]]:
+    """Seconds of the first steps together, in which happens what happens once; and of each of some that follow.
+
+    Args:
+        step: takes one.
+        most: steps, the first ones among them.
+        seconds: after which no further step is begun; one is timed in any case.
+        device: that is waited for.
+    """
+    took: list[float] = []
+    begun = time.perf_counter()
+    while len(took) < most and (len(took) <= _WARM or time.perf_counter() - begun < seconds):
+        started = time.perf_counter()
+        step()
+        finish(device)
+        took.append(time.perf_counter() - started)
+    return sum(took[:_WARM]), took[_WARM:] or took
+
+
+def _evaluation(config: Config, seeds: Seeds, trainer: Trainer, kept: dict[str, dict[str, Tensor]]) -> float:
+    """Seconds, from a few training examples."""
+    predictor, examples, lead = Predictor(config, seeds), trainer.data.unlabelled, len(trainer.streams.lead)
+    few = min(_EVALUATED, examples.shape[lead])
+    some = first(examples, lead, slice(few))
+    weights = next(iter(kept.values()))
+    predictor.classes(weights, some)
+    started = time.perf_counter()
+    predictor.classes(weights, some)
+    passes = passes_of_evaluation(config, seeds, len(kept), examples.shape[lead])
+    return passes * (time.perf_counter() - started) / few
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)

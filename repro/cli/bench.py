@@ -1,0 +1,87 @@
+"""Times one step in several ways, a plain implementation with Pillow workers among them, and keeps what it finds.
+
+    python -m repro.cli.bench                                          a step of the released recipe
+    python -m repro.cli.bench cifar10_paper_mpl budget.unlabelled_batch=112 --steps 20
+
+On a CPU batches are 16 + 112 images unless the overrides say otherwise. Leaves results/bench/<device>-<batches>.json,
+and results/bench/README.md with the tables of all. Any experiment of MPL on CIFAR-10 will do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from repro.bench.ceilings import measure_ceilings
+from repro.bench.measure import Timing, measure
+from repro.bench.traffic import step_bytes
+from repro.cli.entry import run
+from repro.cli.environment import environment
+from repro.config.compose import compose
+from repro.config.schema import Config
+from repro.data.training import prepare
+from repro.engine.device import choose_device, set_up_process
+from repro.records.bench import write_bench
+from repro.report.bench import section
+from repro.train.cost import step_flops
+
+DATA = Path("artifacts/data")
+_ON_A_CPU = ["budget.labelled_batch=16", "budget.unlabelled_batch=112"]
+
+
+def main() -> None:
+    """Measures, writes, prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", nargs="?", default="cifar10_released_mpl")
+    parser.add_argument("overrides", nargs="*", help="key=value")
+    parser.add_argument("--steps", type=int, default=6, help="timed in each of two rounds (default: 6)")
+    arguments = parser.parse_args()
+    device, cores = choose_device(), os.cpu_count() or 1
+    smaller = _ON_A_CPU if device.type == "cpu" else []
+    config = compose(arguments.experiment, [*smaller, f"engine.threads={cores}", *arguments.overrides])
+    prepare(config.data, DATA)
+    print(f"{arguments.experiment}: four ways, twice, each for {arguments.steps} steps", flush=True)
+    timings = measure(config, arguments.steps)
+    set_up_process(config.engine.threads)  # not before: processes were started that must not inherit them
+    record = {
+        "step": _step(arguments.experiment, config, timings),
+        "environment": environment(device, [], {}),
+        "ceilings": asdict(measure_ceilings(device)),
+        "ways": [_way(config, timing) for timing in timings],
+    }
+    path = write_bench(record)
+    print("\n".join(section(record)))
+    print(f"\n{path}, {path.parent}/README.md")
+
+
+def _step(experiment: str, config: Config, timings: list[Timing]) -> dict[str, Any]:
+    return {
+        "experiment": experiment,
+        "title": f"{config.title} on {config.model.name}",
+        "labelled": config.budget.labelled_batch,
+        "unlabelled": config.budget.unlabelled_batch,
+        "timed": len(timings[0].seconds),
+        "flops": step_flops(config, config.budget.steps - 1),
+    }
+
+
+def _way(config: Config, timing: Timing) -> dict[str, Any]:
+    way = timing.way
+    return {
+        "name": way.name,
+        "plain": way.plain,
+        "precision": way.precision.value,
+        "seconds": round(timing.second, 4),
+        "fastest": round(min(timing.seconds), 4),
+        "all_seconds": [round(second, 4) for second in timing.seconds],
+        "peak_bytes": timing.peak_bytes,
+        "bytes": step_bytes(replace(config, engine=way.engine(config.engine))),
+        "parts": {name: round(second, 4) for name, second in timing.parts.items()},
+    }
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,26 @@
+"""How much an evaluation has to do."""
+
+from __future__ import annotations
+
+from repro.config.schema import Config
+from repro.data.held_out import held_out_set
+from repro.data.sets import Seeds
+from repro.train.kept import late_steps, snapshot_steps
+
+
+def passes_of_evaluation(config: Config, seeds: Seeds, networks: int, unlabelled: int) -> int:
+    """How many times an example passes through one of `networks` networks, when a run is evaluated.
+
+    Args:
+        config: the run's settings.
+        seeds: one seed, or R seeds stacked, which pass together.
+        networks: that a snapshot holds, averages among them.
+        unlabelled: examples that a run learns from, whose pseudo labels are compared with their classes.
+    """
+    budget = config.budget
+    test = held_out_set(config.data, seeds).labels.shape[-1]
+    drawn, labelled = (min(count, budget.curve_examples) if budget.curve_examples else count
+                       for count in (test, unlabelled))  # fmt: skip
+    snapshots, late = len(snapshot_steps(budget.steps, budget.snapshots)) + 1, len(late_steps(budget.steps))
+    finetuned = 1 if config.finetune.steps else 0
+    return snapshots * (networks * drawn + labelled) + late * drawn + (networks + finetuned) * test
