@@ -23,9 +23,13 @@ CLASSES = ("n01443537", "n01629819", "n02002724", "n02231487", "n03255030")
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    """For each test, whatever an entry point that it ran has set; a forked process would wait for the others."""
+def _process() -> None:
+    """For each test as at first, whatever an entry point that another one ran has set.
+
+    A process forked from one with several threads would wait for them. What nothing wrote is NaN: to read it shows.
+    """
     torch.set_num_threads(1)
+    torch.utils.deterministic.fill_uninitialized_memory = True
 
 
 @pytest.fixture(scope="session")

@@ -110,8 +110,8 @@ class PlainTrainer:
                 and isinstance(config.model, WideResNet)):  # fmt: skip
             raise TypeError(f"the plain implementation is of MPL on CIFAR-10 alone, not of {config.title}")
         self._config, self._method, self._device = config, config.method, device
-        self.teacher, self.student, self._average = (network(config.model).to(device) for _ in range(3))
-        self._average.load_state_dict(self.student.state_dict())
+        self.teacher, self.student, self.average = (network(config.model).to(device) for _ in range(3))
+        self.average.load_state_dict(self.student.state_dict())
         self._optimisers = [
             torch.optim.SGD(model.parameters(), optim.learning_rate / 100, optim.momentum, weight_decay=5e-4,
                             nesterov=True)
@@ -150,5 +150,5 @@ class PlainTrainer:
         (teacher_loss + h * functional.cross_entropy(strongly, targets)).backward()
         optimisers[0].step()
         with torch.no_grad():
-            for mean, value in zip(self._average.parameters(), self.student.parameters(), strict=True):
+            for mean, value in zip(self.average.parameters(), self.student.parameters(), strict=True):
                 mean.lerp_(value, 1 - self._config.optim.average_decay)

@@ -25,6 +25,9 @@ def set_up_process(threads: int = 1) -> None:
     # "warn", since CUDA has no deterministic cumulated sum. `use_deterministic_algorithms` would do the same, and load
     # PyTorch's compiler for it, which nothing here uses: two seconds at the start of every stage.
     torch.set_deterministic_debug_mode("warn")
+    # Else each new tensor is filled with NaN first, a twentieth of a step on a CPU. The tests let it be: nothing reads
+    # what nothing wrote.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
 

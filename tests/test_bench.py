@@ -1,0 +1,149 @@
+"""The benchmark: the plain implementation is as much work as ours, bytes and parts are counted right, tables say so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from repro.bench import parts as parts_module
+from repro.bench.parts import Parts
+from repro.bench.plain import PlainTrainer, network
+from repro.bench.traffic import Traffic, step_bytes
+from repro.config.compose import compose
+from repro.config.models import WideResNet
+from repro.config.schema import Config
+from repro.models.build import build_model
+from repro.records.bench import BENCH, read_benches, write_bench
+from repro.report.bench import page, section
+from repro.seeding import Streams
+from repro.train.loop import Trainer
+from tests.tiny import CPU
+
+PROJECT = Path(__file__).parents[1]
+SMALL = ["model.depth=10", "model.width=1", "budget.labelled_batch=4", "budget.unlabelled_batch=6",
+         "data.train_images=600", "data.labels=60", "budget.shortened_to=20"]  # fmt: skip
+
+
+@pytest.fixture
+def config() -> Config:
+    """MPL in the released setting, small."""
+    return compose("cifar10_released_mpl", SMALL, PROJECT / "experiments")
+
+
+def test_the_plain_network_is_as_much_work_as_ours() -> None:
+    """As many weights and multiplications; else the two would not be compared at the same task."""
+    settings = WideResNet(depth=16, width=2)
+    models = [build_model(settings, 10, Streams(0), "student").eval(), network(settings).eval()]
+    flops = []
+    for model in models:
+        with FlopCounterMode(display=False) as counter:
+            model(torch.zeros(2, 3, 32, 32))
+        flops.append(counter.get_total_flops())
+
+    assert flops[0] == flops[1]
+    assert 1 == len({sum(p.numel() for p in model.parameters()) for model in models})
+
+
+def test_the_plain_trainer_trains(config: Config) -> None:
+    """Student, teacher and average move in a step, all of them finite; the views are of the network's size."""
+    images = torch.randint(0, 256, (24, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    trainer = PlainTrainer(config, images, torch.arange(24) % 10, steps=2, workers=0, device=CPU)
+    networks = (trainer.teacher, trainer.student, trainer.average)
+    before = [[p.detach().clone() for p in model.parameters()] for model in networks]
+
+    trainer.advance()
+    trainer.advance()
+
+    for model, old in zip(networks, before, strict=True):
+        moved = [float((p.detach() - q).abs().max()) for p, q in zip(model.parameters(), old, strict=True)]
+        assert 0 < max(moved) < 1
+
+
+def test_the_plain_trainer_names_what_it_is_of(config: Config) -> None:
+    """It would time something else than was asked for."""
+    uda = compose("cifar10_released_uda", SMALL, PROJECT / "experiments")
+
+    with pytest.raises(TypeError, match="MPL on CIFAR-10 alone, not of UDA"):
+        PlainTrainer(uda, torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.zeros(2), 1, 0, CPU)
+    assert config.title
+
+
+def test_bytes_are_those_taken_and_given() -> None:
+    """A sum reads two and writes one; a view moves nothing; what is changed in place is read and written."""
+    a, b = torch.ones(100), torch.ones(100)
+
+    def moved(call: object) -> int:
+        with Traffic() as traffic:
+            call()  # type: ignore[operator]
+        return int(traffic.bytes)
+
+    assert 1200 == moved(lambda: a + b)
+    assert 0 == moved(lambda: a.view(10, 10).t()[2:])
+    assert 1200 == moved(lambda: a.add_(b))
+    assert 600 == moved(a.bfloat16)
+
+
+def test_a_step_in_bfloat16_moves_less(config: Config) -> None:
+    """Activations, most of the traffic, take half the bytes."""
+    slow = compose("cifar10_released_mpl", [*SMALL, "engine.precision=float32"], PROJECT / "experiments")
+
+    assert 0.4 < step_bytes(config) / step_bytes(slow) < 0.75
+
+
+@pytest.mark.usefixtures("cifar10_workplace")
+def test_parts_are_timed_each_for_itself(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that ticks at every look, a part takes one tick a call, and is called as often as the method says."""
+    ticks: Iterator[int] = iter(range(10_000))
+    monkeypatch.setattr(parts_module, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    trainer = Trainer(config, 0, CPU)
+    parts = Parts(trainer, CPU)
+
+    trainer._step()
+
+    assert {
+        "batch and views": 1, "teacher forward": 1, "teacher backward": 1, "student backward": 1,
+        "student forward": 3,  # on pseudo labels, and on labelled images before and after
+        "optimiser and average": 2,
+    } == parts.seconds  # fmt: skip
+
+
+RECORD = {
+    "step": {"experiment": "x", "title": "MPL", "labelled": 16, "unlabelled": 112, "timed": 12, "flops": 400e9},
+    "environment": {"device_name": "A (R) CPU", "threads": 2, "torch": "2.11", "revision": "0123456789ab",
+                    "clean": True, "finished": "2026-01-02T03:04:05"},
+    "ceilings": {"flops": {"float32": 200e9, "bfloat16": 400e9}, "bytes": 40e9},
+    "ways": [
+        {"name": "plain", "plain": True, "precision": "float32", "seconds": 4.0, "fastest": 3.9, "peak_bytes": 2**30,
+         "bytes": 40e9, "parts": {}},
+        {"name": "fast", "plain": False, "precision": "bfloat16", "seconds": 1.25, "fastest": 1.2, "peak_bytes": 2**29,
+         "bytes": 20e9, "parts": {"forward": 0.5, "backward": 0.75}},
+    ],
+}  # fmt: skip
+
+
+def test_the_table_divides_as_it_says(tmp_path: Path) -> None:
+    """Ratios to the plain one, shares of the ceiling of the way's own precision; the page has what the files hold."""
+    text = "\n".join(section(RECORD))
+    path = write_bench(RECORD, tmp_path)
+
+    assert "| plain | 4.000 | 3.900 | 0.25 | 32 | 1.00 | 1,024 MiB | 50 % | 25 % |" in text
+    assert "| fast | 1.250 | 1.200 | 0.80 | 102 | 3.20 | 512 MiB | 80 % | 40 % |" in text
+    assert "| fast | 0.500 | 0.750 |" in text
+    assert "a-r-cpu-16-112.json" == path.name
+    assert [RECORD] == read_benches(tmp_path)
+    assert text in (tmp_path / "README.md").read_text()
+
+
+def test_the_recorded_page_is_that_of_the_records() -> None:
+    """results/bench/README.md is generated, never edited."""
+    assert (PROJECT / BENCH / "README.md").read_text() == page(read_benches(PROJECT / BENCH))
+    for path in (PROJECT / BENCH).glob("*.json"):
+        record = json.loads(path.read_text())
+        assert record["environment"]["clean"]
+        assert all(record["step"]["timed"] == len(way["all_seconds"]) for way in record["ways"])
