@@ -104,7 +104,7 @@ def test_parts_are_timed_each_for_itself(config: Config, monkeypatch: pytest.Mon
     trainer = Trainer(config, 0, CPU)
     parts = Parts(trainer, CPU)
 
-    trainer._step()
+    trainer.method.step(trainer.state, trainer.batch(0), config.method)
 
     assert {
         "batch and views": 1, "teacher forward": 1, "teacher backward": 1, "student backward": 1,
