@@ -140,7 +140,7 @@ def test_the_table_divides_as_it_says(tmp_path: Path) -> None:
     assert text in (tmp_path / "README.md").read_text()
 
 
-def test_the_recorded_page_is_that_of_the_records() -> None:
+def test_the_recorded_ones_are_on_the_page() -> None:
     """results/bench/README.md is generated, never edited."""
     assert (PROJECT / BENCH / "README.md").read_text() == page(read_benches(PROJECT / BENCH))
     for path in (PROJECT / BENCH).glob("*.json"):
