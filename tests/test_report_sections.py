@@ -80,3 +80,18 @@ def test_nothing_has_run() -> None:
     assert "| c10 holds | Table 2 | **NOT RUN** | no results. Cost: 60 GPU hours. | – |" in report.markdown
     assert {} == report.figures
     assert "Nothing has run yet" in render({}, {}, [], [], []).markdown
+
+
+def test_pseudo_labels_of_some_examples_are_not_called_those_of_all() -> None:
+    """Where curves are drawn from a part of the unlabelled examples, section and caption say of how many."""
+
+    def told(*bounds: int) -> str:
+        names = ("digits_mpl", "digits_mpl_no_feedback", "digits_uda")
+        budgets = [{"curve_examples": bound} for bound in bounds]
+        configs = [{"title": "", "data": {}, "budget": budget, "recipe": {"name": "none"}} for budget in budgets]
+        runs = [make_run(name, [0.9, 0.8], config=config) for name, config in zip(names, configs, strict=True)]
+        return section_of(report_on(*runs).markdown, DIGITS.heading)
+
+    assert 2 == told(0, 0, 0).count("all unlabelled examples")
+    assert 2 == told(1000, 1000, 1000).count("the same 1,000 unlabelled examples at each point")
+    assert 2 == told(1000, 0, 0).count("as many unlabelled examples as each run's `budget.curve_examples` says")

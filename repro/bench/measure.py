@@ -24,12 +24,16 @@ _WATCHED = 3  # steps whose parts are timed, after those
 
 @dataclass(frozen=True)
 class Way:
-    """One way to compute a step; `plain` is the implementation of `plain.py`, with torch's defaults."""
+    """One way to compute a step; `plain` is the implementation of `plain.py`, with torch's defaults.
+
+    Networks are `compiled` by `torch.compile`, which wants a C++ compiler on a CPU.
+    """
 
     name: str
     precision: Precision
     channels_last: bool
     plain: bool = False
+    compiled: bool = False
 
     def engine(self, engine: Engine) -> Engine:
         """An experiment's settings, computed in this way."""
@@ -41,6 +45,7 @@ WAYS = (
     Way("eager, float32", Precision.float32, channels_last=False),
     Way("eager, float32, channels last", Precision.float32, channels_last=True),
     Way("eager, bfloat16, channels last", Precision.bfloat16, channels_last=True),
+    Way("compiled, bfloat16, channels last", Precision.bfloat16, channels_last=True, compiled=True),
 )
 
 
@@ -59,12 +64,15 @@ class Timing:
         return median(self.seconds)
 
 
-def measure(config: Config, steps: int, rounds: int = 2, ways: tuple[Way, ...] = WAYS) -> list[Timing]:
+def measure(
+    config: Config, steps: int, say: Callable[[str], object], rounds: int = 2, ways: tuple[Way, ...] = WAYS
+) -> list[Timing]:
     """All ways, one after another, and that for some rounds, so that a machine that slows down does so for all.
 
     Args:
         config: an experiment, whose data are prepared.
         steps: timed in each round.
+        say: told of each way that was timed, or could not be compiled, and so is left out.
         rounds: of all ways.
         ways: to compute a step.
     """
@@ -72,11 +80,18 @@ def measure(config: Config, steps: int, rounds: int = 2, ways: tuple[Way, ...] =
     for _ in range(rounds):
         for way in ways:
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                found[way].append(pool.submit(_timed, way, config, steps).result())
+                try:
+                    found[way].append(pool.submit(_timed, way, config, steps).result())
+                    say(f"{way.name}: {found[way][-1].second:.3f} s a step")
+                except RuntimeError as error:
+                    if not way.compiled:
+                        raise
+                    say(f"{way.name}: left out: {str(error).strip().splitlines()[0]}")
     return [
         Timing(way, [second for one in of_way for second in one.seconds], max(one.peak_bytes for one in of_way),
                {name: median(one.parts[name] for one in of_way) for name in of_way[0].parts})
         for way, of_way in found.items()
+        if of_way
     ]  # fmt: skip
 
 
@@ -87,6 +102,9 @@ def _timed(way: Way, config: Config, steps: int) -> Timing:
     trainer = Trainer(config, 0, device)
     if way.plain:
         return _timed_plain(way, config, trainer.data.unlabelled, trainer.data.hidden_labels, steps)
+    if way.compiled:
+        for learner in trainer.state.learners.values():
+            learner.model.forward = torch.compile(learner.model.forward)
     seconds = _seconds(trainer.advance, steps, device)
     peak = peak_bytes(device)
     parts = Parts(trainer, device)

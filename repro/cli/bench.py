@@ -12,11 +12,12 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from repro.bench.ceilings import measure_ceilings
-from repro.bench.measure import Timing, measure
+from repro.bench.measure import WAYS, Timing, measure
 from repro.bench.traffic import step_bytes
 from repro.cli.entry import run
 from repro.cli.environment import environment
@@ -43,8 +44,8 @@ def main() -> None:
     smaller = _ON_A_CPU if device.type == "cpu" else []
     config = compose(arguments.experiment, [*smaller, f"engine.threads={cores}", *arguments.overrides])
     prepare(config.data, DATA)
-    print(f"{arguments.experiment}: four ways, twice, each for {arguments.steps} steps", flush=True)
-    timings = measure(config, arguments.steps)
+    print(f"{arguments.experiment}: {len(WAYS)} ways, twice, each for {arguments.steps} steps", flush=True)
+    timings = measure(config, arguments.steps, partial(print, flush=True))
     set_up_process(config.engine.threads)  # not before: processes were started that must not inherit them
     record = {
         "step": _step(arguments.experiment, config, timings),
@@ -53,7 +54,7 @@ def main() -> None:
         "ways": [_way(config, timing) for timing in timings],
     }
     path = write_bench(record)
-    print("\n".join(section(record)))
+    print("\n" + "\n".join(section(record)))
     print(f"\n{path}, {path.parent}/README.md")
 
 

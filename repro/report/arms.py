@@ -32,6 +32,16 @@ class Arm:
     top5: dict[int, float]  # as `accuracy`, of labels among the five likeliest classes; empty up to 10 classes
 
 
+def compared_examples(arms: Sequence[Arm]) -> str:
+    """On which unlabelled examples the pseudo labels along training are compared with the classes."""
+    bounds = {run.config["budget"].get("curve_examples", 0) for arm in arms for run in arm.runs}
+    if bounds <= {0}:
+        return "all unlabelled examples"
+    if len(bounds) == 1:
+        return f"the same {bounds.pop():,} unlabelled examples at each point"
+    return "as many unlabelled examples as each run's `budget.curve_examples` says"
+
+
 def arms_of(
     group: Group, names: Sequence[str], runs: Mapping[str, Sequence[EvaluatedRun]], scores: Mapping[str, Scores]
 ) -> list[Arm]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
 
-from repro.report.arms import Arm
+from repro.report.arms import Arm, compared_examples
 from repro.report.groups import Group
 from repro.report.lines import Quantity, draw_band, line_figure
 from repro.report.numbers import percent
@@ -52,7 +52,7 @@ def confirmation_bias(group: Group, arms: Sequence[Arm]) -> Picture | None:
         figure,
         f"Share of wrong pseudo labels along training for {len(shown)} arms, and of the wrong ones the share that "
         f"stays wrong. Wrong at the end: {ends}.",
-        "The labels that the teacher's most likely class would give all unlabelled examples (for a method with one "
-        "network: that network's), against the classes that training does not see. Bands: 95 % intervals over seeds."
-        + layout,
+        "The labels that the teacher's most likely class would give "
+        f"{compared_examples([arm for arm, _ in shown])} (for a method with one network: that network's), against the "
+        "classes that training does not see. Bands: 95 % intervals over seeds." + layout,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from repro.evaluate.run import EvaluatedRun
 from repro.report.again import again_table
-from repro.report.arms import Arm
+from repro.report.arms import Arm, compared_examples
 from repro.report.attribution import Step, attribution, attribution_table, waterfall
 from repro.report.bias import Bias, bias_sentence, bias_table, biases, not_known
 from repro.report.differences import Difference, differences
@@ -74,7 +74,7 @@ def section(group: Group, arms: Sequence[Arm], runs: Mapping[str, Sequence[Evalu
         "### Differences, paired by seed" if group.reference else "",
         _differences(group, arms, compared),
         *_on_test_set(group, arms),
-        *(_bias(bias) if bias else ()),
+        *(_bias(bias, arms) if bias else ()),
         not_known(arms) if whole else "",
         *(markdown(picture) for picture in pictures[1:]),
         *(_networks(group, arms, networks) if group.images else ()),
@@ -112,11 +112,11 @@ def _on_test_set(group: Group, arms: Sequence[Arm]) -> list[str]:
     return ["### On the same test examples", ABOUT, found] if found else []
 
 
-def _bias(found: Sequence[Bias]) -> list[str]:
+def _bias(found: Sequence[Bias], arms: Sequence[Arm]) -> list[str]:
     about = (
         "Does feedback cure confirmation bias? Pseudo labels here are the labelling network's most likely classes for "
-        "all unlabelled examples. *Stay*: of those wrong at one snapshot, the share with the same wrong label at the "
-        "next, mean over the second half of training. Differences are paired by seed, to the same training without "
+        f"{compared_examples(arms)}. *Stay*: of those wrong at one snapshot, the share with the same wrong label at "
+        "the next, mean over the second half of training. Differences are paired by seed, to the same training without "
         "feedback."
     )
     return ["### Wrong pseudo labels, with and without feedback", about, bias_table(found)]
