@@ -4,6 +4,7 @@
 # make faults                  plant every fault of tests/faults, print which test catches it
 # make plan [PLAN=digits]      what the plan takes on this machine, from some steps of each run: hours, memory, disk
 # make bench                   time a step beside a plain implementation and the device's ceilings: results/bench/
+# make bundle                  bundle.tar: the project, wheels and CIFAR-10 for a machine that has PyTorch and no network
 # make verify                  recompute every recorded accuracy, judge all claims, print the verdicts: seconds
 # make alarm [PLAN=digits]     train the first tenth of the plan's runs, compare with the recorded seeds: minutes
 # make report                  verdicts, report and README table again, from what is recorded
@@ -17,8 +18,10 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # Compiled Python files halve the start of every stage.
 unexport PYTHONDONTWRITEBYTECODE
+# What prepare, train and evaluate import beside PyTorch, NumPy, Pillow and PyYAML, which come with most installations.
+WHEELS := antlr4-python3-runtime hydra-core omegaconf packaging pandas python-dateutil six tqdm
 
-.PHONY: install reproduce plan bench test faults verify alarm report lock audit check-generated
+.PHONY: install reproduce plan bench bundle test faults verify alarm report lock audit check-generated
 .DEFAULT_GOAL := reproduce
 
 install: $(VENV)/.ready
@@ -35,6 +38,16 @@ plan: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	@python -m repro.cli.bench
+
+bundle: $(VENV)/.ready
+	@test -z "$$(git status --porcelain)" || echo "The bundle holds what is committed; other changes stay behind." >&2
+	@rm -rf bundle && mkdir -p bundle/wheels
+	@git archive HEAD | tar -x -C bundle
+	@git rev-parse HEAD > bundle/REVISION
+	@pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir bundle/wheels $$(for name in $(WHEELS); do grep -oE "^$$name==[^ ;\\]+" requirements.lock; done)
+	@! test -d datasets/cifar-10-batches-py || { mkdir -p bundle/datasets && cp -rL datasets/cifar-10-batches-py bundle/datasets/; }
+	@tar -cf bundle.tar bundle && rm -rf bundle && du -h bundle.tar
+	@echo "There: tar -xf bundle.tar && cd bundle && pip install --no-index --no-deps --target site wheels/*.whl && export PYTHONPATH=site"
 
 test: $(VENV)/.ready
 	ruff check --quiet

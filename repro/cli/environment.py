@@ -27,7 +27,7 @@ _NO_NUMBER = {("data", "download"), ("data", "part"), ("data", "archive"), ("tra
 def session(device: torch.device) -> dict[str, Any]:
     """What one process of a training runs on; a training that was interrupted has several."""
     return {
-        "revision": _git("rev-parse", "HEAD") or "unknown",
+        "revision": _git("rev-parse", "HEAD") or _bundled(),
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "device_name": describe_device(device)["device_name"],
@@ -45,7 +45,7 @@ def environment(
     changes = _git("status", "--porcelain", "--", *CODE)
     return (
         {
-            "revision": revision or "unknown",
+            "revision": revision or _bundled(),
             "clean": changes == "" if revision else None,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(sum(one["seconds"] for one in sessions), 2),
@@ -71,6 +71,12 @@ def source_hashes() -> dict[str, str]:
                 continue
             found[str(path.relative_to(package))] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
+
+
+def _bundled() -> str:
+    """The revision that `make bundle` took along, for a machine where there is no git."""
+    path = Path("REVISION")
+    return path.read_text().strip() if path.is_file() else "unknown"
 
 
 def _git(*arguments: str) -> str | None:
