@@ -75,7 +75,7 @@ def _arguments() -> tuple[Options, Path]:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--labels", type=int, default=0, help="use the labels of so many images (default: of all)")
     which.add_argument("--labelled", default="", help="a CSV with path,label, or a list of the labelled images")
-    parser.add_argument("--method", default="mpl", choices=["mpl", "uda", "fixmatch", "supervised"])
+    parser.add_argument("--method", default="uda", choices=["uda", "supervised", "mpl", "fixmatch"])
     parser.add_argument("--model", default="", help="wide_resnet_10 (default), resnet50_narrow, wide_resnet, resnet50")
     parser.add_argument("--size", type=int, default=0, help="side in pixels of what the network sees (default: 32)")
     parser.add_argument("--minutes", type=float, default=30.0, help="of training, roughly (default: 30)")
