@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import platform
 import resource
+import warnings
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ def choose_device() -> torch.device:
 def set_up_process(threads: int = 1) -> None:
     """`threads` for each process, since runs go side by side; deterministic kernels; float32 that is float32."""
     torch.set_num_threads(threads)
+    # Forward mode loads rules that PyTorch itself still compiles in a way of which it warns.
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # "warn", since CUDA has no deterministic cumulated sum. `use_deterministic_algorithms` would do the same, and load
     # PyTorch's compiler for it, which nothing here uses: two seconds at the start of every stage.
