@@ -47,7 +47,7 @@ def test_a_fixed_teacher_and_its_student_are_phases() -> None:
 
 
 def test_seeds_that_do_not_train_side_by_side_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five seeds by two workers are three turns; both workers' memory, every seed's weights, two states at a time."""
+    """Five seeds by two workers are three turns; all weights and checkpoints stay, two more are written."""
     one = Probe(steps=9, training=100.0, evaluation=20.0, peak_bytes=7, state_bytes=50, kept_bytes=30)
     asked = []
 
@@ -64,11 +64,12 @@ def test_seeds_that_do_not_train_side_by_side_take_turns(monkeypatch: pytest.Mon
         map = staticmethod(lambda _, configs, *__: [one] * len(configs))
 
     monkeypatch.setattr(probe, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(probe, "worker_pool", lambda wanted: (wanted, None))
     cost = cost_of(compose("digits_mpl", ["budget.workers=2"], ROOT), [0, 1, 2, 3, 4], 1.0)
 
     assert [2] == asked
     assert (3, 360.0, 14) == (cost.turns, cost.seconds, cost.peak_bytes)
-    assert (5 * 30 + 2 * 20, 5 * 30) == (cost.disk_bytes, cost.kept_bytes)
+    assert (5 * 30 + 5 * 20 + 2 * 10, 5 * 30) == (cost.disk_bytes, cost.kept_bytes)
 
 
 def test_durations_are_in_the_unit_a_person_would_choose() -> None:

@@ -463,3 +463,14 @@ def test_a_refused_allocation_of_this_machine_is_recognised() -> None:
     assert done.stdout.startswith("True"), done.stdout + done.stderr
     assert not is_out_of_memory(RuntimeError("shapes do not agree"))
     assert is_out_of_memory(torch.OutOfMemoryError())
+
+
+@pytest.mark.usefixtures("_without_data")
+@pytest.mark.parametrize("baseline", ["none", "moving_average"])
+@pytest.mark.parametrize("feedback", ["finite_difference", "shuffled", "cosine", "dot_product", "none"])
+def test_the_need_is_found_in_bfloat16_too(feedback: str, baseline: str) -> None:
+    """What remembers h is float32, and so are the logits that h comes from, with data and without."""
+    changes = {"method__feedback": feedback, "method__baseline": baseline if feedback != "none" else "none"}
+    need, more = (bytes_needed(images("mpl", engine__precision=p, **changes)) for p in ("bfloat16", "float32"))
+
+    assert 0 < need < more

@@ -84,7 +84,8 @@ def _views(config: Cifar10Data) -> tuple[Callable[[Any], Tensor], Callable[[Any]
 
 def _batches(images: Tensor, labels: Tensor, views: Any, batch: int, steps: int, workers: int) -> Iterator[Any]:
     data = _Images(images, labels, views)
-    order = RandomSampler(data, replacement=True, num_samples=steps * batch)
+    ahead = 4 * max(1, workers)  # so that workers have to do to the last step
+    order = RandomSampler(data, replacement=True, num_samples=(steps + ahead) * batch)
     return iter(DataLoader(data, batch, sampler=order, num_workers=workers))
 
 

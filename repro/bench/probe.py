@@ -75,7 +75,8 @@ def cost_of(config: Config, seeds: list[int], seconds: float) -> Cost:
     turns = ceil(len(chunks) / together)
     seconds_all = turns * (one.training + one.evaluation)
     kept = len(chunks) * one.kept_bytes
-    working = together * (one.state_bytes - one.kept_bytes)
+    states = one.state_bytes - one.kept_bytes  # which stay until all seeds are done; a new one is written beside them
+    working = len(chunks) * states + together * states // _CHECKPOINTS
     return Cost(one, turns, seconds_all, together * one.peak_bytes, kept + working, kept)
 
 

@@ -3,8 +3,10 @@
     python -m repro.cli.bench                                          a step of the released recipe
     python -m repro.cli.bench cifar10_paper_mpl budget.unlabelled_batch=112 --steps 20
 
-On a CPU batches are 16 + 112 images unless the overrides say otherwise. Leaves results/bench/<device>-<batches>.json,
-and results/bench/README.md with the tables of all. Any experiment of MPL on CIFAR-10 will do.
+On a CPU batches are 16 + 112 images unless the overrides say otherwise. Leaves a file of the device, the experiment and
+the batches in results/bench/, and results/bench/README.md with the tables of all. The plain implementation draws hard
+labels and takes h as the old minus the new loss, whatever the experiment does: of MPL on CIFAR-10, those that do the same
+compare best.
 """
 
 from __future__ import annotations
@@ -20,8 +22,11 @@ from repro.bench.ceilings import measure_ceilings
 from repro.bench.measure import WAYS, Timing, measure
 from repro.bench.traffic import step_bytes
 from repro.cli.entry import run
-from repro.cli.environment import environment
+from repro.cli.environment import environment, source_hashes
 from repro.config.compose import compose
+from repro.config.data import Cifar10Data
+from repro.config.methods import Mpl
+from repro.config.read import ConfigError
 from repro.config.schema import Config
 from repro.data.training import prepare
 from repro.engine.device import choose_device, set_up_process
@@ -43,13 +48,17 @@ def main() -> None:
     device, cores = choose_device(), os.cpu_count() or 1
     smaller = _ON_A_CPU if device.type == "cpu" else []
     config = compose(arguments.experiment, [*smaller, f"engine.threads={cores}", *arguments.overrides])
+    if not (isinstance(config.data, Cifar10Data) and isinstance(config.method, Mpl)):
+        raise ConfigError(
+            f"{arguments.experiment}: the plain implementation is of MPL on CIFAR-10; name such an experiment"
+        )
     prepare(config.data, DATA)
     print(f"{arguments.experiment}: {len(WAYS)} ways, twice, each for {arguments.steps} steps", flush=True)
     timings = measure(config, arguments.steps, partial(print, flush=True))
     set_up_process(config.engine.threads)  # not before: processes were started that must not inherit them
     record = {
         "step": _step(arguments.experiment, config, timings),
-        "environment": environment(device, [], {}),
+        "environment": environment(device, [], source_hashes()),
         "ceilings": asdict(measure_ceilings(device)),
         "ways": [_way(config, timing) for timing in timings],
     }

@@ -4,7 +4,8 @@
     python -m repro.cli.plan experiments/plan/digits.yaml
     python -m repro.cli.plan cifar10_paper_mpl ...       experiments, one seed each
 
-Each run trains for a moment as it would, with as many processes side by side, on its own data; nothing is kept.
+Each run trains for a moment as it would, with as many processes side by side, on its own data, which are prepared first
+where they are not; nothing else is kept.
 `python -m repro.cli.cost` counts the arithmetic instead, which wants no data.
 """
 
@@ -17,9 +18,12 @@ from repro.bench.probe import Cost, cost_of
 from repro.cli.cost import planned
 from repro.cli.entry import run
 from repro.config.compose import compose
+from repro.config.read import ConfigError
+from repro.config.schema import Config
 from repro.data.training import prepare, settled
-from repro.engine.device import choose_device, describe_device
+from repro.engine.device import choose_device, describe_device, worker_pool
 from repro.engine.memory import memory_of
+from repro.train.memory import bytes_needed
 from repro.train.remedies import size
 
 DATA = Path("artifacts/data")
@@ -42,13 +46,22 @@ def main() -> None:
         try:
             prepare(config.data, DATA)
             config.data = settled(config.data)
+            _require_memory(config, len(one.seeds))
             cost = cost_of(config, list(one.seeds), arguments.seconds)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RuntimeError) as error:  # no data, no memory, a worker that was killed
             print(f"{one.name:42} cannot be probed: {error}", flush=True)
             continue
         costs.append(cost)
         print(_cells(one.name, len(one.seeds), config.budget.steps, cost), flush=True)
     _print_all(len(plan.runs) - len(costs), costs)
+
+
+def _require_memory(config: Config, seeds: int) -> None:
+    """Refuses what would not fit, before the system ends it."""
+    together, _ = worker_pool(min(config.budget.workers, -(-seeds // config.budget.stack)))
+    need, has = together * bytes_needed(config), memory_of(choose_device())
+    if has and need > has.free:
+        raise ConfigError(f"{together} processes need about {size(need)}, {size(has.free)} are free")
 
 
 def _cells(name: str, seeds: int, steps: int, cost: Cost) -> str:

@@ -17,7 +17,8 @@ BENCH = Path("results/bench")
 def write_bench(record: dict[str, Any], root: Path = BENCH) -> Path:
     """Writes a record under the names of its device and step, in the place of an older one, and the page anew."""
     device = re.sub(r"[^a-z0-9]+", "-", record["environment"]["device_name"].lower()).strip("-")
-    path = root / f"{device}-{record['step']['labelled']}-{record['step']['unlabelled']}.json"
+    step = record["step"]
+    path = root / f"{device}-{step['experiment']}-{step['labelled']}-{step['unlabelled']}.json"
     write_whole(path, (readable_json(record) + "\n").encode())
     write_page(root)
     return path

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, UntypedStorage
+from torch import Tensor, UntypedStorage, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -70,11 +70,19 @@ def untrained(config: Config) -> tuple[State, Streams]:
     """Networks without data, which takes PyTorch two seconds to begin with; what is small is as quick with data."""
     streams = Streams(_seeds(config), _place_of(config))
     engine = replace(config.engine, precision=Precision.float32)  # there is no mixed precision without data
+    classes = class_count(config.data)
     state: State = METHODS[config.method.name].init(
-        lambda role: place(build_model(config.model, class_count(config.data), streams, role), engine, streams.device),
+        lambda role: _as_float32(place(build_model(config.model, classes, streams, role), engine, streams.device)),
         config.method, config.optim, config.budget.steps, streams.lead,
     )  # fmt: skip
     return state, streams
+
+
+def _as_float32(model: nn.Module) -> nn.Module:
+    """The network, whose logits come out as float32 whatever it computes in, as those of a run do."""
+    forward = model.forward
+    model.forward = lambda *inputs: forward(*inputs).float()
+    return model
 
 
 def _place_of(config: Config) -> torch.device:
