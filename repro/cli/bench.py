@@ -5,8 +5,8 @@
 
 On a CPU batches are 16 + 112 images unless the overrides say otherwise. Leaves a file of the device, the experiment and
 the batches in results/bench/, and results/bench/README.md with the tables of all. The plain implementation draws hard
-labels and takes h as the old minus the new loss, whatever the experiment does: of MPL on CIFAR-10, those that do the same
-compare best.
+labels and takes h as the old minus the new loss, whatever the experiment does: of MPL on CIFAR-10, those that do the
+same compare best.
 """
 
 from __future__ import annotations
