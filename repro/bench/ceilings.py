@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from repro.bench.clock import seconds_of
 from repro.config.schema import Precision
-from repro.engine.device import finish
 
 _SIDE = {"cpu": 2048, "cuda": 8192}
 _COPY = {"cpu": 2**26, "cuda": 2**30}  # float32 numbers; more than any cache holds
@@ -39,11 +38,4 @@ def measure_ceilings(device: torch.device) -> Ceilings:
 def _best(call: Callable[[], object], device: torch.device) -> float:
     """Seconds of the fastest call, after one that is not timed."""
     call()
-    seconds = []
-    for _ in range(_REPEATS):
-        finish(device)
-        started = time.perf_counter()
-        call()
-        finish(device)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+    return min(seconds_of(call, device) for _ in range(_REPEATS))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,11 +10,12 @@ from statistics import median
 
 import torch
 
+from repro.bench.clock import seconds_of
 from repro.bench.parts import Parts
 from repro.bench.plain import PlainTrainer
 from repro.config.schema import Config, Engine, Precision
 from repro.data.sets import Examples
-from repro.engine.device import choose_device, finish, peak_bytes, set_up_process
+from repro.engine.device import choose_device, peak_bytes, set_up_process
 from repro.train.loop import Trainer
 
 _WARM = 2  # steps before the timed ones
@@ -124,11 +124,4 @@ def _timed_plain(way: Way, config: Config, images: Examples, labels: torch.Tenso
 def _seconds(step: Callable[[], object], steps: int, device: torch.device, warm: int = _WARM) -> list[float]:
     for _ in range(warm):
         step()
-    seconds = []
-    for _ in range(steps):
-        finish(device)
-        started = time.perf_counter()
-        step()
-        finish(device)
-        seconds.append(time.perf_counter() - started)
-    return seconds
+    return [seconds_of(step, device) for _ in range(steps)]

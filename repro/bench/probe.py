@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from math import ceil
@@ -13,16 +13,18 @@ from statistics import mean, median
 import torch
 from torch import Tensor
 
+from repro.bench.clock import seconds_of
 from repro.config.methods import TwoPhases
 from repro.config.schema import Config
 from repro.data.sets import Seeds
-from repro.engine.device import choose_device, finish, peak_bytes, set_up_process, worker_pool
+from repro.engine.device import choose_device, peak_bytes, set_up_process, worker_pool
 from repro.evaluate.cost import passes_of_evaluation
 from repro.evaluate.curve import first
 from repro.evaluate.predict import Predictor
 from repro.train.finetune import finetune
 from repro.train.kept import counted, late_steps, networks, snapshot_steps
 from repro.train.loop import Trainer
+from repro.train.memory import bytes_of
 
 _WARM, _MOST = 2, 40  # steps before the timed ones, and of those
 _CHECKPOINTS = 2  # that a state keeps
@@ -92,15 +94,13 @@ def _probe(config: Config, chunk: list[int], seconds: float) -> Probe:
         timed, training = timed + len(took), training + begun + (count - min(count, _WARM)) * median(took)
     if config.finetune.steps:
         trainer.config = replace(config, finetune=replace(config.finetune, steps=_FINETUNED))
-        started = time.perf_counter()
-        finetune(trainer)
-        training += config.finetune.steps * (time.perf_counter() - started) / _FINETUNED
+        training += config.finetune.steps * seconds_of(lambda: finetune(trainer), device) / _FINETUNED
     kept = networks(trainer.state)
     late = counted(trainer.state.learners[trainer.method.COUNTED])
     stays = (len(snapshot_steps(config.budget.steps, config.budget.snapshots)) + 1) * sum(
-        _bytes(weights.values()) for weights in kept.values()
-    ) + len(late_steps(config.budget.steps)) * _bytes(late.values())
-    state = stays + _CHECKPOINTS * _bytes(trainer.state.state_dict().values())
+        bytes_of(weights.values()) for weights in kept.values()
+    ) + len(late_steps(config.budget.steps)) * bytes_of(late.values())
+    state = stays + _CHECKPOINTS * bytes_of(trainer.state.state_dict().values())
     return Probe(timed, training, _evaluation(config, seeds, trainer, kept), peak_bytes(device), state, stays)
 
 
@@ -126,10 +126,7 @@ def timed_steps(
     took: list[float] = []
     begun = time.perf_counter()
     while len(took) < most and (len(took) <= _WARM or time.perf_counter() - begun < seconds):
-        started = time.perf_counter()
-        step()
-        finish(device)
-        took.append(time.perf_counter() - started)
+        took.append(seconds_of(step, device))
     return sum(took[:_WARM]), took[_WARM:] or took
 
 
@@ -140,11 +137,5 @@ def _evaluation(config: Config, seeds: Seeds, trainer: Trainer, kept: dict[str, 
     some = first(examples, lead, slice(few))
     weights = next(iter(kept.values()))
     predictor.classes(weights, some)
-    started = time.perf_counter()
-    predictor.classes(weights, some)
-    passes = passes_of_evaluation(config, seeds, len(kept), examples.shape[lead])
-    return passes * (time.perf_counter() - started) / few
-
-
-def _bytes(tensors: Iterable[Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in tensors)
+    seconds = seconds_of(lambda: predictor.classes(weights, some), choose_device())
+    return passes_of_evaluation(config, seeds, len(kept), examples.shape[lead]) * seconds / few

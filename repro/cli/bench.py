@@ -15,7 +15,6 @@ import argparse
 import os
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from repro.bench.ceilings import measure_ceilings
@@ -23,6 +22,7 @@ from repro.bench.measure import WAYS, Timing, measure
 from repro.bench.traffic import step_bytes
 from repro.cli.entry import run
 from repro.cli.environment import environment, source_hashes
+from repro.cli.prepare import DATA
 from repro.config.compose import compose
 from repro.config.data import Cifar10Data
 from repro.config.methods import Mpl
@@ -34,7 +34,6 @@ from repro.records.bench import write_bench
 from repro.report.bench import section
 from repro.train.cost import step_flops
 
-DATA = Path("artifacts/data")
 _ON_A_CPU = ["budget.labelled_batch=16", "budget.unlabelled_batch=112"]
 
 

@@ -12,11 +12,11 @@ where they are not; nothing else is kept.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from repro.bench.probe import Cost, cost_of
 from repro.cli.cost import planned
 from repro.cli.entry import run
+from repro.cli.prepare import DATA
 from repro.config.compose import compose
 from repro.config.read import ConfigError
 from repro.config.schema import Config
@@ -26,7 +26,6 @@ from repro.engine.memory import memory_of
 from repro.train.memory import bytes_needed
 from repro.train.remedies import size
 
-DATA = Path("artifacts/data")
 _WIDTHS = (5, 11, 6, 9, 9, 11, 10, 10)
 
 

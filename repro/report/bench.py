@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
+
+from repro.report.numbers import table
 
 _HEAD = """# How fast a step is
 
@@ -44,18 +46,15 @@ def section(record: dict[str, Any]) -> list[str]:
         "",
         f"{speed}; {made}; {step['timed']} steps a row.",
         "",
-        *_table(["way", "s a step, median", "fastest", "steps/s", "images/s", "times the plain one", "peak memory",
-                 "of the matrix product", "of the copy"], rows),
+        table(["way", "s a step, median", "fastest", "steps/s", "images/s", "times the plain one", "peak memory",
+               "of the matrix product", "of the copy"], rows, right=8),
         "",
         "Seconds of a step's parts, each waited for:",
         "",
-        *_table(["way", *names], [[way["name"], *(f"{way['parts'][name]:.3f}" for name in names)] for way in parts]),
+        table(["way", *names], [[way["name"], *(f"{way['parts'][name]:.3f}" for name in names)] for way in parts],
+              right=len(names)),
     ]  # fmt: skip
 
 
 def _share(reached: float, ceiling: float) -> str:
     return f"{100 * reached / ceiling:.0f} %"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] + ["---:"] * (len(head) - 1), *rows)]

@@ -49,7 +49,7 @@ def bytes_needed(config: Config) -> int:
     """
     state, streams = untrained(config)
     data, unlabelled = _data(config)
-    weights = _bytes(state.state_dict().values())
+    weights = bytes_of(state.state_dict().values())
     steps = {config.budget.steps - 1} | ({0} if isinstance(config.method, TwoPhases) else set())
     most = max(_step_bytes(config, state, streams, step, min(config.budget.unlabelled_batch, unlabelled))
                for step in steps)  # fmt: skip
@@ -133,7 +133,7 @@ def _data(config: Config) -> tuple[int, int]:
         return math.prod(example_shape(data)) * (cifar10.IMAGES + data.labels + unlabelled), unlabelled
     content = training_set(data, _seeds(config))
     tensors = [part for part in vars(content).values() if isinstance(part, Tensor)]
-    return _bytes(tensors), content.hidden_labels.shape[-1]
+    return bytes_of(tensors), content.hidden_labels.shape[-1]
 
 
 def _seeds(config: Config) -> Seeds:
@@ -141,7 +141,8 @@ def _seeds(config: Config) -> Seeds:
     return list(range(config.budget.stack)) if config.budget.stack > 1 else 0
 
 
-def _bytes(tensors: Iterable[Tensor]) -> int:
+def bytes_of(tensors: Iterable[Tensor]) -> int:
+    """Of all tensors together."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
