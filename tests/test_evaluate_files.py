@@ -218,6 +218,16 @@ def test_curves_of_some_examples_are_of_all_classes(place: Path) -> None:
     assert len(whole) == len(train.unlabelled) == all_labels.shape[1]
 
 
+def test_curves_of_some_examples_are_not_of_the_labelled_ones() -> None:
+    """Where labelled images are among the unlabelled ones they come first: the first 8 here would all be labelled."""
+    rows = torch.arange(24).expand(3, 24)
+
+    for lead, examples in ((0, rows[0]), (1, rows)):
+        part, labels = curve._part(examples[..., None], rows[: max(1, 3 * lead)].numpy(), lead, 8)
+        assert isinstance(part, torch.Tensor)
+        assert part[..., 0].reshape(-1, 8).tolist() == labels.tolist() == [list(range(0, 24, 3))] * max(1, 3 * lead)
+
+
 def test_curves_read_their_images_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over all snapshots and checkpoints, and once more for the final networks."""
     root = images(place / "images")

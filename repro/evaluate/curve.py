@@ -66,22 +66,22 @@ def curve_of(
     return {"step": np.array(steps), "late_step": np.array(late_steps)} | floats, dict(snapshot["networks"])
 
 
-def first(examples: Examples, lead: int, some: slice) -> Any:
-    """The first examples [*lead, n, *E] of [*lead, N, *E]."""
+def some_of(examples: Examples, lead: int, some: slice | Tensor) -> Any:
+    """Examples [*lead, n, *E] of [*lead, N, *E]."""
     return examples[some] if isinstance(examples, ImageFiles) else examples[(slice(None),) * lead + (some,)]
 
 
 def _part(examples: Examples, labels: np.ndarray, lead: int, count: int) -> tuple[Examples, np.ndarray]:
-    """The first `count` examples [*lead, N, *E] and labels [R, N], or all if it is 0.
+    """`count` of the examples [*lead, N, *E] and labels [R, N], or all if it is 0.
 
-    Files are listed class by class, so of them as many are taken at even distances.
+    They are taken at even distances: files are listed class by class, and where the labelled examples are among the
+    unlabelled ones they come first.
     """
     total = labels.shape[1]
-    if isinstance(examples, ImageFiles) and 0 < count < total:
-        chosen = torch.arange(count) * total // count
-        return examples[chosen], labels[:, chosen.numpy()]
-    some = slice(count or None)
-    return first(examples, lead, some), labels[:, some]
+    if not 0 < count < total:
+        return examples, labels
+    chosen = torch.arange(count) * total // count
+    return some_of(examples, lead, chosen), labels[:, chosen.numpy()]
 
 
 def _share_that_stays_wrong(previous: np.ndarray | None, now: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from repro.data.held_out import held_out_hash, held_out_set
 from repro.data.sets import Seeds
 from repro.data.training import training_hash, training_set
 from repro.evaluate.accuracy import TOP, accuracies, has_top5, top5_accuracies
-from repro.evaluate.curve import curve_of, first
+from repro.evaluate.curve import curve_of, some_of
 from repro.evaluate.duplicates import duplicates
 from repro.evaluate.labels import label_rows
 from repro.evaluate.predict import Predictor
@@ -88,8 +88,8 @@ def _boundary(
     return {
         "x": x.numpy(),
         "y": y.numpy(),
-        "points": first(train.unlabelled, 1, slice(400)).numpy(),
+        "points": some_of(train.unlabelled, 1, slice(400)).numpy(),
         "classes": train.hidden_labels[:, :400].numpy().astype(np.uint8),
-        "labelled": first(train.labelled, 1, slice(None)).numpy(),
+        "labelled": some_of(train.labelled, 1, slice(None)).numpy(),
         "labels": train.labels.numpy().astype(np.uint8),
     } | {network: values.reshape(drawn, len(y), len(x)).numpy() for network, values in drawn_networks.items()}
