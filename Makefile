@@ -18,8 +18,8 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # Compiled Python files halve the start of every stage.
 unexport PYTHONDONTWRITEBYTECODE
-# What prepare, train and evaluate import beside PyTorch, NumPy, Pillow and PyYAML, which come with most installations.
-WHEELS := antlr4-python3-runtime hydra-core omegaconf packaging pandas python-dateutil six tqdm
+# What prepare, train, evaluate and export import beside PyTorch, NumPy, Pillow and PyYAML, which come with most installations.
+WHEELS := antlr4-python3-runtime hydra-core omegaconf packaging pandas python-dateutil safetensors six tqdm
 
 .PHONY: install reproduce plan bench bundle test faults verify alarm report lock audit check-generated
 .DEFAULT_GOAL := reproduce

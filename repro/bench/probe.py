@@ -19,7 +19,7 @@ from repro.config.schema import Config
 from repro.data.sets import Seeds
 from repro.engine.device import choose_device, peak_bytes, set_up_process, worker_pool
 from repro.evaluate.cost import passes_of_evaluation
-from repro.evaluate.curve import first
+from repro.evaluate.curve import some_of
 from repro.evaluate.predict import Predictor
 from repro.train.finetune import finetune
 from repro.train.kept import counted, late_steps, networks, snapshot_steps
@@ -134,7 +134,7 @@ def _evaluation(config: Config, seeds: Seeds, trainer: Trainer, kept: dict[str, 
     """Seconds, from a few training examples."""
     predictor, examples, lead = Predictor(config, seeds), trainer.data.unlabelled, len(trainer.streams.lead)
     few = min(_EVALUATED, examples.shape[lead])
-    some = first(examples, lead, slice(few))
+    some = some_of(examples, lead, slice(few))
     weights = next(iter(kept.values()))
     predictor.classes(weights, some)
     seconds = seconds_of(lambda: predictor.classes(weights, some), choose_device())

@@ -17,6 +17,7 @@ from repro.config.read import read_config
 from repro.config.schema import Config
 from repro.data.held_out import held_out_set
 from repro.data.image_files import read_centre
+from repro.data.training import class_count
 from repro.evaluate.predict import Predictor
 from repro.train.storage import load, save
 
@@ -41,6 +42,7 @@ class Score:
     right: int
     images: int
     confusion: list[list[int]]  # [K, K], rows are the true classes
+    classes: np.ndarray  # uint8 or uint16 [N], predicted
 
 
 def save_model(path: Path, model: TrainedModel) -> None:
@@ -63,11 +65,10 @@ def score(config: Config, seed: int, weights: dict[str, Tensor]) -> Score | None
     test = held_out_set(config.data, seed)
     if not len(test.labels):
         return None
-    found = torch.from_numpy(Predictor(config, seed).classes(weights, test.examples)[0].astype(np.int64))
-    assert isinstance(config.data, FolderData)  # noqa: S101 - only those are fitted
-    classes = config.data.classes
-    confusion = torch.bincount(test.labels * classes + found, minlength=classes**2).reshape(classes, classes)
-    return Score(int((found == test.labels).sum()), len(found), confusion.tolist())
+    found = Predictor(config, seed).classes(weights, test.examples)[0]
+    predicted, count = torch.from_numpy(found.astype(np.int64)), class_count(config.data)
+    confusion = torch.bincount(test.labels * count + predicted, minlength=count**2).reshape(count, count)
+    return Score(int((predicted == test.labels).sum()), len(found), confusion.tolist(), found)
 
 
 Prediction = tuple[str, str, np.ndarray | None]

@@ -1,0 +1,120 @@
+"""Kept weights: a run's network in half precision, from which its recorded accuracy is computed again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from repro.records.runs import RecordError
+from repro.records.weights import KeptWeights, read_weights, write_weights
+from tests.entry_points import call
+
+ROOT = Path(__file__).parent.parent
+FILE = "results/weights/tiny-seed-1-student_average.safetensors"
+SHORT = ["budget.steps=60", "budget.log_every=30", "budget.snapshots=2", "optim.average_decay=0.9"]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a trained, evaluated and exported run of digits, and what the three printed."""
+    place = tmp_path_factory.mktemp("exported")
+    (place / "experiments").symlink_to(ROOT / "experiments")
+    runs = {
+        "tiny": {"experiment": "digits_mpl", "overrides": SHORT, "seeds": "0-1"},
+        "moons": {"experiment": "moons_tuned_mpl", "overrides": ["budget.steps=9", "budget.stack=2"], "seeds": "0-1"},
+    }
+    (place / "params.yaml").write_text(yaml.safe_dump({"runs": runs}))
+    for stage in (["prepare"], ["train", "tiny", "--seeds", "0-1"], ["train", "moons", "--seeds", "0-1"], ["evaluate"]):
+        done = call(place, *stage)
+        assert done.returncode == 0, done.stderr
+    yield place
+    shutil.rmtree(place)
+
+
+def test_an_exported_network_gives_its_accuracy_again(exported: Path) -> None:
+    """From the file, the images and the record alone, though the trained weights are gone; half as large."""
+    written = call(exported, "export", "tiny", "--seed", "1")
+    assert written.returncode == 0, written.stderr
+    size = (exported / FILE).stat().st_size
+    numbers = sum(value.numel() for value in load_file(exported / FILE).values())
+    (exported / "artifacts/runs").rename(exported / "away")
+
+    again = call(exported, "recompute", FILE)
+    (exported / "away").rename(exported / "artifacts/runs")
+
+    assert FILE in written.stdout
+    assert size < 2.3 * numbers + 8000
+    assert again.returncode == 0, again.stderr
+    assert "tiny seed 1, student_average: " in again.stdout
+    share = float(again.stdout.rpartition("; ")[2].split(" %")[0])
+    assert share > 99
+
+
+def test_other_predictions_than_the_recorded_ones_are_said(exported: Path) -> None:
+    """A network of another seed under the run's name: the status says that it is not what was recorded."""
+    assert call(exported, "export", "tiny", "--seed", "1").returncode == 0
+    kept = read_weights(exported / FILE)
+    other = KeptWeights(kept.run, 0, kept.network, kept.config, kept.revision, kept.weights)
+    write_weights(other, exported / "results/weights")
+
+    done = call(exported, "recompute", FILE, FILE.replace("seed-1", "seed-0"))
+
+    assert (1, 2) == (done.returncode, len(done.stdout.splitlines()))
+    assert float(done.stdout.splitlines()[1].rpartition("; ")[2].split(" %")[0]) < 99
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["tiny", "--seed", "7"], "tiny has no seed 7; --seed takes one of 0, 1"),
+        (["tiny", "--network", "uncle"], "tiny has no network uncle; --network takes one of student, student_average,"),
+        (["moons"], "its seeds are one stacked model"),
+        (["absent"], "no trained weights in artifacts/runs/absent"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_sentence(exported: Path, arguments: list[str], sentence: str) -> None:
+    """With the choice there is."""
+    done = call(exported, "export", *arguments)
+
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert 1 == len(done.stderr.splitlines())
+
+
+def test_what_is_no_weights_file_is_refused(tmp_path: Path) -> None:
+    """Cut short, of another kind, or missing."""
+    whole = write_weights(KeptWeights("a", 0, "student", {}, "r", {"w": torch.ones(2, 2)}), tmp_path)
+    (tmp_path / "cut").write_bytes(whole.read_bytes()[:-3])
+    (tmp_path / "text").write_text("no weights")
+
+    assert "a-seed-0-student.safetensors" == whole.name
+    for name in ("cut", "text"):
+        with pytest.raises(RecordError, match="is not what was recorded; take it back: git checkout"):
+            read_weights(tmp_path / name)
+    with pytest.raises(RecordError, match="is missing"):
+        read_weights(tmp_path / "absent")
+
+
+def test_numbers_of_a_channel_keep_their_precision(tmp_path: Path) -> None:
+    """A variance of 1e-9 is 0 in half precision, and its channel would be divided by nothing."""
+    weights = {"kernel": torch.randn(4, 3), "variance": torch.tensor([1e-9, 1e6]), "count": torch.tensor(7)}
+
+    found = read_weights(write_weights(KeptWeights("a", 0, "student", {}, "r", weights), tmp_path)).weights
+
+    assert torch.equal(weights["variance"], found["variance"])
+    assert torch.equal(weights["count"], found["count"])
+    assert torch.float32 == found["kernel"].dtype
+    assert 0 < (weights["kernel"] - found["kernel"]).abs().max() < 2e-3
+
+
+def test_weights_beyond_half_precision_are_refused(tmp_path: Path) -> None:
+    """Rather than kept as infinite."""
+    with pytest.raises(ValueError, match="a, seed 0: w of student is not finite in half precision"):
+        write_weights(KeptWeights("a", 0, "student", {}, "r", {"w": torch.full((2, 2), 1e6)}), tmp_path)
+    assert [] == list(tmp_path.iterdir())
