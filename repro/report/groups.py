@@ -58,6 +58,16 @@ CIFAR10 = (
         images=True,
     ),
     Group(
+        key="cifar10_canary",
+        prefix="cifar10_canary_",
+        heading="CIFAR-10 with 4,000 labels, a canary of 2,000 steps",
+        intro="The released recipe, shortened to see whether it trains on the device at hand, how long a step takes "
+        "and how much memory it wants. **Nothing about accuracy follows.**",
+        reference="",
+        images=True,
+        judges=False,
+    ),
+    Group(
         key="cifar10_smoke",
         prefix="cifar10_smoke_",
         heading="CIFAR-10, smoke run: every arm for a few hundred steps",
