@@ -22,7 +22,7 @@ from typing import TextIO
 from repro.cli.entry import run
 from repro.cli.fit import MODEL
 from repro.data.folder_scan import image_names
-from repro.engine.device import set_up_process
+from repro.engine.device import free_processors, set_up_process
 from repro.evaluate.model import TrainedModel, load_model, predictions
 from repro.train.storage import Damaged, OtherFormat
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, help="the file to write (default: the screen)")
     parser.add_argument("--probabilities", action="store_true", help="a column for each class too")
     arguments = parser.parse_args()
-    set_up_process(os.cpu_count() or 1)
+    set_up_process(free_processors())
     model, names = opened(arguments.model), _names(arguments.images)
     counts: Counter[str] = Counter()
     begun = time.monotonic()

@@ -10,7 +10,6 @@ the closest calls.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from repro.cli.entry import run
 from repro.cli.prepare import DATA
 from repro.config.read import read_config
 from repro.data.training import prepare
-from repro.engine.device import set_up_process
+from repro.engine.device import free_processors, set_up_process
 from repro.evaluate.model import Score, score
 from repro.records.runs import RUNS, read_run
 from repro.records.weights import KeptWeights, read_weights
@@ -33,7 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path, help="what export left")
     arguments = parser.parse_args()
-    set_up_process(os.cpu_count() or 1)
+    set_up_process(free_processors())
     differ = 0
     for path in arguments.files:
         kept = read_weights(path)

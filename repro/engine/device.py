@@ -35,6 +35,15 @@ def set_up_process(threads: int = 1) -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
+def free_processors() -> int:
+    """How many the load of the last minute leaves, at least one: threads that wait for each other on busy ones crawl.
+
+    Two threads beside two busy processes on two processors took 18 times as long as one.
+    """
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, (os.cpu_count() or 1) - round(busy))
+
+
 def finish(device: torch.device) -> None:
     """Waits until the device has done what it was given; a CPU always has."""
     if device.type == "cuda":
