@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from repro.augment.views import to_input
+from repro.config.read import read_config
 from repro.config.schema import Config
 from repro.data import image_files
 from repro.data.held_out import held_out_set
@@ -20,6 +21,7 @@ from repro.data.image_files import ImageFiles
 from repro.data.training import training_set
 from repro.evaluate import curve, predict
 from repro.evaluate.accuracy import in_top5
+from repro.evaluate.cost import files_read
 from repro.evaluate.evaluate import evaluate
 from repro.evaluate.predict import Predictor
 from repro.models.build import build_model
@@ -239,3 +241,5 @@ def test_curves_read_their_images_once(place: Path, monkeypatch: pytest.MonkeyPa
     assert {"train": {1}, "test": {2}} == {
         part: {count for path, count in reads.items() if f"images/{part}/" in path} for part in ("train", "test")
     }
+    config = read_config(result.config)
+    assert sum(reads.values()) == files_read(config, 0, len(training_set(config.data, 0).unlabelled))

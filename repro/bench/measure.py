@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,11 +15,12 @@ from repro.bench.clock import seconds_of
 from repro.bench.parts import Parts
 from repro.bench.plain import PlainTrainer
 from repro.config.schema import Config, Engine, Precision
-from repro.data.sets import Examples
+from repro.data.training import training_set
 from repro.engine.device import choose_device, peak_bytes, set_up_process
 from repro.train.loop import Trainer
 
 _WARM = 2  # steps before the timed ones
+_COMPILING = 5  # and of a compiled way, which meets each shape of batch first, in training and without gradients
 _WATCHED = 3  # steps whose parts are timed, after those
 
 
@@ -72,9 +74,13 @@ def measure(
     Args:
         config: an experiment, whose data are prepared.
         steps: timed in each round.
-        say: told of each way that was timed, or could not be compiled, and so is left out.
+        say: told of each way that was timed, or that could not run here, and so is left out: not enough memory, or no
+            compiler.
         rounds: of all ways.
         ways: to compute a step.
+
+    Raises:
+        RuntimeError: when none of them runs.
     """
     found: dict[Way, list[Timing]] = {way: [] for way in ways}
     for _ in range(rounds):
@@ -84,9 +90,9 @@ def measure(
                     found[way].append(pool.submit(_timed, way, config, steps).result())
                     say(f"{way.name}: {found[way][-1].second:.3f} s a step")
                 except RuntimeError as error:
-                    if not way.compiled:
-                        raise
                     say(f"{way.name}: left out: {str(error).strip().splitlines()[0]}")
+    if not any(found.values()):
+        raise RuntimeError("no way to compute a step runs here; smaller batches: budget.unlabelled_batch=64")
     return [
         Timing(way, [second for one in of_way for second in one.seconds], max(one.peak_bytes for one in of_way),
                {name: median(one.parts[name] for one in of_way) for name in of_way[0].parts})
@@ -99,13 +105,13 @@ def _timed(way: Way, config: Config, steps: int) -> Timing:
     device = choose_device()
     set_up_process(config.engine.threads)
     config = replace(config, engine=way.engine(config.engine))
-    trainer = Trainer(config, 0, device)
     if way.plain:
-        return _timed_plain(way, config, trainer.data.unlabelled, trainer.data.hidden_labels, steps)
+        return _timed_plain(way, config, steps, device)
+    trainer = Trainer(config, 0, device)
     if way.compiled:
         for learner in trainer.state.learners.values():
-            learner.model.forward = torch.compile(learner.model.forward)
-    seconds = _seconds(trainer.advance, steps, device)
+            learner.model.forward = torch.compile(learner.model.forward, dynamic=False)
+    seconds = _seconds(trainer.advance, steps, device, _COMPILING if way.compiled else _WARM)
     peak = peak_bytes(device)
     parts = Parts(trainer, device)
     whole = sum(_seconds(trainer.advance, _WATCHED, device, warm=0))
@@ -113,11 +119,14 @@ def _timed(way: Way, config: Config, steps: int) -> Timing:
     return Timing(way, seconds, peak, {name: second / _WATCHED for name, second in parts.seconds.items()})
 
 
-def _timed_plain(way: Way, config: Config, images: Examples, labels: torch.Tensor, steps: int) -> Timing:
+def _timed_plain(way: Way, config: Config, steps: int, device: torch.device) -> Timing:
+    """As torch is when nobody sets it up; on a GPU its two loaders share all processors as workers."""
     torch.set_deterministic_debug_mode("default")
-    assert isinstance(images, torch.Tensor)  # noqa: S101 - CIFAR-10 is in memory
-    device = choose_device()
-    plain = PlainTrainer(config, images.cpu(), labels.cpu(), _WARM + steps, config.engine.readers, device)
+    torch.backends.cudnn.allow_tf32 = True
+    data = training_set(config.data, 0)
+    assert isinstance(data.unlabelled, torch.Tensor)  # noqa: S101 - CIFAR-10 is in memory
+    workers = config.engine.readers if device.type == "cpu" else max(1, (os.cpu_count() or 1) // 2)
+    plain = PlainTrainer(config, data.unlabelled, data.hidden_labels, _WARM + steps, workers, device)
     return Timing(way, _seconds(plain.advance, steps, device), peak_bytes(device), {})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -16,15 +17,16 @@ from torch import Tensor
 from repro.bench.clock import seconds_of
 from repro.config.methods import TwoPhases
 from repro.config.schema import Config
+from repro.data.image_files import ImageFiles
 from repro.data.sets import Seeds
 from repro.engine.device import choose_device, peak_bytes, set_up_process, worker_pool
-from repro.evaluate.cost import passes_of_evaluation
+from repro.evaluate.cost import files_read, passes_of_evaluation
 from repro.evaluate.curve import some_of
 from repro.evaluate.predict import Predictor
 from repro.train.finetune import finetune
 from repro.train.kept import counted, late_steps, networks, snapshot_steps
 from repro.train.loop import Trainer
-from repro.train.memory import bytes_of
+from repro.train.memory import bytes_needed, bytes_of
 
 _WARM, _MOST = 2, 40  # steps before the timed ones, and of those
 _CHECKPOINTS = 2  # that a state keeps
@@ -38,7 +40,7 @@ class Probe:
 
     steps: int  # timed
     training: float  # seconds of all steps, and of finetuning
-    evaluation: float  # seconds
+    evaluation: float  # seconds of one process
     peak_bytes: int  # of its process, or of the GPU where there is one
     state_bytes: int  # on disk while it trains: checkpoints, and the weights kept along the way
     kept_bytes: int  # of those, what stays when it is done
@@ -50,7 +52,8 @@ class Cost:
 
     probe: Probe  # the mean of those side by side
     turns: int  # that it takes until all seeds have trained
-    seconds: float  # of training and evaluation
+    training: float  # seconds
+    evaluation: float  # seconds: all seeds of a run are evaluated by one process, one after another
     peak_bytes: int  # of all processes that train side by side
     disk_bytes: int  # at most
     kept_bytes: int  # of those, what stays when all seeds are done
@@ -62,7 +65,7 @@ def cost_of(config: Config, seeds: list[int], seconds: float) -> Cost:
     Args:
         config: of a run whose data are prepared.
         seeds: of the run.
-        seconds: of steps, in each of a run's phases; at least one step is timed.
+        seconds: of steps, in each of a run's phases; three steps are taken in any case, of which one is timed.
     """
     budget = config.budget
     chunks = [seeds[i : i + budget.stack] for i in range(0, len(seeds), budget.stack)]
@@ -75,11 +78,12 @@ def cost_of(config: Config, seeds: list[int], seconds: float) -> Cost:
         probes[0].state_bytes, probes[0].kept_bytes,
     )  # fmt: skip
     turns = ceil(len(chunks) / together)
-    seconds_all = turns * (one.training + one.evaluation)
+    times = turns * one.training, len(chunks) * one.evaluation
     kept = len(chunks) * one.kept_bytes
     states = one.state_bytes - one.kept_bytes  # which stay until all seeds are done; a new one is written beside them
     working = len(chunks) * states + together * states // _CHECKPOINTS
-    return Cost(one, turns, seconds_all, together * one.peak_bytes, kept + working, kept)
+    peak = max(one.peak_bytes, bytes_needed(config))  # a short probe sees neither the log's probes nor the NaN's copy
+    return Cost(one, turns, *times, together * peak, kept + working, kept)
 
 
 def _probe(config: Config, chunk: list[int], seconds: float) -> Probe:
@@ -93,8 +97,8 @@ def _probe(config: Config, chunk: list[int], seconds: float) -> Probe:
         begun, took = timed_steps(trainer.advance, min(count, _WARM + _MOST), seconds, device)
         timed, training = timed + len(took), training + begun + (count - min(count, _WARM)) * median(took)
     if config.finetune.steps:
-        trainer.config = replace(config, finetune=replace(config.finetune, steps=_FINETUNED))
-        training += config.finetune.steps * seconds_of(lambda: finetune(trainer), device) / _FINETUNED
+        first, more = (_finetuned(trainer, steps, device) for steps in (1, 1 + _FINETUNED))
+        training += first + (config.finetune.steps - 1) * max(0.0, more - first) / _FINETUNED
     kept = networks(trainer.state)
     late = counted(trainer.state.learners[trainer.method.COUNTED])
     stays = (len(snapshot_steps(config.budget.steps, config.budget.snapshots)) + 1) * sum(
@@ -102,6 +106,12 @@ def _probe(config: Config, chunk: list[int], seconds: float) -> Probe:
     ) + len(late_steps(config.budget.steps)) * bytes_of(late.values())
     state = stays + _CHECKPOINTS * bytes_of(trainer.state.state_dict().values())
     return Probe(timed, training, _evaluation(config, seeds, trainer, kept), peak_bytes(device), state, stays)
+
+
+def _finetuned(trainer: Trainer, steps: int, device: torch.device) -> float:
+    """Seconds of so many steps of finetuning, and of what comes before them."""
+    trainer.config = replace(trainer.config, finetune=replace(trainer.config.finetune, steps=steps))
+    return seconds_of(lambda: finetune(trainer), device)
 
 
 def phases(config: Config) -> list[tuple[int, int]]:
@@ -131,11 +141,15 @@ def timed_steps(
 
 
 def _evaluation(config: Config, seeds: Seeds, trainer: Trainer, kept: dict[str, dict[str, Tensor]]) -> float:
-    """Seconds, from a few training examples."""
+    """Seconds by one thread, from a few training examples; files are read for the curves and for the final networks."""
+    torch.set_num_threads(1)
     predictor, examples, lead = Predictor(config, seeds), trainer.data.unlabelled, len(trainer.streams.lead)
-    few = min(_EVALUATED, examples.shape[lead])
+    device, total = choose_device(), examples.shape[lead]
+    few = min(_EVALUATED, total)
     some = some_of(examples, lead, slice(few))
-    weights = next(iter(kept.values()))
-    predictor.classes(weights, some)
-    seconds = seconds_of(lambda: predictor.classes(weights, some), choose_device())
-    return passes_of_evaluation(config, seeds, len(kept), examples.shape[lead]) * seconds / few
+    reading = seconds_of(lambda: predictor.held(some, sys.maxsize), device) if isinstance(some, ImageFiles) else 0.0
+    images, weights = predictor.held(some, sys.maxsize), next(iter(kept.values()))
+    predictor.classes(weights, images)
+    passing = seconds_of(lambda: predictor.classes(weights, images), device)
+    read, passed = files_read(config, seeds, total), passes_of_evaluation(config, seeds, len(kept), total)
+    return (read * reading + passed * passing) / few

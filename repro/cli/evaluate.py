@@ -39,7 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
     names = arguments.runs or [planned.name for planned in read_plan(arguments.plan)]
     set_up_process()
-    workers, context = worker_pool(min(os.cpu_count() or 1, len(names), 8))
+    workers, context = worker_pool(processes(len(names)))
     with only_writer(".evaluation", "what is recorded"), ProcessPoolExecutor(workers, context, _start_worker) as pool:
         LABELS.mkdir(parents=True, exist_ok=True)
         sweep(RUNS)
@@ -52,6 +52,11 @@ def main() -> None:
                 "a worker process was killed; what was recorded before is intact; if memory ran out, evaluate one run "
                 f"at a time: python -m repro.cli.evaluate <run>, with {', '.join(dict.fromkeys(names))} for <run>"
             ) from None
+
+
+def processes(runs: int) -> int:
+    """That evaluate so many runs."""
+    return min(os.cpu_count() or 1, runs, 8)
 
 
 def _start_worker() -> None:

@@ -16,6 +16,7 @@ import argparse
 from repro.bench.probe import Cost, cost_of
 from repro.cli.cost import planned
 from repro.cli.entry import run
+from repro.cli.evaluate import processes
 from repro.cli.prepare import DATA
 from repro.config.compose import compose
 from repro.config.read import ConfigError
@@ -33,7 +34,7 @@ def main() -> None:
     """Prints a row as soon as a run is probed, then what all take."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", help="a plan file, or experiments (default: params.yaml)")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of steps for each run (default: 8)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of steps for each run, at least 3 (default: 8)")
     arguments = parser.parse_args()
     plan = planned(arguments.what or ["params.yaml"])
     configs = [compose(one.experiment, one.overrides) for one in plan.runs]
@@ -64,26 +65,33 @@ def _require_memory(config: Config, seeds: int) -> None:
 
 
 def _cells(name: str, seeds: int, steps: int, cost: Cost) -> str:
-    one, turns = cost.probe, cost.turns
-    return _row(name, str(seeds), f"{steps:,}", str(one.steps), f"{one.training / steps:.3f}",
-                duration(turns * one.training), duration(turns * one.evaluation), size(cost.peak_bytes),
-                size(cost.disk_bytes))  # fmt: skip
+    one = cost.probe
+    return _row(name, str(seeds), f"{steps:,}", str(one.steps), f"{one.training / steps:.3f}", duration(cost.training),
+                duration(cost.evaluation), size(cost.peak_bytes), size(cost.disk_bytes))  # fmt: skip
 
 
 def _print_all(missing: int, costs: list[Cost]) -> None:
     if not costs:
         return
-    seconds, peak = sum(cost.seconds for cost in costs), max(cost.peak_bytes for cost in costs)
+    training, peak = sum(cost.training for cost in costs), max(cost.peak_bytes for cost in costs)
+    evaluating = together([cost.evaluation for cost in costs])
     kept = sum(cost.kept_bytes for cost in costs)
     working = max(cost.disk_bytes - cost.kept_bytes for cost in costs)
-    print(_row("all, one run after another", "", "", "", "", duration(seconds), "", size(peak), size(kept + working)))
+    print(_row("all, one run after another", "", "", "", "", duration(training), duration(evaluating), size(peak),
+               size(kept + working)))  # fmt: skip
     has = memory_of(choose_device())
     print(
-        f"\n`all` has training and evaluation. Memory: of the processes that train side by side, at their peak"
+        f"\n`all` are evaluated side by side. Memory: of the processes that train side by side, at their peak"
         f"{f'; this machine has {size(has.total)}, {size(has.free)} of them free' if has else ''}.\n"
         "Disk: artifacts/ and state/; what results/ keeps is small. Verdicts and report take a minute."
         + (f" {missing} of the runs are not in the sum." if missing else "")
     )
+
+
+def together(evaluations: list[float]) -> float:
+    """Seconds of evaluating all runs, as many at once as `repro.cli.evaluate` takes."""
+    workers, _ = worker_pool(processes(len(evaluations)))
+    return max(*evaluations, sum(evaluations) / workers)
 
 
 def duration(seconds: float) -> str:

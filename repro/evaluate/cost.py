@@ -18,9 +18,24 @@ def passes_of_evaluation(config: Config, seeds: Seeds, networks: int, unlabelled
         unlabelled: examples that a run learns from, whose pseudo labels are compared with their classes.
     """
     budget = config.budget
-    test = held_out_set(config.data, seeds).labels.shape[-1]
-    drawn, labelled = (min(count, budget.curve_examples) if budget.curve_examples else count
-                       for count in (test, unlabelled))  # fmt: skip
+    test, drawn, labelled = _examples(config, seeds, unlabelled)
     snapshots, late = len(snapshot_steps(budget.steps, budget.snapshots)) + 1, len(late_steps(budget.steps))
     finetuned = 1 if config.finetune.steps else 0
     return snapshots * (networks * drawn + labelled) + late * drawn + (networks + finetuned) * test
+
+
+def files_read(config: Config, seeds: Seeds, unlabelled: int) -> int:
+    """How many examples an evaluation reads: those of the curves once, where memory holds them, and all test ones.
+
+    Args:
+        config: the run's settings.
+        seeds: as above.
+        unlabelled: as above.
+    """
+    return sum(_examples(config, seeds, unlabelled))
+
+
+def _examples(config: Config, seeds: Seeds, unlabelled: int) -> tuple[int, int, int]:
+    """Test examples, and those of the curves: of the test set, and unlabelled ones."""
+    test, most = held_out_set(config.data, seeds).labels.shape[-1], config.budget.curve_examples
+    return test, min(test, most or test), min(unlabelled, most or unlabelled)
