@@ -54,11 +54,7 @@ def peak_bytes(device: torch.device) -> int:
     """The most memory that this process has taken so far: of the GPU where it uses one, else of the machine."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    try:  # what the system says of a process's resources begins with those of the one that started it
-        said = Path("/proc/self/status").read_text()
-        return 1024 * int(said.partition("VmHWM:")[2].split()[0])
-    except (OSError, IndexError):
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def worker_pool(wanted: int) -> tuple[int, BaseContext]:
