@@ -4,7 +4,8 @@
     torchrun --nproc-per-node 4 -m repro.cli.train <run> --seeds 0-4    # four processes share every batch of each seed
 
 Reads artifacts/configs/<run>.yaml, leaves artifacts/runs/<run>/. Its state is kept in state/<run>/ until all seeds are
-done: started again after an interruption, it goes on where it was. SIGTERM, SIGHUP, Ctrl-C and the end of
+done: started again after an interruption, it goes on where it was. Seeds that a shorter plan trained in the same way
+stay as they are. SIGTERM, SIGHUP, Ctrl-C and the end of
 `budget.max_minutes` save first, and exit with a status of their own: 85, 130 and 75.
 """
 
@@ -25,6 +26,7 @@ from repro.cli.entry import EXIT_USER_ERROR, run
 from repro.cli.environment import source_hashes
 from repro.cli.lock import only_writer
 from repro.cli.memory import say_what_is_needed
+from repro.cli.more_seeds import take_over
 from repro.cli.progress import Progress
 from repro.cli.ranks import Unsaid, first_writes, one_voice, train_together
 from repro.cli.stopping import EXIT_OUT_OF_TIME, Flags, Stopping
@@ -71,6 +73,7 @@ def _train(run: str, seeds_text: str, world: World) -> int:
         job = Job(run, config, STATE / run, source_hashes(), deadline_of(config), bands_for(config))
         if world.first(lambda: _finished_already(job, chunks)):
             return 0
+        world.first(lambda: take_over(job, chunks, RUNS / job.name, print))
         here = worker_pool(min(config.budget.workers, len(chunks)))[0] if world.size == 1 else processes_of_a_device()
         world.first(lambda: say_what_is_needed(run, config, here, world.size))
         status = train_all(job, chunks) if world.size == 1 else train_together(job, chunks, world)

@@ -99,6 +99,10 @@ def _besides(runs: Sequence[EvaluatedRun]) -> Iterator[str]:
     if lookup(runs[0].config, "recipe.name") == "none":
         yield "follows no published recipe"
     unclean = {str(run.environment.get("revision"))[:10] for run in runs if run.environment.get("clean") is False}
+    looked = sorted({str(seeds) for run in runs for seeds in run.environment.get("planned_before", [])})
+    if looked:
+        yield (f"seeds were added when {' and '.join(looked)} had been trained: intervals do not allow for a choice of "
+               "when to stop")  # fmt: skip
     if unclean:
         yield f"trained by code with uncommitted changes, at revision {', '.join(sorted(unclean))}"
 
