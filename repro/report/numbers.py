@@ -38,7 +38,9 @@ def signed_interval(low: float, high: float, digits: int = 2) -> str:
 
 
 def signed_with_interval(mean: float, low: float, high: float) -> str:
-    """A difference and its bounds: +0.57 [−0.10, +1.24]."""
+    """A difference and its bounds: +0.57 [−0.10, +1.24]; of one seed, or without spread: +0.57, no interval."""
+    if math.isfinite(mean) and not math.isfinite(low):
+        return f"{signed(mean)}, no interval"
     return f"{signed(mean)} {signed_interval(low, high)}"
 
 

@@ -12,6 +12,7 @@ from repro.report.numbers import count, table
 from repro.report.pictures import Picture, markdown
 from repro.report.verdicts import status_words, tally
 from repro.verify.claims import Absolute, Claim, Origin
+from repro.verify.statistics import FEWEST_SEEDS
 from repro.verify.verdict import Status, Verdict
 
 
@@ -76,8 +77,10 @@ def _bias(evidence: Sequence[Evidence]) -> str:
 
 
 def _pictures(evidence: Sequence[Evidence]) -> list[str]:
-    """Of the first setting that was taken apart, which is the nearest to the paper's."""
-    chosen = next((one for one in evidence if one.carried), None)
+    """Of the first setting that was taken apart with seeds enough, which is the nearest to the paper's."""
+    drawn = [one for one in evidence if one.carried]
+    enough = (one for one in drawn if one.steps and one.steps[-1].n >= FEWEST_SEEDS)
+    chosen = next(enough, drawn[0] if drawn else None)
     return [markdown(picture) for picture in (chosen.carried, chosen.wrong) if picture] if chosen else []
 
 
