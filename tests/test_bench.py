@@ -115,7 +115,7 @@ def test_parts_are_timed_each_for_itself(config: Config, monkeypatch: pytest.Mon
 
 RECORD = {
     "step": {"experiment": "x", "title": "MPL", "labelled": 16, "unlabelled": 112, "timed": 12, "flops": 400e9},
-    "environment": {"device_name": "A (R) CPU", "threads": 2, "torch": "2.11", "revision": "0123456789ab",
+    "environment": {"device": "cpu", "device_name": "A (R) CPU", "threads": 2, "torch": "2.11", "revision": "0123456789ab",
                     "clean": True, "finished": "2026-01-02T03:04:05"},
     "ceilings": {"flops": {"float32": 200e9, "bfloat16": 400e9}, "bytes": 40e9},
     "ways": [
@@ -135,6 +135,8 @@ def test_the_table_divides_as_it_says(tmp_path: Path) -> None:
     assert "| plain | 4.000 | 3.900 | 0.25 | 32 | 1.00 | 1,024 MiB | 50 % | – |" in text
     assert "| fast | 1.250 | 1.200 | 0.80 | 102 | 3.20 | 512 MiB | 80 % | 40 % |" in text
     assert "| fast | 0.500 | 0.750 |" in text
+    on_a_gpu = RECORD | {"environment": RECORD["environment"] | {"device": "cuda"}}
+    assert "| plain | 4.000 | 3.900 | 0.25 | 32 | 1.00 | 1,024 MiB | – | – |" in "\n".join(section(on_a_gpu))
     assert "a-r-cpu-x-16-112.json" == path.name
     assert [RECORD] == read_benches(tmp_path)
     assert text in (tmp_path / "README.md").read_text()

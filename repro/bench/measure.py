@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -17,6 +18,7 @@ from repro.bench.plain import PlainTrainer
 from repro.config.schema import Config, Engine, Precision
 from repro.data.training import training_set
 from repro.engine.device import choose_device, peak_bytes, set_up_process
+from repro.engine.memory import is_out_of_memory
 from repro.train.loop import Trainer
 
 _WARM = 2  # steps before the timed ones
@@ -75,7 +77,7 @@ def measure(
         config: an experiment, whose data are prepared.
         steps: timed in each round.
         say: told of each way that was timed, or that could not run here, and so is left out: not enough memory, or no
-            compiler.
+            compiler. Any other error of a way that is not compiled is raised.
         rounds: of all ways.
         ways: to compute a step.
 
@@ -90,7 +92,9 @@ def measure(
                     found[way].append(pool.submit(_timed, way, config, steps).result())
                     say(f"{way.name}: {found[way][-1].second:.3f} s a step")
                 except RuntimeError as error:
-                    say(f"{way.name}: left out: {str(error).strip().splitlines()[0]}")
+                    if not (way.compiled or is_out_of_memory(error) or isinstance(error, BrokenProcessPool)):
+                        raise
+                    say(f"{way.name}: left out: {(str(error).strip() or type(error).__name__).splitlines()[0]}")
     if not any(found.values()):
         raise RuntimeError("no way to compute a step runs here; smaller batches: budget.unlabelled_batch=64")
     return [

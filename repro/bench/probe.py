@@ -97,7 +97,7 @@ def _probe(config: Config, chunk: list[int], seconds: float) -> Probe:
         begun, took = timed_steps(trainer.advance, min(count, _WARM + _MOST), seconds, device)
         timed, training = timed + len(took), training + begun + (count - min(count, _WARM)) * median(took)
     if config.finetune.steps:
-        first, more = (_finetuned(trainer, steps, device) for steps in (1, 1 + _FINETUNED))
+        _, first, more = (_finetuned(trainer, steps, device) for steps in (1, 1, 1 + _FINETUNED))
         training += first + (config.finetune.steps - 1) * max(0.0, more - first) / _FINETUNED
     kept = networks(trainer.state)
     late = counted(trainer.state.learners[trainer.method.COUNTED])

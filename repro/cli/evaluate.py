@@ -25,6 +25,7 @@ from repro.evaluate.labels import labels_to_store
 from repro.files import remove_folder, restore_folder, sweep
 from repro.records.labels import LABELS, store_labels
 from repro.records.runs import RUNS, replace_run
+from repro.records.seen import with_seeds_seen
 from repro.train.result import load_results
 from repro.train.storage import Damaged, OtherFormat
 
@@ -80,6 +81,7 @@ def _evaluate_run(name: str) -> str:
     labels = labels_to_store(evaluated[0].config)
     if labels:
         store_labels(labels)
+    evaluated = with_seeds_seen(evaluated)
     replace_run(evaluated)
     accuracy = [a for one in evaluated for a in one.accuracy[one.counted]]
     line = f"{name}: {evaluated[0].counted} {100 * sum(accuracy) / len(accuracy):.2f} % over {len(accuracy)} seeds"

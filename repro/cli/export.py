@@ -14,6 +14,7 @@ from torch import Tensor
 
 from repro.cli.entry import run
 from repro.cli.evaluate import TRAINED
+from repro.cli.lock import only_writer
 from repro.engine.device import set_up_process
 from repro.evaluate.evaluate import counted_network
 from repro.files import restore_folder
@@ -30,12 +31,15 @@ def main() -> None:
     parser.add_argument("--network", help="such as teacher_average (default: the one whose accuracy counts)")
     arguments = parser.parse_args()
     set_up_process()
-    restore_folder(TRAINED / arguments.run)
-    try:
-        results = load_results(TRAINED / arguments.run)
-        path = write_weights(_kept(arguments.run, results, arguments.seed, arguments.network))
-    except (Damaged, OtherFormat) as error:
-        raise ValueError(f"{error}; train it again: dvc repro --force --single-item train@{arguments.run}") from error
+    with only_writer(f"{arguments.run}.weights", f"what is trained of {arguments.run}"):
+        restore_folder(TRAINED / arguments.run)
+        try:
+            results = load_results(TRAINED / arguments.run)
+            kept = _kept(arguments.run, results, arguments.seed, arguments.network)
+        except (Damaged, OtherFormat) as error:
+            again = f"dvc repro --force --single-item train@{arguments.run}"
+            raise ValueError(f"{error}; train it again: {again}") from error
+    path = write_weights(kept)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; its accuracy: python -m repro.cli.recompute {path}")
 
 

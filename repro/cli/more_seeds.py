@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -18,67 +18,73 @@ from repro.train.checkpoint import SERIES
 from repro.train.result import Result, load_result, save_result
 from repro.train.storage import Damaged, OtherFormat
 
-_OF_ALL_SEEDS = ("planned_seeds", "data_hash")
-"""Settings that are others when only the list of seeds is."""
-
 
 def take_over(job: Job, chunks: Sequence[list[int]], trained: Path, say: Callable[[str], object]) -> None:
     """Puts what an earlier plan trained of these seeds, in just this way, where training looks for what is done.
 
-    Each result is told the seeds of the new plan, and keeps those of the earlier one as `planned_before` in its
-    environment: whoever adds seeds has seen the first ones, and the report says so.
+    Each result is given the settings of the new plan, which differ in the list of seeds and in what decides nothing.
+    Whether somebody had seen results before seeds were added is for the record to say: `repro.records.seen`.
 
     Args:
         job: the run, with all its seeds.
-        chunks: of the seeds, as they train together.
+        chunks: of the seeds, as they train together; a stack of other seeds is trained again.
         trained: the folder of the run's results.
-        say: told which seeds stay.
+        say: told which seeds stay, and why others with a result do not.
     """
     kept = []
     for chunk in chunks:
-        place, folder = trained / seeds_label(chunk), job.folder(chunk)
-        if folder.exists():
-            continue  # its training is under way
-        found = _whole_result(place)
-        if found is None or not _differs_in_seeds_alone(found, job, chunk):
+        folder, label = job.folder(chunk), seeds_label(chunk)
+        if folder.exists() or not (trained / label).is_dir():
+            continue  # its training is under way, or was never done
+        try:
+            found = load_result(trained / label)
+            why = _otherwise(found, job, chunk) if found else "has no result"
+            if not found or why:
+                say(f"{job.name}: {label} is trained again: what is there {why}")
+                continue
+            _link(found, job, chunk)
+        except (Damaged, OtherFormat) as error:
+            say(f"{job.name}: {label} is trained again: {error}")
             continue
-        fresh = partly(folder)
-        fresh.mkdir(parents=True)
-        for path in (path for name in SERIES for path in getattr(found, name).paths()):
-            link_or_copy(path, fresh / path.name)
-        before = [*found.environment.get("planned_before", []), found.config["planned_seeds"]]
-        environment = found.environment | {"planned_before": before}
-        now = replace(found, config=as_mapping(job.config), made_by=job.made_by(chunk), environment=environment)
-        save_result(fresh, now)
-        replace_folder(fresh, folder)
-        kept.append(seeds_label(chunk))
+        kept.append(label)
     if kept:
         say(f"{job.name}: {', '.join(kept)} trained already by a plan of fewer seeds, and kept")
 
 
-def _whole_result(place: Path) -> Result | None:
-    try:
-        found = load_result(place)
-        for name in SERIES if found else ():
-            getattr(found, name).check()
-    except (Damaged, OtherFormat):
-        return None
-    return found
+def _otherwise(found: Result, job: Job, chunk: list[int]) -> str:
+    """In what it differs from what the new plan would train; empty where it is the list of seeds alone."""
+    there, here = (_but_for_seeds(made_by) for made_by in (found.made_by, job.made_by(chunk)))
+    if there["source"] != here["source"]:
+        return "was trained by other code"
+    if there != here:
+        return "has other settings"
+    before, now = str(found.config.get("planned_seeds", "")), job.config.planned_seeds
+    if not (before and now and set(parse_seeds(before)) <= set(parse_seeds(now))):
+        return f"is of a plan of seeds {before or 'that it does not name'}, of which not all are planned now"
+    if training_hash(read_config(found.config).data, parse_seeds(before)) != found.config["data_hash"]:
+        return "was trained on other data"
+    return ""
 
 
-def _differs_in_seeds_alone(found: Result, job: Job, chunk: list[int]) -> bool:
-    """Whether the same settings, code and data made it, for some of the seeds that are planned now."""
-    before = str(found.config.get("planned_seeds", ""))
-    if not before or not set(parse_seeds(before)) < set(parse_seeds(job.config.planned_seeds)):
-        return False
-    if _but_for_seeds(found.made_by) != _but_for_seeds(job.made_by(chunk)):
-        return False
-    was: str = training_hash(read_config(found.config).data, parse_seeds(before))
-    return was == str(found.config["data_hash"])
-
-
-def _but_for_seeds(made_by: dict[str, Any]) -> dict[str, Any]:
-    rest = deepcopy(made_by)
-    for key in _OF_ALL_SEEDS:
+def _but_for_seeds(made_by: Mapping[str, Any]) -> dict[str, Any]:
+    rest = deepcopy(dict(made_by))
+    for key in ("planned_seeds", "data_hash"):
         rest["config"].pop(key, None)
     return rest
+
+
+def _link(found: Result, job: Job, chunk: list[int]) -> None:
+    """Whole or not at all.
+
+    Raises:
+        Damaged: when a file of weights is not what was written.
+    """
+    folder = job.folder(chunk)
+    fresh = partly(folder)
+    fresh.mkdir(parents=True)
+    for series in (getattr(found, name) for name in SERIES):
+        series.check()
+        for path in series.paths():
+            link_or_copy(path, fresh / path.name)
+    save_result(fresh, replace(found, config=as_mapping(job.config), made_by=job.made_by(chunk)))
+    replace_folder(fresh, folder)

@@ -34,7 +34,9 @@ def main() -> None:
     """Prints a row as soon as a run is probed, then what all take."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", help="a plan file, or experiments (default: params.yaml)")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of steps for each run, at least 3 (default: 8)")
+    parser.add_argument(
+        "--seconds", type=float, default=8.0, help="for each run, and three steps at least (default: 8)"
+    )
     arguments = parser.parse_args()
     plan = planned(arguments.what or ["params.yaml"])
     configs = [compose(one.experiment, one.overrides) for one in plan.runs]

@@ -3,7 +3,8 @@
     python -m repro.cli.predict <model> <folder or image> ... --csv predictions.csv [--probabilities]
 
 The CSV has a line for each image, in the order given and by name within a folder: path, class, confidence. An image
-that cannot be read has an empty class; it is counted, and the first such are named with the reason.
+that cannot be read has an empty class; it is counted, and the first such are named with the reason. As many processors
+are used as are free, so that the last digits of probabilities may differ from call to call.
 """
 
 from __future__ import annotations

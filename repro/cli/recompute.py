@@ -10,6 +10,7 @@ the closest calls.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,8 @@ def main() -> int:
             f"{found.images:,} test images; {100 * share:.2f} % of the predictions as recorded",
             flush=True,
         )
+    if differ:
+        print("Other predictions than recorded: of another training; export and evaluate the same one", file=sys.stderr)
     return 1 if differ else 0
 
 

@@ -48,6 +48,14 @@ CIFAR10 = (
         images=True,
     ),
     Group(
+        key="cifar10_arms",
+        prefix="cifar10_arms_",
+        heading="CIFAR-10 with 4,000 labels, the released recipe at a twentieth of its steps",
+        intro="**A reduced budget, orderings only**: paired by seed, which of two arms is better at this budget.",
+        reference="mpl_no_feedback",
+        images=True,
+    ),
+    Group(
         key="cifar10_cpu",
         prefix="cifar10_cpu_",
         heading="CIFAR-10 with 4,000 labels, at a CPU's budget",

@@ -9,7 +9,7 @@ from repro.verify.claims import Absolute, Claim, Origin
 from repro.verify.rebuild import LEFT_OPEN
 from repro.verify.verdict import Status, Verdict
 
-_SHOWN = 3  # departures in a row of the table; all of them are in the sections
+_SHOWN = 3  # departures in a row, those that no setting shows first; the settings are all in the sections
 
 HEADINGS = {Origin.paper: "What the paper says", Origin.control: "Our own controls"}
 

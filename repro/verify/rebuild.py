@@ -17,6 +17,8 @@ from repro.verify.fit import AGAIN, LabelsOf, checked_labels, unfit
 from repro.verify.top5 import top5_not_as_stored, top5_of
 
 LEFT_OPEN = "left open by the recipe"
+_ALIKE = {"device_name": "devices", "torch": "versions of PyTorch", "source": "training code"}
+"""What all seeds of a run should share, by its name in their environments."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def rebuild(runs: Sequence[EvaluatedRun], labels_of: LabelsOf, training_hash_of:
         counted=first.counted,
         accuracy=accuracy,
         correct=correct,
-        departures=[*map(departure_in_words, first.departures), *_besides(runs)],
+        departures=[*_besides(runs), *map(departure_in_words, first.departures)],
         problems=problems,
         reduced=any(_is_reduced(run) for run in runs),
         held_out=held_out,
@@ -96,13 +98,17 @@ def departure_in_words(departure: Mapping[str, Any]) -> str:
 
 def _besides(runs: Sequence[EvaluatedRun]) -> Iterator[str]:
     """What no list of settings shows: no recipe to depart from, or code that nobody else has."""
+    seen = sorted({str(seeds) for run in runs for seeds in run.environment.get("seeds_before", [])})
+    if seen:
+        yield (f"recorded before with seeds {' and '.join(seen)}: intervals do not allow for a choice of seeds after a "
+               "look at results")  # fmt: skip
+    for key, what in _ALIKE.items():
+        found = sorted({str(run.environment[key]) for run in runs if key in run.environment})
+        if len(found) > 1:
+            yield f"its seeds were trained by different {what}: {', '.join(one[:40] for one in found)}"
     if lookup(runs[0].config, "recipe.name") == "none":
         yield "follows no published recipe"
     unclean = {str(run.environment.get("revision"))[:10] for run in runs if run.environment.get("clean") is False}
-    looked = sorted({str(seeds) for run in runs for seeds in run.environment.get("planned_before", [])})
-    if looked:
-        yield (f"seeds were added when {' and '.join(looked)} had been trained: intervals do not allow for a choice of "
-               "when to stop")  # fmt: skip
     if unclean:
         yield f"trained by code with uncommitted changes, at revision {', '.join(sorted(unclean))}"
 

@@ -1,0 +1,41 @@
+"""Does a record replace one of the same training with other seeds? Then somebody chose seeds with results at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from repro.config.read import decisive, read_config
+from repro.evaluate.run import EvaluatedRun
+from repro.records.runs import RUNS, RecordError, read_run
+from repro.seeding import seeds_listed
+
+
+def with_seeds_seen(folders: Sequence[EvaluatedRun], root: Path = RUNS) -> list[EvaluatedRun]:
+    """The folders of a run, told as `seeds_before` in their environment what other seeds of it were recorded before.
+
+    A record that cannot be read, or whose settings differ in more than the list of seeds, was another run.
+
+    Args:
+        folders: of one run, about to be recorded.
+        root: of what is recorded.
+    """
+    try:
+        old = [read_run(path) for path in sorted((root / folders[0].name).glob("seed*"))]
+    except RecordError:
+        return list(folders)
+    if not old or any(_settings(run) != _settings(folders[0]) for run in old):
+        return list(folders)
+    seeds, before = (seeds_listed(sorted(seed for run in runs for seed in run.seeds)) for runs in (folders, old))
+    known = [text for run in old for text in run.environment.get("seeds_before", [])]
+    seen = list(dict.fromkeys([*known, *([before] if before != seeds else [])]))
+    told = {"seeds_before": seen} if seen else {}
+    return [replace(run, environment=run.environment | told) for run in folders]
+
+
+def _settings(run: EvaluatedRun) -> dict[str, Any]:
+    """Those that decide what one seed computes."""
+    found = decisive(read_config(run.config))
+    return {key: value for key, value in found.items() if key not in {"planned_seeds", "data_hash"}}
