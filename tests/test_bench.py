@@ -115,8 +115,8 @@ def test_parts_are_timed_each_for_itself(config: Config, monkeypatch: pytest.Mon
 
 RECORD = {
     "step": {"experiment": "x", "title": "MPL", "labelled": 16, "unlabelled": 112, "timed": 12, "flops": 400e9},
-    "environment": {"device": "cpu", "device_name": "A (R) CPU", "threads": 2, "torch": "2.11", "revision": "0123456789ab",
-                    "clean": True, "finished": "2026-01-02T03:04:05"},
+    "environment": {"device": "cpu", "device_name": "A (R) CPU", "threads": 2, "torch": "2.11",
+                    "revision": "0123456789ab", "clean": True, "finished": "2026-01-02T03:04:05"},
     "ceilings": {"flops": {"float32": 200e9, "bfloat16": 400e9}, "bytes": 40e9},
     "ways": [
         {"name": "plain", "plain": True, "precision": "float32", "seconds": 4.0, "fastest": 3.9, "peak_bytes": 2**30,
