@@ -11,7 +11,7 @@ import pytest
 from repro.config.compose import compose, experiments, read_plan
 from repro.config.methods import PseudoLabelMethod, Supervised
 from repro.config.schema import Config
-from repro.verify.claims import Absolute, Claim, Measure, Ordering, Origin, SuccessRate, read_claims
+from repro.verify.claims import Absolute, Measure, Ordering, Origin, SuccessRate, read_claims
 from repro.verify.judge import judge
 
 ROOT = Path(__file__).parent.parent / "experiments"
@@ -106,11 +106,6 @@ def rows() -> list[tuple[str, str, tuple[float, float | None, int]]]:
         kind, number, claim, value, spread, runs = line.split()
         found.append((f"{kind} {number}", claim, (float(value), None if spread == "-" else float(spread), int(runs))))
     return found
-
-
-def priced(claim: Claim) -> list[str]:
-    """What the cost of `claim` must name: steps and images of each experiment that it needs."""
-    return sorted({steps_and_images(composed(name)) for name in claim.runs})
 
 
 def steps_and_images(config: Config) -> str:

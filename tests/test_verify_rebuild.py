@@ -11,9 +11,11 @@ import pytest
 from repro.config.read import as_mapping
 from repro.evaluate.run import predictions_hash
 from repro.methods import METHODS
+from repro.report.verdicts import departed
 from repro.train.loop import Trainer
 from repro.verify.completeness import expected_networks
 from repro.verify.rebuild import rebuild
+from repro.verify.verdict import Status, Verdict
 from tests.tiny import CPU, settings
 from tests.verify_cases import (
     HIGH,
@@ -47,6 +49,22 @@ def test_refused_seed_gives_no_number() -> None:
     assert 1 == len(found.problems)
     assert "mpl, seed 0: " in found.problems[0]
     assert "git checkout -- results/runs, or train and evaluate" in found.problems[0]
+
+
+def test_what_no_setting_shows_stands_first_beside_a_verdict() -> None:
+    """Seeds chosen after a look, seeds of several machines: seen in a row of three, whatever the recipe prescribes."""
+    prescribed = {"budget.steps": 1_000_000, "optim.average_decay": 0.5, "data.labels": 1, "finetune.steps": 77}
+    runs = folders("mpl", HIGH, MPL, recipe__values=prescribed)
+    told = {"seeds_before": ["0,1"], "device_name": "a GPU"}
+    runs = [replace(run, environment=run.environment | {"device_name": "a CPU"} | (told if run.seeds == [1] else {}))
+            for run in runs]  # fmt: skip
+
+    found = rebuilt(runs)
+    row = departed(Verdict("c", Status.REPRODUCED, "r", departures=[f"mpl: {text}" for text in found.departures]))
+
+    assert 6 == len(found.departures)
+    assert row.startswith("recorded before with seeds 0,1: intervals do not allow")
+    assert "its seeds were trained by different devices: a CPU, a GPU; " in row
 
 
 def test_rebuild_reads_stacked_seeds() -> None:
