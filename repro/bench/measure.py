@@ -130,8 +130,9 @@ def _timed_plain(way: Way, config: Config, steps: int, device: torch.device) -> 
     data = training_set(config.data, 0)
     assert isinstance(data.unlabelled, torch.Tensor)  # noqa: S101 - CIFAR-10 is in memory
     workers = config.engine.readers if device.type == "cpu" else max(1, (os.cpu_count() or 1) // 2)
-    plain = PlainTrainer(config, data.unlabelled, data.hidden_labels, _WARM + steps, workers, device)
-    return Timing(way, _seconds(plain.advance, steps, device), peak_bytes(device), {})
+    warm = _WARM + 2 * workers  # batches that loaders made before the clock started count for none
+    plain = PlainTrainer(config, data.unlabelled, data.hidden_labels, warm + steps, workers, device)
+    return Timing(way, _seconds(plain.advance, steps, device, warm), peak_bytes(device), {})
 
 
 def _seconds(step: Callable[[], object], steps: int, device: torch.device, warm: int = _WARM) -> list[float]:

@@ -34,6 +34,7 @@ from repro.records.bench import write_bench
 from repro.report.bench import section
 from repro.train.cost import step_flops
 
+_STEPS = {"cpu": 6, "cuda": 100}
 _ON_A_CPU = ["budget.labelled_batch=16", "budget.unlabelled_batch=112"]
 
 
@@ -42,9 +43,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", nargs="?", default="cifar10_released_mpl")
     parser.add_argument("overrides", nargs="*", help="key=value")
-    parser.add_argument("--steps", type=int, default=6, help="timed in each of two rounds (default: 6)")
+    parser.add_argument("--steps", type=int, help="timed in each round (default: 6; on a GPU 100)")
+    parser.add_argument("--rounds", type=int, default=2, help="of all ways (default: 2)")
+    parser.add_argument("--uncompiled", action="store_true", help="leaves out the compiled way, which takes minutes")
     arguments = parser.parse_args()
     device, cores = choose_device(), os.cpu_count() or 1
+    steps = arguments.steps or _STEPS[device.type]
+    ways = tuple(way for way in WAYS if not (way.compiled and arguments.uncompiled))
     smaller = _ON_A_CPU if device.type == "cpu" else []
     config = compose(arguments.experiment, [*smaller, f"engine.threads={cores}", *arguments.overrides])
     if not (isinstance(config.data, Cifar10Data) and isinstance(config.method, Mpl)):
@@ -52,8 +57,8 @@ def main() -> None:
             f"{arguments.experiment}: the plain implementation is of MPL on CIFAR-10; name such an experiment"
         )
     prepare(config.data, DATA)
-    print(f"{arguments.experiment}: {len(WAYS)} ways, twice, each for {arguments.steps} steps", flush=True)
-    timings = measure(config, arguments.steps, partial(print, flush=True))
+    print(f"{arguments.experiment}: {len(ways)} ways, {arguments.rounds} times, each for {steps} steps", flush=True)
+    timings = measure(config, steps, partial(print, flush=True), arguments.rounds, ways)
     set_up_process(config.engine.threads)  # not before: processes were started that must not inherit them
     moved = {
         alike: step_bytes(replace(config, engine=way.engine(config.engine)))
