@@ -4,7 +4,7 @@
 # make faults                  plant every fault of tests/faults, print which test catches it
 # make plan [PLAN=digits]      what the plan takes on this machine, from some steps of each run: hours, memory, disk
 # make bench                   time a step beside a plain implementation and the device's ceilings: results/bench/
-# make bundle                  bundle.tar: the project, wheels and CIFAR-10 for a machine that has PyTorch and no network
+# make bundle [PYTHON_THERE=3.12]  bundle.tar: the project, wheels and CIFAR-10 for a machine that has PyTorch and no network
 # make verify                  recompute every recorded accuracy, judge all claims, print the verdicts: seconds
 # make alarm [PLAN=digits]     train the first tenth of the plan's runs, compare with the recorded seeds: minutes
 # make report                  verdicts, report and README table again, from what is recorded
@@ -18,6 +18,10 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # Compiled Python files halve the start of every stage.
 unexport PYTHONDONTWRITEBYTECODE
+# The Python of the machine that the bundle is for; compiled wheels are of one version.
+PYTHON_THERE ?= $(shell python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+# Published without a wheel; pure Python.
+SOURCE_ONLY := antlr4-python3-runtime
 # What prepare, train, evaluate and export import beside PyTorch, NumPy, Pillow and PyYAML, which come with most installations.
 WHEELS := antlr4-python3-runtime hydra-core omegaconf packaging pandas python-dateutil safetensors six tqdm
 
@@ -44,7 +48,9 @@ bundle: $(VENV)/.ready
 	@rm -rf bundle && mkdir -p bundle/wheels
 	@git archive HEAD | tar -x -C bundle
 	@git rev-parse HEAD > bundle/REVISION
-	@pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir bundle/wheels $$(for name in $(WHEELS); do grep -oE "^$$name==[^ ;\\]+" requirements.lock; done)
+	@set -e; for pin in $$(for name in $(WHEELS); do grep -oE "^$$name==[^ ;\\]+" requirements.lock; done); do \
+	  case $$pin in $(SOURCE_ONLY)==*) pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir bundle/wheels $$pin ;; \
+	  *) pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --python-version $(PYTHON_THERE) --dest bundle/wheels $$pin ;; esac; done
 	@! test -d datasets/cifar-10-batches-py || { mkdir -p bundle/datasets && cp -rL datasets/cifar-10-batches-py bundle/datasets/; }
 	@tar -cf bundle.tar bundle && rm -rf bundle && du -h bundle.tar
 	@echo "There: tar -xf bundle.tar && cd bundle && pip install --no-index --no-deps --target site wheels/*.whl && export PYTHONPATH=site"
