@@ -1,4 +1,4 @@
-"""The recorded smoke run of CIFAR-10: every arm trained, on the same data, and differs only where it must."""
+"""The recorded runs of CIFAR-10: arms share their data, and differ only where they must."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 
 from repro.config.compose import read_plan
+from repro.config.read import read_config
+from repro.data.held_out import held_out_set
+from repro.evaluate.predict import Predictor
 from repro.evaluate.run import EvaluatedRun
 from repro.records.runs import read_runs
+from repro.records.weights import read_weights
 
 ROOT = Path(__file__).parent.parent
 PREFIX = "cifar10_smoke_"
@@ -26,10 +30,13 @@ LOSSES = {
 }
 
 
+CPU = "cifar10_cpu_"
+
+
 @cache
-def recorded() -> dict[str, list[EvaluatedRun]]:
-    """The smoke runs by name."""
-    return {name: runs for name, runs in read_runs(ROOT / "results/runs").items() if name.startswith(PREFIX)}
+def recorded(prefix: str = PREFIX) -> dict[str, list[EvaluatedRun]]:
+    """The runs of a group by name."""
+    return {name: runs for name, runs in read_runs(ROOT / "results/runs").items() if name.startswith(prefix)}
 
 
 @pytest.mark.parametrize("name", ARMS)
@@ -65,9 +72,10 @@ def test_arms_share_their_data() -> None:
     assert len(hashes) == 1
 
 
-def test_without_feedback_the_teacher_is_uda_s_network() -> None:
+@pytest.mark.parametrize("prefix", [PREFIX, CPU])
+def test_without_feedback_the_teacher_is_uda_s_network(prefix: str) -> None:
     """Bit for bit: the same predictions from the same weights, batches and views."""
-    uda, without = recorded()[f"{PREFIX}uda"], recorded()[f"{PREFIX}mpl_no_feedback"]
+    uda, without = (recorded(prefix)[f"{prefix}{arm}"] for arm in ("uda", "mpl_no_feedback"))
 
     for a, b in zip(uda, without, strict=True):
         assert np.array_equal(a.predictions["teacher"], b.predictions["teacher"])
@@ -95,3 +103,35 @@ def test_the_released_difference_of_losses_has_a_floor() -> None:
     }
 
     assert {f"{PREFIX}mpl_released", f"{PREFIX}mpl_released_batch_norm"} == {n for n, floor in floors.items() if floor}
+
+
+def test_the_arms_at_a_cpu_s_budget_are_the_planned_ones_on_one_split() -> None:
+    """All of them, with the same data and the same number of steps; the released form's feedback has no gradient."""
+    runs = recorded(CPU)
+    found = [one for of_arm in runs.values() for one in of_arm]
+
+    assert {run.name for run in read_plan(ROOT / "experiments/plan/cifar10_cpu.yaml")} == set(runs)
+    assert 1 == len({(run.data["training_hash"], run.data["held_out_hash"]) for run in found})
+    assert {(1000, 16, 112, "bfloat16")} == {
+        (*(run.config["budget"][key] for key in ("steps", "labelled_batch", "unlabelled_batch")),
+         run.config["engine"]["precision"])
+        for run in found
+    }  # fmt: skip
+    norms = {name: runs[f"{CPU}{name}"][0].metrics["feedback_gradient_norm"].max() for name in ("mpl", "mpl_released")}
+    assert norms["mpl"] > 1e-3
+
+
+@pytest.mark.usefixtures("cifar10_workplace")
+@pytest.mark.parametrize("path", sorted((ROOT / "results/weights").glob("*.safetensors")), ids=lambda path: path.stem)
+def test_kept_weights_predict_what_is_recorded(path: Path) -> None:
+    """On the first test images, where CIFAR-10 is at hand: `recompute` takes all of them."""
+    kept = read_weights(path)
+    (run,) = (run for run in recorded(CPU)[kept.run] if run.seeds == [kept.seed])
+    assert kept.config == run.config
+    assert kept.revision == run.environment["revision"]
+    config = read_config(kept.config)
+    images = held_out_set(config.data, kept.seed).examples
+
+    classes = Predictor(config, kept.seed).classes(kept.weights, images[:128])[0]
+
+    assert np.mean(classes == run.predictions[kept.network][0, :128]) > 0.97
