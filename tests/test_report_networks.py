@@ -16,7 +16,7 @@ from repro.report.groups import CIFAR10, OTHER, Group
 from repro.report.networks import network_differences_table, networks_table
 from tests.report_cases import DIGITS, arms_on, make_run, report_on, section_of
 
-PAPER, RELEASED, CPU, SMOKE = CIFAR10
+PAPER, RELEASED, _, CPU, _, SMOKE = CIFAR10
 AVERAGED = {
     "teacher": [0.70, 0.80],
     "student": [0.60, 0.70],

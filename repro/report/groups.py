@@ -48,12 +48,9 @@ CIFAR10 = (
         images=True,
     ),
     Group(
-        key="cifar10_arms",
-        prefix="cifar10_arms_",
-        heading="CIFAR-10 with 4,000 labels, the released recipe at a twentieth of its steps",
-        intro="**A reduced budget, orderings only**: paired by seed, which of two arms is better at this budget.",
-        reference="mpl_no_feedback",
-        images=True,
+        "cifar10_arms", "cifar10_arms_", "CIFAR-10 with 4,000 labels, the released recipe at a twentieth of its steps",
+        "**A reduced budget, orderings only**: paired by seed, which of two arms is better at this budget.",
+        reference="mpl_no_feedback", images=True,
     ),
     Group(
         key="cifar10_cpu",
@@ -66,27 +63,18 @@ CIFAR10 = (
         images=True,
     ),
     Group(
-        key="cifar10_canary",
-        prefix="cifar10_canary_",
-        heading="CIFAR-10 with 4,000 labels, a canary of 2,000 steps",
-        intro="The released recipe, shortened to see whether it trains on the device at hand, how long a step takes "
-        "and how much memory it wants. **Nothing about accuracy follows.**",
-        reference="",
-        images=True,
-        judges=False,
+        "cifar10_canary", "cifar10_canary_", "CIFAR-10 with 4,000 labels, a canary of 2,000 steps",
+        "The released recipe, shortened to see whether it trains on the device at hand, how long a step takes and how "
+        "much memory it wants. **Nothing about accuracy follows.**", reference="", images=True, judges=False,
     ),
     Group(
-        key="cifar10_smoke",
-        prefix="cifar10_smoke_",
-        heading="CIFAR-10, smoke run: every arm for a few hundred steps",
-        intro="**Nothing about accuracy follows from this section, neither a number nor an ordering.** A few hundred "
-        "steps show only that every arm trains. The accuracies are printed because they were recorded; no arm is "
-        "compared to another.",
-        reference="",
-        images=True,
-        judges=False,
+        "cifar10_smoke", "cifar10_smoke_", "CIFAR-10, smoke run: every arm for a few hundred steps",
+        "**Nothing about accuracy follows from this section, neither a number nor an ordering.** A few hundred steps "
+        "show only that every arm trains. The accuracies are printed because they were recorded; no arm is compared to "
+        "another.",
+        reference="", images=True, judges=False,
     ),
-)
+)  # fmt: skip
 
 _SVHN = {
     "paper": "by the paper's recipe (Tables 5 to 8, Appendix C); the first 1,000 images of `train` are labelled.",
