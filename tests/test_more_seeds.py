@@ -94,6 +94,8 @@ def test_a_record_of_seeds_chosen_with_results_at_hand_says_so(place: Path) -> N
     assert [] == said("0-1") == said("0-1")
     assert ["recorded before with seeds 0,1"] == said("0-2")
     assert ["recorded before with seeds 0,1 and 0,1,2"] == said("0")
+    (place / "results/runs/single/seed-0/config.yaml").write_text("a_key: of another version\n")
+    assert [] == said("0-1")  # what nobody can read today is no record
 
 
 @pytest.mark.parametrize("change", [

@@ -9,14 +9,14 @@ from typing import Any
 
 from repro.config.read import decisive, read_config
 from repro.evaluate.run import EvaluatedRun
-from repro.records.runs import RUNS, RecordError, read_run
+from repro.records.runs import RUNS, read_run
 from repro.seeding import seeds_listed
 
 
 def with_seeds_seen(folders: Sequence[EvaluatedRun], root: Path = RUNS) -> list[EvaluatedRun]:
     """The folders of a run, told as `seeds_before` in their environment what other seeds of it were recorded before.
 
-    A record that cannot be read, or whose settings differ in more than the list of seeds, was another run.
+    A record that cannot be read today, or whose settings differ in more than the list of seeds, was another run.
 
     Args:
         folders: of one run, about to be recorded.
@@ -24,9 +24,10 @@ def with_seeds_seen(folders: Sequence[EvaluatedRun], root: Path = RUNS) -> list[
     """
     try:
         old = [read_run(path) for path in sorted((root / folders[0].name).glob("seed*"))]
-    except RecordError:
-        return list(folders)
-    if not old or any(_settings(run) != _settings(folders[0]) for run in old):
+        alike = bool(old) and all(_settings(run) == _settings(folders[0]) for run in old)
+    except ValueError:  # RecordError and ConfigError are such
+        alike = False
+    if not alike:
         return list(folders)
     seeds, before = (seeds_listed(sorted(seed for run in runs for seed in run.seeds)) for runs in (folders, old))
     known = [text for run in old for text in run.environment.get("seeds_before", [])]
