@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from repro.cli import progress
 from repro.train.log import line
 
 
@@ -21,3 +24,19 @@ def test_what_is_not_measured_is_not_said() -> None:
     """A supervised run has one loss and nothing else; a noise floor of exactly 0 is no news."""
     assert "run: step 5 of 9; losses: labelled 0.700" == line("run", {"step": 5.0, "labelled_loss": 0.7}, 9)
     assert "noise" not in line("run", {"step": 5.0, "feedback": 1.0, "feedback_spread": 0.0, "noise_floor": 0.0}, 9)
+
+
+def test_the_time_left_is_of_what_is_done_now(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """1,000 steps that an earlier start left count at once, and say nothing of the pace: 1 step in 15 seconds."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: False)
+    bar = progress.Progress("run", 1010)
+    for done in (1000, 1001, 1002):
+        now[0] += 15
+        bar.show(done)
+
+    assert ["run: 1000/1010 steps", "run: 1001/1010 steps, about 135 s left",
+            "run: 1002/1010 steps, about 120 s left"] == capsys.readouterr().out.splitlines()  # fmt: skip

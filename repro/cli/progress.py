@@ -23,6 +23,7 @@ class Progress:
         self._label, self._total, self._interval = label, total, interval
         self._started = self._last = time.monotonic()
         self._done = 0
+        self._first: tuple[float, int] | None = None  # when the first line was written, and what was done by then
         self._bar = tqdm(total=total, desc=label, unit="step") if sys.stderr.isatty() else None
 
     def __enter__(self) -> Self:
@@ -51,5 +52,12 @@ class Progress:
             self._bar.update(min(done, self._total) - self._bar.n)
         elif time.monotonic() - self._last >= self._interval:
             self._last = time.monotonic()
-            left = (self._last - self._started) * (self._total - done) / max(done, 1)
-            print(f"{self._label}: {done}/{self._total} steps, about {left:.0f} s left", flush=True)
+            print(f"{self._label}: {done}/{self._total} steps{self._left(done)}", flush=True)
+
+    def _left(self, done: int) -> str:
+        """How long it will take, by what was done since the first line: what came before may be of another day."""
+        self._first = self._first or (self._last, done)
+        begun, before = self._first
+        if done == before:
+            return ""
+        return f", about {(self._last - begun) * (self._total - done) / (done - before):.0f} s left"
