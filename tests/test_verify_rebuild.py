@@ -51,6 +51,18 @@ def test_refused_seed_gives_no_number() -> None:
     assert "git checkout -- results/runs, or train and evaluate" in found.problems[0]
 
 
+def test_seeds_of_one_run_are_trained_alike() -> None:
+    """A time limit or another number of workers decides no number, and another number of steps does."""
+    *rest, last = folders("mpl", HIGH, MPL)
+    for key, value, left in (("max_minutes", 9.0, 5), ("workers", 7, 5), ("steps", 7, 4)):
+        changed = replace(last, config=last.config | {"budget": last.config["budget"] | {key: value}})
+        found = rebuilt([*rest, changed])
+
+        assert left == len(found.accuracy["student"])
+        refused = [f"differs from that of mpl, seed 0 in budget.{key};" in problem for problem in found.problems]
+        assert refused == ([] if left == 5 else [True])
+
+
 def test_what_no_setting_shows_stands_first_beside_a_verdict() -> None:
     """Seeds chosen after a look, seeds of several machines: seen in a row of three, whatever the recipe prescribes."""
     prescribed = {"budget.steps": 1_000_000, "optim.average_decay": 0.5, "data.labels": 1, "finetune.steps": 77}

@@ -94,14 +94,24 @@ def as_mapping(config: Config) -> dict[str, Any]:
     return typing.cast(dict[str, Any], _plain(asdict(config)))
 
 
+EXECUTION = (
+    "budget.workers",
+    "budget.max_minutes",
+    "budget.checkpoint_minutes",
+    "engine.recompute",  # the same bits
+    "engine.readers",
+    "data.root",  # the data's hash says which they are
+)
+"""Settings of where, how long and with how many a run trains, which leave what it computes alone."""
+
+
 def decisive(config: Config) -> dict[str, Any]:
-    """The settings that decide what training computes: all but names and how long and with how many it runs."""
+    """The settings that decide what training computes: all but its title and those of its execution."""
     mapping = as_mapping(config)
-    del mapping["title"], mapping["engine"]["readers"]
-    mapping["data"].pop("root", None)  # the data's hash says which they are
-    for key in ("workers", "max_minutes", "checkpoint_minutes"):
-        del mapping["budget"][key]
-    del mapping["engine"]["recompute"]  # the same bits
+    del mapping["title"]
+    for key in EXECUTION:
+        part, name = key.split(".")
+        mapping[part].pop(name, None)
     return mapping
 
 

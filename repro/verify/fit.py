@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from repro.config.departures import departures
-from repro.config.read import read_config
+from repro.config.read import EXECUTION, read_config
 from repro.data.training import class_count
 from repro.evaluate.run import EvaluatedRun, predictions_hash
 from repro.verify.completeness import TrainingHashOf, incomplete, other_data
@@ -41,7 +41,7 @@ def checked_labels(
 
 
 def _unlike(first: EvaluatedRun, run: EvaluatedRun) -> Iterator[str]:
-    keys = differing_keys(first.config, run.config)
+    keys = [key for key in differing_keys(first.config, run.config) if key not in EXECUTION]
     if keys:
         yield (f"{where(run)}: its configuration differs from that of {where(first)} in {', '.join(keys)}; "
                f"run both again from the same experiment: make reproduce")  # fmt: skip

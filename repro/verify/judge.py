@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from repro.config.departures import lookup
-from repro.config.read import ConfigError, as_mapping, read_config
+from repro.config.read import EXECUTION, ConfigError, as_mapping, read_config
 from repro.verify.absolute import judge_absolute
 from repro.verify.claims import Absolute, Claim, Measure, SuccessRate
 from repro.verify.comparison import judge_comparison
@@ -21,18 +21,7 @@ from repro.verify.power import needed
 from repro.verify.rebuild import Scores
 from repro.verify.verdict import Status, Verdict
 
-_DECIDES_NOTHING = (
-    "title",
-    "data_hash",
-    "planned_seeds",
-    "recipe",
-    "budget.workers",
-    "budget.max_minutes",
-    "budget.checkpoint_minutes",
-    "engine.recompute",
-    "engine.readers",
-    "data.root",
-)
+_DECIDES_NOTHING = ("title", "data_hash", "planned_seeds", "recipe", *EXECUTION)
 """Settings that describe a run or its execution, and leave its result alone."""
 
 
