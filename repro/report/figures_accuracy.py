@@ -41,9 +41,10 @@ def forest(group: Group, arms: Sequence[Arm]) -> Picture | None:
 def _forest_row(axes: Axes, row: int, arm: Arm) -> None:
     colour, _ = look(arm.suffix)
     values = 100 * np.array([arm.accuracy[seed] for seed in sorted(arm.accuracy)])
-    offsets = 0.24 * np.sin(2.4 * np.arange(len(values)))  # spread out, the same way every time
+    offsets = 0.24 * np.sin(1.2 + 2.4 * np.arange(len(values)))  # spread out, the same way every time
     if len(values) > 1:
-        axes.plot(values, row + offsets, ".", color=colour, alpha=0.3, markersize=4, markeredgewidth=0)
+        strength = min(0.8, max(0.3, 4 / len(values)))  # few seeds are looked at one by one
+        axes.plot(values, row + offsets, ".", color=colour, alpha=strength, markersize=6, markeredgewidth=0, zorder=3)
     mean, low, high = mean_interval(values.tolist())
     axes.plot([low, high], [row, row], "-", color=colour, linewidth=2.5, solid_capstyle="butt")
     axes.plot([mean], [row], "o", color=colour, markersize=6, markeredgecolor="white", markeredgewidth=0.8)
