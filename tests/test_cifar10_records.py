@@ -117,8 +117,10 @@ def test_the_arms_at_a_cpu_s_budget_are_the_planned_ones_on_one_split() -> None:
          run.config["engine"]["precision"])
         for run in found
     }  # fmt: skip
-    norms = {name: runs[f"{CPU}{name}"][0].metrics["feedback_gradient_norm"].max() for name in ("mpl", "mpl_released")}
-    assert norms["mpl"] > 1e-3
+    norms = {name: [run.metrics["feedback_gradient_norm"].max() for run in runs[f"{CPU}{name}"]]
+             for name in ("mpl", "mpl_released")}  # fmt: skip
+    assert min(norms["mpl"]) > 1e-3
+    assert max(norms["mpl_released"]) < 1e-6
 
 
 @pytest.mark.usefixtures("cifar10_workplace")
