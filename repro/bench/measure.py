@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from statistics import median
+from statistics import mean, median
 
 import torch
 
@@ -22,7 +22,8 @@ from repro.engine.memory import is_out_of_memory
 from repro.train.loop import Trainer
 
 _WARM = 2  # steps before the timed ones
-_COMPILING = 5  # and of a compiled way, which meets each shape of batch first, in training and without gradients
+_BEGINNING = 5  # and of a way that compiles, shape after shape of batch, or that records, after some steps as always
+_AT_ONCE = {"cpu": 1, "cuda": 10}  # steps after which the device is waited for, as training does between rows of a log
 _WATCHED = 3  # steps whose parts are timed, after those
 
 
@@ -30,7 +31,8 @@ _WATCHED = 3  # steps whose parts are timed, after those
 class Way:
     """One way to compute a step; `plain` is the implementation of `plain.py`, with torch's defaults.
 
-    Networks are `compiled` by `torch.compile`, which wants a C++ compiler on a CPU.
+    Networks are `compiled` by `torch.compile`, which wants a C++ compiler on a CPU. `recorded` steps are replayed as a
+    CUDA graph, which no CPU has.
     """
 
     name: str
@@ -38,10 +40,11 @@ class Way:
     channels_last: bool
     plain: bool = False
     compiled: bool = False
+    recorded: bool = False
 
     def engine(self, engine: Engine) -> Engine:
         """An experiment's settings, computed in this way."""
-        return replace(engine, precision=self.precision, channels_last=self.channels_last)
+        return replace(engine, precision=self.precision, channels_last=self.channels_last, cuda_graph=self.recorded)
 
 
 WAYS = (
@@ -50,7 +53,10 @@ WAYS = (
     Way("eager, float32, channels last", Precision.float32, channels_last=True),
     Way("eager, bfloat16, channels last", Precision.bfloat16, channels_last=True),
     Way("compiled, bfloat16, channels last", Precision.bfloat16, channels_last=True, compiled=True),
-)
+    Way("one CUDA graph, bfloat16, channels last", Precision.bfloat16, channels_last=True, recorded=True),
+    Way("compiled within a CUDA graph, bfloat16, channels last", Precision.bfloat16, channels_last=True,
+        compiled=True, recorded=True),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,9 +64,9 @@ class Timing:
     """Steps of one way."""
 
     way: Way
-    seconds: list[float]  # of each timed step
+    seconds: list[float]  # of each timed step, or of some together a step
     peak_bytes: int  # of the process, or of the GPU where there is one
-    parts: dict[str, float]  # seconds of a step; empty for the plain one, which is not cut into ours
+    parts: dict[str, float]  # seconds of a step; empty where it cannot be cut into ours: plain, or recorded
 
     @property
     def second(self) -> float:
@@ -115,10 +121,12 @@ def _timed(way: Way, config: Config, steps: int) -> Timing:
     if way.compiled:
         for learner in trainer.state.learners.values():
             learner.model.forward = torch.compile(learner.model.forward, dynamic=False)
-    seconds = _seconds(trainer.advance, steps, device, _COMPILING if way.compiled else _WARM)
+    seconds = _seconds(trainer.advance, steps, device, _BEGINNING if way.compiled or way.recorded else _WARM)
     peak = peak_bytes(device)
+    if way.recorded:
+        return Timing(way, seconds, peak, {})
     parts = Parts(trainer, device)
-    whole = sum(_seconds(trainer.advance, _WATCHED, device, warm=0))
+    whole = _WATCHED * mean(_seconds(trainer.advance, _WATCHED, device, warm=0))
     parts.seconds["losses and the rest"] = whole - sum(parts.seconds.values())
     return Timing(way, seconds, peak, {name: second / _WATCHED for name, second in parts.seconds.items()})
 
@@ -138,4 +146,5 @@ def _timed_plain(way: Way, config: Config, steps: int, device: torch.device) -> 
 def _seconds(step: Callable[[], object], steps: int, device: torch.device, warm: int = _WARM) -> list[float]:
     for _ in range(warm):
         step()
-    return [seconds_of(step, device) for _ in range(steps)]
+    count = min(steps, _AT_ONCE[device.type])
+    return [seconds_of(lambda: [step() for _ in range(count)], device) / count for _ in range(steps // count)]

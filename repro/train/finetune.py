@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from repro.data.order import Order
 from repro.engine.agreement import Pace
 from repro.losses import cross_entropy
 from repro.optim.learner import Learner
-from repro.seeding import Order
 from repro.train.calls import Stopped
 from repro.train.finite import not_finite
 from repro.train.loop import Trainer

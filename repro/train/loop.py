@@ -15,6 +15,7 @@ from torch import Tensor
 from repro.config.schema import Config
 from repro.data.training import class_count
 from repro.engine.agreement import FAULTY, Pace, require_same
+from repro.engine.graph import Record
 from repro.engine.place import place
 from repro.engine.share import share
 from repro.engine.world import ALONE, World
@@ -28,6 +29,7 @@ from repro.train.calls import OutOfTime, Progress, Report, Say, Stopped
 from repro.train.finite import Copy, check_finite, copy_of, trace
 from repro.train.kept import Kept
 from repro.train.metrics import NotFinite, Window
+from repro.train.steps import Steps
 
 
 class Trainer:
@@ -40,6 +42,7 @@ class Trainer:
         source: hashes of the files of the training code; a state that other code saved is not resumed.
         session: what this process runs on, kept with the state.
         world: the processes that train together, each with its part of every batch; all call the same methods.
+        record: how steps are recorded; by default as the settings and the device have it.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Trainer:
         source: Mapping[str, str] | None = None,
         session: Mapping[str, Any] | None = None,
         world: World = ALONE,
+        record: Record | None = None,
     ) -> None:
         self.config, self.seeds, self.device, self.world = config, seeds, device, world
         self.source, self.session = dict(source or {}), dict(session or {})
@@ -65,6 +69,7 @@ class Trainer:
             self.streams.lead,
         )
         share(self.state.learners.values(), world, config.engine.batch_norm_processes)
+        self._steps = Steps(config, self.method, self.state, self.batches, world, record)
         self.window = Window()
         self.rows: list[dict[str, float]] = []
         self.kept = Kept(config, self.method.COUNTED, self.data, copies=world.rank == 0)
@@ -143,18 +148,13 @@ class Trainer:
         return logs
 
     def _step(self) -> dict[str, Tensor]:
-        batch = self.batch(self.state.step, probe=self._logs(self.state.step))
-        metrics: dict[str, Tensor] = self.method.step(self.state, batch, self.config.method)
-        if not self.batches.hidden_labels_are_known:
-            metrics.pop("pseudo_label_wrong", None)  # nobody can say
-        means = dict(zip(metrics, self.world.means(list(metrics.values())), strict=True))
-        self.window.add(means)
-        return means
+        metrics = self._steps.take(self.batch, probe=self._logs(self.state.step))
+        self.window.add(metrics)
+        return metrics
 
     def _logs(self, step: int) -> bool:
         """Whether a row of metrics ends with this step."""
-        budget = self.config.budget
-        return (step + 1) % budget.log_every == 0 or step + 1 == budget.steps
+        return (step + 1) % self.config.budget.log_every == 0 or step + 1 == self.config.budget.steps
 
     @contextlib.contextmanager
     def _explained(self, good: Copy, folder: Path) -> Iterator[None]:
