@@ -136,7 +136,7 @@ def test_the_table_divides_as_it_says(tmp_path: Path) -> None:
     assert "| fast | 1.250 | 1.200 | 0.80 | 102 | 3.20 | 512 MiB | 80 % | 40 % |" in text
     assert "| fast | 0.500 | 0.750 |" in text
     on_a_gpu = RECORD | {"environment": RECORD["environment"] | {"device": "cuda"}}
-    assert "| plain | 4.000 | 3.900 | 0.25 | 32 | 1.00 | 1,024 MiB | – | – |" in "\n".join(section(on_a_gpu))
+    assert "| plain | 4.0000 | 3.9000 | 0.25 | 32 | 1.00 | 1,024 MiB | – | – |" in "\n".join(section(on_a_gpu))
     assert "a-r-cpu-x-16-112.json" == path.name
     assert [RECORD] == read_benches(tmp_path)
     assert text in (tmp_path / "README.md").read_text()
