@@ -113,7 +113,7 @@ def _settings(options: Options, out: Path) -> Config:
 
 def _finish(out: Path, config: Config, options: Options, result: Result) -> dict[str, object]:
     """Evaluates the final weights, writes the model and what a person reads about it, and returns the facts."""
-    final = list(result.snapshots)[-1]["networks"]
+    final = result.networks()
     counted = counted_network(result.counted, final)
     network, weights = (f"{counted}, finetuned", result.finetuned) if result.finetuned else (counted, final[counted])
     assert isinstance(config.data, FolderData)  # noqa: S101 - `planned` saw to it
