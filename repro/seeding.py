@@ -74,7 +74,7 @@ class Shard:
 
 @dataclass
 class _Block:
-    """Integers of some steps, for recorded steps: from one memory, whichever steps they are of."""
+    """Integers of some steps, in one memory whichever steps they are of: for recorded steps."""
 
     integers: Tensor  # int64 [steps, *lead, count]
     start: Tensor  # int64 [], the first of these steps
@@ -137,6 +137,8 @@ class Streams:
         if steps < 2:
             return self._block(name, step, 1, count)[0]
         if (name, count) not in self._blocks:
+            # Made while a GPU records, it would be recorded too, and filled in every replay.
+            assert step.device.type == "cpu" or not torch.cuda.is_current_stream_capturing(), name  # noqa: S101
             block = torch.empty(steps, *self.lead, count, dtype=torch.int64, device=self.device)
             self._blocks[(name, count)] = _Block(block, torch.zeros_like(step))
             self.get_ready(self._ready)
@@ -167,15 +169,13 @@ class Streams:
     def normal(self, name: str, step: Step, shape: Sequence[int]) -> Tensor:
         """Standard normal float32 by inversion (|value| < 5.5), [*lead, *shape]."""
         centred = (_shift_right(self.bits(name, step, shape), 40).to(torch.float64) + 0.5) * 2.0**-24
-        normal: Tensor = torch.special.ndtri(centred).to(torch.float32)
-        return normal
+        return torch.special.ndtri(centred).to(torch.float32)  # type: ignore[no-any-return]
 
     def integers(self, name: str, step: Step, high: int | Tensor, shape: Sequence[int]) -> Tensor:
         """Uniform integers in [0, high), int64 [*lead, *shape]; the bias is below high / 2**40."""
         if isinstance(high, int) and not 0 < high <= 1 << 22:
             raise ValueError(f"integers: high = {high} must lie in 1..2**22, where 64-bit arithmetic does not overflow")
-        scaled: Tensor = (_shift_right(self.bits(name, step, shape), 24) * high) >> 40
-        return scaled
+        return (_shift_right(self.bits(name, step, shape), 24) * high) >> 40
 
     def permutation(self, name: str, step: Step, n: int) -> Tensor:
         """A uniform permutation of range(n), int64 [*lead, n]."""

@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-_ASK_THE_HOST = {
-    torch.ops.aten._local_scalar_dense.default,
-    torch.ops.aten.nonzero.default,
-    torch.ops.aten.masked_select.default,
-}
+_ASK_THE_HOST = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "lift_fresh", "_unique2",
+                 "bincount", "repeat_interleave"}  # fmt: skip
+"""For a value, or for a number of values, or to copy from its memory."""
+
+_SORT = {"scatter", "scatter_", "scatter_add", "scatter_add_", "index_put", "index_put_", "_index_put_impl_"}
+"""In deterministic mode, on a GPU, and there some versions of PyTorch ask the host for the largest index."""
 
 
 class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -43,7 +44,10 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         Raises:
             AssertionError: when it asks for the value of a tensor, for which the host would have to wait.
         """
-        assert func not in _ASK_THE_HOST, f"{func} within a recorded step makes the host wait"
+        name = func.overloadpacket.__name__
+        by_mask = "index" in name and any(tensor.dtype in {torch.bool, torch.uint8} for tensor in _tensors(args[1:2]))
+        waits = name in _ASK_THE_HOST or by_mask or (name in _SORT and torch.get_deterministic_debug_mode())
+        assert not waits, f"{name} within a recorded step makes the host wait"
         found = func(*args, **(kwargs or {}))
         self.operations.append((func, args, kwargs or {}, found))
         return found
@@ -73,11 +77,15 @@ def record_on_tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
     """Puts tapes in the place of CUDA graphs; gives those that will be made."""
     Tape.made = []
     for name, other in {
-        "CUDAGraph": Tape, "graph": lambda tape: tape, "synchronize": lambda: None, "Stream": object,
+        "CUDAGraph": Tape, "graph": _entered, "synchronize": lambda: None, "Stream": object,
         "stream": lambda _: nullcontext(),
     }.items():  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, other)
     return Tape.made
+
+
+def _entered(tape: Tape, stream: object) -> Tape:
+    return tape
 
 
 def _tensors(tree: Any) -> list[Tensor]:

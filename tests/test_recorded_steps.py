@@ -5,6 +5,8 @@ Tapes stand in for CUDA graphs (`tests/recording.py`), so that what a step would
 
 from __future__ import annotations
 
+import gc
+import weakref
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -195,15 +197,37 @@ def test_a_number_from_python_would_be_seen(tapes: list[Tape]) -> None:
     assert [3] == [tape.replays for tape in tapes]
 
 
-def test_a_step_that_asks_the_host_is_no_recorded_step(tapes: list[Tape]) -> None:
+ASKING: dict[str, Any] = {
+    "a value": lambda x: x * float(x[0]),
+    "a mask as index": lambda x: x[x > 1],
+    "a copy from the host": lambda x: x + torch.tensor([1.0, 2.0]),
+    "a sum in the order of a sort": lambda x: torch.zeros(2).scatter_add(0, torch.zeros(2, dtype=torch.int64), x),
+}
+
+
+@pytest.mark.parametrize("what", ASKING)
+def test_a_step_that_asks_the_host_is_no_recorded_step(what: str, tapes: list[Tape]) -> None:
     """A GPU would refuse to record it."""
-    graph = CudaGraph(lambda x: {"y": x * float(x)})
+    graph, x = CudaGraph(lambda x: {"y": ASKING[what](x)}), torch.tensor([2.0, 3.0])
     for _ in range(3):
-        graph(torch.tensor(2.0))
+        graph(x)
 
     with pytest.raises(AssertionError, match="makes the host wait"):
-        graph(torch.tensor(2.0))
+        graph(x)
     assert len(tapes) == 1
+
+
+def test_what_has_been_recorded_goes_with_its_training(tapes: list[Tape], tmp_path: Path) -> None:
+    """At once, not when Python next collects: a graph holds the memory of a step, and one seed follows another."""
+    trainer = run(Trainer(long("digits", "mpl"), 0, CPU, record=CudaGraph), tmp_path)
+    weights = weakref.ref(trainer.state.learners["teacher"].model)
+    tapes.clear()
+    gc.disable()
+    try:
+        del trainer
+        assert weights() is None
+    finally:
+        gc.enable()
 
 
 def test_a_cpu_takes_steps_one_by_one(tapes: list[Tape], tmp_path: Path) -> None:

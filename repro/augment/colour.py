@@ -67,7 +67,7 @@ def _histogram(levels: Tensor) -> Tensor:
     """How often each of the values 0 to 255 comes, int32 [N, C, 256].
 
     Whole numbers give the same sum in any order, so a GPU is spared the sort of all pixels by which PyTorch keeps an
-    order where it is told to.
+    order where it is told to, and for which some versions make the host wait: no recorded step may hold that.
     """
     one = torch.ones((), dtype=torch.int32, device=levels.device)
     counts = torch.zeros(*levels.shape[:2], 256, dtype=torch.int32, device=levels.device)

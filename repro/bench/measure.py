@@ -64,8 +64,9 @@ class Timing:
     """Steps of one way."""
 
     way: Way
-    seconds: list[float]  # of each timed step, or of some together a step
-    peak_bytes: int  # of the process, or of the GPU where there is one
+    steps: int  # timed
+    seconds: list[float]  # of each of them; on a GPU, a step of so many together
+    peak_bytes: int  # of the process, or of the GPU where there is one; of a recorded way, what PyTorch keeps of it
     parts: dict[str, float]  # seconds of a step; empty where it cannot be cut into ours: plain, or recorded
 
     @property
@@ -104,7 +105,7 @@ def measure(
     if not any(found.values()):
         raise RuntimeError("no way to compute a step runs here; smaller batches: budget.unlabelled_batch=64")
     return [
-        Timing(way, [second for one in of_way for second in one.seconds], max(one.peak_bytes for one in of_way),
+        Timing(way, sum(one.steps for one in of_way), [second for one in of_way for second in one.seconds], max(one.peak_bytes for one in of_way),
                {name: median(one.parts[name] for one in of_way) for name in of_way[0].parts})
         for way, of_way in found.items()
         if of_way
@@ -122,13 +123,13 @@ def _timed(way: Way, config: Config, steps: int) -> Timing:
         for learner in trainer.state.learners.values():
             learner.model.forward = torch.compile(learner.model.forward, dynamic=False)
     seconds = _seconds(trainer.advance, steps, device, _BEGINNING if way.compiled or way.recorded else _WARM)
-    peak = peak_bytes(device)
     if way.recorded:
-        return Timing(way, seconds, peak, {})
+        return Timing(way, steps, seconds, torch.cuda.max_memory_reserved(device), {})
+    peak = peak_bytes(device)
     parts = Parts(trainer, device)
-    whole = _WATCHED * mean(_seconds(trainer.advance, _WATCHED, device, warm=0))
+    whole = _WATCHED * mean(_seconds(trainer.advance, _WATCHED, device, warm=0))  # no more steps than are timed at once
     parts.seconds["losses and the rest"] = whole - sum(parts.seconds.values())
-    return Timing(way, seconds, peak, {name: second / _WATCHED for name, second in parts.seconds.items()})
+    return Timing(way, steps, seconds, peak, {name: second / _WATCHED for name, second in parts.seconds.items()})
 
 
 def _timed_plain(way: Way, config: Config, steps: int, device: torch.device) -> Timing:
@@ -140,11 +141,12 @@ def _timed_plain(way: Way, config: Config, steps: int, device: torch.device) -> 
     workers = config.engine.readers if device.type == "cpu" else max(1, (os.cpu_count() or 1) // 2)
     warm = _WARM + 2 * workers  # batches that loaders made before the clock started count for none
     plain = PlainTrainer(config, data.unlabelled, data.hidden_labels, warm + steps, workers, device)
-    return Timing(way, _seconds(plain.advance, steps, device, warm), peak_bytes(device), {})
+    return Timing(way, steps, _seconds(plain.advance, steps, device, warm), peak_bytes(device), {})
 
 
 def _seconds(step: Callable[[], object], steps: int, device: torch.device, warm: int = _WARM) -> list[float]:
     for _ in range(warm):
         step()
-    count = min(steps, _AT_ONCE[device.type])
-    return [seconds_of(lambda: [step() for _ in range(count)], device) / count for _ in range(steps // count)]
+    once = _AT_ONCE[device.type]
+    counts = [min(once, steps - done) for done in range(0, steps, once)]
+    return [seconds_of(lambda count=count: [step() for _ in range(count)], device) / count for count in counts]  # type: ignore[misc]

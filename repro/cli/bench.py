@@ -82,7 +82,7 @@ def _step(experiment: str, config: Config, timings: list[Timing]) -> dict[str, A
         "title": f"{config.title} on {config.model.name}",
         "labelled": config.budget.labelled_batch,
         "unlabelled": config.budget.unlabelled_batch,
-        "timed": len(timings[0].seconds),
+        "timed": timings[0].steps,
         "flops": step_flops(config, config.budget.steps - 1),
     }
 

@@ -7,7 +7,9 @@ must stay where it is in memory. `tests/recording.py` holds recorded steps to th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import gc
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -24,14 +26,17 @@ _WARM = 3  # calls before the recording, in which libraries choose their kernels
 class CudaGraph:
     """`function`, whose first calls are as always, and which is recorded at the call after those.
 
+    All of them, and the recording, are on one stream, since allocator and libraries keep memory for each stream.
+
     Args:
         function: of tensors of the same shapes and types at every call; it waits for nothing and draws no random
-            numbers of PyTorch's.
+            numbers of PyTorch's. It must not refer to this graph, whose memory then stays until somebody collects it.
     """
 
     def __init__(self, function: Function) -> None:
         self._function = function
         self._calls = 0
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: tuple[Tensor, ...] = ()
         self._outputs: dict[str, Tensor] = {}
@@ -43,18 +48,28 @@ class CudaGraph:
             own.copy_(given)
         self._calls += 1
         if self._calls <= _WARM:
-            return self._on_a_stream_of_its_own()
+            torch.cuda.synchronize()
+            with torch.cuda.stream(self._stream):
+                outputs = self._function(*self._inputs)
+            torch.cuda.synchronize()
+            return outputs
         if self._graph is None:
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
+            graph = torch.cuda.CUDAGraph()
+            with _nothing_collected(), torch.cuda.graph(graph, stream=self._stream):
                 self._outputs = self._function(*self._inputs)
+            self._graph = graph
         self._graph.replay()
         return {name: value.clone() for name, value in self._outputs.items()}
 
-    def _on_a_stream_of_its_own(self) -> dict[str, Tensor]:
-        """As the recording will be, so that what libraries keep for a stream is not shared with others."""
-        torch.cuda.synchronize()
-        with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
-            outputs = self._function(*self._inputs)
-        torch.cuda.synchronize()
-        return outputs
+
+@contextlib.contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Python frees no other graph meanwhile, which would end the recording; what it can free is freed before."""
+    gc.collect()
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

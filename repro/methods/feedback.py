@@ -116,7 +116,8 @@ def shuffle_in_time(h: Tensor, batch: Batch, step: Step, memory: dict[str, Tenso
     filled = step.clamp(1, window) if isinstance(step, Tensor) else min(max(step, 1), window)
     chosen = batch.draws.integers("feedback order", filled, (1,))
     earlier = history.gather(-1, chosen).squeeze(-1)
-    history.scatter_(-1, torch.zeros_like(chosen) + step % window, h[..., None])
+    here = torch.arange(window, device=h.device) == step % window  # no index: that of a recorded step is on the device
+    history.copy_(torch.where(here, h[..., None], history))
     return earlier
 
 

@@ -23,7 +23,7 @@ def learning_rate(config: Optimiser, step: Step, total_steps: int) -> Value:
     """
     since = _number(step) - config.wait_steps
     value: Value = config.learning_rate
-    if config.schedule is Schedule.cosine:
+    if config.schedule is Schedule.cosine:  # computed while the rate waits or rises too: nothing may divide by 0
         span = total_steps - config.warmup_steps - config.wait_steps
         value = config.learning_rate * 0.5 * (1 + _cosine(math.pi * (since - config.warmup_steps) / (span or 1)))
     if config.warmup_steps:
@@ -59,5 +59,4 @@ def _smaller(most: float, value: Value) -> Value:
 
 
 def _choose(condition: bool | Tensor, chosen: Value, other: Value) -> Value:
-    """Both are computed, whatever the condition is."""
     return torch.where(condition, chosen, other) if isinstance(condition, Tensor) else chosen if condition else other

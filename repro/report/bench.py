@@ -14,7 +14,8 @@ run, in turns, each in a process of its own. A share of the matrix product is th
 products, counted) in its time, of what the same threads reached in a large matrix product of that precision; a share of
 the copy is what its operations read and write, were nothing kept in a cache, of a large copy's bytes a second. Bytes of
 the plain implementation are not counted, and on a GPU its convolutions round to TF32, as torch's do by default. Memory
-is that of the process, or of the GPU; loader workers are not in it.
+is that of the process, or of the GPU; loader workers are not in it. A GPU is waited for after ten steps, whose mean
+counts as one; of a step that is one CUDA graph the memory is what PyTorch reserved, without a step that has probes.
 """
 
 

@@ -55,7 +55,7 @@ def bytes_needed(config: Config) -> int:
                for step in steps)  # fmt: skip
     if config.finetune.steps:
         most = max(most, _finetuning_bytes(config, state))
-    if config.engine.cuda_graph:
+    if config.engine.cuda_graph and choose_device().type == "cuda":
         most += most - weights  # a recorded step keeps its memory, and one with probes takes its own
     most = max(most, 2 * weights)  # two copies for a moment, while one replaces another
     return round(_lost(config.engine) * (_LIBRARIES + data + weights + most))

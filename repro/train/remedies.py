@@ -24,7 +24,7 @@ def fitting(config: Config, processes: int, room: int) -> str:
     """
     need = bytes_needed(config)
     alone = [f"budget.workers={room // need}"] if need <= room < processes * need else []
-    for family in (_recompute(config), _chunks(config)):
+    for family in (_one_by_one(config), _recompute(config), _chunks(config)):
         alone += _first_that_fits(family, processes, room)
     options = (alone or _together(config, processes, room)) + _first_that_fits(_smaller(config), processes, room)
     return f"set {', or '.join(options)}" if options else "no setting makes it fit; take a smaller network"
@@ -44,6 +44,13 @@ def _together(config: Config, processes: int, room: int) -> list[str]:
         said, config = [*said, name], changed
     found = _first_that_fits([("", config), *_chunks(config)], 1, room)
     return [" ".join([*said, found[0]]).replace("  ", " ")] if found else []
+
+
+def _one_by_one(config: Config) -> Iterator[Change]:
+    if config.engine.cuda_graph and choose_device().type == "cuda":
+        yield from _possible(
+            "engine.cuda_graph=false", replace(config, engine=replace(config.engine, cuda_graph=False))
+        )
 
 
 def _recompute(config: Config) -> Iterator[Change]:
@@ -82,6 +89,7 @@ def names_of_settings(config: Config) -> str:
     """The same settings with the values that did not suffice, for when memory has run out: a remedy."""
     budget, engine = config.budget, config.engine
     said = [f"lower budget.workers = {budget.workers}"] if budget.workers > 1 and choose_device().type == "cpu" else []
+    said += ["set engine.cuda_graph=false"] if [*_one_by_one(config)] else []
     said += ["set engine.recompute=true"] if [*_recompute(config)] else []
     said += [f"raise engine.micro_batches = {engine.micro_batches}"] if [*_chunks(config)] else []
     said += [f"lower budget.stack = {budget.stack}"] if budget.stack > 1 else []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import cast
 
 import torch
 from torch import Tensor
 
+from repro.config.methods import Method
 from repro.config.schema import Config
 from repro.engine.graph import CudaGraph, Record
 from repro.engine.world import World
@@ -19,8 +21,9 @@ from repro.train.batches import Batches
 class Steps:
     """Takes the steps of a run, changing its state in place.
 
-    A recorded step computes the same things in the same order; its number and what depends on it are tensors. Only the
-    product of learning rate and gradient is rounded where the step by itself may fuse it with the sum.
+    A recorded step computes the same things in the same order; its number and what depends on it are tensors. So the
+    product of learning rate and gradient is rounded before it is subtracted, weight averages and a rising weight of the
+    UDA loss round a little differently too, and the schedule's cosine is the device's.
 
     Args:
         config: of the run. To be recorded, its method does the same at every step, and its examples are in memory.
@@ -40,13 +43,14 @@ class Steps:
         self._device = batches.streams.device
         graph = CudaGraph if config.engine.cuda_graph and self._device.type == "cuda" else None
         chosen = record or graph
-        self._recorded = chosen(self._recordable) if chosen else None
+        self._recorded = chosen(partial(_step, config.method, method, state, batches)) if chosen else None
 
     def take(self, batch: Callable[..., Batch], probe: bool) -> dict[str, Tensor]:
         """The next step and its metrics, means over the processes.
 
         Args:
-            batch: from a step to its data, where it is not recorded.
+            batch: from a step to its data, where it is not recorded: what somebody who times its parts puts in place
+                of `Batches.at`.
             probe: asks for the metrics that cost extra passes; such a step is not recorded.
         """
         now = self._state.step
@@ -61,14 +65,18 @@ class Steps:
             metrics.pop("pseudo_label_wrong", None)  # nobody can say
         return dict(zip(metrics, self._world.means(list(metrics.values())), strict=True))
 
-    def _recordable(self, labelled: Tensor, unlabelled: Tensor, step: Tensor) -> dict[str, Tensor]:
-        """A step of the method on the examples of these indices; the state's own number comes back as it was."""
-        before = self._state.step
-        # All that methods, draws and schedules do with a step they do with a tensor too. They count it up in place.
-        self._state.step = cast("int", step.clone())
-        try:
-            batch = self._batches.of(labelled, unlabelled, cast("int", step))
-            metrics: dict[str, Tensor] = self._method.step(self._state, batch, self._config)
-            return metrics
-        finally:
-            self._state.step = before
+
+def _step(
+    config: Method, method: ModuleType, state: State, batches: Batches, labelled: Tensor, unlabelled: Tensor,
+    step: Tensor,
+) -> dict[str, Tensor]:  # fmt: skip
+    """A step of the method on the examples of these indices; the state's own number comes back as it was."""
+    before = state.step
+    # A type checker is told of numbers: all that methods, draws and schedules do with a step they do with a tensor too.
+    # A copy, since they count it up in place.
+    state.step = cast("int", step.clone())
+    try:
+        metrics: dict[str, Tensor] = method.step(state, batches.of(labelled, unlabelled, cast("int", step)), config)
+        return metrics
+    finally:
+        state.step = before
