@@ -105,7 +105,8 @@ def measure(
     if not any(found.values()):
         raise RuntimeError("no way to compute a step runs here; smaller batches: budget.unlabelled_batch=64")
     return [
-        Timing(way, sum(one.steps for one in of_way), [second for one in of_way for second in one.seconds], max(one.peak_bytes for one in of_way),
+        Timing(way, sum(one.steps for one in of_way), [second for one in of_way for second in one.seconds],
+               max(one.peak_bytes for one in of_way),
                {name: median(one.parts[name] for one in of_way) for name in of_way[0].parts})
         for way, of_way in found.items()
         if of_way
