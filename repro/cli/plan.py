@@ -60,8 +60,9 @@ def main() -> None:
 
 def _require_memory(config: Config, seeds: int) -> None:
     """Refuses what would not fit, before the system ends it."""
-    together, _ = worker_pool(min(config.budget.workers, -(-seeds // config.budget.stack)))
-    need, has = together * bytes_needed(config), memory_of(choose_device())
+    chunks, side_by_side = -(-seeds // config.budget.stack), config.engine.side_by_side
+    together, _ = worker_pool(min(config.budget.workers, -(-chunks // side_by_side)))
+    need, has = together * min(chunks, side_by_side) * bytes_needed(config), memory_of(choose_device())
     if has and need > has.free:
         raise ConfigError(f"{together} processes need about {size(need)}, {size(has.free)} are free")
 

@@ -1,16 +1,19 @@
-"""What a worker process of a training does: one chunk of seeds after another, stopping when the flag is up."""
+"""What a worker process of a training does: chunks of seeds, some in turns, stopping when the flag is up."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import time
+from collections.abc import Generator
 from functools import partial
 from typing import Any
 
 from repro.cli.chunk import Job, Listener, train_chunk
 from repro.cli.lock import only_writer
 from repro.cli.stopping import Flags, Stopping, die_with_parent
+from repro.engine.device import choose_device
+from repro.engine.turns import Chunks, in_turns
 from repro.seeding import seeds_label
 
 SECONDS_BETWEEN_LINES = 30.0  # of the log, for each worker
@@ -28,18 +31,31 @@ def start_worker(done: Any, lines: Any, flags: Flags) -> None:
     die_with_parent(or_when=lambda: flags.ends and not _worker["busy"])
 
 
-def work(job: Job, number: int, chunk: list[int]) -> bool:
-    """Trains one seed, or several stacked, unless it is finished; False when it stopped before the end."""
+def work(job: Job, chunks: Chunks) -> bool:
+    """Trains these chunks of seeds side by side, those that are not finished; False when one stopped before the end.
+
+    Args:
+        job: the run.
+        chunks: of its seeds.
+
+    Raises:
+        Exception: the first that one of them raised; the others have saved and stopped.
+    """
     _worker["busy"] = True
     try:
-        late = time.monotonic() > job.deadline and _worker["began"]  # some step is always made
-        _worker["began"] = True
-        if late or _stops():
-            return False
-        with only_writer(f"{job.name}.{seeds_label(chunk)}", f"{job.name} {seeds_label(chunk)}"):
-            return train_chunk(job, chunk, Listener(partial(_count, number), _put, _say, _stops))
+        tasks = [_train(job, number, chunk) for number, chunk in chunks.items()]
+        return all(in_turns(tasks, choose_device(), _worker["flags"].stop))
     finally:
         _worker["busy"] = False
+
+
+def _train(job: Job, number: int, chunk: list[int]) -> Generator[None, None, bool]:
+    late = time.monotonic() > job.deadline and _worker["began"]  # some step is always made
+    _worker["began"] = True
+    if late or _stops():
+        return False
+    with only_writer(f"{job.name}.{seeds_label(chunk)}", f"{job.name} {seeds_label(chunk)}"):
+        return (yield from train_chunk(job, chunk, Listener(partial(_count, number), _put, _say, _stops)))
 
 
 def _count(number: int, steps: int) -> None:

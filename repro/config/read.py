@@ -97,7 +97,7 @@ def as_mapping(config: Config) -> dict[str, Any]:
 def decisive(config: Config) -> dict[str, Any]:
     """The settings that decide what training computes: all but names and how long and with how many it runs."""
     mapping = as_mapping(config)
-    del mapping["title"], mapping["engine"]["readers"]
+    del mapping["title"], mapping["engine"]["readers"], mapping["engine"]["side_by_side"]
     mapping["data"].pop("root", None)  # the data's hash says which they are
     for key in ("workers", "max_minutes", "checkpoint_minutes"):
         del mapping["budget"][key]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import torch
 from torch import Tensor
 
 from repro.data.order import Order
 from repro.engine.agreement import Pace
+from repro.engine.turns import to_its_end
 from repro.losses import cross_entropy
 from repro.optim.learner import Learner
 from repro.train.calls import Stopped
@@ -17,11 +18,16 @@ from repro.train.loop import Trainer
 from repro.train.metrics import NotFinite
 
 
-def finetune(trainer: Trainer, stop: Callable[[], bool] = lambda: False) -> dict[str, Tensor]:
+def finetune(trainer: Trainer) -> dict[str, Tensor]:
+    """What `finetuning` returns."""
+    return to_its_end(finetuning(trainer))
+
+
+def finetuning(trainer: Trainer, stop: Callable[[], bool] = lambda: False) -> Generator[None, None, dict[str, Tensor]]:
     """Weights of the counted network after plain gradient descent at a fixed rate; the trainer's own stay as they are.
 
     Starts from the averaged weights where there are any. The network is in evaluation mode: running statistics, no
-    dropout. Several processes each compute the same, from the whole batch.
+    dropout. Several processes each compute the same, from the whole batch. Pauses after each step.
 
     Raises:
         Stopped: when `stop`, asked after each step, says so; it starts over the next time.
@@ -44,6 +50,7 @@ def finetune(trainer: Trainer, stop: Callable[[], bool] = lambda: False) -> dict
             torch._foreach_add_(source.parameters, gradients, alpha=-config.learning_rate)
         if any(pace.wanted([stop()], last=step + 1 == config.steps)):
             raise Stopped
+        yield
     tuned = {k: v.detach().clone().cpu() for k, v in source.model.state_dict().items()}
     source.model.load_state_dict(kept)
     source.model.train()

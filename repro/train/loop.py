@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from repro.models.build import build_model
 from repro.seeding import Streams
 from repro.train import checkpoint
 from repro.train.batches import Batches
-from repro.train.calls import OutOfTime, Progress, Report, Say, Stopped
+from repro.train.calls import Calls, OutOfTime, Progress, Report, Say, Stopped
 from repro.train.finite import Copy, check_finite, copy_of, trace
 from repro.train.kept import Kept
 from repro.train.metrics import NotFinite, Window
@@ -46,15 +46,9 @@ class Trainer:
     """
 
     def __init__(
-        self,
-        config: Config,
-        seeds: int | Sequence[int],
-        device: torch.device,
-        source: Mapping[str, str] | None = None,
-        session: Mapping[str, Any] | None = None,
-        world: World = ALONE,
-        record: Record | None = None,
-    ) -> None:
+        self, config: Config, seeds: int | Sequence[int], device: torch.device, source: Mapping[str, str] | None = None,
+        session: Mapping[str, Any] | None = None, world: World = ALONE, record: Record | None = None,
+    ) -> None:  # fmt: skip
         self.config, self.seeds, self.device, self.world = config, seeds, device, world
         self.source, self.session = dict(source or {}), dict(session or {})
         self.method = METHODS[config.method.name]
@@ -75,16 +69,16 @@ class Trainer:
         self.kept = Kept(config, self.method.COUNTED, self.data, copies=world.rank == 0)
         self.sessions: list[dict[str, Any]] = []
 
-    def run(
-        self,
-        folder: Path,
-        progress: Progress = lambda _: None,
-        deadline: float = math.inf,
-        report: Report = lambda _: None,
-        stop: Callable[[], bool] = lambda: False,
-        say: Say = print,
-    ) -> None:
-        """Trains to the end of the budget, from the checkpoint in `folder` if there is one.
+    def run(self, folder: Path, **calls: Unpack[Calls]) -> None:
+        """Takes all of `steps`, one after another."""
+        for _ in self.steps(folder, **calls):
+            pass
+
+    def steps(
+        self, folder: Path, progress: Progress = lambda _: None, deadline: float = math.inf,
+        report: Report = lambda _: None, stop: Callable[[], bool] = lambda: False, say: Say = print,
+    ) -> Iterator[None]:  # fmt: skip
+        """Trains to the end of the budget, from the checkpoint in `folder` if there is one; pauses after each step.
 
         Args:
             folder: of this run's state; it has one writer.
@@ -133,6 +127,7 @@ class Trainer:
                 raise OutOfTime
             if not ended and stops:
                 raise Stopped
+            yield
         progress(budget.steps - told)
 
     def advance(self) -> bool:

@@ -17,29 +17,46 @@ Change = tuple[str, Config]
 """Settings as on a command line, and the run with them."""
 
 
-def fitting(config: Config, processes: int, room: int) -> str:
+def fitting(config: Config, processes: int, side_by_side: int, room: int) -> str:
     """A remedy for a run that needs more than `room` bytes, in that order: what changes nothing first.
 
-    Fewer processes, recomputation and chunks are named where each is enough, else together; then smaller batches.
+    Fewer seeds at once, recomputation and chunks are named where each is enough, else together; then smaller batches.
+
+    Args:
+        config: of the run.
+        processes: that train at once.
+        side_by_side: trainings in each of them.
+        room: bytes for all.
     """
-    need = bytes_needed(config)
-    alone = [f"budget.workers={room // need}"] if need <= room < processes * need else []
+    alone = _fewer(processes, side_by_side, room // bytes_needed(config))
+    at_once = processes * side_by_side
     for family in (_one_by_one(config), _recompute(config), _chunks(config)):
-        alone += _first_that_fits(family, processes, room)
-    options = (alone or _together(config, processes, room)) + _first_that_fits(_smaller(config), processes, room)
+        alone += _first_that_fits(family, at_once, room)
+    options = alone or _together(config, processes, side_by_side, room)
+    options += _first_that_fits(_smaller(config), at_once, room)
     return f"set {', or '.join(options)}" if options else "no setting makes it fit; take a smaller network"
 
 
-def _first_that_fits(changes: Iterable[Change], processes: int, room: int) -> list[str]:
+def _fewer(processes: int, side_by_side: int, room: int) -> list[str]:
+    """Where there is room for so many trainings at once, and they are more: fewer in each process, then processes."""
+    if not 1 <= room < processes * side_by_side:
+        return []
+    in_each = room // processes
+    said = [f"engine.side_by_side={max(1, in_each)}"] if side_by_side > 1 else []
+    return [" ".join([*said, *([] if in_each else [f"budget.workers={room}"])])]
+
+
+def _first_that_fits(changes: Iterable[Change], at_once: int, room: int) -> list[str]:
     for said, changed in changes:
         need = bytes_needed(changed)
-        if processes * need <= room:
-            return [f"{said} ({size(need)}{' each' if processes > 1 else ''})"]
+        if at_once * need <= room:
+            return [f"{said} ({size(need)}{' each' if at_once > 1 else ''})"]
     return []
 
 
-def _together(config: Config, processes: int, room: int) -> list[str]:
-    said = ["budget.workers=1"] if processes > 1 else []
+def _together(config: Config, processes: int, side_by_side: int, room: int) -> list[str]:
+    said = ["engine.side_by_side=1"] if side_by_side > 1 else []
+    said += ["budget.workers=1"] if processes > 1 else []
     for name, changed in _recompute(config):
         said, config = [*said, name], changed
     found = _first_that_fits([("", config), *_chunks(config)], 1, room)
@@ -89,6 +106,7 @@ def names_of_settings(config: Config) -> str:
     """The same settings with the values that did not suffice, for when memory has run out: a remedy."""
     budget, engine = config.budget, config.engine
     said = [f"lower budget.workers = {budget.workers}"] if budget.workers > 1 and choose_device().type == "cpu" else []
+    said += [f"lower engine.side_by_side = {engine.side_by_side}"] if engine.side_by_side > 1 else []
     said += ["set engine.cuda_graph=false"] if [*_one_by_one(config)] else []
     said += ["set engine.recompute=true"] if [*_recompute(config)] else []
     said += [f"raise engine.micro_batches = {engine.micro_batches}"] if [*_chunks(config)] else []

@@ -31,6 +31,7 @@ _DECIDES_NOTHING = (
     "budget.checkpoint_minutes",
     "engine.recompute",
     "engine.readers",
+    "engine.side_by_side",
     "data.root",
 )
 """Settings that describe a run or its execution, and leave its result alone."""
