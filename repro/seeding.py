@@ -50,7 +50,7 @@ def stream_key(seed: int, name: str) -> int:
 
 
 def seeds_label(seeds: Sequence[int]) -> str:
-    """The name of what belongs to these seeds: `seed-3`, or `seeds-0-49` for seeds trained side by side."""
+    """The name of what belongs to these seeds: `seed-3`, or `seeds-0-49` for seeds trained as one stacked model."""
     return f"seed-{seeds[0]}" if len(seeds) == 1 else f"seeds-{seeds[0]}-{seeds[-1]}"
 
 
@@ -82,7 +82,7 @@ class _Block:
 
 
 class Streams:
-    """All named streams of one seed, or of several seeds trained side by side.
+    """All named streams of one seed, or of several stacked seeds.
 
     Args:
         seeds: one seed, giving draws of shape `shape`; or a sequence of R seeds, giving draws of shape [R, *shape] in

@@ -78,7 +78,7 @@ def record_on_tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
     Tape.made = []
     for name, other in {
         "CUDAGraph": Tape, "graph": _entered, "synchronize": lambda: None, "Stream": object,
-        "stream": lambda _: nullcontext(),
+        "stream": lambda _: nullcontext(), "current_stream": lambda: None, "default_stream": lambda: None,
     }.items():  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, other)
     return Tape.made

@@ -5,8 +5,10 @@ Tapes stand in for CUDA graphs (`tests/recording.py`), so that what a step would
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import weakref
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -138,16 +140,21 @@ def test_stopped_and_resumed(method: str, tapes: list[Tape], tmp_path: Path) -> 
     assert len(tapes) == 4
 
 
+@pytest.mark.usefixtures("rates_as_tensors")
 def test_nan_is_traced_through_recorded_steps(tapes: list[Tape], tmp_path: Path) -> None:
-    """Steps are gone back to and replayed again: the same sentence as without recording."""
+    """Steps are gone back to and replayed again: the same sentence and state as without recording."""
     changes = {f"optim__{role}__{key}": value for role in ("teacher", "student")
                for key, value in {"learning_rate": 1e3, "clip_norm": 0.0}.items()}  # fmt: skip
-    said = []
+    said, left = [], []
     for record in (None, CudaGraph):
+        trainer = Trainer(long("digits", "mpl", **changes), 0, CPU, record=record)
         with pytest.raises(NotFinite) as error:
-            Trainer(long("digits", "mpl", **changes), 0, CPU, record=record).run(tmp_path / str(record))
-        said.append(str(error.value).split("; the state")[0].split(" = ")[0])
+            trainer.run(tmp_path / str(record))
+        said.append(str(error.value).split("; the state")[0])
+        left.append((trainer.state.step, all_weights(trainer)))
 
+    assert left[0][0] == left[1][0]
+    assert_same(left[0][1], left[1][1])
     assert said[0] == said[1]
     assert tapes
 
@@ -195,6 +202,38 @@ def test_a_number_from_python_would_be_seen(tapes: list[Tape]) -> None:
     assert [1, 2, 3, 4, 4, 4] == [float(one["by Python"]) for one in found]
     assert [1, 2, 3, 4, 5, 6] == [float(one["by a tensor"]) for one in found]
     assert [3] == [tape.replays for tape in tapes]
+
+
+@pytest.mark.parametrize(("current", "own"), [("default", "new"), ("of its seed", "of its seed")])
+def test_warm_calls_and_recording_are_on_one_stream(current: str, own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device is waited for before and after each warm call; what is recorded runs when it is replayed."""
+    done: list[str] = []
+
+    class Graph:
+        def replay(self) -> None:
+            done.append("replay")
+
+    @contextlib.contextmanager
+    def stream(name: str) -> Iterator[None]:
+        done.append(f"on {name}")
+        yield
+        done.append("off")
+
+    def call(x: Tensor) -> dict[str, Tensor]:
+        done.append("call")
+        return {"y": x}
+
+    for name, other in {
+        "CUDAGraph": Graph, "graph": lambda _, stream: contextlib.nullcontext(done.append(f"record on {stream}")),
+        "synchronize": lambda: done.append("wait"), "Stream": lambda: "new", "stream": stream,
+        "current_stream": lambda: current, "default_stream": lambda: "default",
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, other)
+    graph = CudaGraph(call)
+    for _ in range(5):
+        graph(torch.ones(1))
+
+    assert done == 3 * ["wait", f"on {own}", "call", "off", "wait"] + [f"record on {own}", "call", "replay", "replay"]
 
 
 ASKING: dict[str, Any] = {

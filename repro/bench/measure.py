@@ -12,7 +12,7 @@ from statistics import mean, median
 
 import torch
 
-from repro.bench.clock import seconds_of
+from repro.bench.clock import AT_ONCE, seconds_a_step
 from repro.bench.parts import Parts
 from repro.bench.plain import PlainTrainer
 from repro.config.schema import Config, Engine, Precision
@@ -23,7 +23,6 @@ from repro.train.loop import Trainer
 
 _WARM = 2  # steps before the timed ones
 _BEGINNING = 5  # and of a way that compiles, shape after shape of batch, or that records, after some steps as always
-_AT_ONCE = {"cpu": 1, "cuda": 10}  # steps after which the device is waited for, as training does between rows of a log
 _WATCHED = 3  # steps whose parts are timed, after those
 
 
@@ -84,7 +83,7 @@ def measure(
         config: an experiment, whose data are prepared.
         steps: timed in each round.
         say: told of each way that was timed, or that could not run here, and so is left out: not enough memory, or no
-            compiler. Any other error of a way that is not compiled is raised.
+            compiler. Any other error of a way that is neither compiled nor recorded is raised.
         rounds: of all ways.
         ways: to compute a step.
 
@@ -99,7 +98,8 @@ def measure(
                     found[way].append(pool.submit(_timed, way, config, steps).result())
                     say(f"{way.name}: {found[way][-1].second:.3f} s a step")
                 except RuntimeError as error:
-                    if not (way.compiled or is_out_of_memory(error) or isinstance(error, BrokenProcessPool)):
+                    may_fail = way.compiled or way.recorded
+                    if not (may_fail or is_out_of_memory(error) or isinstance(error, BrokenProcessPool)):
                         raise
                     say(f"{way.name}: left out: {(str(error).strip() or type(error).__name__).splitlines()[0]}")
     if not any(found.values()):
@@ -148,6 +148,5 @@ def _timed_plain(way: Way, config: Config, steps: int, device: torch.device) -> 
 def _seconds(step: Callable[[], object], steps: int, device: torch.device, warm: int = _WARM) -> list[float]:
     for _ in range(warm):
         step()
-    once = _AT_ONCE[device.type]
-    counts = [min(once, steps - done) for done in range(0, steps, once)]
-    return [seconds_of(lambda count=count: [step() for _ in range(count)], device) / count for count in counts]  # type: ignore[misc]
+    once = AT_ONCE[device.type]
+    return [seconds_a_step(step, min(once, steps - done), device) for done in range(0, steps, once)]

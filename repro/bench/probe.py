@@ -14,7 +14,7 @@ from statistics import mean, median
 import torch
 from torch import Tensor
 
-from repro.bench.clock import seconds_of
+from repro.bench.clock import AT_ONCE, seconds_a_step, seconds_of
 from repro.config.methods import TwoPhases
 from repro.config.schema import Config
 from repro.data.image_files import ImageFiles
@@ -29,7 +29,7 @@ from repro.train.kept import counted, late_steps, networks, snapshot_steps
 from repro.train.loop import Trainer
 from repro.train.memory import bytes_needed, bytes_of
 
-_WARM, _MOST = 2, 40  # steps before the timed ones, and of those
+_WARM, _RECORDING, _MOST = 2, 5, 40  # steps before the timed ones, of recorded ones too; and of those
 _CHECKPOINTS = 2  # that a state keeps
 _FINETUNED = 3  # steps of finetuning that are timed
 _EVALUATED = {"cpu": 256, "cuda": 8192}  # examples whose predictions are timed: some passes
@@ -84,7 +84,7 @@ def cost_of(config: Config, seeds: list[int], seconds: float) -> Cost:
     kept = len(chunks) * one.kept_bytes
     states = one.state_bytes - one.kept_bytes  # which stay until all seeds are done; a new one is written beside them
     working = len(chunks) * states + together * len(groups[0]) * states // _CHECKPOINTS
-    needed = len(groups[0]) * bytes_needed(config)
+    needed = bytes_needed(config, len(groups[0]))
     peak = max(one.peak_bytes, needed)  # a short probe sees neither the log's probes nor the NaN's copy
     return Cost(one, turns, *times, together * peak, kept + working, kept)
 
@@ -99,8 +99,9 @@ def _probe(config: Config, group: Chunks, seconds: float) -> Probe:
     for start, count in phases(config):
         for one in trainers:
             one.state.step = start
-        begun, took = timed_steps(step, min(count, _WARM + _MOST), seconds, device)
-        timed, training = timed + len(took), training + begun + (count - min(count, _WARM)) * median(took)
+        warm = _RECORDING if config.engine.cuda_graph else _WARM
+        begun, took, steps = timed_steps(step, min(count, warm + _MOST), seconds, device, warm)
+        timed, training = timed + steps, training + begun + (count - min(count, warm)) * median(took)
     if config.finetune.steps:
         _, first, more = (_finetuned(trainers, steps, device) for steps in (1, 1, 1 + _FINETUNED))
         training += first + (config.finetune.steps - 1) * max(0.0, more - first) / _FINETUNED
@@ -129,21 +130,25 @@ def phases(config: Config) -> list[tuple[int, int]]:
 
 
 def timed_steps(
-    step: Callable[[], object], most: int, seconds: float, device: torch.device
-) -> tuple[float, list[float]]:
-    """Seconds of the first steps together, in which happens what happens once; and of each of some that follow.
+    step: Callable[[], object], most: int, seconds: float, device: torch.device, warm: int = _WARM
+) -> tuple[float, list[float], int]:
+    """Seconds of the first steps together, in which happens what happens once; of some that follow, and their number.
 
     Args:
         step: takes one.
         most: steps, the first ones among them.
         seconds: after which no further step is begun; one is timed in any case.
-        device: that is waited for.
+        device: that is waited for, after each step of a CPU and after some of a GPU.
+        warm: how many are the first.
     """
+    first: list[float] = []
     took: list[float] = []
-    begun = time.perf_counter()
-    while len(took) < most and (len(took) <= _WARM or time.perf_counter() - begun < seconds):
-        took.append(seconds_of(step, device))
-    return sum(took[:_WARM]), took[_WARM:] or took
+    steps, begun = 0, time.perf_counter()
+    while steps < most and (not took or time.perf_counter() - begun < seconds):
+        count = 1 if steps < warm else min(AT_ONCE[device.type], most - steps)
+        (first if steps < warm else took).append(seconds_a_step(step, count, device))
+        steps += count
+    return sum(first), took or first, steps - len(first) if took else steps
 
 
 def _evaluation(config: Config, seeds: Seeds, trainer: Trainer, kept: dict[str, dict[str, Tensor]]) -> float:

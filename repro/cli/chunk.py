@@ -88,7 +88,8 @@ def train_chunk(job: Job, chunk: list[int], listener: Listener, world: World = A
             raise
         raise OutOfMemory(
             f"{job.name} {seeds_label(chunk)}: memory ran out; {names_of_settings(job.config)}; "
-            f"{kept_in(job.folder(chunk))}, and is gone on from with other budget.workers and engine.recompute"
+            f"{kept_in(job.folder(chunk))}, and is gone on from with other budget.workers, engine.side_by_side and "
+            "engine.recompute"
         ) from None
 
 

@@ -27,7 +27,7 @@ def say_what_is_needed(name: str, config: Config, processes: int, side_by_side: 
         ConfigError: when it is more than the whole machine, or the share of it that may be used, has.
     """
     remedy = partial(_remedy, config, processes, side_by_side, sharing)
-    need, there = side_by_side * bytes_needed(_part(config, sharing)), memory_of(choose_device())
+    need, there = bytes_needed(_part(config, sharing), side_by_side), memory_of(choose_device())
     said = f"{name}: needs about {size(need)}" + (f" in each of {processes} processes" if processes > 1 else "")
     said += f", for {side_by_side} trainings side by side" if side_by_side > 1 else ""
     if there is None:

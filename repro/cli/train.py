@@ -1,4 +1,4 @@
-"""Trains one run of the plan with all its seeds, side by side in worker processes.
+"""Trains one run of the plan with all its seeds, in worker processes.
 
     python -m repro.cli.train <run> --seeds 0-4
     torchrun --nproc-per-node 4 -m repro.cli.train <run> --seeds 0-4    # four processes share every batch of each seed

@@ -26,7 +26,9 @@ _worker: dict[str, Any] = {}
 
 def start_worker(done: Any, lines: Any, flags: Flags) -> None:
     """A worker stops when the flag is up, whoever raised it, and dies with its parent."""
-    _worker.update(done=done, lines=lines, flags=flags, busy=False, began=False, last_line=time.monotonic())
+    _worker.update(
+        done=done, lines=lines, flags=flags, busy=False, began=False, started=time.monotonic(), last_lines={}
+    )
     Stopping.in_worker(flags)
     die_with_parent(or_when=lambda: flags.ends and not _worker["busy"])
 
@@ -44,7 +46,7 @@ def work(job: Job, chunks: Chunks) -> bool:
     _worker["busy"] = True
     try:
         tasks = [_train(job, number, chunk) for number, chunk in chunks.items()]
-        return all(in_turns(tasks, choose_device(), _worker["flags"].stop))
+        return all(in_turns(tasks, choose_device(), _failed))
     finally:
         _worker["busy"] = False
 
@@ -55,7 +57,9 @@ def _train(job: Job, number: int, chunk: list[int]) -> Generator[None, None, boo
     if late or _stops():
         return False
     with only_writer(f"{job.name}.{seeds_label(chunk)}", f"{job.name} {seeds_label(chunk)}"):
-        return (yield from train_chunk(job, chunk, Listener(partial(_count, number), _put, _say, _stops)))
+        return (
+            yield from train_chunk(job, chunk, Listener(partial(_count, number), _put, partial(_say, number), _stops))
+        )
 
 
 def _count(number: int, steps: int) -> None:
@@ -66,11 +70,18 @@ def _stops() -> bool:
     return bool(_worker["flags"].stops)
 
 
-def _say(text: str) -> None:
-    """A line for the reader, unless the last one was just now."""
-    now = time.monotonic()
-    if now - _worker["last_line"] >= SECONDS_BETWEEN_LINES:
-        _worker["last_line"] = now
+def _failed(error: Exception) -> None:
+    """Has the others save and stop, of which nobody hears before that; what goes wrong meanwhile is said here."""
+    if _stops():
+        _put(str(error))
+    _worker["flags"].stop()
+
+
+def _say(number: int, text: str) -> None:
+    """A line for the reader, unless the last one of this chunk was just now."""
+    now, last_lines = time.monotonic(), _worker["last_lines"]
+    if now - last_lines.get(number, _worker["started"]) >= SECONDS_BETWEEN_LINES:
+        last_lines[number] = now
         _put(text)
 
 

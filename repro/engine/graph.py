@@ -26,7 +26,8 @@ _WARM = 3  # calls before the recording, in which libraries choose their kernels
 class CudaGraph:
     """`function`, whose first calls are as always, and which is recorded at the call after those.
 
-    All of them, and the recording, are on one stream, since allocator and libraries keep memory for each stream.
+    All of them, and the recording, are on one stream, since allocator and libraries keep memory for each stream: on the
+    current one, but for the default, on which nothing can be recorded.
 
     Args:
         function: of tensors of the same shapes and types at every call; it waits for nothing and draws no random
@@ -36,7 +37,8 @@ class CudaGraph:
     def __init__(self, function: Function) -> None:
         self._function = function
         self._calls = 0
-        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        current, default = torch.cuda.current_stream(), torch.cuda.default_stream()
+        self._stream = torch.cuda.Stream() if current == default else current  # type: ignore[no-untyped-call]
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: tuple[Tensor, ...] = ()
         self._outputs: dict[str, Tensor] = {}

@@ -6,8 +6,10 @@ while the device is at another's. What each computes is what it would compute al
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache, partial
 from typing import TypeVar
 
 import torch
@@ -25,14 +27,16 @@ def groups_of(chunks: Sequence[list[int]], side_by_side: int) -> list[Chunks]:
 
 
 def in_turns(
-    tasks: Sequence[Generator[None, None, Value]], device: torch.device, failed: Callable[[], None] = lambda: None
+    tasks: Sequence[Generator[None, None, Value]],
+    device: torch.device,
+    failed: Callable[[Exception], None] = lambda _: None,
 ) -> list[Value]:
     """What the tasks return. Each goes on to its next pause, then the next one does, until all have ended.
 
     Args:
         tasks: that pause after every step, and wait for nobody else.
         device: that they compute on.
-        failed: called as soon as one of them raises an error, to have the others end.
+        failed: told of an error as soon as one of them raises it, to have the others end.
 
     Raises:
         Exception: the first that a task raised, when all the others have ended.
@@ -51,11 +55,20 @@ def in_turns(
                 del going[number]
             except Exception as error:  # noqa: BLE001 - raised below
                 errors.append(error)
-                del going[number]
-                failed()
+                del going[number], task
+                _let_go(error)
+                failed(error)
     if errors:
         raise errors[0]
     return [results[number] for number in range(len(tasks))]
+
+
+def _let_go(error: Exception) -> None:
+    """Of all that the code that raised it held: where memory ran out, the others need that to save."""
+    one: BaseException | None = error
+    while one is not None:
+        traceback.clear_frames(one.__traceback__)
+        one = one.__context__
 
 
 def to_its_end(task: Generator[None, None, Value]) -> Value:
@@ -88,8 +101,10 @@ def _streams(count: int, device: torch.device) -> list[Callable[[], AbstractCont
     """One for each of several trainings on a GPU; a single one, or those on a CPU, take what is there."""
     if device.type != "cuda" or count == 1:
         return [nullcontext] * count
-    return [_entered(torch.cuda.Stream(device)) for _ in range(count)]  # type: ignore[no-untyped-call]
+    return [partial(torch.cuda.stream, _stream(number)) for number in range(count)]
 
 
-def _entered(stream: torch.cuda.Stream) -> Callable[[], AbstractContextManager[object]]:
-    return lambda: torch.cuda.stream(stream)
+@cache
+def _stream(number: int) -> torch.cuda.Stream:
+    """That of the trainings in this place, one after another: libraries keep memory for each stream that there was."""
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]

@@ -19,7 +19,7 @@ from repro.data.sets import Examples
 from repro.data.training import training_set
 from repro.engine.world import ALONE, World
 from repro.methods.state import Batch
-from repro.seeding import Draws, Shard, Streams
+from repro.seeding import Draws, Shard, Step, Streams
 
 _AHEAD = 2  # steps whose image files are read while a step is computed
 _PIECE = 512  # examples that are handed over at once, where all are wanted
@@ -67,12 +67,12 @@ class Batches:
         """Which labelled and unlabelled examples a step sees, int64 [*lead, B] and [*lead, U] of the whole batch."""
         return self._labelled.at(step), self._unlabelled.at(step)
 
-    def of(self, labelled: Tensor, unlabelled: Tensor, step: int, probe: bool = False) -> Batch:
+    def of(self, labelled: Tensor, unlabelled: Tensor, step: Step, probe: bool = False) -> Batch:
         """As `at`, of the examples that `order` gives."""
         shard, whole = self._world.shard, self._world.whole
         x_l = self._examples(self.data.labelled, labelled, "labelled view", step, shard)
         x_u = self._examples(self.data.unlabelled, unlabelled, "weak view", step, shard)
-        if self._in_files:
+        if self._in_files and isinstance(step, int):
             self._read_ahead(step)
         settings, wanted = self._config.data, learned_view(self._config.method) is View.strong
         weak, strong = unlabelled_views(x_u, settings, self._views, self.streams, step, shard, whole)
@@ -116,12 +116,13 @@ class Batches:
         index = index.to(tensor.device)
         return tensor[(self._rows, index)] if lead else tensor[index]
 
-    def _examples(self, examples: Examples, index: Tensor, view: str, step: int, shard: Shard) -> Tensor:
+    def _examples(self, examples: Examples, index: Tensor, view: str, step: Step, shard: Shard) -> Tensor:
         """This part of the examples `index`; those in files cropped at random, on the device."""
         if not isinstance(examples, ImageFiles):
             return self.pick(examples, shard.rows(index, -1))
         if view == "weak view" and not self._views:
             return torch.empty(len(shard.rows(index)), 0)  # nobody looks at them
+        assert isinstance(step, int)  # noqa: S101 - no step that reads files is recorded
         reading = self._reading.pop((view, step), None) or self._start_reading(examples, index, view, step, shard)
         images = reading()
         on_gpu = self.streams.device.type == "cuda"

@@ -48,9 +48,9 @@ def finetuning(trainer: Trainer, stop: Callable[[], bool] = lambda: False) -> Ge
         gradients = source.gradients(loss)
         with torch.no_grad():
             torch._foreach_add_(source.parameters, gradients, alpha=-config.learning_rate)
+        yield
         if any(pace.wanted([stop()], last=step + 1 == config.steps)):
             raise Stopped
-        yield
     tuned = {k: v.detach().clone().cpu() for k, v in source.model.state_dict().items()}
     source.model.load_state_dict(kept)
     source.model.train()

@@ -37,7 +37,7 @@ class Trainer:
 
     Args:
         config: the settings.
-        seeds: one seed, or R seeds to train side by side as one stacked model.
+        seeds: one seed, or R seeds to train as one stacked model.
         device: where to train.
         source: hashes of the files of the training code; a state that other code saved is not resumed.
         session: what this process runs on, kept with the state.
@@ -112,6 +112,9 @@ class Trainer:
                 good = copy_of(self.state, self.window)
                 report(self.rows[-1])
             self.kept.after_step(self.state, say)
+            paused = time.monotonic()
+            yield
+            begun += time.monotonic() - paused  # the turns of others
             now, ended = time.monotonic(), self.state.step == budget.steps
             stops, late, due = pace.wanted([stop(), now > deadline, now > next_save], last=ended)
             if self.state.step % 16 == 0 or ended:
@@ -127,7 +130,6 @@ class Trainer:
                 raise OutOfTime
             if not ended and stops:
                 raise Stopped
-            yield
         progress(budget.steps - told)
 
     def advance(self) -> bool:

@@ -72,11 +72,10 @@ def _step(
 ) -> dict[str, Tensor]:  # fmt: skip
     """A step of the method on the examples of these indices; the state's own number comes back as it was."""
     before = state.step
-    # A type checker is told of numbers: all that methods, draws and schedules do with a step they do with a tensor too.
-    # A copy, since they count it up in place.
+    # A copy, since methods count it up in place. `State` says that it is a number, as it is at any other time.
     state.step = cast("int", step.clone())
     try:
-        metrics: dict[str, Tensor] = method.step(state, batches.of(labelled, unlabelled, cast("int", step)), config)
+        metrics: dict[str, Tensor] = method.step(state, batches.of(labelled, unlabelled, step), config)
         return metrics
     finally:
         state.step = before
