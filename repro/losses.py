@@ -38,7 +38,9 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Cross-entropy to integer labels [..., N], with label smoothing; returns [..., N]."""
     log_p = log_probabilities(logits)
-    loss = -log_p.gather(-1, labels[..., None]).squeeze(-1)
+    # Chosen by a mask: on a GPU what was gathered goes back through a sort, which no recorded step may hold.
+    own = labels[..., None] == torch.arange(logits.shape[-1], device=labels.device)
+    loss = -torch.where(own, log_p, 0).sum(dim=-1)
     return (1 - smoothing) * loss - smoothing * log_p.mean(dim=-1) if smoothing else loss
 
 

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+Step = int | Tensor
+"""A step, counted from 0. Within a recorded step (`repro.engine.graph`) it is int64 [] on the device."""
+
 _GOLDEN = 0x9E3779B97F4A7C15  # the odd integer nearest 2**64 / golden ratio: SplitMix64's increment
 _AHEAD = 1 << 16  # most integers computed ahead for a stream: 512 KiB
 _MULTIPLY_1 = 0xBF58476D1CE4E5B9
@@ -47,7 +50,7 @@ def stream_key(seed: int, name: str) -> int:
 
 
 def seeds_label(seeds: Sequence[int]) -> str:
-    """The name of what belongs to these seeds: `seed-3`, or `seeds-0-49` for seeds trained side by side."""
+    """The name of what belongs to these seeds: `seed-3`, or `seeds-0-49` for seeds trained as one stacked model."""
     return f"seed-{seeds[0]}" if len(seeds) == 1 else f"seeds-{seeds[0]}-{seeds[-1]}"
 
 
@@ -69,8 +72,17 @@ class Shard:
         return whole if self.of == 1 else whole.narrow(dim, self.rank * count, count)
 
 
+@dataclass
+class _Block:
+    """Integers of some steps, in one memory whichever steps they are of: for recorded steps."""
+
+    integers: Tensor  # int64 [steps, *lead, count]
+    start: Tensor  # int64 [], the first of these steps
+    first: int = -(2**62)  # the same number; of a step that never comes
+
+
 class Streams:
-    """All named streams of one seed, or of several seeds trained side by side.
+    """All named streams of one seed, or of several stacked seeds.
 
     Args:
         seeds: one seed, giving draws of shape `shape`; or a sequence of R seeds, giving draws of shape [R, *shape] in
@@ -83,6 +95,8 @@ class Streams:
         self.device = torch.device(device)
         self._keys: dict[str, Tensor] = {}
         self._ahead: dict[tuple[str, int], tuple[int, Tensor]] = {}  # first step and integers [steps, *lead, count]
+        self._blocks: dict[tuple[str, int], _Block] = {}  # the same of recorded steps
+        self._ready = 0
 
     @property
     def lead(self) -> tuple[int, ...]:
@@ -99,13 +113,15 @@ class Streams:
             self._keys[name] = torch.tensor(keys, dtype=torch.int64, device=self.device)
         return self._keys[name]
 
-    def bits(self, name: str, step: int, shape: Sequence[int]) -> Tensor:
+    def bits(self, name: str, step: Step, shape: Sequence[int]) -> Tensor:
         """Uniform 64-bit integers, int64 [*lead, *shape].
 
         A stream that is read step after step is computed some steps ahead, since for small draws most of the cost is
         the call.
         """
         count = math.prod(shape)
+        if isinstance(step, Tensor):
+            return self._recorded(name, step, count).reshape(*self.lead, *shape)
         first, ahead = self._ahead.get((name, count), (0, torch.empty(0)))
         if not first <= step < first + len(ahead):
             sequential = len(ahead) > 0 and step == first + len(ahead)
@@ -115,32 +131,53 @@ class Streams:
             self._ahead[(name, count)] = (first, ahead)
         return ahead[step - first].reshape(*self.lead, *shape)
 
-    def _block(self, name: str, first: int, steps: int, count: int) -> Tensor:
+    def _recorded(self, name: str, step: Tensor, count: int) -> Tensor:
+        """Integers [*lead, count] of a step on the device, from a block that `get_ready` fills; large ones at once."""
+        steps = _AHEAD // max(1, count * math.prod(self.lead))
+        if steps < 2:
+            return self._block(name, step, 1, count)[0]
+        if (name, count) not in self._blocks:
+            # Made while a GPU records, it would be recorded too, and filled in every replay.
+            assert step.device.type == "cpu" or not torch.cuda.is_current_stream_capturing(), name  # noqa: S101
+            block = torch.empty(steps, *self.lead, count, dtype=torch.int64, device=self.device)
+            self._blocks[(name, count)] = _Block(block, torch.zeros_like(step))
+            self.get_ready(self._ready)
+        found = self._blocks[(name, count)]
+        return found.integers.index_select(0, (step - found.start).reshape(1))[0]
+
+    def get_ready(self, step: int) -> None:
+        """Has what a recorded step will draw at the step of this number; the memory it draws from stays in place."""
+        self._ready = step
+        for (name, count), block in self._blocks.items():
+            if not block.first <= step < block.first + len(block.integers):
+                block.first = step
+                block.start.fill_(step)
+                block.integers.copy_(self._block(name, step, len(block.integers), count))
+
+    def _block(self, name: str, first: Step, steps: int, count: int) -> Tensor:
         """Integers of `steps` steps from `first` on, int64 [steps, *lead, count]."""
         # Made where it is used: a copy to the device would make the host wait for it in every step.
-        by_step = torch.arange(first, first + steps, dtype=torch.int64, device=self.device) * _signed(_GOLDEN)
+        by_step = (torch.arange(steps, dtype=torch.int64, device=self.device) + first) * _signed(_GOLDEN)
         start = splitmix64(self._key(name) + by_step.reshape(steps, *[1] * len(self.lead)))
         increments = torch.arange(1, count + 1, dtype=torch.int64, device=self.device) * _signed(_GOLDEN)
         return splitmix64(start[..., None] + increments)
 
-    def uniform(self, name: str, step: int, shape: Sequence[int]) -> Tensor:
+    def uniform(self, name: str, step: Step, shape: Sequence[int]) -> Tensor:
         """Uniform float32 in [0, 1): multiples of 2**-24, [*lead, *shape]."""
         return _shift_right(self.bits(name, step, shape), 40).to(torch.float32) * 2.0**-24
 
-    def normal(self, name: str, step: int, shape: Sequence[int]) -> Tensor:
+    def normal(self, name: str, step: Step, shape: Sequence[int]) -> Tensor:
         """Standard normal float32 by inversion (|value| < 5.5), [*lead, *shape]."""
         centred = (_shift_right(self.bits(name, step, shape), 40).to(torch.float64) + 0.5) * 2.0**-24
-        normal: Tensor = torch.special.ndtri(centred).to(torch.float32)
-        return normal
+        return torch.special.ndtri(centred).to(torch.float32)  # type: ignore[no-any-return]
 
-    def integers(self, name: str, step: int, high: int, shape: Sequence[int]) -> Tensor:
+    def integers(self, name: str, step: Step, high: int | Tensor, shape: Sequence[int]) -> Tensor:
         """Uniform integers in [0, high), int64 [*lead, *shape]; the bias is below high / 2**40."""
-        if not 0 < high <= 1 << 22:
+        if isinstance(high, int) and not 0 < high <= 1 << 22:
             raise ValueError(f"integers: high = {high} must lie in 1..2**22, where 64-bit arithmetic does not overflow")
-        scaled: Tensor = (_shift_right(self.bits(name, step, shape), 24) * high) >> 40
-        return scaled
+        return (_shift_right(self.bits(name, step, shape), 24) * high) >> 40
 
-    def permutation(self, name: str, step: int, n: int) -> Tensor:
+    def permutation(self, name: str, step: Step, n: int) -> Tensor:
         """A uniform permutation of range(n), int64 [*lead, n]."""
         return self.bits(name, step, (n,)).argsort(dim=-1, stable=True)
 
@@ -152,7 +189,7 @@ class Draws:
     numbers that one process would.
     """
 
-    def __init__(self, streams: Streams, step: int, shard: Shard = Shard()) -> None:
+    def __init__(self, streams: Streams, step: Step, shard: Shard = Shard()) -> None:
         self._streams, self._step, self._shard = streams, step, shard
 
     def uniform(self, name: str, shape: Sequence[int], parts: Sequence[int] = ()) -> Tensor:
@@ -164,47 +201,10 @@ class Draws:
         wholes = torch.split(drawn, [of * part for part in parts or shape[:1]], dim=lead)
         return torch.cat([self._shard.rows(whole, lead) for whole in wholes], dim=lead)
 
-    def integers(self, name: str, high: int, shape: Sequence[int]) -> Tensor:
+    def integers(self, name: str, high: int | Tensor, shape: Sequence[int]) -> Tensor:
         """See `Streams.integers`; the same for all processes."""
         return self._streams.integers(name, self._step, high, shape)
 
     def permutation(self, name: str, n: int) -> Tensor:
         """See `Streams.permutation`."""
         return self._streams.permutation(name, self._step, n)
-
-
-class Order:
-    """Batches of indices that pass over range(n) in a fresh permutation each epoch; a batch may span two epochs.
-
-    Args:
-        streams: where the permutations come from.
-        name: the stream, such as "labelled order".
-        n: how many examples there are.
-        batch: indices a step. `batch == n` gives all of them in order, since the order within a batch means nothing.
-    """
-
-    def __init__(self, streams: Streams, name: str, n: int, batch: int) -> None:
-        if batch < 1 or n < 1:
-            raise ValueError(f"{name}: batch = {batch} from n = {n} examples; both must be at least 1")
-        self._streams, self._name, self._n, self._batch = streams, name, n, batch
-        self._epochs: dict[int, Tensor] = {}
-
-    def _epoch(self, epoch: int) -> Tensor:
-        if epoch not in self._epochs:
-            self._epochs = {e: p for e, p in self._epochs.items() if e >= epoch - 1}
-            self._epochs[epoch] = self._streams.permutation(self._name, epoch, self._n)
-        return self._epochs[epoch]
-
-    def at(self, step: int) -> Tensor:
-        """Indices of the batch of `step`, int64 [*lead, batch]."""
-        if self._batch == self._n:
-            everything = torch.arange(self._n, device=self._streams.device)
-            return everything.expand(*self._streams.lead, self._n)
-        position, parts, missing = step * self._batch, [], self._batch
-        while missing:
-            epoch, offset = divmod(position, self._n)
-            part = self._epoch(epoch)[..., offset : offset + missing]
-            parts.append(part)
-            missing -= part.shape[-1]
-            position += part.shape[-1]
-        return torch.cat(parts, dim=-1)

@@ -190,6 +190,15 @@ def test_tables_equal_pillow(images: Tensor, magnitude: float) -> None:
         np.testing.assert_array_equal(standard(images, operation, magnitude), by_pillow(images, function))
 
 
+def test_counting_leaves_pytorch_as_strict_as_it_was() -> None:
+    """Equalize's whole numbers may be summed in any order; what comes after them may not."""
+    assert torch.get_deterministic_debug_mode() == 2  # an error, by conftest.py
+
+    standard(BATCHES[0], Operation.equalize, 10)
+
+    assert torch.get_deterministic_debug_mode() == 2
+
+
 @pytest.mark.parametrize("images", BATCHES, ids=["32x32", "20x33"])
 def test_auto_contrast_is_pillows_but_for_rounding(images: Tensor) -> None:
     """Float32 instead of float64 before rounding down: off by one, and only where the stretched value is whole."""

@@ -14,7 +14,7 @@ from repro.config.compose import parse_seeds, read_plan
 from repro.config.departures import departures
 from repro.config.methods import Feedback
 from repro.config.read import ConfigError, as_mapping, read_config, read_config_file
-from repro.config.schema import CHOICES, Config
+from repro.config.schema import CHOICES, Budget, Config, Engine, Finetune, Optim, Optimiser
 from tests.tiny import METHODS, settings
 
 
@@ -31,6 +31,15 @@ def changed(data: str = "two_moons", method: str = "mpl", /, **changes: Any) -> 
         else:
             part[last] = value
     return mapping
+
+
+@pytest.mark.parametrize("part", [Budget, Engine, Finetune, Optim, Optimiser])
+def test_every_setting_can_be_given_on_a_command_line(part: type) -> None:
+    """Hydra takes overrides of what stands in the first of its files alone."""
+    known = yaml.safe_load((Path(__file__).parent.parent / "experiments/config.yaml").read_text())
+    there = known["optim"]["student"] if part is Optimiser else known[part.__name__.lower()]
+
+    assert [field.name for field in fields(part) if field.name not in there] == []
 
 
 @pytest.mark.parametrize("data", ["two_moons", "digits"])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from repro.config.models import WideResNet
 from repro.config.schema import Engine, Optimiser, Precision
+from repro.engine.device import peak_bytes
 from repro.engine.place import place
 from repro.models.build import build_model
 from repro.optim.learner import Learner
@@ -74,3 +78,12 @@ def test_plain_settings_change_nothing() -> None:
     built = build_model(WideResNet(depth=10, width=1, student_dropout=0.0), 10, Streams(0), "student")
 
     assert torch.equal(built(IMAGES), network(Engine())(IMAGES))
+
+
+def test_a_process_s_peak_is_its_own() -> None:
+    """What another process took before it started this one does not count."""
+    taken = torch.ones(2**27)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        of_child = pool.submit(peak_bytes, CPU).result()
+
+    assert of_child < peak_bytes(CPU) - taken.nbytes / 2

@@ -40,3 +40,16 @@ def test_the_time_left_is_of_what_is_done_now(
 
     assert ["run: 1000/1010 steps", "run: 1001/1010 steps, about 135 s left",
             "run: 1002/1010 steps, about 120 s left"] == capsys.readouterr().out.splitlines()  # fmt: skip
+
+
+def test_the_time_left_forgets_a_jump(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Seeds that go on from saved states say so one after another: after five minutes only the pace of now counts."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: False)
+    bar = progress.Progress("run", 1000)
+    for done in (0, 300, 600, *range(601, 621)):
+        now[0] += 15
+        bar.show(done)
+
+    assert "run: 620/1000 steps, about 5700 s left" == capsys.readouterr().out.splitlines()[-1]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from scipy import stats
@@ -11,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from repro.augment.mixup import Mix, apply_mix, draw_mix, symmetric_beta
-from repro.config.methods import Mpl, Supervised, View
+from repro.config.methods import Feedback, Mpl, Supervised, View
 from repro.config.schema import Optim, Optimiser
 from repro.losses import one_hot, smooth
 from repro.methods import mpl, supervised
@@ -119,8 +117,8 @@ def moved_student(config: Mpl, batch: Batch) -> tuple[dict[str, Tensor], list[Te
     return metrics, weights(state, "student")
 
 
-@pytest.mark.parametrize("feedback", ["dot_product", "cosine", "finite_difference"])
-def test_feedback_is_measured_without_mixup(feedback: Any) -> None:
+@pytest.mark.parametrize("feedback", [Feedback.dot_product, Feedback.cosine, Feedback.finite_difference])
+def test_feedback_is_measured_without_mixup(feedback: Feedback) -> None:
     """The teacher's Mixup and its strong labelled view change neither h nor the student's step."""
     batch = Batch(**vars(seeded()) | {"strong_labelled": torch.full((LABELLED, 4), 3.0, dtype=torch.float64)})
     plain, student = moved_student(Mpl(feedback=feedback), seeded())

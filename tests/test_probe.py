@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+import torch
 import yaml
 
-from repro.bench import probe
+from repro.bench import clock, probe
 from repro.bench.probe import Probe, cost_of, phases, timed_steps
 from repro.cli import plan
 from repro.config.compose import compose
@@ -35,10 +36,23 @@ def test_the_first_steps_count_once_and_the_others_for_all(monkeypatch: pytest.M
     def step() -> None:
         now[0] += next(lengths)
 
-    assert (53.0, [1.0] * 7) == timed_steps(step, 100, 60.0, CPU)
-    assert (2.0, [1.0] * 3) == timed_steps(step, 5, 60.0, CPU)
-    assert (1.0, [1.0]) == timed_steps(step, 1, 60.0, CPU)
-    assert (2.0, [1.0]) == timed_steps(step, 100, 0.0, CPU)  # one is timed in any case
+    assert (53.0, [1.0] * 7, 7) == timed_steps(step, 100, 60.0, CPU)
+    assert (2.0, [1.0] * 3, 3) == timed_steps(step, 5, 60.0, CPU)
+    assert (1.0, [1.0], 1) == timed_steps(step, 1, 60.0, CPU)
+    assert (2.0, [1.0], 1) == timed_steps(step, 100, 0.0, CPU)  # one is timed in any case
+    assert (5.0, [1.0] * 4, 4) == timed_steps(step, 9, 60.0, CPU, warm=5)
+
+
+def test_a_gpu_is_waited_for_after_some_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the host gives ahead counts as it does in training; the time is that of one step."""
+    waited: list[int] = []
+    steps: list[int] = []
+    for module in (clock, probe):
+        monkeypatch.setattr(module.time, "perf_counter", lambda: float(len(steps)))
+    monkeypatch.setattr(clock, "finish", lambda _: waited.append(len(steps)))
+
+    assert (2.0, [1.0, 1.0, 1.0], 23) == timed_steps(lambda: steps.append(1), 25, 60.0, torch.device("cuda"))
+    assert waited == [0, 1, 1, 2, 2, 12, 12, 22, 22, 25]
 
 
 def test_a_fixed_teacher_and_its_student_are_phases() -> None:

@@ -149,7 +149,7 @@ def test_every_setting_is_in_the_table(name: str) -> None:
     free = {"data.name", "data.root", "method.name", "method.uda.name", "method.shuffle_window", "optim.average_start",
             "method.teacher_pseudo_label.threshold", "method.teacher_pseudo_label.ramp_steps",
             "engine.channels_last", "engine.threads", "engine.recompute", "engine.micro_batches", "engine.readers",
-            "engine.batch_norm_processes"}  # fmt: skip
+            "engine.batch_norm_processes", "engine.side_by_side", "engine.cuda_graph"}  # fmt: skip
     mapping = as_mapping(composed(name))
     sections = {part: mapping[part] for part in ("data", "model", "method", "optim", "engine")}
     keys = set(_leaves(sections, ""))

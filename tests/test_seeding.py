@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from repro.seeding import Draws, Order, Streams, splitmix64, stream_key
+from repro.data.order import Order
+from repro.seeding import Draws, Streams, splitmix64, stream_key
 
 MASK = (1 << 64) - 1
 PUBLISHED = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]

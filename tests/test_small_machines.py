@@ -349,11 +349,13 @@ def test_the_machine_s_memory_is_the_least_of_what_bounds_it(tmp_path: Path) -> 
 
 @pytest.fixture
 def _need_by_formula(monkeypatch: pytest.MonkeyPatch) -> None:
-    """10 for the networks and 1 for each image of a chunk, a third of that where blocks are computed again; in MiB."""
+    """10 for a process and 1 for each image of a chunk, a third of that where blocks are computed again; in MiB."""
 
-    def need(config: Config) -> int:
+    def need(config: Config, side_by_side: int = 1) -> int:
         engine, count = config.engine, config.budget.labelled_batch + config.budget.unlabelled_batch
-        return round(2**20 * (10 + count / engine.micro_batches / (3 if engine.recompute else 1)))
+        kept = 3 if engine.recompute else 1
+        copies = 2 if engine.cuda_graph else 1
+        return round(2**20 * (10 + side_by_side * copies * count / engine.micro_batches / kept))
 
     for module in (remedies, cli_memory):
         monkeypatch.setattr(module, "bytes_needed", need)
@@ -366,13 +368,14 @@ def test_a_run_says_what_it_needs_and_what_would_fit(
     """One line where it fits, a warning where less is free, a refusal where the machine is too small."""
     config = images("uda", budget__labelled_batch=18, budget__unlabelled_batch=72)
 
-    def say(total: int, free: int, processes: int = 2) -> str:
+    def say(total: int, free: int, processes: int = 2, side_by_side: int = 1) -> str:
         monkeypatch.setattr(cli_memory, "memory_of", lambda _: Memory(total * 2**20, free * 2**20))
-        cli_memory.say_what_is_needed("mine", config, processes)
+        cli_memory.say_what_is_needed("mine", config, processes, side_by_side)
         return capsys.readouterr().out
 
     assert say(4000, 2048) == "mine: needs about 100 MiB in each of 2 processes, 2.0 GiB are free\n"
     assert say(4000, 100, 1) == "mine: needs about 100 MiB, 100 MiB are free\n"
+    assert say(4000, 300, 1, 3) == "mine: needs about 280 MiB, for 3 trainings side by side, 300 MiB are free\n"
     assert say(300, 199) == (
         "WARNING mine: needs about 100 MiB in each of 2 processes, and only 199 MiB are free; set budget.workers=1, "
         "or engine.recompute=true (40 MiB each), or engine.micro_batches=2 (55 MiB each), "
@@ -380,6 +383,37 @@ def test_a_run_says_what_it_needs_and_what_would_fit(
     )
     with pytest.raises(ConfigError, match=r"^mine: needs about 100 MiB in each of 2 processes, and there are 199 MiB;"):
         say(199, 150)
+
+
+@pytest.mark.usefixtures("_need_by_formula")
+@pytest.mark.parametrize(("processes", "room", "remedy"), [
+    (1, 210, "set engine.side_by_side=2, or engine.recompute=true (130 MiB), or "),
+    (2, 399, "set engine.side_by_side=2, or engine.recompute=true (130 MiB each), or "),
+    (2, 199, "set engine.side_by_side=1 budget.workers=1, or engine.micro_batches=8 (55 MiB each), or "),
+    (2, 41, "set engine.side_by_side=1 budget.workers=1 engine.recompute=true (40 MiB)"),
+])  # fmt: skip
+def test_trainings_side_by_side_are_fewer_first(processes: int, room: int, remedy: str) -> None:
+    """Four in each process; processes are fewer where one training in each is still too much."""
+    config = images("uda", budget__labelled_batch=18, budget__unlabelled_batch=72, engine__side_by_side=4)
+
+    assert fitting(config, processes, 4, room * 2**20).startswith(remedy)
+    assert "lower engine.side_by_side = 4, or set engine.recompute=true" in names_of_settings(config)
+
+
+@pytest.mark.usefixtures("_need_by_formula")
+@pytest.mark.parametrize(("room", "remedy"), [
+    (110, "set engine.recompute=true (70 MiB), or engine.cuda_graph=false (100 MiB), or engine.micro_batches=2 (100 M"),
+    (31, "set engine.recompute=true engine.cuda_graph=false engine.micro_batches=2 (25 MiB)"),
+])  # fmt: skip
+def test_recorded_steps_are_given_up_before_chunks(room: int, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They change the last bits, so after what changes none; on a CPU they take nothing."""
+    config = images("uda", budget__labelled_batch=18, budget__unlabelled_batch=72, engine__cuda_graph=True)
+    assert "cuda_graph" not in fitting(config, 1, 1, room * 2**20)
+
+    monkeypatch.setattr(remedies, "choose_device", lambda: torch.device("cuda"))
+
+    assert fitting(config, 1, 1, room * 2**20).startswith(remedy)
+    assert "set engine.recompute=true, or set engine.cuda_graph=false, or raise" in names_of_settings(config)
 
 
 @pytest.mark.usefixtures("_need_by_formula")
@@ -393,7 +427,7 @@ def test_what_is_not_enough_alone_is_advised_together(room: int, remedy: str) ->
     """Fewer processes, recomputation and as few chunks as do; batches of no example are no remedy."""
     config = images("uda", budget__labelled_batch=18, budget__unlabelled_batch=72)
 
-    assert fitting(config, 2, room * 2**20) == remedy
+    assert fitting(config, 2, 1, room * 2**20) == remedy
 
 
 # When it runs out
@@ -401,6 +435,7 @@ def test_what_is_not_enough_alone_is_advised_together(room: int, remedy: str) ->
 
 @pytest.mark.parametrize("error", [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("CUDA error: out of memory"),
     RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
     MemoryError(),
 ])  # fmt: skip
@@ -417,7 +452,7 @@ def test_an_end_of_memory_is_one_sentence(error: Exception, tmp_path: Path, monk
 
     monkeypatch.setattr(chunk, "Trainer", fail)
     with pytest.raises(chunk.OutOfMemory) as caught:
-        chunk.train_chunk(job, [3], listener)
+        next(chunk.train_chunk(job, [3], listener))
 
     said = str(caught.value)
     assert said.startswith("mine seed-3: memory ran out; lower budget.workers = 2, or set engine.recompute=true, or ")
@@ -427,7 +462,7 @@ def test_an_end_of_memory_is_one_sentence(error: Exception, tmp_path: Path, monk
     assert "\n" not in said
     monkeypatch.setattr(chunk, "Trainer", lambda *_: (_ for _ in ()).throw(RuntimeError("another")))
     with pytest.raises(RuntimeError, match=r"^another$"):
-        chunk.train_chunk(job, [3], listener)
+        next(chunk.train_chunk(job, [3], listener))
 
 
 def test_settings_that_are_impossible_are_not_advised() -> None:

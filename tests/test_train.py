@@ -100,7 +100,7 @@ def test_more_time_goes_on_from_the_state(tmp_path: Path) -> None:
         Trainer(long("two_moons", "uda", budget__max_minutes=1.0), 0, CPU).run(tmp_path / "state", deadline=0)
     told: list[int] = []
     trainer = Trainer(long("two_moons", "uda", budget__max_minutes=9.0, budget__workers=1), 0, CPU)
-    trainer.run(tmp_path / "state", told.append)
+    trainer.run(tmp_path / "state", progress=told.append)
 
     assert [16, 16, 8, 0] == told
 
@@ -110,7 +110,7 @@ def test_progress_counts_the_steps(tmp_path: Path) -> None:
     told: list[int] = []
     with pytest.raises(OutOfTime):
         Trainer(long("two_moons", "uda"), 0, CPU).run(tmp_path / "state", deadline=0)
-    Trainer(long("two_moons", "uda"), 0, CPU).run(tmp_path / "state", told.append)
+    Trainer(long("two_moons", "uda"), 0, CPU).run(tmp_path / "state", progress=told.append)
 
     assert 16 == told[0]
     assert sum(told) == 40

@@ -55,14 +55,28 @@ def equalize_table(levels: Tensor) -> Tensor:
         levels: int64 [N, C, H W], the pixels.
     """
     pixels = levels.shape[2]
-    one = torch.ones((), dtype=torch.int32, device=levels.device)
-    counts = torch.zeros(*levels.shape[:2], 256, dtype=torch.int32, device=levels.device)
-    counts.scatter_add_(2, levels, one.expand(levels.shape))
+    counts = _histogram(levels)
     step = (pixels - counts.gather(2, levels.amax(dim=2, keepdim=True))) // 255  # the highest value does not count
     below = counts.cumsum(2, dtype=torch.int32) - counts
     table = ((below + step // 2) // step.clamp(min=1)).clamp(max=255)
     unchanged = torch.arange(256, dtype=torch.int32, device=levels.device)
     return torch.where(step > 0, table, unchanged).to(torch.uint8)
+
+
+def _histogram(levels: Tensor) -> Tensor:
+    """How often each of the values 0 to 255 comes, int32 [N, C, 256].
+
+    Whole numbers give the same sum in any order, so a GPU is spared the sort of all pixels by which PyTorch keeps an
+    order where it is told to, and for which some versions make the host wait: no recorded step may hold that.
+    """
+    one = torch.ones((), dtype=torch.int32, device=levels.device)
+    counts = torch.zeros(*levels.shape[:2], 256, dtype=torch.int32, device=levels.device)
+    mode = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("default")
+    try:
+        return counts.scatter_add_(2, levels, one.expand(levels.shape))
+    finally:
+        torch.set_deterministic_debug_mode(mode)
 
 
 def grey(pixels: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from repro.config.data import CropViews
-from repro.seeding import Streams
+from repro.seeding import Step, Streams
 
 _ATTEMPTS = 10  # to find a crop that fits, before the centre is taken
 
@@ -49,7 +49,7 @@ def _centred(sides: np.ndarray, widest: float) -> np.ndarray:
     return np.stack([left, upper, left + wide, upper + high], axis=1)
 
 
-def draw_flips(streams: Streams, name: str, step: int, count: int, views: CropViews) -> Tensor:
+def draw_flips(streams: Streams, name: str, step: Step, count: int, views: CropViews) -> Tensor:
     """Which images are flipped, bool [N]: each with probability 1/2, or none."""
     return (streams.integers(f"{name} flip", step, 2, (count,)) == 1) & views.flip
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from repro.seeding import Shard, Streams
+from repro.seeding import Shard, Step, Streams
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class Geometry:
         return Geometry(shard.rows(self.shift), shard.rows(self.degrees), shard.rows(self.shear))
 
 
-def draw_weak(streams: Streams, name: str, step: int, count: int) -> Geometry:
+def draw_weak(streams: Streams, name: str, step: Step, count: int) -> Geometry:
     """Shifts of -1, 0 or 1 pixel in each direction, uniformly, from the stream `name`."""
     shift = streams.integers(name, step, 3, (count, 2)).to(torch.float32) - 1
     return Geometry(shift, torch.zeros_like(shift[:, 0]), torch.zeros_like(shift[:, 0]))
 
 
-def draw_strong(streams: Streams, step: int, count: int, name: str = "strong view") -> Geometry:
+def draw_strong(streams: Streams, step: Step, count: int, name: str = "strong view") -> Geometry:
     """Shifts of up to 1.5 pixels, rotations of up to 30 degrees, shears of up to 0.3, from the stream `name`."""
     unit = streams.uniform(name, step, (count, 4)) * 2 - 1
     return Geometry(unit[:, :2] * 1.5, unit[:, 2] * 30, unit[:, 3] * 0.3)

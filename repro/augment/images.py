@@ -16,7 +16,7 @@ from torch import Tensor
 from repro.augment import geometry, operations
 from repro.augment.operations import Arguments, Layer
 from repro.config.data import CropViews, ImageViews
-from repro.seeding import Shard, Streams
+from repro.seeding import Shard, Step, Streams
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Strong:
         return Strong(shard.rows(self.rate), layers, shard.rows(self.cutout), self.crop.rows(shard))
 
 
-def draw_crop(streams: Streams, name: str, step: int, count: int, views: ImageViews) -> Crop:
+def draw_crop(streams: Streams, name: str, step: Step, count: int, views: ImageViews) -> Crop:
     """A flip with probability 1/2, if `views.flip`, and a uniform offset; streams `name` flip and `name` crop."""
     flip = streams.integers(f"{name} flip", step, 2, (count,)) == 1
     offset = streams.integers(f"{name} crop", step, 2 * views.crop_padding + 1, (count, 2))
@@ -64,7 +64,7 @@ def apply_crop(images: Tensor, crop: Crop, views: ImageViews) -> Tensor:
 
 
 def draw_rate(
-    streams: Streams, step: int, count: int, views: ImageViews | CropViews, name: str = "strong view"
+    streams: Streams, step: Step, count: int, views: ImageViews | CropViews, name: str = "strong view"
 ) -> Tensor:
     """With what probability each layer of an image is applied, float32 [N]: one draw for all its layers."""
     rate = streams.uniform(f"{name} rate", step, (count,))
@@ -72,7 +72,7 @@ def draw_rate(
 
 
 def draw_layers(
-    streams: Streams, step: int, count: int, views: ImageViews | CropViews, name: str = "strong view"
+    streams: Streams, step: Step, count: int, views: ImageViews | CropViews, name: str = "strong view"
 ) -> tuple[Layer, ...]:
     """RandAugment's draws for N images, from streams called `name` and a word more.
 
@@ -93,7 +93,7 @@ def draw_layers(
     return tuple(Layer(*drawn) for drawn in layers)
 
 
-def draw_strong(streams: Streams, step: int, count: int, views: ImageViews, name: str = "strong view") -> Strong:
+def draw_strong(streams: Streams, step: Step, count: int, views: ImageViews, name: str = "strong view") -> Strong:
     """RandAugment's draws, the last Cutout's and those of a second crop, from streams called `name` and a word more."""
     return Strong(
         rate=draw_rate(streams, step, count, views, name),
@@ -164,7 +164,7 @@ def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 @cache
 def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
     """Values on the scale of 0..1 on that of 0..255, float32 [C, 1, 1]; kept, so that they are copied only once."""
-    return torch.tensor(values, dtype=torch.float32, device=device)[:, None, None] * 255
+    return (torch.tensor(values, dtype=torch.float32)[:, None, None] * 255).to(device)  # for all streams of a GPU
 
 
 def _require(images: Tensor, count: int, channels: int | None = None) -> None:

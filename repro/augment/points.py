@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from repro.seeding import Streams
+from repro.seeding import Step, Streams
 
 
-def draw_strong(streams: Streams, step: int, count: int, jitter: float, name: str = "strong view") -> Tensor:
+def draw_strong(streams: Streams, step: Step, count: int, jitter: float, name: str = "strong view") -> Tensor:
     """Offsets of standard deviation `jitter` for `count` points, float32 [*lead, count, 2], from the stream `name`."""
     return streams.normal(name, step, (count, 2)) * jitter
 

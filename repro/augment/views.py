@@ -13,7 +13,7 @@ from repro.config.data import Cifar10Data, CropViews, Data, FolderData, ImageVie
 from repro.config.methods import View
 from repro.data.image_files import ImageFiles
 from repro.data.sets import Examples
-from repro.seeding import Shard, Streams
+from repro.seeding import Shard, Step, Streams
 
 _GREY_LEVELS = 16  # of scikit-learn's digits
 CIFAR10_MEAN, CIFAR10_DEVIATION = (0.491400, 0.482158, 0.4465309), (0.247032, 0.243485, 0.26159)
@@ -50,7 +50,7 @@ def as_evaluated(examples: Examples, data: Data, readers: int = 1) -> Tensor:
     return to_input(examples, data)
 
 
-def labelled_view(examples: Tensor, data: Data, streams: Streams, step: int, shard: Shard = WHOLE) -> Tensor:
+def labelled_view(examples: Tensor, data: Data, streams: Streams, step: Step, shard: Shard = WHOLE) -> Tensor:
     """The labelled batch as trained on: points as they are, digits shifted by a pixel, images flipped and cropped.
 
     Images from files come cropped; they are flipped. Where the examples are one `shard` of a batch, they look as they
@@ -70,7 +70,7 @@ def strong_labelled_view(
     examples: Tensor,
     data: Data,
     streams: Streams,
-    step: int,
+    step: Step,
     shard: Shard = WHOLE,
     whole: Whole = lambda part: part,
 ) -> Tensor:
@@ -92,7 +92,7 @@ def strong_labelled_view(
 
 
 def _crop(
-    examples: Tensor, data: Cifar10Data | SvhnData, streams: Streams, step: int, shard: Shard, name: str
+    examples: Tensor, data: Cifar10Data | SvhnData, streams: Streams, step: Step, shard: Shard, name: str
 ) -> Tensor:
     """Images flipped and cropped by the draws of `name`."""
     crop = images.draw_crop(streams, name, step, len(examples) * shard.of, data.views)
@@ -100,7 +100,7 @@ def _crop(
 
 
 def _strong(
-    weak: Tensor, data: Cifar10Data | SvhnData, streams: Streams, step: int, shard: Shard, whole: Whole, name: str
+    weak: Tensor, data: Cifar10Data | SvhnData, streams: Streams, step: Step, shard: Shard, whole: Whole, name: str
 ) -> Tensor:
     """Weak views RandAugmented, cut out, flipped and cropped once more, by the draws of `name`."""
     drawn = images.draw_strong(streams, step, len(weak) * shard.of, data.views, name).rows(shard)
@@ -112,7 +112,7 @@ def unlabelled_views(
     data: Data,
     wanted: AbstractSet[View],
     streams: Streams,
-    step: int,
+    step: Step,
     shard: Shard = WHOLE,
     whole: Whole = lambda part: part,
 ) -> tuple[Tensor, Tensor]:
@@ -147,7 +147,7 @@ def unlabelled_views(
 
 
 def _points(
-    weak: Tensor, jitter: float, wanted: AbstractSet[View], streams: Streams, step: int, shard: Shard
+    weak: Tensor, jitter: float, wanted: AbstractSet[View], streams: Streams, step: Step, shard: Shard
 ) -> tuple[Tensor, Tensor]:
     if View.strong not in wanted:
         return weak, weak
@@ -161,7 +161,7 @@ def _images(
     data: Cifar10Data | SvhnData,
     wanted: AbstractSet[View],
     streams: Streams,
-    step: int,
+    step: Step,
     shard: Shard,
     whole: Whole,
 ) -> tuple[Tensor, Tensor]:
@@ -177,7 +177,7 @@ def _cropped(
     data: FolderData,
     wanted: AbstractSet[View],
     streams: Streams,
-    step: int,
+    step: Step,
     shard: Shard,
     whole: Whole,
 ) -> tuple[Tensor, Tensor]:
@@ -188,13 +188,13 @@ def _cropped(
     return to_input(weak, data), to_input(strong, data)
 
 
-def _flipped(examples: Tensor, data: FolderData, streams: Streams, step: int, shard: Shard, name: str) -> Tensor:
+def _flipped(examples: Tensor, data: FolderData, streams: Streams, step: Step, shard: Shard, name: str) -> Tensor:
     flips = crops.draw_flips(streams, name, step, len(examples) * shard.of, data.views)
     return crops.apply_flips(examples, shard.rows(flips))
 
 
 def _distorted(
-    examples: Tensor, data: FolderData, streams: Streams, step: int, shard: Shard, whole: Whole, name: str
+    examples: Tensor, data: FolderData, streams: Streams, step: Step, shard: Shard, whole: Whole, name: str
 ) -> Tensor:
     """Cropped images, flipped, then RandAugmented."""
     views, side = data.views, data.image_size

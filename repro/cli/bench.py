@@ -45,11 +45,12 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="key=value")
     parser.add_argument("--steps", type=int, help="timed in each round (default: 6; on a GPU 100)")
     parser.add_argument("--rounds", type=int, default=2, help="of all ways (default: 2)")
-    parser.add_argument("--uncompiled", action="store_true", help="leaves out the compiled way, which takes minutes")
+    parser.add_argument("--uncompiled", action="store_true", help="leaves out the compiled ways, which take minutes")
     arguments = parser.parse_args()
     device, cores = choose_device(), os.cpu_count() or 1
     steps = arguments.steps or _STEPS[device.type]
-    ways = tuple(way for way in WAYS if not (way.compiled and arguments.uncompiled))
+    left_out = {"compiled": arguments.uncompiled, "recorded": device.type == "cpu"}
+    ways = tuple(way for way in WAYS if not any(getattr(way, kind) and out for kind, out in left_out.items()))
     smaller = _ON_A_CPU if device.type == "cpu" else []
     config = compose(arguments.experiment, [*smaller, f"engine.threads={cores}", *arguments.overrides])
     if not (isinstance(config.data, Cifar10Data) and isinstance(config.method, Mpl)):
@@ -81,7 +82,7 @@ def _step(experiment: str, config: Config, timings: list[Timing]) -> dict[str, A
         "title": f"{config.title} on {config.model.name}",
         "labelled": config.budget.labelled_batch,
         "unlabelled": config.budget.unlabelled_batch,
-        "timed": len(timings[0].seconds),
+        "timed": timings[0].steps,
         "flops": step_flops(config, config.budget.steps - 1),
     }
 
@@ -97,12 +98,12 @@ def _way(timing: Timing, moved: int) -> dict[str, Any]:
         "name": way.name,
         "plain": way.plain,
         "precision": way.precision.value,
-        "seconds": round(timing.second, 4),
-        "fastest": round(min(timing.seconds), 4),
-        "all_seconds": [round(second, 4) for second in timing.seconds],
+        "seconds": round(timing.second, 5),
+        "fastest": round(min(timing.seconds), 5),
+        "all_seconds": [round(second, 5) for second in timing.seconds],
         "peak_bytes": timing.peak_bytes,
         "bytes": moved,  # by our operations
-        "parts": {name: round(second, 4) for name, second in timing.parts.items()},
+        "parts": {name: round(second, 5) for name, second in timing.parts.items()},
     }
 
 

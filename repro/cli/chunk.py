@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from repro.seeding import seeds_label
 from repro.train.alarm import Bands
 from repro.train.calls import OutOfTime, Progress, Say, Stopped
 from repro.train.checkpoint import Refused, kept_in, made_by, refuse_other
-from repro.train.finetune import finetune
+from repro.train.finetune import finetuning
 from repro.train.log import line
 from repro.train.loop import Trainer
 from repro.train.metrics import NotFinite
@@ -67,8 +67,10 @@ class OutOfMemory(RuntimeError):
     """An allocation failed; the message says what to change, and what is kept."""
 
 
-def train_chunk(job: Job, chunk: list[int], listener: Listener, world: World = ALONE) -> bool:
+def train_chunk(job: Job, chunk: list[int], listener: Listener, world: World = ALONE) -> Generator[None, None, bool]:
     """Trains one seed, or several stacked, unless it is finished; False when it stopped before the end.
+
+    Pauses after each step.
 
     Args:
         job: the run.
@@ -80,17 +82,18 @@ def train_chunk(job: Job, chunk: list[int], listener: Listener, world: World = A
         OutOfMemory: when memory runs out; the checkpoints before it are kept.
     """
     try:
-        return _train_chunk(job, chunk, listener, world)
+        return (yield from _train_chunk(job, chunk, listener, world))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
             f"{job.name} {seeds_label(chunk)}: memory ran out; {names_of_settings(job.config)}; "
-            f"{kept_in(job.folder(chunk))}, and is gone on from with other budget.workers and engine.recompute"
+            f"{kept_in(job.folder(chunk))}, and is gone on from with other budget.workers, engine.side_by_side and "
+            "engine.recompute"
         ) from None
 
 
-def _train_chunk(job: Job, chunk: list[int], listener: Listener, world: World) -> bool:
+def _train_chunk(job: Job, chunk: list[int], listener: Listener, world: World) -> Generator[None, None, bool]:
     config, folder, who = job.config, job.folder(chunk), f"{job.name} {seeds_label(chunk)}"
 
     def say(text: str) -> None:
@@ -112,8 +115,8 @@ def _train_chunk(job: Job, chunk: list[int], listener: Listener, world: World) -
         listener.log(line(who, row, config.budget.steps))
 
     try:
-        trainer.run(folder, listener.count, job.deadline, report, listener.stops, say)
-        tuned = finetune(trainer, listener.stops) if config.finetune.steps else {}
+        yield from trainer.steps(folder, listener.count, job.deadline, report, listener.stops, say)
+        tuned = (yield from finetuning(trainer, listener.stops)) if config.finetune.steps else {}
     except (OutOfTime, Stopped):
         return False
     except NotFinite as error:

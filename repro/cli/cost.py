@@ -95,7 +95,7 @@ def _is_priced(data: Data) -> bool:
 
 def _memory(config: Config) -> str:
     try:
-        return size(bytes_needed(config))
+        return size(bytes_needed(config, config.engine.side_by_side))
     except ValueError:  # of a folder that is not prepared
         return "?"
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 
-from torch import Tensor
-
 from repro.cli.entry import run
 from repro.cli.evaluate import TRAINED
 from repro.cli.lock import only_writer
@@ -50,20 +48,12 @@ def _kept(name: str, results: list[Result], seed: int, network: str | None) -> K
     result = next(result for result in results if seed in result.seeds)
     if result.stacked:
         raise ValueError(f"{name}: its seeds are one stacked model; only networks trained one by one can be kept")
-    networks = _last(result)
+    networks = result.networks()
     wanted = network or counted_network(result.counted, networks)
     if wanted not in networks:
         raise ValueError(f"{name} has no network {wanted}; --network takes one of {', '.join(sorted(networks))}")
     revision = str(result.environment["revision"])
     return KeptWeights(name, seed, wanted, result.config, revision, networks[wanted])
-
-
-def _last(result: Result) -> dict[str, dict[str, Tensor]]:
-    """The networks at the end of training."""
-    networks: dict[str, dict[str, Tensor]] = {}
-    for snapshot in result.snapshots:
-        networks = dict(snapshot["networks"])
-    return networks | ({f"{result.counted}_finetuned": result.finetuned} if result.finetuned else {})
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def main() -> int:
             return 0
         job = Job(name, config, out / "state", source_hashes(), deadline_of(config), None)
         refuse_other_states(job, [[options.seed]])
-        status = train_all(job, [[options.seed]])
+        status = train_all(job, [{0: [options.seed]}])
         if status:
             return status
         result = load_result(job.folder([options.seed]))
@@ -113,7 +113,7 @@ def _settings(options: Options, out: Path) -> Config:
 
 def _finish(out: Path, config: Config, options: Options, result: Result) -> dict[str, object]:
     """Evaluates the final weights, writes the model and what a person reads about it, and returns the facts."""
-    final = list(result.snapshots)[-1]["networks"]
+    final = result.networks()
     counted = counted_network(result.counted, final)
     network, weights = (f"{counted}, finetuned", result.finetuned) if result.finetuned else (counted, final[counted])
     assert isinstance(config.data, FolderData)  # noqa: S101 - `planned` saw to it

@@ -12,10 +12,10 @@ from repro.cli.chunk import Job
 from repro.config.compose import parse_seeds
 from repro.config.read import as_mapping, read_config
 from repro.data.training import training_hash
-from repro.files import link_or_copy, partly, replace_folder
+from repro.files import partly, replace_folder
 from repro.seeding import seeds_label
 from repro.train.checkpoint import SERIES
-from repro.train.result import Result, load_result, save_result
+from repro.train.result import Result, link_weights, load_result, save_result
 from repro.train.storage import Damaged, OtherFormat
 
 
@@ -81,10 +81,6 @@ def _link(found: Result, job: Job, chunk: list[int]) -> None:
     """
     folder = job.folder(chunk)
     fresh = partly(folder)
-    fresh.mkdir(parents=True)
-    for series in (getattr(found, name) for name in SERIES):
-        series.check()
-        for path in series.paths():
-            link_or_copy(path, fresh / path.name)
+    link_weights((getattr(found, name) for name in SERIES), fresh)
     save_result(fresh, replace(found, config=as_mapping(job.config), made_by=job.made_by(chunk)))
     replace_folder(fresh, folder)

@@ -4,7 +4,7 @@
     python -m repro.cli.plan experiments/plan/digits.yaml
     python -m repro.cli.plan cifar10_paper_mpl ...       experiments, one seed each
 
-Each run trains for a moment as it would, with as many processes side by side, on its own data, which are prepared first
+Each run trains for a moment as it would, with as many seeds at once, on its own data, which are prepared first
 where they are not; nothing else is kept.
 `python -m repro.cli.cost` counts the arithmetic instead, which wants no data.
 """
@@ -60,8 +60,9 @@ def main() -> None:
 
 def _require_memory(config: Config, seeds: int) -> None:
     """Refuses what would not fit, before the system ends it."""
-    together, _ = worker_pool(min(config.budget.workers, -(-seeds // config.budget.stack)))
-    need, has = together * bytes_needed(config), memory_of(choose_device())
+    chunks, side_by_side = -(-seeds // config.budget.stack), config.engine.side_by_side
+    together, _ = worker_pool(min(config.budget.workers, -(-chunks // side_by_side)))
+    need, has = together * bytes_needed(config, min(chunks, side_by_side)), memory_of(choose_device())
     if has and need > has.free:
         raise ConfigError(f"{together} processes need about {size(need)}, {size(has.free)} are free")
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from types import TracebackType
 from typing import Self
 
 from tqdm import tqdm
+
+_LINES = 20  # the last ones, by which the time left is judged
 
 
 class Progress:
@@ -23,7 +26,7 @@ class Progress:
         self._label, self._total, self._interval = label, total, interval
         self._started = self._last = time.monotonic()
         self._done = 0
-        self._first: tuple[float, int] | None = None  # when the first line was written, and what was done by then
+        self._lines: deque[tuple[float, int]] = deque(maxlen=_LINES)  # when each was written, and what was done by then
         self._bar = tqdm(total=total, desc=label, unit="step") if sys.stderr.isatty() else None
 
     def __enter__(self) -> Self:
@@ -55,9 +58,9 @@ class Progress:
             print(f"{self._label}: {done}/{self._total} steps{self._left(done)}", flush=True)
 
     def _left(self, done: int) -> str:
-        """How long it will take, by what was done since the first line: what came before may be of another day."""
-        self._first = self._first or (self._last, done)
-        begun, before = self._first
+        """How long it will take, by the last lines: what came before may be of another day, or of another pace."""
+        self._lines.append((self._last, done))
+        begun, before = self._lines[0]
         if done == before:
             return ""
         return f", about {(self._last - begun) * (self._total - done) / (done - before):.0f} s left"

@@ -1,4 +1,4 @@
-"""Trains one run of the plan with all its seeds, side by side in worker processes.
+"""Trains one run of the plan with all its seeds, in worker processes.
 
     python -m repro.cli.train <run> --seeds 0-4
     torchrun --nproc-per-node 4 -m repro.cli.train <run> --seeds 0-4    # four processes share every batch of each seed
@@ -38,6 +38,7 @@ from repro.config.schema import Config
 from repro.data.training import training_hash
 from repro.engine.connect import connected
 from repro.engine.device import processes_of_a_device, set_up_process, worker_pool
+from repro.engine.turns import Chunks, groups_of
 from repro.engine.world import World
 from repro.files import partly, remove_folder
 from repro.seeding import seeds_listed
@@ -74,9 +75,11 @@ def _train(run: str, seeds_text: str, world: World) -> int:
         if world.first(lambda: _finished_already(job, chunks)):
             return 0
         world.first(lambda: take_over(job, chunks, RUNS / job.name, print))
-        here = worker_pool(min(config.budget.workers, len(chunks)))[0] if world.size == 1 else processes_of_a_device()
-        world.first(lambda: say_what_is_needed(run, config, here, world.size))
-        status = train_all(job, chunks) if world.size == 1 else train_together(job, chunks, world)
+        groups = groups_of(chunks, config.engine.side_by_side)
+        here = worker_pool(min(config.budget.workers, len(groups)))[0] if world.size == 1 else processes_of_a_device()
+        together = len(groups[0]) if world.size == 1 else 1
+        world.first(lambda: say_what_is_needed(run, config, here, together, world.size))
+        status = train_all(job, groups) if world.size == 1 else train_together(job, chunks, world)
         if not status:
             world.first(lambda: _publish(job, chunks))
     return status
@@ -146,22 +149,23 @@ def deadline_of(config: Config) -> float:
     return time.monotonic() + 60 * minutes if minutes else math.inf
 
 
-def train_all(job: Job, chunks: list[list[int]]) -> int:
-    """Trains all chunks of seeds; the exit status of what came before the end, else 0."""
-    workers, context = worker_pool(min(job.config.budget.workers, len(chunks)))
-    done = context.Array("q", len(chunks), lock=False)  # without locks, which a killed worker would hold for ever
+def train_all(job: Job, groups: list[Chunks]) -> int:
+    """Trains all chunks of seeds, a group in a process; the exit status of what came before the end, else 0."""
+    chunks = sum(len(group) for group in groups)
+    workers, context = worker_pool(min(job.config.budget.workers, len(groups)))
+    done = context.Array("q", chunks, lock=False)  # without locks, which a killed worker would hold for ever
     flags = Flags(context.Array("b", 2, lock=False))
     heard, lines = context.Pipe(duplex=False)
     os.set_blocking(lines.fileno(), False)
     complete = True
     with (
         Stopping(flags) as stopping,
-        Progress(job.name, len(chunks) * job.config.budget.steps) as progress,
+        Progress(job.name, chunks * job.config.budget.steps) as progress,
         ProcessPoolExecutor(workers, context, start_worker, (done, lines, flags)) as pool,
         _others_stop_too(job, flags) as waiting,
     ):
         with stopping.held_back():
-            waiting.update(pool.submit(work, job, number, chunk) for number, chunk in enumerate(chunks))
+            waiting.update(pool.submit(work, job, group) for group in groups)
         while waiting:
             finished = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED).done
             waiting.difference_update(finished)

@@ -8,6 +8,7 @@ from typing import Any
 
 from repro.config.check_data import data_problems, network_problems
 from repro.config.check_memory import memory_problems
+from repro.config.data import FolderData
 from repro.config.limits import LIMITS
 from repro.config.methods import Feedback, FeedbackScope, Mpl, PseudoLabel, ReducedMpl, TwoPhases
 from repro.config.models import MoonsNet, ResNet50
@@ -53,6 +54,7 @@ def _combinations(config: Config) -> Iterator[str]:
         yield from _deep(config, model)
     yield from _methods(config)
     yield from memory_problems(config)
+    yield from _recorded(config)
     yield from _schedules(config)
 
 
@@ -66,6 +68,17 @@ def _methods(config: Config) -> Iterator[str]:
         inner, key = (method, "method") if isinstance(method, Mpl) else (method.mpl, "method.mpl")
         yield from _mpl(inner, key)
         yield from _mixed_precision(config, inner, key)
+
+
+def _recorded(config: Config) -> Iterator[str]:
+    """What is recorded once happens at every step, on the GPU alone."""
+    if not config.engine.cuda_graph:
+        return
+    said = "engine.cuda_graph = True"
+    if isinstance(config.method, TwoPhases):
+        yield f"{said}: method.name = {config.method.name} has steps of two kinds; set it to false"
+    if isinstance(config.data, FolderData):
+        yield f"{said}: data.name = folder reads the images of each step from files; set it to false"
 
 
 def _deep(config: Config, model: ResNet50) -> Iterator[str]:

@@ -100,6 +100,7 @@ EXECUTION = (
     "budget.checkpoint_minutes",
     "engine.recompute",  # the same bits
     "engine.readers",
+    "engine.side_by_side",
     "data.root",  # the data's hash says which they are
 )
 """Settings of where, how long and with how many a run trains, which leave what it computes alone."""

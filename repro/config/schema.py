@@ -94,6 +94,8 @@ class Engine:
     readers: int = 2  # threads of each worker process that decode image files while a step is computed
     batch_norm_processes: int = 0  # of those that train together, so many share batch statistics; 0: all of them
     recompute: bool = False  # residual blocks keep their input only, and are computed again in the backward pass
+    side_by_side: int = 1  # seeds that one process trains in turns; on a GPU each has a stream, and kernels overlap
+    cuda_graph: bool = False  # record the whole step once and replay it: one launch, not thousands; a CPU has none
     micro_batches: int = 1  # chunks of each training pass, one after another; batch norm sees each by itself
 
 

@@ -20,7 +20,7 @@ Examples = Tensor | ImageFiles
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Training data of one seed (lead = ()) or of R seeds side by side (lead = (R,)).
+    """Training data of one seed (lead = ()) or of R stacked seeds (lead = (R,)).
 
     B labelled and U unlabelled examples of shape E: images C x H x W uint8, or points of 2 float32.
     """

@@ -12,7 +12,8 @@ import torch
 
 GIB = 2**30
 
-_SIGNS = ("DefaultCPUAllocator", "can't allocate memory", "bad_alloc", "Cannot allocate memory")
+_SIGNS = ("DefaultCPUAllocator", "can't allocate memory", "bad_alloc", "Cannot allocate memory",
+          "CUDA error: out of memory", "ALLOC_FAILED")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def _reclaimable(path: Path) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on a GPU or a CPU."""
+    """Whether an allocation failed, on a GPU or a CPU, or what was done about that one."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+    said = isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+    return said or (error.__context__ is not None and is_out_of_memory(error.__context__))

@@ -18,6 +18,7 @@ from repro.methods.state import Batch, alone, dropout_noise, logits_of
 from repro.models.layers import frozen_statistics
 from repro.optim.learner import Learner
 from repro.optim.vectors import cosine, inner_product
+from repro.seeding import Step
 
 
 def initial_memory(config: Mpl, lead: tuple[int, ...], device: torch.device) -> dict[str, Tensor]:
@@ -43,13 +44,13 @@ def gradient_feedback(
     targets: Tensor,
     batch: Batch,
     config: Mpl,
-    step: int,
+    step: Step,
 ) -> Tensor:
     """Feedback h from the labelled gradient at theta' (the student now) and that of the pseudo labels at theta.
 
     Args:
         student: after its step.
-        before: theta.
+        before: theta, where h is of each example.
         gradient: of the student's loss on pseudo labels at theta.
         inputs: what the student saw in that loss: the unlabelled examples [*lead, U, *E] first.
         targets: the pseudo labels as probabilities, [*lead, U, K].
@@ -108,13 +109,15 @@ def mean_feedback(h: Tensor, targets: Tensor, batch: Batch, lead: int) -> Tensor
     return batch.mean_over_processes(h.mean(dim=-1))
 
 
-def shuffle_in_time(h: Tensor, batch: Batch, step: int, memory: dict[str, Tensor]) -> Tensor:
+def shuffle_in_time(h: Tensor, batch: Batch, step: Step, memory: dict[str, Tensor]) -> Tensor:
     """Replaces h [*lead] by that of a random one of the `window` steps before this one; 0 at the first step."""
     history = memory["feedback_history"]  # [*lead, window]
     window = history.shape[-1]
-    chosen = batch.draws.integers("feedback order", min(max(step, 1), window), (1,))
+    filled = step.clamp(1, window) if isinstance(step, Tensor) else min(max(step, 1), window)
+    chosen = batch.draws.integers("feedback order", filled, (1,))
     earlier = history.gather(-1, chosen).squeeze(-1)
-    history[..., step % window] = h
+    here = torch.arange(window, device=h.device) == step % window  # no index: that of a recorded step is on the device
+    history.copy_(torch.where(here, h[..., None], history))
     return earlier
 
 

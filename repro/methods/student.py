@@ -9,6 +9,7 @@ from repro.config.methods import BatchNormBatch, Feedback, FeedbackScope, Mpl, P
 from repro.losses import cross_entropy, one_hot, probabilities, smooth, soft_cross_entropy
 from repro.methods.feedback import as_entered, gradient_feedback, labelled_loss, mean_feedback, shuffle_in_time
 from repro.methods.state import Batch, State, logits_of
+from repro.seeding import Step
 
 
 def pseudo_label_targets(logits: Tensor, batch: Batch, config: Mpl) -> Tensor:
@@ -26,7 +27,7 @@ def pseudo_label_targets(logits: Tensor, batch: Batch, config: Mpl) -> Tensor:
 
 
 def student_step(
-    state: State, batch: Batch, targets: Tensor, config: Mpl, step: int
+    state: State, batch: Batch, targets: Tensor, config: Mpl, step: Step
 ) -> tuple[Tensor | None, dict[str, Tensor]]:
     """Moves the student and says how that changed its labelled loss: h, and None where feedback is off.
 
@@ -45,7 +46,8 @@ def student_step(
     by_difference = config.feedback in {Feedback.finite_difference, Feedback.shuffled}
     measures = by_difference or batch.probe
     alone = labelled_loss(student, batch) if measures else torch.full_like(loss.detach(), torch.nan)
-    before = [parameter.detach().clone() for parameter in student.parameters]
+    by_example = config.feedback is Feedback.exact or config.feedback_scope is FeedbackScope.example
+    before = [parameter.detach().clone() for parameter in student.parameters] if by_example else []
 
     student.apply(gradient, step)
 

@@ -11,6 +11,7 @@ from repro.methods.labelled import labelled_inputs, labelled_loss_of
 from repro.methods.state import Batch, logits_of
 from repro.optim.learner import Learner
 from repro.optim.schedules import ramp
+from repro.seeding import Step
 
 
 def teacher_views(config: Mpl) -> frozenset[View]:
@@ -34,7 +35,7 @@ def teacher_logits(teacher: Learner, batch: Batch, config: Mpl) -> tuple[Tensor,
 
 
 def teacher_loss(
-    labelled_logits: Tensor, weak_logits: Tensor, strong_logits: Tensor, batch: Batch, step_now: int, config: Mpl
+    labelled_logits: Tensor, weak_logits: Tensor, strong_logits: Tensor, batch: Batch, step_now: Step, config: Mpl
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """What the teacher learns besides feedback, [*lead]: labels, UDA, its own pseudo labels; each may be left out."""
     loss, metrics = torch.zeros_like(labelled_logits[..., 0, 0]), {}

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from repro.config.schema import AverageStart, Optimiser
 from repro.models.layers import BatchNorm
-from repro.optim.schedules import average_decay, learning_rate
+from repro.optim.schedules import Value, average_decay, learning_rate
 from repro.optim.vectors import clip_norm
+from repro.seeding import Step
 
 
 def initial_average(model: nn.Module, start: AverageStart) -> dict[str, Tensor]:
@@ -56,7 +57,7 @@ class Learner:
         self._decayed = [i for i, p in enumerate(self.parameters) if id(p) not in exempt]
         self.average = initial_average(model, average_start) if decay else {}
 
-    def learning_rate(self, step: int) -> float:
+    def learning_rate(self, step: Step) -> Value:
         """The rate of this step."""
         return learning_rate(self.config, step, self.total_steps)
 
@@ -69,7 +70,7 @@ class Learner:
         return self.reduce(list(found))
 
     @torch.no_grad()
-    def apply(self, gradients: Sequence[Tensor], step: int) -> None:
+    def apply(self, gradients: Sequence[Tensor], step: Step) -> None:
         """One step of Nesterov's method: a <- momentum a + g; w <- w - rate (g + momentum a).
 
         Weight decay is added to g first, then g is clipped, as in the released code.
@@ -86,13 +87,21 @@ class Learner:
             torch._foreach_mul_(self.momentum, self.config.momentum)
             torch._foreach_add_(self.momentum, gradients)
             gradients = list(torch._foreach_add(gradients, self.momentum, alpha=self.config.momentum))
-        torch._foreach_add_(self.parameters, gradients, alpha=-self.learning_rate(step))
+        rate = self.learning_rate(step)
+        if isinstance(rate, Tensor):
+            torch._foreach_sub_(self.parameters, torch._foreach_mul(gradients, rate))
+        else:
+            torch._foreach_add_(self.parameters, gradients, alpha=-rate)
         if self.average:
             self._update_average(average_decay(self.decay, step))
 
-    def _update_average(self, decay: float) -> None:
-        current = self.model.state_dict()
-        torch._foreach_lerp_(list(self.average.values()), [current[k] for k in self.average], 1 - decay)
+    def _update_average(self, decay: Value) -> None:
+        state, average = self.model.state_dict(), list(self.average.values())
+        current = [state[name] for name in self.average]
+        if isinstance(decay, Tensor):
+            torch._foreach_add_(average, torch._foreach_mul(torch._foreach_sub(current, average), (1 - decay).float()))
+        else:
+            torch._foreach_lerp_(average, current, 1 - decay)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, as one flat dictionary."""

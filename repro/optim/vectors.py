@@ -10,19 +10,29 @@ from torch import Tensor
 
 def inner_product(a: Sequence[Tensor], b: Sequence[Tensor], lead: tuple[int, ...]) -> Tensor:
     """<a, b> for each of the stacked vectors: [*lead]."""
-    products = torch._foreach_mul(list(a), list(b))
-    return torch.stack([product.flatten(len(lead)).sum(dim=-1) for product in products]).sum(dim=0)
+    return (_flat(a, lead) * _flat(b, lead)).sum(dim=-1)
 
 
 def norm(a: Sequence[Tensor], lead: tuple[int, ...]) -> Tensor:
     """Euclidean length of each of the stacked vectors: [*lead]."""
-    return inner_product(a, a, lead).sqrt()
+    return _length(_flat(a, lead))
 
 
 def cosine(a: Sequence[Tensor], b: Sequence[Tensor], lead: tuple[int, ...]) -> Tensor:
     """Cosine of the angle between a and b, 0 where either has no length: [*lead]."""
-    lengths = norm(a, lead) * norm(b, lead)
-    return torch.where(lengths > 0, inner_product(a, b, lead) / lengths.clamp_min(torch.finfo(lengths.dtype).tiny), 0.0)
+    first, second = _flat(a, lead), _flat(b, lead)
+    lengths = _length(first) * _length(second)
+    inner = (first * second).sum(dim=-1)
+    return torch.where(lengths > 0, inner / lengths.clamp_min(torch.finfo(lengths.dtype).tiny), 0.0)
+
+
+def _flat(a: Sequence[Tensor], lead: tuple[int, ...]) -> Tensor:
+    """One tensor [*lead, n]: its sum is one operation, where that of many tensors is many."""
+    return torch.cat([tensor.flatten(len(lead)) for tensor in a], dim=-1)
+
+
+def _length(flat: Tensor) -> Tensor:
+    return (flat * flat).sum(dim=-1).sqrt()
 
 
 def clip_norm(gradients: Sequence[Tensor], bound: float, lead: tuple[int, ...]) -> list[Tensor]:

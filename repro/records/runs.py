@@ -1,4 +1,4 @@
-"""Run folders: results/runs/<run>/seed-<n>/, or seeds-<a>-<b>/ for seeds trained side by side.
+"""Run folders: results/runs/<run>/seed-<n>/, or seeds-<a>-<b>/ for seeds trained as one stacked model.
 
 config.yaml        resolved settings          predictions.npz   uint8 or uint16 [R, N] for each network
 environment.json   revision, versions, device evaluation.json   accuracy by network and seed; data hashes

@@ -14,7 +14,8 @@ run, in turns, each in a process of its own. A share of the matrix product is th
 products, counted) in its time, of what the same threads reached in a large matrix product of that precision; a share of
 the copy is what its operations read and write, were nothing kept in a cache, of a large copy's bytes a second. Bytes of
 the plain implementation are not counted, and on a GPU its convolutions round to TF32, as torch's do by default. Memory
-is that of the process, or of the GPU; loader workers are not in it.
+is that of the process, or of the GPU; loader workers are not in it. A GPU is waited for after ten steps, whose mean
+counts as one; of a step that is one CUDA graph the memory is what PyTorch reserved, without a step that has probes.
 """
 
 
@@ -28,9 +29,10 @@ def section(record: dict[str, Any]) -> list[str]:
     step, where, ceilings = record["step"], record["environment"], record["ceilings"]
     products = ", ".join(f"{flops / 1e9:,.0f} GFLOP/s in {name}" for name, flops in ceilings["flops"].items())
     copies = f"copies at {ceilings['bytes'] / 1e9:,.1f} GB/s"
+    seconds = ".4f" if where["device"] == "cuda" else ".3f"
     plain = next((way["seconds"] for way in record["ways"] if way["plain"]), None)
     rows = [
-        [way["name"], f"{way['seconds']:.3f}", f"{way['fastest']:.3f}", f"{1 / way['seconds']:.2f}",
+        [way["name"], f"{way['seconds']:{seconds}}", f"{way['fastest']:{seconds}}", f"{1 / way['seconds']:.2f}",
          f"{(step['labelled'] + step['unlabelled']) / way['seconds']:,.0f}",
          f"{plain / way['seconds']:.2f}" if plain else "–", f"{way['peak_bytes'] / 2**20:,.0f} MiB",
          "–" if way["plain"] and where["device"] == "cuda"
@@ -54,7 +56,7 @@ def section(record: dict[str, Any]) -> list[str]:
         "",
         "Seconds of a step's parts, each waited for:",
         "",
-        table(["way", *names], [[way["name"], *(f"{way['parts'][name]:.3f}" for name in names)] for way in parts],
+        table(["way", *names], [[way["name"], *(f"{way['parts'][name]:{seconds}}" for name in names)] for way in parts],
               right=len(names)),
     ]  # fmt: skip
 

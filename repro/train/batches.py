@@ -10,15 +10,16 @@ from torch import Tensor
 from repro.augment.crops import draw_boxes
 from repro.augment.views import as_evaluated, labelled_view, strong_labelled_view, unlabelled_views
 from repro.config.data import FolderData
-from repro.config.methods import Method, ReducedMpl, View, learned_view
+from repro.config.methods import ReducedMpl, View, learned_view
 from repro.config.read import ConfigError
 from repro.config.schema import Budget, Config
 from repro.data.image_files import ImageFiles
+from repro.data.order import Order
 from repro.data.sets import Examples
 from repro.data.training import training_set
 from repro.engine.world import ALONE, World
 from repro.methods.state import Batch
-from repro.seeding import Draws, Order, Shard, Streams
+from repro.seeding import Draws, Shard, Step, Streams
 
 _AHEAD = 2  # steps whose image files are read while a step is computed
 _PIECE = 512  # examples that are handed over at once, where all are wanted
@@ -54,17 +55,24 @@ class Batches:
         self._labelled = Order(self._host, "labelled order", self.data.labels.shape[lead], budget.labelled_batch)
         self._unlabelled = Order(self._host, "unlabelled order", count, unlabelled_batch)
         _require_equal_parts(budget, unlabelled_batch, world.size)
-        _require_one_process(config.method, world.size)
+        _require_one_process(config, world.size)
         self.hidden_labels_are_known = bool((self.data.hidden_labels >= 0).all())
         self._reading: dict[tuple[str, int], Callable[[], Tensor]] = {}
 
     def at(self, step: int, probe: bool = False) -> Batch:
         """This process's part of the batch of a step; `probe` asks for the metrics that cost extra passes."""
+        return self.of(*self.order(step), step, probe)
+
+    def order(self, step: int) -> tuple[Tensor, Tensor]:
+        """Which labelled and unlabelled examples a step sees, int64 [*lead, B] and [*lead, U] of the whole batch."""
+        return self._labelled.at(step), self._unlabelled.at(step)
+
+    def of(self, labelled: Tensor, unlabelled: Tensor, step: Step, probe: bool = False) -> Batch:
+        """As `at`, of the examples that `order` gives."""
         shard, whole = self._world.shard, self._world.whole
-        labelled, unlabelled = self._labelled.at(step), self._unlabelled.at(step)
         x_l = self._examples(self.data.labelled, labelled, "labelled view", step, shard)
         x_u = self._examples(self.data.unlabelled, unlabelled, "weak view", step, shard)
-        if self._in_files:
+        if self._in_files and isinstance(step, int):
             self._read_ahead(step)
         settings, wanted = self._config.data, learned_view(self._config.method) is View.strong
         weak, strong = unlabelled_views(x_u, settings, self._views, self.streams, step, shard, whole)
@@ -108,12 +116,13 @@ class Batches:
         index = index.to(tensor.device)
         return tensor[(self._rows, index)] if lead else tensor[index]
 
-    def _examples(self, examples: Examples, index: Tensor, view: str, step: int, shard: Shard) -> Tensor:
+    def _examples(self, examples: Examples, index: Tensor, view: str, step: Step, shard: Shard) -> Tensor:
         """This part of the examples `index`; those in files cropped at random, on the device."""
         if not isinstance(examples, ImageFiles):
             return self.pick(examples, shard.rows(index, -1))
         if view == "weak view" and not self._views:
             return torch.empty(len(shard.rows(index)), 0)  # nobody looks at them
+        assert isinstance(step, int)  # noqa: S101 - no step that reads files is recorded
         reading = self._reading.pop((view, step), None) or self._start_reading(examples, index, view, step, shard)
         images = reading()
         on_gpu = self.streams.device.type == "cuda"
@@ -154,10 +163,12 @@ def _require_equal_parts(budget: Budget, unlabelled_batch: int, processes: int) 
             )
 
 
-def _require_one_process(method: Method, processes: int) -> None:
-    """Refuses what mixes images of the whole batch, or draws weights in a step."""
+def _require_one_process(config: Config, processes: int) -> None:
+    """Refuses what mixes images of the whole batch, draws weights in a step, or leaves no room for messages."""
+    method = config.method
     alone = {"mixup": "method.mixup", "teacher_mixup": "method.teacher_mixup"}
     used = [f"{key} = {getattr(method, name)}" for name, key in alone.items() if getattr(method, name, 0)]
     used += [f"method.name = {method.name}"] if isinstance(method, ReducedMpl) else []
+    used += ["engine.cuda_graph = True"] if config.engine.cuda_graph else []
     if processes > 1 and used:
         raise ConfigError(f"{used[0]}: is trained by one process, not by {processes}; start it without torchrun")

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from repro.config.schema import Config
 from repro.data.training import class_count
 from repro.engine.agreement import FAULTY, Pace, require_same
+from repro.engine.graph import Record
 from repro.engine.place import place
 from repro.engine.share import share
 from repro.engine.world import ALONE, World
@@ -24,10 +25,11 @@ from repro.models.build import build_model
 from repro.seeding import Streams
 from repro.train import checkpoint
 from repro.train.batches import Batches
-from repro.train.calls import OutOfTime, Progress, Report, Say, Stopped
+from repro.train.calls import Calls, OutOfTime, Progress, Report, Say, Stopped
 from repro.train.finite import Copy, check_finite, copy_of, trace
 from repro.train.kept import Kept
 from repro.train.metrics import NotFinite, Window
+from repro.train.steps import Steps
 
 
 class Trainer:
@@ -35,22 +37,18 @@ class Trainer:
 
     Args:
         config: the settings.
-        seeds: one seed, or R seeds to train side by side as one stacked model.
+        seeds: one seed, or R seeds to train as one stacked model.
         device: where to train.
         source: hashes of the files of the training code; a state that other code saved is not resumed.
         session: what this process runs on, kept with the state.
         world: the processes that train together, each with its part of every batch; all call the same methods.
+        record: how steps are recorded; by default as the settings and the device have it.
     """
 
     def __init__(
-        self,
-        config: Config,
-        seeds: int | Sequence[int],
-        device: torch.device,
-        source: Mapping[str, str] | None = None,
-        session: Mapping[str, Any] | None = None,
-        world: World = ALONE,
-    ) -> None:
+        self, config: Config, seeds: int | Sequence[int], device: torch.device, source: Mapping[str, str] | None = None,
+        session: Mapping[str, Any] | None = None, world: World = ALONE, record: Record | None = None,
+    ) -> None:  # fmt: skip
         self.config, self.seeds, self.device, self.world = config, seeds, device, world
         self.source, self.session = dict(source or {}), dict(session or {})
         self.method = METHODS[config.method.name]
@@ -65,21 +63,22 @@ class Trainer:
             self.streams.lead,
         )
         share(self.state.learners.values(), world, config.engine.batch_norm_processes)
+        self._steps = Steps(config, self.method, self.state, self.batches, world, record)
         self.window = Window()
         self.rows: list[dict[str, float]] = []
         self.kept = Kept(config, self.method.COUNTED, self.data, copies=world.rank == 0)
         self.sessions: list[dict[str, Any]] = []
 
-    def run(
-        self,
-        folder: Path,
-        progress: Progress = lambda _: None,
-        deadline: float = math.inf,
-        report: Report = lambda _: None,
-        stop: Callable[[], bool] = lambda: False,
-        say: Say = print,
-    ) -> None:
-        """Trains to the end of the budget, from the checkpoint in `folder` if there is one.
+    def run(self, folder: Path, **calls: Unpack[Calls]) -> None:
+        """Takes all of `steps`, one after another."""
+        for _ in self.steps(folder, **calls):
+            pass
+
+    def steps(
+        self, folder: Path, progress: Progress = lambda _: None, deadline: float = math.inf,
+        report: Report = lambda _: None, stop: Callable[[], bool] = lambda: False, say: Say = print,
+    ) -> Iterator[None]:  # fmt: skip
+        """Trains to the end of the budget, from the checkpoint in `folder` if there is one; pauses after each step.
 
         Args:
             folder: of this run's state; it has one writer.
@@ -113,6 +112,9 @@ class Trainer:
                 good = copy_of(self.state, self.window)
                 report(self.rows[-1])
             self.kept.after_step(self.state, say)
+            paused = time.monotonic()
+            yield
+            begun += time.monotonic() - paused  # the turns of others
             now, ended = time.monotonic(), self.state.step == budget.steps
             stops, late, due = pace.wanted([stop(), now > deadline, now > next_save], last=ended)
             if self.state.step % 16 == 0 or ended:
@@ -143,18 +145,13 @@ class Trainer:
         return logs
 
     def _step(self) -> dict[str, Tensor]:
-        batch = self.batch(self.state.step, probe=self._logs(self.state.step))
-        metrics: dict[str, Tensor] = self.method.step(self.state, batch, self.config.method)
-        if not self.batches.hidden_labels_are_known:
-            metrics.pop("pseudo_label_wrong", None)  # nobody can say
-        means = dict(zip(metrics, self.world.means(list(metrics.values())), strict=True))
-        self.window.add(means)
-        return means
+        metrics = self._steps.take(self.batch, probe=self._logs(self.state.step))
+        self.window.add(metrics)
+        return metrics
 
     def _logs(self, step: int) -> bool:
         """Whether a row of metrics ends with this step."""
-        budget = self.config.budget
-        return (step + 1) % budget.log_every == 0 or step + 1 == budget.steps
+        return (step + 1) % self.config.budget.log_every == 0 or step + 1 == self.config.budget.steps
 
     @contextlib.contextmanager
     def _explained(self, good: Copy, folder: Path) -> Iterator[None]:

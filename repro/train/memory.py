@@ -41,11 +41,11 @@ _SMALL = 2**20  # examples of a step times the network's width
 _LIBRARIES = 150 * 2**20  # bytes that a process takes when it begins to train, as measured with the digits
 
 
-def bytes_needed(config: Config) -> int:
+def bytes_needed(config: Config, side_by_side: int = 1) -> int:
     """Of one process at its peak: training data, networks with momenta and averages, a copy of those, and a step.
 
-    The copy is for tracing NaN. Workspaces inside an operation are not counted. On a CPU what was measured lies within
-    15 % of this.
+    All that for each of so many trainings side by side. The copy is for tracing NaN. Workspaces inside an operation are
+    not counted. On a CPU what was measured lies within 15 % of this.
     """
     state, streams = untrained(config)
     data, unlabelled = _data(config)
@@ -55,8 +55,10 @@ def bytes_needed(config: Config) -> int:
                for step in steps)  # fmt: skip
     if config.finetune.steps:
         most = max(most, _finetuning_bytes(config, state))
+    if config.engine.cuda_graph and choose_device().type == "cuda":
+        most += most - weights  # a recorded step keeps its memory, and one with probes takes its own
     most = max(most, 2 * weights)  # two copies for a moment, while one replaces another
-    return round(_lost(config.engine) * (_LIBRARIES + data + weights + most))
+    return round(_lost(config.engine) * (_LIBRARIES + side_by_side * (data + weights + most)))
 
 
 def _lost(engine: Engine) -> float:

@@ -17,33 +17,59 @@ Change = tuple[str, Config]
 """Settings as on a command line, and the run with them."""
 
 
-def fitting(config: Config, processes: int, room: int) -> str:
+def fitting(config: Config, processes: int, side_by_side: int, room: int) -> str:
     """A remedy for a run that needs more than `room` bytes, in that order: what changes nothing first.
 
-    Fewer processes, recomputation and chunks are named where each is enough, else together; then smaller batches.
+    Fewer seeds at once, recomputation and chunks are named where each is enough, else together; then smaller batches.
+
+    Args:
+        config: of the run.
+        processes: that train at once.
+        side_by_side: trainings in each of them.
+        room: bytes for all.
     """
-    need = bytes_needed(config)
-    alone = [f"budget.workers={room // need}"] if need <= room < processes * need else []
-    for family in (_recompute(config), _chunks(config)):
-        alone += _first_that_fits(family, processes, room)
-    options = (alone or _together(config, processes, room)) + _first_that_fits(_smaller(config), processes, room)
+    alone = _fewer(config, processes, side_by_side, room)
+    for family in (_recompute(config), _unrecorded(config), _chunks(config)):
+        alone += _first_that_fits(family, processes, side_by_side, room)
+    options = alone or _together(config, processes, side_by_side, room)
+    options += _first_that_fits(_smaller(config), processes, side_by_side, room)
     return f"set {', or '.join(options)}" if options else "no setting makes it fit; take a smaller network"
 
 
-def _first_that_fits(changes: Iterable[Change], processes: int, room: int) -> list[str]:
+def _fewer(config: Config, processes: int, side_by_side: int, room: int) -> list[str]:
+    """Fewer trainings in each process, then fewer processes, where those that are planned are too many."""
+    one = bytes_needed(config)
+    more = bytes_needed(config, 2) - one if side_by_side > 1 else one
+    in_each = 1 + (room // processes - one) // more
+    if in_each >= side_by_side or room < one:
+        return []
+    said = [f"engine.side_by_side={max(1, in_each)}"] if side_by_side > 1 else []
+    return [" ".join([*said, *([] if in_each > 0 else [f"budget.workers={room // one}"])])]
+
+
+def _first_that_fits(changes: Iterable[Change], processes: int, side_by_side: int, room: int) -> list[str]:
     for said, changed in changes:
-        need = bytes_needed(changed)
+        need = bytes_needed(changed, side_by_side)
         if processes * need <= room:
             return [f"{said} ({size(need)}{' each' if processes > 1 else ''})"]
     return []
 
 
-def _together(config: Config, processes: int, room: int) -> list[str]:
-    said = ["budget.workers=1"] if processes > 1 else []
-    for name, changed in _recompute(config):
-        said, config = [*said, name], changed
-    found = _first_that_fits([("", config), *_chunks(config)], 1, room)
+def _together(config: Config, processes: int, side_by_side: int, room: int) -> list[str]:
+    said = ["engine.side_by_side=1"] if side_by_side > 1 else []
+    said += ["budget.workers=1"] if processes > 1 else []
+    for change in (_recompute, _unrecorded):
+        for name, changed in change(config):
+            said, config = [*said, name], changed
+    found = _first_that_fits([("", config), *_chunks(config)], 1, 1, room)
     return [" ".join([*said, found[0]]).replace("  ", " ")] if found else []
+
+
+def _unrecorded(config: Config) -> Iterator[Change]:
+    if config.engine.cuda_graph and choose_device().type == "cuda":
+        yield from _possible(
+            "engine.cuda_graph=false", replace(config, engine=replace(config.engine, cuda_graph=False))
+        )
 
 
 def _recompute(config: Config) -> Iterator[Change]:
@@ -82,7 +108,9 @@ def names_of_settings(config: Config) -> str:
     """The same settings with the values that did not suffice, for when memory has run out: a remedy."""
     budget, engine = config.budget, config.engine
     said = [f"lower budget.workers = {budget.workers}"] if budget.workers > 1 and choose_device().type == "cpu" else []
+    said += [f"lower engine.side_by_side = {engine.side_by_side}"] if engine.side_by_side > 1 else []
     said += ["set engine.recompute=true"] if [*_recompute(config)] else []
+    said += ["set engine.cuda_graph=false"] if [*_unrecorded(config)] else []
     said += [f"raise engine.micro_batches = {engine.micro_batches}"] if [*_chunks(config)] else []
     said += [f"lower budget.stack = {budget.stack}"] if budget.stack > 1 else []
     batches = f"budget.labelled_batch = {budget.labelled_batch}, budget.unlabelled_batch = {budget.unlabelled_batch}"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from repro.files import link_or_copy, partly, replace_folder, restore_folder
 from repro.train.checkpoint import SERIES
-from repro.train.series import Series
+from repro.train.series import Networks, Series
 from repro.train.storage import Damaged, OtherFormat, load, save
 
 _FILE = "result.pt"
@@ -31,6 +31,13 @@ class Result:
     late: Iterable[dict[str, Any]]  # {"step", "networks"} with the counted network alone, the last ones of training
     finetuned: dict[str, Tensor]  # empty without finetuning
     made_by: dict[str, Any]  # settings, seeds and code, as in a checkpoint
+
+    def networks(self) -> Networks:
+        """Those at the end of training, and the finetuned one; the weights on the way there are read one by one."""
+        last: Networks = {}
+        for snapshot in self.snapshots:
+            last = dict(snapshot["networks"])
+        return last | ({f"{self.counted}_finetuned": self.finetuned} if self.finetuned else {})
 
 
 def save_result(folder: Path, result: Result) -> None:
@@ -113,10 +120,20 @@ def publish(folders: Iterable[Path], place: Path) -> None:
     restore_folder(place)
     fresh = partly(place)
     for folder in folders:
-        series = _opened(folder, load(folder / _FILE)).values()
-        for one in series:
-            one.check()
-        (fresh / folder.name).mkdir(parents=True, exist_ok=True)
-        for path in [folder / _FILE, *(path for one in series for path in one.paths())]:
-            link_or_copy(path, fresh / folder.name / path.name)
+        link_weights(_opened(folder, load(folder / _FILE)).values(), fresh / folder.name)
+        link_or_copy(folder / _FILE, fresh / folder.name / _FILE)
     replace_folder(fresh, place)
+
+
+def link_weights(weights: Iterable[Series], folder: Path) -> None:
+    """Puts the files of these series into a new folder too, once all of them are found whole.
+
+    Raises:
+        Damaged: when one is not what was written.
+    """
+    found = list(weights)
+    for series in found:
+        series.check()
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (path for series in found for path in series.paths()):
+        link_or_copy(path, folder / path.name)

@@ -1,0 +1,291 @@
+"""Recorded steps: the updates of steps taken one by one, for every arm, over several of them, after a resume too.
+
+Tapes stand in for CUDA graphs (`tests/recording.py`), so that what a step would wrongly read from Python shows here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import weakref
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from repro.config.read import ConfigError
+from repro.config.schema import Config
+from repro.engine.graph import CudaGraph
+from repro.engine.world import World
+from repro.methods import teacher, uda
+from repro.optim import learner, schedules
+from repro.seeding import Streams
+from repro.train.loop import Stopped, Trainer
+from repro.train.metrics import NotFinite
+from tests.recording import Tape, record_on_tapes
+from tests.test_train_images import ARMS
+from tests.test_train_images import settings as image_settings
+from tests.tiny import CPU, METHODS, all_weights, assert_same, settings
+
+TWO_KINDS = {"pseudo_label", "reduced_mpl", "paper_reduced_mpl"}
+UDA = {"weight": 2.0, "temperature": 0.8, "ramp_steps": 30}
+VARIANTS: dict[str, dict[str, Any]] = {name: one for name, one in METHODS.items() if name not in TWO_KINDS} | {
+    "mpl": {"name": "mpl", "uda": UDA, "teacher_pseudo_label": {"weight": 0.5, "threshold": 0.4, "ramp_steps": 30}},
+    "mpl_cosine": {"name": "mpl", "feedback": "cosine", "baseline": "moving_average", "uda": UDA},
+    "mpl_example": {"name": "mpl", "feedback_scope": "example", "baseline": "moving_average"},
+    "mpl_exact": {"name": "mpl", "feedback": "exact", "pseudo_label": "soft"},
+    "mpl_released": {"name": "mpl", "pseudo_label": "soft", "feedback": "finite_difference",
+                     "feedback_batch_norm": "released", "uda": UDA},
+    "mpl_shuffled": {"name": "mpl", "feedback": "shuffled", "shuffle_window": 7},
+    "mpl_mixup": {"name": "mpl", "teacher_mixup": 0.7, "feedback": "none"},
+}  # fmt: skip
+PROBLEMS: dict[str, tuple[str, Any]] = {"stacked points": ("two_moons", [0, 1]), "digits": ("digits", 3)}
+
+
+@pytest.fixture
+def tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
+    """Those that are made in the test."""
+    return record_on_tapes(monkeypatch)
+
+
+@pytest.fixture
+def rates_as_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rates enter as tensors where steps are taken one by one too: all that recording itself changes in a number."""
+
+    def on_device(step: int | Tensor) -> Tensor:
+        return step if isinstance(step, Tensor) else torch.tensor(step)
+
+    rate, decay, ramp = schedules.learning_rate, schedules.average_decay, schedules.ramp
+    monkeypatch.setattr(learner, "learning_rate", lambda config, step, total: rate(config, on_device(step), total))
+    monkeypatch.setattr(learner, "average_decay", lambda most, step: decay(most, on_device(step)))
+    for module in (teacher, uda):
+        monkeypatch.setattr(module, "ramp", lambda step, steps: ramp(on_device(step), steps))
+
+
+def long(data: str, method: str, **changes: Any) -> Config:
+    """40 steps with everything switched on that follows a schedule; some log rows, so that kinds of steps alternate."""
+    schedule = {"wait_steps": 2, "warmup_steps": 6, "schedule": "cosine", "clip_norm": 1.0, "weight_decay": 1e-3}
+    both = {f"optim__{role}__{key}": value for role in ("teacher", "student") for key, value in schedule.items()}
+    budget = {"budget__steps": 40, "budget__log_every": 9, "optim__average_decay": 0.9}
+    return settings(data, VARIANTS[method], **budget | both | changes)
+
+
+def run(trainer: Trainer, folder: Path) -> Trainer:
+    """To the end of its budget."""
+    trainer.run(folder)
+    return trainer
+
+
+@pytest.mark.usefixtures("rates_as_tensors")
+@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("method", VARIANTS)
+def test_recorded_steps_are_the_steps(method: str, problem: str, tapes: list[Tape], tmp_path: Path) -> None:
+    """Weights, momenta, averages, memory and log, bit for bit, over 40 steps of which 32 are replayed."""
+    data, seeds = PROBLEMS[problem]
+    config = long(data, method)
+    one_by_one = run(Trainer(config, seeds, CPU), tmp_path / "a")
+
+    recorded = run(Trainer(config, seeds, CPU, record=CudaGraph), tmp_path / "b")
+
+    assert_same(all_weights(one_by_one), all_weights(recorded))
+    assert one_by_one.rows == recorded.rows
+    assert [40 - 5 - 3] == [tape.replays for tape in tapes]  # but for 5 rows of the log and 3 warm steps
+
+
+@pytest.mark.parametrize("method", VARIANTS)
+def test_only_rounding_tells_them_from_steps_with_plain_rates(method: str, tapes: list[Tape], tmp_path: Path) -> None:
+    """The product of rate and gradient is rounded before it is added; no pseudo label falls otherwise here."""
+    config = long("digits", method, budget__steps=20)
+    one_by_one = run(Trainer(config, 0, CPU), tmp_path / "a")
+
+    recorded = run(Trainer(config, 0, CPU, record=CudaGraph), tmp_path / "b")
+
+    assert tapes
+    for name, tensor in all_weights(one_by_one).items():
+        torch.testing.assert_close(all_weights(recorded)[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("cifar10_workplace", "rates_as_tensors")
+@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm not in TWO_KINDS])
+def test_every_arm_on_images(arm: str, tapes: list[Tape], tmp_path: Path) -> None:
+    """As the smoke plan has it, in mixed precision where it may be, its views within the recorded step: bit for bit."""
+    config = image_settings(arm, "budget.log_every=1000000")
+    one_by_one = run(Trainer(config, 0, CPU), tmp_path / "a")
+
+    recorded = run(Trainer(config, 0, CPU, record=CudaGraph), tmp_path / "b")
+
+    assert_same(all_weights(one_by_one), all_weights(recorded))
+    assert one_by_one.rows == recorded.rows
+    assert [8 - 1 - 3] == [tape.replays for tape in tapes]
+
+
+@pytest.mark.parametrize("method", ["mpl", "mpl_shuffled"])
+def test_stopped_and_resumed(method: str, tapes: list[Tape], tmp_path: Path) -> None:
+    """A run that stops while it replays goes on in another process, which records anew: bit for bit."""
+    config = long("digits", method)
+    whole = run(Trainer(config, 0, CPU, record=CudaGraph), tmp_path / "a")
+    for stopped_at in (8, 23):
+        trainer = Trainer(config, 0, CPU, record=CudaGraph)
+        with pytest.raises(Stopped):
+            trainer.run(tmp_path / "b", stop=partial(lambda one, at: one.state.step == at, trainer, stopped_at))
+
+    resumed = run(Trainer(config, 0, CPU, record=CudaGraph), tmp_path / "b")
+
+    assert_same(all_weights(whole), all_weights(resumed))
+    assert whole.rows == resumed.rows
+    assert len(tapes) == 4
+
+
+@pytest.mark.usefixtures("rates_as_tensors")
+def test_nan_is_traced_through_recorded_steps(tapes: list[Tape], tmp_path: Path) -> None:
+    """Steps are gone back to and replayed again: the same sentence and state as without recording."""
+    changes = {f"optim__{role}__{key}": value for role in ("teacher", "student")
+               for key, value in {"learning_rate": 1e3, "clip_norm": 0.0}.items()}  # fmt: skip
+    said, left = [], []
+    for record in (None, CudaGraph):
+        trainer = Trainer(long("digits", "mpl", **changes), 0, CPU, record=record)
+        with pytest.raises(NotFinite) as error:
+            trainer.run(tmp_path / str(record))
+        said.append(str(error.value).split("; the state")[0])
+        left.append((trainer.state.step, all_weights(trainer)))
+
+    assert left[0][0] == left[1][0]
+    assert_same(left[0][1], left[1][1])
+    assert said[0] == said[1]
+    assert tapes
+
+
+@pytest.mark.parametrize(("shape", "in_blocks"), [((4,), True), ((40, 300), True), ((300, 300), False)])
+@pytest.mark.parametrize("seeds", [5, [5, 6]])
+def test_draws_of_a_recorded_step(seeds: Any, shape: tuple[int, ...], in_blocks: bool) -> None:
+    """The numbers of the step, whatever step comes after which; small draws come from blocks that stay in place."""
+    plain, recorded = Streams(seeds), Streams(seeds)
+    places = set()
+    for step in (7, 8, 9, 7, 70_000, 70_001, 3):
+        recorded.get_ready(step)
+        found = recorded.integers("name", torch.tensor(step), 1000, shape)
+        places |= {block.integers.data_ptr() for block in recorded._blocks.values()}
+
+        assert torch.equal(plain.integers("name", step, 1000, shape), found)
+    assert len(places) == in_blocks
+
+
+def test_schedules_of_a_tensor_are_those_of_a_number() -> None:
+    """At every step, to the precision of the tensor."""
+    optimiser = learner.Optimiser(0.3, schedules.Schedule.cosine, wait_steps=3, warmup_steps=4)
+    for step in range(30):
+        now = torch.tensor(step)
+        rate, ramp = schedules.learning_rate(optimiser, now, 30), schedules.ramp(now, 7)
+        assert isinstance(rate, Tensor)
+        assert isinstance(ramp, Tensor)
+        assert rate.dtype == ramp.dtype == torch.float32
+        assert float(rate) == pytest.approx(schedules.learning_rate(optimiser, step, 30), rel=1e-6)
+        assert float(ramp) == pytest.approx(schedules.ramp(step, 7), rel=1e-6)
+        assert float(schedules.average_decay(0.9, now)) == pytest.approx(schedules.average_decay(0.9, step), rel=1e-12)
+
+
+def test_a_number_from_python_would_be_seen(tapes: list[Tape]) -> None:
+    """What these tests rest on: a recorded function that counts in Python counts no further."""
+    calls: list[int] = []
+
+    def counts(x: Tensor) -> dict[str, Tensor]:
+        calls.append(1)
+        return {"by Python": x * 0 + len(calls), "by a tensor": x + 1}
+
+    graph = CudaGraph(counts)
+    found = [graph(torch.tensor(float(i))) for i in range(6)]
+
+    assert [1, 2, 3, 4, 4, 4] == [float(one["by Python"]) for one in found]
+    assert [1, 2, 3, 4, 5, 6] == [float(one["by a tensor"]) for one in found]
+    assert [3] == [tape.replays for tape in tapes]
+
+
+@pytest.mark.parametrize(("current", "own"), [("default", "new"), ("of its seed", "of its seed")])
+def test_warm_calls_and_recording_are_on_one_stream(current: str, own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device is waited for before and after each warm call; what is recorded runs when it is replayed."""
+    done: list[str] = []
+
+    class Graph:
+        def replay(self) -> None:
+            done.append("replay")
+
+    @contextlib.contextmanager
+    def stream(name: str) -> Iterator[None]:
+        done.append(f"on {name}")
+        yield
+        done.append("off")
+
+    def call(x: Tensor) -> dict[str, Tensor]:
+        done.append("call")
+        return {"y": x}
+
+    for name, other in {
+        "CUDAGraph": Graph, "graph": lambda _, stream: contextlib.nullcontext(done.append(f"record on {stream}")),
+        "synchronize": lambda: done.append("wait"), "Stream": lambda: "new", "stream": stream,
+        "current_stream": lambda: current, "default_stream": lambda: "default",
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, other)
+    graph = CudaGraph(call)
+    for _ in range(5):
+        graph(torch.ones(1))
+
+    assert done == 3 * ["wait", f"on {own}", "call", "off", "wait"] + [f"record on {own}", "call", "replay", "replay"]
+
+
+ASKING: dict[str, Any] = {
+    "a value": lambda x: x * float(x[0]),
+    "a mask as index": lambda x: x[x > 1],
+    "a copy from the host": lambda x: x + torch.tensor([1.0, 2.0]),
+    "a sum in the order of a sort": lambda x: torch.zeros(2).scatter_add(0, torch.zeros(2, dtype=torch.int64), x),
+}
+
+
+@pytest.mark.parametrize("what", ASKING)
+def test_a_step_that_asks_the_host_is_no_recorded_step(what: str, tapes: list[Tape]) -> None:
+    """A GPU would refuse to record it."""
+    graph, x = CudaGraph(lambda x: {"y": ASKING[what](x)}), torch.tensor([2.0, 3.0])
+    for _ in range(3):
+        graph(x)
+
+    with pytest.raises(AssertionError, match="makes the host wait"):
+        graph(x)
+    assert len(tapes) == 1
+
+
+def test_what_has_been_recorded_goes_with_its_training(tapes: list[Tape], tmp_path: Path) -> None:
+    """At once, not when Python next collects: a graph holds the memory of a step, and one seed follows another."""
+    trainer = run(Trainer(long("digits", "mpl"), 0, CPU, record=CudaGraph), tmp_path)
+    weights = weakref.ref(trainer.state.learners["teacher"].model)
+    tapes.clear()
+    gc.disable()
+    try:
+        del trainer
+        assert weights() is None
+    finally:
+        gc.enable()
+
+
+def test_a_cpu_takes_steps_one_by_one(tapes: list[Tape], tmp_path: Path) -> None:
+    """The setting is for GPUs: on a CPU it changes nothing."""
+    plain, asked = long("digits", "mpl"), long("digits", "mpl", engine__cuda_graph=True)
+
+    assert_same(all_weights(run(Trainer(plain, 0, CPU), tmp_path / "a")),
+                all_weights(run(Trainer(asked, 0, CPU), tmp_path / "b")))  # fmt: skip
+    assert not tapes
+
+
+@pytest.mark.parametrize("method", ["pseudo_label", "reduced_mpl"])
+def test_steps_of_two_kinds_are_refused(method: str) -> None:
+    """What is recorded is one step."""
+    with pytest.raises(ConfigError, match=r"engine.cuda_graph = True: method.name = \w+ has steps of two kinds; set"):
+        settings("digits", METHODS[method], engine__cuda_graph=True)
+
+
+def test_several_processes_are_refused() -> None:
+    """Their messages are no part of a recorded step."""
+    with pytest.raises(ConfigError, match=r"engine.cuda_graph = True: is trained by one process, not by 2"):
+        Trainer(long("digits", "mpl", engine__cuda_graph=True), 0, CPU, world=World(0, 2))
