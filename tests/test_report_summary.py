@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from repro.config.compose import compose
+from repro.config.read import as_mapping
 from repro.report.again import again_table
 from repro.report.alarm import alarm_section
 from repro.report.on_test_set import on_test_set_table
@@ -17,6 +21,8 @@ from repro.verify.claims import Absolute, Ordering
 from repro.verify.verdict import Status, Verdict
 from tests.report_cases import DIGITS, QUICK, arms_on, make_claim, make_run, make_scores, report_on, section_of
 from tests.test_alarm import bands, log, recorded
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
 ARMS = {
     "digits_supervised": ("teacher", [0.80, 0.82, 0.81]),
@@ -85,6 +91,24 @@ def test_seeds_trained_again_stand_beside_the_record() -> None:
 
     assert text.splitlines()[-1] == "| mpl | 1 | 75.00 | 50.00 | 75.00 | another CPU | a CPU |"
     assert "| mpl | 0 | – |" in again_table(QUICK, arms_on(QUICK, again), {})
+
+
+def test_seeds_trained_again_by_newer_code_stand_beside_an_older_record() -> None:
+    """A setting that the record did not have yet, and a time limit, make no other run of it; another length does."""
+    predicted = {"student": np.array([[1, 2, 3, 4]])}
+    newer = as_mapping(compose("digits_mpl", [], EXPERIMENTS))
+    older = copy.deepcopy(newer)
+    del older["engine"]["cuda_graph"], older["engine"]["side_by_side"]
+    older["budget"]["max_minutes"] = 9.0
+    other = newer | {"budget": newer["budget"] | {"steps": 7}}
+    again = make_run("digits_quick_mpl", [0.5], 1, predictions=predicted, config=newer)
+
+    found = []
+    for config in (older, other):
+        once = make_run("digits_mpl", [0.5], 1, predictions=predicted, config=config)
+        found.append(again_table(QUICK, arms_on(QUICK, again), {"digits_mpl": [once]}).splitlines()[-1])
+
+    assert ["1", "0"] == [row.split(" | ")[1] for row in found]
 
 
 def test_the_section_of_seeds_trained_again_compares_no_arms() -> None:

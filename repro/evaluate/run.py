@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from repro.config.read import ConfigError, decisive, read_config
+
 
 @dataclass(frozen=True)
 class EvaluatedRun:
@@ -39,6 +41,19 @@ class EvaluatedRun:
     """Where there are more than 10 classes: network -> uint8 or uint16 [R, N, 5], the likeliest classes in order, of
     which the first is the prediction."""
     top5_accuracy: dict[str, list[float]] = field(default_factory=dict)  # as `accuracy`, of `top5`
+
+
+def settings_of(run: EvaluatedRun) -> dict[str, Any]:
+    """Those that decide what one seed of the run computes, whatever plan it is of and however it was executed.
+
+    A setting that is newer than the record has its default, under which it was made. Where a record cannot be read
+    today, its settings are compared as they stand.
+    """
+    try:
+        found = decisive(read_config(run.config))
+    except ConfigError:
+        found = run.config
+    return {key: value for key, value in found.items() if key not in {"title", "data_hash", "planned_seeds"}}
 
 
 def predictions_hash(predictions: Mapping[str, np.ndarray]) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from repro.config.read import decisive, read_config
-from repro.evaluate.run import EvaluatedRun
+from repro.evaluate.run import EvaluatedRun, settings_of
 from repro.records.runs import RUNS, read_run
 from repro.seeding import seeds_listed
 
@@ -24,8 +22,8 @@ def with_seeds_seen(folders: Sequence[EvaluatedRun], root: Path = RUNS) -> list[
     """
     try:
         old = [read_run(path) for path in sorted((root / folders[0].name).glob("seed*"))]
-        alike = bool(old) and all(_settings(run) == _settings(folders[0]) for run in old)
-    except ValueError:  # RecordError and ConfigError are such
+        alike = bool(old) and all(settings_of(run) == settings_of(folders[0]) for run in old)
+    except ValueError:  # RecordError is such
         alike = False
     if not alike:
         return list(folders)
@@ -34,9 +32,3 @@ def with_seeds_seen(folders: Sequence[EvaluatedRun], root: Path = RUNS) -> list[
     seen = list(dict.fromkeys([*known, *([before] if before != seeds else [])]))
     told = {"seeds_before": seen} if seen else {}
     return [replace(run, environment=run.environment | told) for run in folders]
-
-
-def _settings(run: EvaluatedRun) -> dict[str, Any]:
-    """Those that decide what one seed computes."""
-    found = decisive(read_config(run.config))
-    return {key: value for key, value in found.items() if key not in {"planned_seeds", "data_hash"}}

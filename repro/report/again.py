@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from repro.evaluate.run import EvaluatedRun
+from repro.evaluate.run import EvaluatedRun, settings_of
 from repro.report.arms import Arm
 from repro.report.groups import Group
 from repro.report.numbers import NONE, percent, table
@@ -39,12 +39,8 @@ def again_table(group: Group, arms: Sequence[Arm], runs: Mapping[str, Sequence[E
 
 
 def _same_settings(ours: EvaluatedRun, theirs: EvaluatedRun) -> bool:
-    """Whether only names, planned seeds and the like differ, and both have predictions of the network that counts."""
-    settings = [
-        {key: value for key, value in run.config.items() if key not in {"title", "data_hash", "planned_seeds"}}
-        for run in (ours, theirs)
-    ]
-    return settings[0] == settings[1] and all(run.counted in run.predictions for run in (ours, theirs))
+    """Whether they compute the same, and both have predictions of the network that counts."""
+    return settings_of(ours) == settings_of(theirs) and all(run.counted in run.predictions for run in (ours, theirs))
 
 
 def _equal(ours: EvaluatedRun, theirs: EvaluatedRun) -> float:
