@@ -19,10 +19,11 @@ from repro.config.schema import CHOICES, Config
 MOONS = {"data": "two_moons", "model": "moons_net"}
 DIGITS = {"data": "digits", "model": "small_conv"}
 IMAGES = {"data": "cifar10", "model": "wide_resnet"}
+FAST_IMAGES = {"data": "cifar10", "model": "airbench"}
 DEEP_IMAGES = {"data": "cifar10", "model": "resnet50"}
 SVHN = {"data": "svhn", "model": "wide_resnet"}
 FILES = {"data": "folder", "model": "resnet50"}
-PROBLEMS = (MOONS, DIGITS, IMAGES, DEEP_IMAGES, SVHN, FILES)
+PROBLEMS = (MOONS, DIGITS, IMAGES, FAST_IMAGES, DEEP_IMAGES, SVHN, FILES)
 
 Choice = Mapping[str, str]
 """The name of the chosen `data`, `model` and `method`."""
@@ -37,6 +38,7 @@ _SMALL: dict[str, dict[str, Any]] = {
     "small_conv": {"width": 2},
     "wide_resnet": {"depth": 10, "width": 1},
     "resnet50": {"width": 4},
+    "airbench": {"first_width": 24, "width": 24},
     "pseudo_label": {"teacher_steps": 9},
     "mpl": {"uda": {"weight": 1.0}, "shuffle_window": 4},
     "reduced_mpl": {"teacher_steps": 9, "hidden": 5, "mpl": {"uda": {"weight": 1.0}, "shuffle_window": 4}},

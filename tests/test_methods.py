@@ -34,11 +34,11 @@ VARIANTS: dict[str, dict[str, Any]] = METHODS | {
 COMMON = {"step", "pseudo_label_wrong"}
 FIXED = COMMON | {"teacher_labelled_loss", "pseudo_label_loss", "mask_rate"}
 FEEDBACK = COMMON | {"student_loss", "student_labelled_loss", "feedback", "feedback_spread", "feedback_positive",
-                     "feedback_gradient_norm", "teacher_labelled_loss"}  # fmt: skip
+                     "feedback_gradient_norm", "other_gradient_norm", "teacher_labelled_loss"}  # fmt: skip
 NAMES = {
     "supervised_mixup": {"step", "labelled_loss"},
     "mpl_own_labels": FEEDBACK | {"teacher_pseudo_label_loss", "teacher_mask_rate"},
-    "reduced_mpl": FEEDBACK,
+    "reduced_mpl": FEEDBACK - {"other_gradient_norm"},
     "supervised": {"step", "labelled_loss"},
     "pseudo_label": FIXED,
     "uda": COMMON | {"labelled_loss", "uda_loss"},

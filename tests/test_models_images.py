@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional
 
-from repro.config.models import Model, ResNet50, WideResNet
+from repro.config.models import Airbench, Model, ResNet50, WideResNet
+from repro.models.airbench import decorrelating_kernels
 from repro.models.build import build_model
 from repro.models.layers import BatchNorm, frozen_statistics
 from repro.seeding import Streams
 
+SMALLEST = Airbench(first_width=32, width=40)
 SMALL = WideResNet(depth=10, width=1, student_dropout=0.0, teacher_dropout=0.5)
 
 
@@ -83,7 +88,9 @@ def test_dropout_is_the_roles(config: Model) -> None:
     assert {"student": True, "teacher": False} == kept_by
 
 
-@pytest.mark.parametrize("config", [SMALL, ResNet50(width=2, student_dropout=0.0)])
+@pytest.mark.parametrize(
+    "config", [SMALL, ResNet50(width=2, student_dropout=0.0), SMALLEST, replace(SMALLEST, stem_pool=True)]
+)
 def test_channels_last_gives_the_same(config: Model) -> None:
     """Logits and gradients are the same up to rounding, and activations stay in that format."""
     x, found = picture(4, 3, 32, 32).double(), []
@@ -102,7 +109,7 @@ def test_channels_last_gives_the_same(config: Model) -> None:
         torch.testing.assert_close(last, plain, rtol=1e-6, atol=1e-8)  # float64, amplified by norms of 4 values
 
 
-@pytest.mark.parametrize("config", [SMALL, ResNet50(width=1, student_dropout=0.0)])
+@pytest.mark.parametrize("config", [SMALL, ResNet50(width=1, student_dropout=0.0), SMALLEST])
 def test_gradient_is_the_slope(config: Model) -> None:
     """Backward and forward mode agree with each other and with a central difference along a random direction."""
     model, x = student(config).double(), picture(4, 3, 32, 32).double()
@@ -123,3 +130,27 @@ def test_gradient_is_the_slope(config: Model) -> None:
     assert float(slope) == pytest.approx(
         float((ahead - behind) / 2e-8), rel=1e-4
     )  # a kink of ReLU lies within the step here and there
+
+
+def test_the_stem_of_airbench_turns_patches_around() -> None:
+    """Its twelve filters are orthonormal, and the first of them is the patch's mean grey."""
+    kernels = decorrelating_kernels().flatten(1).double()
+
+    torch.testing.assert_close(kernels @ kernels.T, torch.eye(12, dtype=torch.float64), rtol=0, atol=1e-7)
+    torch.testing.assert_close(kernels[0], torch.full((12,), 12**-0.5, dtype=torch.float64), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_airbench_begins_as_the_identity(pooled: bool) -> None:
+    """The first channels of each block carry what comes in, pooled; the rest of the first block's are random."""
+    model = student(replace(SMALLEST, stem_pool=pooled)).eval()
+    kernels = list(model.convolutions)
+    x = torch.rand(2, 24, 6, 6)
+
+    for layer, kernel in enumerate(kernels):
+        inputs = kernel.shape[1]
+        wide = x[:, :1].repeat(1, inputs, 1, 1)
+        assert torch.equal(wide, functional.conv2d(wide, kernel[:inputs], padding=1)), layer
+    assert 8 == len(kernels[0]) - 24
+    assert 1 / (9 * 24) ** 0.5 == pytest.approx(float(kernels[0][24:].detach().abs().max()), rel=0.02)
+    assert (2, 10) == tuple(model(torch.rand(2, 3, 32, 32)).shape)

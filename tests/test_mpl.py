@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.func import functional_call
+from torch.nn import functional
 
-from repro.config.methods import Feedback, FeedbackScope, FeedbackSign, PseudoLabel
+from repro.config.methods import Feedback, FeedbackScope, FeedbackSign, Mpl, PseudoLabel
 from repro.methods import mpl
+from repro.methods.feedback import held_scale
 from tests.tiny import CLASSES, feedback_only, named, teacher_gradient, tiny_batch, tiny_state, uniform_for, unrolled
 
 EXACT = {"rtol": 0.0, "atol": 1e-10}  # float64 rounding over some hundred sums of numbers near 1 is below 1e-13
@@ -83,3 +85,62 @@ def test_helpful_labels_gain_probability(feedback: Feedback, sign: FeedbackSign,
         assert (helped[-1] == (sign is FeedbackSign.old_minus_new)) == bool(gained > 0)
 
     assert {True, False} == set(helped)
+
+
+def share_of_feedback(share: float, steps: int, weight: float = 1.0) -> list[tuple[float, list[torch.Tensor]]]:
+    """For each step, feedback's gradient over the other terms' in norm, and the feedback gradient that entered."""
+    config = Mpl(feedback=Feedback.finite_difference, feedback_share=share, feedback_weight=weight)
+    found = []
+    state = tiny_state(config, student_rate=0.3)
+    for number in range(steps):
+        batch = tiny_batch(6, torch.linspace(0.05, 0.95, 6).roll(number))
+        learner = state.learners["teacher"]
+        loss = functional.cross_entropy(learner.model(batch.labelled), batch.labels)
+        other = torch.autograd.grad(loss, learner.parameters)
+        total = teacher_gradient(state, batch, config)
+        entered = [t - o for t, o in zip(total, other, strict=True)]
+        norms = [torch.cat([g.flatten() for g in gradient]).norm() for gradient in (entered, other)]
+        found.append((float(norms[0] / norms[1]), entered))
+    return found
+
+
+def test_a_held_share_is_that_of_the_other_terms_gradient() -> None:
+    """At a measured step the first ratio is the share itself; twice the share is twice the gradient."""
+    one, two = share_of_feedback(0.1, 1)[0], share_of_feedback(0.2, 1)[0]
+
+    assert one[0] == pytest.approx(0.1, rel=1e-9)
+    for a, b in zip(one[1], two[1], strict=True):
+        torch.testing.assert_close(2 * a, b, **EXACT)
+
+
+def test_a_held_share_keeps_direction_and_relative_size_of_feedback() -> None:
+    """Between measurements one factor multiplies every h: feedback keeps its direction, sign and relative size."""
+    (_, plain), (_, held) = (share_of_feedback(share, 1)[0] for share in (0.0, 0.1))
+    flat, goal = (torch.cat([g.flatten() for g in gradient]) for gradient in (plain, held))
+    factor = (goal @ flat) / flat.square().sum()
+
+    assert factor > 0
+    for a, b in zip(plain, held, strict=True):
+        torch.testing.assert_close(factor * a, b, **EXACT)
+
+
+def test_the_held_scale_is_an_average_over_measured_steps() -> None:
+    """Norms enter at every 16th step, at a rate of a tenth; a step whose feedback is zero does not count."""
+    config = Mpl(feedback=Feedback.finite_difference, feedback_share=0.5)
+    state = tiny_state(config)
+    teacher, memory = state.learners["teacher"], state.memory
+    batch = tiny_batch(4)
+    other = functional.cross_entropy(teacher.model(batch.labelled), batch.labels)
+    size = lambda loss: torch.cat([g.flatten() for g in teacher.gradients(loss, retain_graph=True)]).norm()  # noqa: E731
+    feedback = teacher.model(batch.weak).square().mean()
+
+    def scale(other_factor: float, feedback_factor: float, step: int) -> float:
+        return float(held_scale(teacher, other_factor * other, feedback_factor * feedback, config, memory, step))
+
+    ratio = float(size(other) / size(feedback))
+    assert scale(1.0, 0.0, 0) == 0
+    assert scale(1.0, 1.0, 16) == pytest.approx(0.5 * ratio)
+    assert scale(9.0, 7.0, 17) == pytest.approx(0.5 * ratio)
+    assert scale(5.0, 0.0, 32) == pytest.approx(0.5 * ratio)
+    assert scale(2.0, 1.0, 48) == pytest.approx(0.5 * ratio * 1.1)
+    assert scale(1.0, 3.0, 64) == pytest.approx(0.5 * ratio * (1.1 * 0.9 + 0.1) / 1.2)

@@ -14,7 +14,7 @@ from repro.config.methods import Feedback, FeedbackScope, Mpl, PseudoLabel, Redu
 from repro.config.models import MoonsNet, ResNet50
 from repro.config.schema import Config, Precision
 
-_OF_IMAGES = {"wide_resnet", "resnet50"}
+_OF_IMAGES = {"wide_resnet", "resnet50", "airbench"}
 _MODELS = {"two_moons": {"moons_net"}, "digits": {"small_conv"}, "cifar10": _OF_IMAGES, "svhn": _OF_IMAGES,
            "folder": _OF_IMAGES}  # fmt: skip
 
@@ -77,6 +77,9 @@ def _recorded(config: Config) -> Iterator[str]:
     said = "engine.cuda_graph = True"
     if isinstance(config.method, TwoPhases):
         yield f"{said}: method.name = {config.method.name} has steps of two kinds; set it to false"
+    method = config.method.mpl if isinstance(config.method, ReducedMpl) else config.method
+    if isinstance(method, Mpl) and method.feedback_share:
+        yield f"{said}: method.feedback_share = {method.feedback_share} measures in some steps; set one of the two to 0"
     if isinstance(config.data, FolderData):
         yield f"{said}: data.name = folder reads the images of each step from files; set it to false"
 
@@ -121,6 +124,13 @@ def _schedules(config: Config) -> Iterator[str]:
 def _mpl(method: Mpl, key: str) -> Iterator[str]:
     if method.uda.name != "uda":
         yield f"{key}.uda.name = {method.uda.name}: must be uda"
+    others = method.teacher_supervised or method.uda.weight or method.teacher_pseudo_label.weight
+    if method.feedback_share and not others:
+        yield (f"{key}.feedback_share = {method.feedback_share}: is a share of the teacher's other gradients, and it "
+               "has no other loss; set feedback_share to 0")  # fmt: skip
+    if method.feedback_share and method.feedback_weight != 1:
+        yield (f"{key}.feedback_weight = {method.feedback_weight}: {key}.feedback_share = {method.feedback_share} "
+               "decides how large feedback is; set feedback_weight to 1")  # fmt: skip
     if method.pseudo_label is PseudoLabel.soft and method.feedback_scope is FeedbackScope.example:
         yield (f"{key}.feedback_scope = example: is for hard labels; "
                f"with {key}.pseudo_label = soft use {key}.feedback = exact")  # fmt: skip

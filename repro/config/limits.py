@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from repro.config.data import Cifar10Data, CropViews, DigitsData, FolderData, ImageViews, SvhnData, TwoMoonsData
 from repro.config.methods import FixMatch, Mpl, PseudoLabelMethod, ReducedMpl, SelfTraining, Supervised, Uda
-from repro.config.models import MoonsNet, ResNet50, SmallConv, WideResNet
+from repro.config.models import Airbench, MoonsNet, ResNet50, SmallConv, WideResNet
 from repro.config.schema import Budget, Engine, Finetune, Optim, Optimiser
 
 
@@ -111,6 +111,12 @@ LIMITS: dict[type, dict[str, Limits]] = {
         "norm_decay": _SHARE_BELOW_ONE,
         "norm_epsilon": _EPSILON,
     },
+    Airbench: {
+        "first_width": Limits(24, 1024, why="the stem has 24 channels"),
+        "width": Limits(24, 1024),
+        "norm_decay": _SHARE_BELOW_ONE,
+        "norm_epsilon": _EPSILON,
+    },
     Supervised: {"label_smoothing": _SHARE_BELOW_ONE, "mixup": _MIXUP},
     PseudoLabelMethod: {"teacher_steps": _STEP, "threshold": _PROBABILITY, "label_smoothing": _SHARE_BELOW_ONE},
     Uda: {
@@ -125,6 +131,7 @@ LIMITS: dict[type, dict[str, Limits]] = {
     Mpl: {
         "teacher_mixup": _MIXUP,
         "feedback_weight": _WEIGHT,
+        "feedback_share": Limits(0.0001, 100, or_zero=True, why="0 leaves h as it is"),
         "baseline_rate": _SHARE,
         "student_label_smoothing": _SHARE_BELOW_ONE,
         "shuffle_window": Limits(1, 1_000_000),

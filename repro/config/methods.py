@@ -128,6 +128,7 @@ class Mpl:
     feedback_sign: FeedbackSign = FeedbackSign.old_minus_new
     feedback_scope: FeedbackScope = FeedbackScope.batch
     feedback_weight: float = 1.0  # multiplies h in the teacher's loss
+    feedback_share: float = 0.0  # > 0: scales h so that its gradient has this share of the norm of the other terms'
     baseline: Baseline = Baseline.none
     baseline_rate: float = 0.01  # of the moving average (released: 1 - 0.99)
     pseudo_label_view: View = View.strong  # what the teacher labels (released: strong)

@@ -58,4 +58,16 @@ class ResNet50:
     norm_epsilon: float = 1.0e-3
 
 
-Model = MoonsNet | SmallConv | WideResNet | ResNet50
+@dataclass
+class Airbench:
+    """A small network that learns fast on a CPU, after airbench (Jordan 2024), for 32x32 images."""
+
+    name: str = "airbench"
+    first_width: int = 32  # channels of the first block
+    width: int = 96  # channels of the second and third block
+    stem_pool: bool = False  # whether the stem ends with a 2x2 max pool, which saves half of all arithmetic
+    norm_decay: float = 0.99
+    norm_epsilon: float = 1.0e-3
+
+
+Model = MoonsNet | SmallConv | WideResNet | ResNet50 | Airbench

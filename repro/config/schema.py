@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from repro.config.data import Cifar10Data, Data, DigitsData, FolderData, SvhnData, TwoMoonsData
 from repro.config.methods import FixMatch, Method, Mpl, PseudoLabelMethod, ReducedMpl, Supervised, Uda
-from repro.config.models import Model, MoonsNet, ResNet50, SmallConv, WideResNet
+from repro.config.models import Airbench, Model, MoonsNet, ResNet50, SmallConv, WideResNet
 
 
 class Schedule(StrEnum):
@@ -136,7 +136,13 @@ CHOICES: dict[str, dict[str, type]] = {
         "svhn": SvhnData,
         "folder": FolderData,
     },
-    "model": {"moons_net": MoonsNet, "small_conv": SmallConv, "wide_resnet": WideResNet, "resnet50": ResNet50},
+    "model": {
+        "moons_net": MoonsNet,
+        "small_conv": SmallConv,
+        "wide_resnet": WideResNet,
+        "resnet50": ResNet50,
+        "airbench": Airbench,
+    },
     "method": {
         "supervised": Supervised,
         "pseudo_label": PseudoLabelMethod,

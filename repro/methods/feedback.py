@@ -17,8 +17,11 @@ from repro.losses import cross_entropy, log_probabilities
 from repro.methods.state import Batch, alone, dropout_noise, logits_of
 from repro.models.layers import frozen_statistics
 from repro.optim.learner import Learner
-from repro.optim.vectors import cosine, inner_product
+from repro.optim.vectors import cosine, inner_product, norm
 from repro.seeding import Step
+
+MEASURED_EVERY, NORM_RATE = 16, 0.1
+"""Steps between two measurements of the norms that `feedback_share` compares, and the rate of their moving averages."""
 
 
 def initial_memory(config: Mpl, lead: tuple[int, ...], device: torch.device) -> dict[str, Tensor]:
@@ -26,6 +29,8 @@ def initial_memory(config: Mpl, lead: tuple[int, ...], device: torch.device) -> 
     memory = {"baseline": torch.zeros(lead, device=device)}
     if config.feedback is Feedback.shuffled:
         memory["feedback_history"] = torch.zeros(*lead, config.shuffle_window, device=device)
+    if config.feedback_share:
+        memory |= {key: torch.zeros(lead, device=device) for key in ("other_norm", "feedback_norm")}
     return memory
 
 
@@ -137,3 +142,30 @@ def as_entered(
         h = h - average.reshape((*average.shape, *[1] * (h.dim() - average.dim())))
     sign = 1.0 if config.feedback_sign is FeedbackSign.old_minus_new else -1.0
     return sign * config.feedback_weight * h
+
+
+def held_scale(
+    teacher: Learner, other_loss: Tensor, feedback_loss: Tensor, config: Mpl, memory: dict[str, Tensor], step: int
+) -> Tensor:
+    """The factor [*lead] that gives feedback's gradient `config.feedback_share` of the norm of the other terms'.
+
+    h as a difference of losses shrinks with the student's learning rate, so no fixed weight of it is a dose. Both
+    norms are measured every 16 steps, over the teacher's weights, and averaged over some ten measurements: single
+    values of h keep their size relative to each other. A step whose h is 0 is not measured.
+
+    Args:
+        teacher: its gradients are taken, its weights stay.
+        other_loss: all that the teacher learns besides feedback, [*lead].
+        feedback_loss: not scaled yet, [*lead].
+        config: for the share.
+        memory: the averages "other_norm" and "feedback_norm", moved in place.
+        step: counted from 0.
+    """
+    other, feedback = memory["other_norm"], memory["feedback_norm"]
+    if step % MEASURED_EVERY == 0:
+        norms = [norm(teacher.gradients(loss, retain_graph=True), teacher.lead) for loss in (other_loss, feedback_loss)]
+        measured, first = norms[1] > 0, feedback == 0
+        for average, value in zip((other, feedback), norms, strict=True):
+            moved = torch.where(first, value, average.lerp(value.to(average.dtype), NORM_RATE))
+            average.copy_(torch.where(measured, moved, average))
+    return torch.where(feedback > 0, config.feedback_share * other / feedback.clamp_min(1e-30), 0.0)

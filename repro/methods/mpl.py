@@ -19,7 +19,7 @@ from torch import Tensor
 
 from repro.config.methods import Mpl, View
 from repro.config.schema import Optim
-from repro.methods.feedback import initial_memory
+from repro.methods.feedback import held_scale, initial_memory
 from repro.methods.state import Batch, BuildModel, State, new_learner
 from repro.methods.student import feedback_loss, pseudo_label_targets, pseudo_labels_wrong, student_step
 from repro.methods.teacher import teacher_logits, teacher_loss, teacher_views
@@ -60,8 +60,13 @@ def step(state: State, batch: Batch, config: Mpl) -> dict[str, Tensor]:
     loss, teacher_metrics = teacher_loss(labelled_logits, weak_logits, strong_logits, batch, state.step, config)
     if h is not None:
         mpl_loss = feedback_loss(h, targets, pseudo_logits, config)
+        if config.feedback_share:
+            scale = held_scale(teacher, loss, mpl_loss, config, state.memory, state.step)
+            metrics["feedback_scale"], mpl_loss = scale, scale * mpl_loss
         if batch.probe:
             metrics["feedback_gradient_norm"] = norm(teacher.gradients(mpl_loss, retain_graph=True), teacher.lead)
+            if loss.requires_grad:
+                metrics["other_gradient_norm"] = norm(teacher.gradients(loss, retain_graph=True), teacher.lead)
         loss = loss + mpl_loss
     if loss.requires_grad:
         teacher.apply(teacher.gradients(loss), state.step)

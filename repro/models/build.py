@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from repro.config.models import Model, MoonsNet, SmallConv, WideResNet
+from repro.config.models import Airbench, Model, MoonsNet, SmallConv, WideResNet
+from repro.models.airbench import AirbenchNet
 from repro.models.moons_net import StackedMlp
 from repro.models.resnet50 import ResidualNet50
 from repro.models.small_conv import SmallConvNet
@@ -23,6 +24,8 @@ def build_model(config: Model, classes: int, streams: Streams, role: str) -> nn.
         return StackedMlp(config, streams, name)
     if isinstance(config, SmallConv):
         return SmallConvNet(config, classes, streams, name)
+    if isinstance(config, Airbench):
+        return AirbenchNet(config, classes, streams, name)
     rate = config.student_dropout if role == "student" else config.teacher_dropout
     if isinstance(config, WideResNet):
         return WideResidualNet(config, classes, streams, name, rate)
