@@ -17,10 +17,9 @@ from repro.records.runs import read_runs
 from repro.records.scores import rebuild_all
 from repro.records.verdicts import BEGIN, END, read_verdicts
 from repro.report.verdicts import readme_table
-from repro.verify.claims import Claim, read_claims
-from repro.verify.judge import judge
+from repro.verify.claims import Claim, Status, read_claims
 from repro.verify.rebuild import Scores
-from repro.verify.verdict import Status
+from repro.verify.rules import judge
 
 ROOT = Path(__file__).parent.parent
 CLAIMS = read_claims(ROOT / "experiments/claims.yaml")

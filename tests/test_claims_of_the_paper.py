@@ -12,7 +12,7 @@ from repro.config.compose import compose, experiments, read_plan
 from repro.config.methods import PseudoLabelMethod, Supervised
 from repro.config.schema import Config
 from repro.verify.claims import Absolute, Measure, Ordering, Origin, SuccessRate, read_claims
-from repro.verify.judge import judge
+from repro.verify.rules import judge
 
 ROOT = Path(__file__).parent.parent / "experiments"
 CLAIMS = {claim.id: claim for claim in read_claims(ROOT / "claims.yaml")}

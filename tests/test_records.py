@@ -14,7 +14,7 @@ from repro.evaluate.run import EvaluatedRun, predictions_hash
 from repro.records import runs as records
 from repro.records.runs import RecordError, read_run, read_runs, replace_run
 from repro.records.verdicts import BEGIN, END, read_verdicts, replace_generated, write_verdicts
-from repro.verify.verdict import Status, Verdict
+from repro.verify.claims import Status, Verdict
 
 
 def a_run(seed: int = 3) -> EvaluatedRun:

@@ -14,8 +14,8 @@ from repro.report.published import read_published
 from repro.report.published_sections import published_sections
 from repro.report.render import Report, render
 from repro.verify.claims import Absolute, read_claims
-from repro.verify.judge import judge
 from repro.verify.rebuild import Scores
+from repro.verify.rules import judge
 from tests.report_cases import make_run, make_scores, section_of
 
 ROOT = Path(__file__).parent.parent / "experiments"

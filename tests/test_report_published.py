@@ -16,10 +16,9 @@ from repro.report.groups import CIFAR10
 from repro.report.published import DATA_SETS, Row, Whose, read_published
 from repro.report.published_sections import published_sections
 from repro.report.render import render
-from repro.verify.claims import Absolute, Claim, read_claims
-from repro.verify.judge import judge
+from repro.verify.claims import Absolute, Claim, Status, read_claims
 from repro.verify.rebuild import Scores
-from repro.verify.verdict import Status
+from repro.verify.rules import judge
 from tests.report_cases import make_run, make_scores, section_of
 from tests.verify_cases import MPL, scores
 

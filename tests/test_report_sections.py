@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from repro.report.groups import OTHER, grouped
 from repro.report.render import render
-from repro.verify.verdict import Status, Verdict
+from repro.verify.claims import Status, Verdict
 from tests.report_cases import DIGITS, TUNED, make_claim, make_run, make_scores, report_on, section_of
 
 

@@ -17,8 +17,7 @@ from repro.report.alarm import alarm_section
 from repro.report.on_test_set import on_test_set_table
 from repro.report.render import render
 from repro.report.verdicts import readme_table
-from repro.verify.claims import Absolute, Ordering
-from repro.verify.verdict import Status, Verdict
+from repro.verify.claims import Absolute, Ordering, Status, Verdict
 from tests.report_cases import DIGITS, QUICK, arms_on, make_claim, make_run, make_scores, report_on, section_of
 from tests.test_alarm import bands, log, recorded
 

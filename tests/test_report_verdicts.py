@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from repro.report.verdicts import verdict_lines, verdict_table
-from repro.verify.claims import Absolute, Claim, Origin
-from repro.verify.verdict import Status, Verdict
+from repro.verify.claims import Absolute, Claim, Origin, Status, Verdict
 from tests.report_cases import make_claim
 
 

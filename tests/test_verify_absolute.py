@@ -10,9 +10,8 @@ import pytest
 from scipy import stats
 
 from repro.verify.absolute import gap
-from repro.verify.claims import Absolute
-from repro.verify.judge import judge
-from repro.verify.verdict import Status
+from repro.verify.claims import Absolute, Status
+from repro.verify.rules import judge
 from tests.verify_cases import MPL, NUMBER, scores
 
 

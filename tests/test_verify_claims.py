@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from repro.verify.claims import read_claims
-from repro.verify.judge import judge
-from repro.verify.verdict import Status
+from repro.verify.claims import Status, read_claims
+from repro.verify.rules import judge
 from tests.verify_cases import HIGH, MPL, ORDERING, scores, with_rule
 
 CLAIMS = Path(__file__).parent.parent / "experiments" / "claims.yaml"

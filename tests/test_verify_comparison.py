@@ -6,10 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from repro.verify.claims import Ordering
-from repro.verify.comparison import status_of
-from repro.verify.judge import judge
-from repro.verify.verdict import Status
+from repro.verify.claims import Ordering, Status
+from repro.verify.rules import judge, status_of
 from tests.verify_cases import HIGH, LOW, MPL, ORDERING, SUPERVISED, compared, scores, with_rule
 
 

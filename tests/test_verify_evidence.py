@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from repro.evaluate.run import EvaluatedRun, predictions_hash
-from repro.verify.claims import Claim
-from repro.verify.judge import judge
+from repro.verify.claims import Claim, Status, Verdict
 from repro.verify.rebuild import rebuild
-from repro.verify.verdict import Status, Verdict
+from repro.verify.rules import judge
 from tests.verify_cases import (
     HIGH,
     LABELS,

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from repro.verify.claims import Ordering
-from repro.verify.judge import judge
-from repro.verify.verdict import Status, Verdict
+from repro.verify.claims import Ordering, Status, Verdict
+from repro.verify.rules import judge
 from tests.verify_cases import HIGH, LOW, MPL, NUMBER, ORDERING, SUCCESS, SUPERVISED, claim, compared, scores, with_rule
 
 STATUSES: dict[str, tuple[Status, Callable[[], Verdict]]] = {

@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from repro.verify.on_test_set import accuracy_interval, compare
-from repro.verify.statistics import rate_interval
+from repro.verify.statistics import accuracy_interval, compare, rate_interval
 
 
 def hits(right: list[int], n: int = 1000) -> np.ndarray:

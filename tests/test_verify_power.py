@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from repro.verify.absolute import gap
-from repro.verify.claims import Absolute
-from repro.verify.judge import judge
+from repro.verify.claims import Absolute, Status
 from repro.verify.power import chance_to_confirm, chance_to_refute, needed
+from repro.verify.rules import judge
 from repro.verify.statistics import FEWEST_SEEDS
-from repro.verify.verdict import Status
 from tests.verify_cases import HIGH, MPL, NUMBER, ORDERING, SUCCESS, SUPERVISED, claim, scores, with_rule
 
 RULE = Absolute("mpl", value=96.11, spread=0.3, runs=10, margin=0.5)

@@ -13,9 +13,9 @@ from repro.evaluate.run import predictions_hash
 from repro.methods import METHODS
 from repro.report.verdicts import departed
 from repro.train.loop import Trainer
+from repro.verify.claims import Status, Verdict
 from repro.verify.completeness import expected_networks
 from repro.verify.rebuild import rebuild
-from repro.verify.verdict import Status, Verdict
 from tests.tiny import CPU, settings
 from tests.verify_cases import (
     HIGH,

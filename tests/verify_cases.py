@@ -12,11 +12,10 @@ import pandas as pd
 from repro.config.departures import departures
 from repro.config.read import as_mapping, read_config
 from repro.evaluate.run import EvaluatedRun, predictions_hash
-from repro.verify.claims import Absolute, Claim, Ordering, SuccessRate
+from repro.verify.claims import Absolute, Claim, Ordering, SuccessRate, Verdict
 from repro.verify.completeness import ROLES
-from repro.verify.judge import judge
 from repro.verify.rebuild import Scores, rebuild
-from repro.verify.verdict import Verdict
+from repro.verify.rules import judge
 
 N = 1000
 LABELS = np.random.default_rng(0).integers(0, 10, N)

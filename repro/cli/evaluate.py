@@ -12,7 +12,10 @@ import argparse
 import os
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
+
+import pandas as pd
 
 from repro.cli.entry import run
 from repro.cli.lock import only_writer
@@ -24,10 +27,11 @@ from repro.evaluate.evaluate import evaluate
 from repro.evaluate.labels import labels_to_store
 from repro.files import remove_folder, restore_folder, sweep
 from repro.records.labels import LABELS, store_labels
-from repro.records.runs import RUNS, replace_run
-from repro.records.seen import with_seeds_seen
+from repro.results import RUNS, RecordError, Run, joined, read_run, with_record_hashes, write_run
+from repro.seeding import seeds_listed
 from repro.train.result import load_results
 from repro.train.storage import Damaged, OtherFormat
+from repro.verify.evidence import expected_networks, settings_of
 
 TRAINED = Path("artifacts/runs")
 
@@ -75,20 +79,37 @@ def _evaluate_run(name: str) -> str:
             if results[0].config["data"].get("test") == "":
                 remove_folder(RUNS / name)  # what an earlier training with test images left
                 return f"{name}: no test images, nothing to evaluate"
-            evaluated = [evaluate(name, result) for result in results]
+            evaluated = joined([evaluate(name, result) for result in results])
         except (Damaged, OtherFormat) as error:
             raise ValueError(f"{error}; train it again: dvc repro --force --single-item train@{name}") from error
-    labels = labels_to_store(evaluated[0].config)
+    labels = labels_to_store(evaluated.config)
     if labels:
         store_labels(labels)
-    evaluated = with_seeds_seen(evaluated)
-    replace_run(evaluated)
-    accuracy = [a for one in evaluated for a in one.accuracy[one.counted]]
-    line = f"{name}: {evaluated[0].counted} {100 * sum(accuracy) / len(accuracy):.2f} % over {len(accuracy)} seeds"
-    collapsed = sum(len(set(classes.tolist())) == 1 for one in evaluated for classes in one.predictions[one.counted])
+    write_run(with_record_hashes(with_seeds_seen(evaluated)))
+    counted = expected_networks(evaluated.config)[1]
+    accuracy = evaluated.seeds[f"accuracy.{counted}"]
+    line = f"{name}: {counted} {100 * accuracy.mean():.2f} % over {len(accuracy)} seeds"
+    collapsed = sum(len(set(classes.tolist())) == 1 for classes in evaluated.predictions(counted))
     if collapsed:
         line += f"; {collapsed} of them predict one class only"
-    return line + in_words(evaluated)
+    return line + in_words(evaluated, counted)
+
+
+def with_seeds_seen(run: Run, root: Path = RUNS) -> Run:
+    """The run, told which other seeds of it were recorded before: somebody may have chosen seeds by their results.
+
+    A record that cannot be read today, or whose settings differ in more than the list of seeds, was another run.
+    """
+    try:
+        old = read_run(root / run.name)
+    except RecordError:
+        return run
+    if settings_of(old) != settings_of(run):
+        return run
+    now, before = (seeds_listed(one.seeds.index.tolist()) for one in (run, old))
+    known = [text for text in old.seeds.get("seeds_before", pd.Series(dtype=str)).unique() if text]
+    seen = list(dict.fromkeys([*known, *([before] if before != now else [])]))
+    return replace(run, seeds=run.seeds.assign(seeds_before=" and ".join(seen))) if seen else run
 
 
 if __name__ == "__main__":

@@ -18,10 +18,9 @@ from repro.records.scores import rebuild_all
 from repro.records.verdicts import CLAIMS, write_verdicts
 from repro.train.alarm import BANDS, bands_as_text
 from repro.verify.bands import bands_of
-from repro.verify.claims import read_claims
-from repro.verify.judge import judge
+from repro.verify.claims import Verdict, read_claims
 from repro.verify.rebuild import Scores
-from repro.verify.verdict import Verdict
+from repro.verify.rules import judge
 
 
 def main() -> None:

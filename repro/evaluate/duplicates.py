@@ -12,7 +12,7 @@ from torch import Tensor
 from repro.data.image_files import ImageFiles
 from repro.data.listing import UNKNOWN
 from repro.data.sets import Examples, HeldOutSet, TrainingSet
-from repro.evaluate.run import EvaluatedRun
+from repro.results import Run
 
 
 def duplicates(train: TrainingSet, test: HeldOutSet, lead: tuple[int, ...]) -> dict[str, int]:
@@ -51,12 +51,13 @@ def _refuse_other(training: Tensor, test: Tensor, lead: int) -> None:
         )
 
 
-def in_words(runs: Sequence[EvaluatedRun]) -> str:
-    """What the printed line of one run's folders adds when a test example was trained on, else nothing."""
-    same, other = (sum(run.data["duplicates"][key] for run in runs) for key in ("test_in_training", "other_label"))
+def in_words(run: Run, counted: str) -> str:
+    """What the printed line of a run adds when a test example was trained on, else nothing."""
+    groups = run.seeds.drop_duplicates("group")  # of seeds trained together each row says the sum
+    same, other = (int(groups[key].sum()) for key in ("test_in_training", "other_label"))
     if not same:
         return ""
-    count = sum(run.predictions[run.counted].size for run in runs)
+    count = run.predictions(counted).size
     return f"; NOTE: {same} of {count} test examples are training examples too, {other} of them with another label"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from repro.config.data import TwoMoonsData
-from repro.config.departures import departures
 from repro.config.read import read_config
 from repro.config.schema import Config
 from repro.data.held_out import held_out_hash, held_out_set
@@ -22,13 +21,14 @@ from repro.evaluate.curve import curve_of, some_of
 from repro.evaluate.duplicates import duplicates
 from repro.evaluate.labels import label_rows
 from repro.evaluate.predict import Predictor
-from repro.evaluate.run import EvaluatedRun, predictions_hash
+from repro.results import Run, predictions_hash, seeds_table
+from repro.seeding import seeds_label
 from repro.train.result import Result
 
 _DRAWN_SEEDS = 3  # two-moons seeds whose decision boundary is kept for the figure
 
 
-def evaluate(name: str, result: Result) -> EvaluatedRun:
+def evaluate(name: str, result: Result) -> Run:
     """Predictions of every network on all test examples, their accuracy, and the curves along training."""
     config = read_config(result.config)
     seeds: Seeds = list(result.seeds) if result.stacked else result.seeds[0]
@@ -41,29 +41,44 @@ def evaluate(name: str, result: Result) -> EvaluatedRun:
     many = has_top5(predictor.class_count)
     ranked = predictor.ranked(final, test.examples, TOP if many else 1)
     predictions = {network: np.ascontiguousarray(classes[..., 0]) for network, classes in ranked.items()}
-    top5 = ranked if many else {}
-    return EvaluatedRun(
+    group = seeds_label(result.seeds).partition("-")[2]
+    columns: dict[str, Any] = {"group": group}
+    columns |= {f"accuracy.{network}": accuracies(classes, labels) for network, classes in predictions.items()}
+    columns |= {f"top5.{network}": top5_accuracies(c, labels) for network, c in (ranked if many else {}).items()}
+    columns |= told(result.environment, len(result.seeds))
+    columns |= {
+        "training_hash": training_hash(config.data, result.seeds),
+        "held_out_hash": held_out_hash(config.data, result.seeds),
+        "predictions_hash": predictions_hash(predictions),
+    }
+    columns |= duplicates(train, test, predictor.lead)
+    arrays = {f"predictions.{network}": classes for network, classes in predictions.items()}
+    arrays |= {f"top5.{network}": classes for network, classes in (ranked if many else {}).items()}
+    arrays |= {f"curve.{key.replace('/', '.')}": values for key, values in curve.items()}
+    if result.stacked:
+        arrays |= {f"boundary.{k}": v for k, v in _boundary(config, list(result.seeds), predictor, final).items()}
+    return Run(
         name=name,
-        seeds=list(result.seeds),
         config=result.config,
-        counted=counted_network(result.counted, final),
-        predictions=predictions,
-        accuracy={network: accuracies(classes, labels) for network, classes in predictions.items()},
-        data={
-            "training_hash": training_hash(config.data, result.seeds),
-            "held_out_hash": held_out_hash(config.data, result.seeds),
-            "predictions_hash": predictions_hash(predictions),
-            "duplicates": duplicates(train, test, predictor.lead),
-        }
-        | ({"top5_hash": predictions_hash(top5)} if top5 else {}),
-        environment=result.environment,
-        departures=[asdict(departure) for departure in departures(config)],
-        metrics=pd.DataFrame(result.rows),
-        curve=curve,
-        boundary=_boundary(config, list(result.seeds), predictor, final) if result.stacked else {},
-        top5=top5,
-        top5_accuracy={network: top5_accuracies(classes, labels) for network, classes in top5.items()},
+        seeds=seeds_table(pd.DataFrame(columns, index=pd.Index(result.seeds, name="seed"))),
+        metrics=pd.DataFrame(result.rows).assign(seed=group).pipe(_seed_first),
+        arrays=arrays,
     )
+
+
+def told(environment: Mapping[str, Any], together: int) -> dict[str, Any]:
+    """What a record says of a training: its own share of the seconds, device, versions, revision, where it went on."""
+    found = {key: value for key, value in environment.items() if key not in {"sessions", "warnings"}}
+    found["seconds"] = round(environment["seconds"] / together, 4)
+    if len(sessions := environment.get("sessions", [])) > 1:
+        found["resumed_at"] = " ".join(str(session["from_step"]) for session in sessions[1:])
+    if environment.get("warnings"):
+        found["warnings"] = "; ".join(environment["warnings"])
+    return found
+
+
+def _seed_first(metrics: pd.DataFrame) -> pd.DataFrame:
+    return metrics[["seed", *metrics.columns.drop("seed")]]
 
 
 def counted_network(role: str, networks: dict[str, Any]) -> str:

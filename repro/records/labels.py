@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from repro.config.read import read_config
 from repro.evaluate.labels import StoredLabels, stores_labels, test_labels
-from repro.evaluate.run import EvaluatedRun
 from repro.files import write_whole
-from repro.records.runs import RecordError, read_record
-
-LABELS = Path("results/labels")
+from repro.results import LABELS, RecordError, Run, read_record
 
 
 def store_labels(stored: StoredLabels, root: Path = LABELS) -> Path:
@@ -40,15 +38,16 @@ def read_labels(data: str, held_out_hash: str, root: Path = LABELS) -> StoredLab
     return stored
 
 
-def labels_of(run: EvaluatedRun, root: Path = LABELS) -> tuple[np.ndarray, str]:
-    """Labels int64 [R, N] of a recorded run's test examples, shipped or stored, and the hash of their test data."""
-    return test_labels(run.config, run.seeds, lambda data: read_labels(data, str(run.data.get("held_out_hash")), root))
+def labels_of(run: Run, seeds: Sequence[int], root: Path = LABELS) -> tuple[np.ndarray, str]:
+    """Labels int64 [R, N] of the test examples of some seeds, shipped or stored, and the hash of their test data."""
+    held_out = str(run.seeds.loc[seeds[0], "held_out_hash"])
+    return test_labels(run.config, seeds, lambda data: read_labels(data, held_out, root))
 
 
-def labels_key(run: EvaluatedRun) -> str:
-    """Equal for runs of the same labels."""
+def labels_key(run: Run, seeds: Sequence[int]) -> str:
+    """Equal for seeds of the same labels."""
     stored = stores_labels(read_config(run.config).data)
-    return f"{run.config['data']}{run.data.get('held_out_hash') if stored else ''}{run.seeds}"
+    return f"{run.config['data']}{run.seeds.loc[seeds[0], 'held_out_hash'] if stored else ''}{list(seeds)}"
 
 
 def _path(root: Path, data: str, held_out_hash: str) -> Path:

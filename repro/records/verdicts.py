@@ -10,7 +10,7 @@ from typing import Any
 
 from repro.files import write_whole
 from repro.records.runs import RecordError, read_record
-from repro.verify.verdict import Status, Verdict
+from repro.verify.claims import Status, Verdict
 
 CLAIMS = Path("experiments/claims.yaml")
 VERDICTS = Path("results/verdicts.json")

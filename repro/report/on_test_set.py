@@ -9,7 +9,7 @@ from repro.report.differences import different_data
 from repro.report.groups import Group
 from repro.report.numbers import percent_interval, plain, signed, signed_interval, table
 from repro.report.swept import reference_name
-from repro.verify.on_test_set import accuracy_interval, compare
+from repro.verify.statistics import accuracy_interval, compare
 
 ABOUT = (
     "The same trained networks on other test examples: a source of chance besides the seeds, which the intervals above "

@@ -8,9 +8,8 @@ from repro.report.numbers import NONE, count, table
 from repro.report.published import DATA_SETS, TABLE, DataSet, Number, Row, Whose, measure_of
 from repro.report.tables import mean_text
 from repro.report.verdicts import status_words
-from repro.verify.claims import Absolute, Claim, Measure
+from repro.verify.claims import Absolute, Claim, Measure, Status, Verdict
 from repro.verify.rebuild import Scores
-from repro.verify.verdict import Status, Verdict
 
 _WHOSE = {Whose.authors: "authors' own", Whose.quoted: "quoted"}
 _OPEN = (Status.NOT_RUN, Status.INCONCLUSIVE)

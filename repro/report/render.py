@@ -18,9 +18,8 @@ from repro.report.published_sections import published_sections
 from repro.report.sections import Section, section
 from repro.report.summary import one_page
 from repro.report.verdicts import tally, verdict_table
-from repro.verify.claims import Claim
+from repro.verify.claims import Claim, Verdict
 from repro.verify.rebuild import Scores
-from repro.verify.verdict import Verdict
 
 _TITLE = """# Meta Pseudo Labels: what holds
 

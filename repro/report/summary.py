@@ -11,9 +11,8 @@ from repro.report.groups import Group
 from repro.report.numbers import count, table
 from repro.report.pictures import Picture, markdown
 from repro.report.verdicts import status_words, tally
-from repro.verify.claims import Absolute, Claim, Origin
+from repro.verify.claims import Absolute, Claim, Origin, Status, Verdict
 from repro.verify.statistics import FEWEST_SEEDS
-from repro.verify.verdict import Status, Verdict
 
 
 @dataclass(frozen=True)

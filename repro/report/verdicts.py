@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from repro.report.numbers import NONE, count, listed, signed, signed_interval, table
-from repro.verify.claims import Absolute, Claim, Origin
+from repro.verify.claims import Absolute, Claim, Origin, Status, Verdict
 from repro.verify.rebuild import LEFT_OPEN
-from repro.verify.verdict import Status, Verdict
 
 _SHOWN = 3  # departures in a row, those that no setting shows first; the settings are all in the sections
 

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from repro.verify.claims import Absolute, Claim
-from repro.verify.rebuild import Scores
+from repro.verify.claims import Absolute, Claim, Status, Verdict
+from repro.verify.evidence import Scores
 from repro.verify.statistics import FEWEST_SEEDS, spread
-from repro.verify.verdict import Status, Verdict
 
 Number = Any
 """A float, or an array of floats for many hypothetical sets of runs at once (`power.py`)."""

@@ -6,7 +6,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -208,3 +208,31 @@ def _impossible_comparison(rule: Ordering | SuccessRate) -> typing.Iterator[str]
         yield f"rule.spread = {rule.spread}: must be above 0 points; leave it out where nothing is known"
     if isinstance(rule, SuccessRate) and not 0 < rule.success_at <= 1:
         yield f"rule.success_at = {rule.success_at}: is a share, must lie in (0, 1]"
+
+
+class Status(StrEnum):
+    """The only five answers."""
+
+    REPRODUCED = "REPRODUCED"  # the evidence shows what the claim says
+    NOT_REPRODUCED = "NOT_REPRODUCED"  # the evidence excludes it
+    EXCEEDED = "EXCEEDED"  # the evidence shows clearly more than the claim says
+    INCONCLUSIVE = "INCONCLUSIVE"  # it can be either; `missing` says what would settle it
+    NOT_RUN = "NOT_RUN"  # a run that the claim needs is not there
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to one claim, with the evidence for it. Differences are in percentage points."""
+
+    claim: str  # id
+    status: Status
+    reason: str  # one sentence with the numbers
+    estimate: float | None = None  # ours - the paper's (absolute), or better - worse
+    low: float | None = None  # of the interval of level 1 - alpha; of a number: 1 - 2 alpha, as two one-sided tests
+    high: float | None = None
+    n: int = 0  # seeds that entered
+    p_value: float | None = None  # of no difference, two-sided
+    missing: str = ""  # what would settle it
+    seeds_needed: str = ""  # for a verdict with 80 % power, while there is none
+    departures: list[str] = field(default_factory=list)  # of the runs that were used, from their recipe
+    problems: list[str] = field(default_factory=list)  # why evidence was refused

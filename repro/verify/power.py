@@ -11,7 +11,7 @@ from scipy import stats
 
 from repro.verify.absolute import Gap, gap_of
 from repro.verify.claims import Absolute, Claim, Ordering
-from repro.verify.rebuild import Scores
+from repro.verify.evidence import Scores
 from repro.verify.statistics import FEWEST_SEEDS, in_percent, paired_difference, seeds_needed, spread
 
 POWER = 0.8

@@ -1,0 +1,312 @@
+"""What to run: settings, arms, runs and plans, composed from experiments/ with Hydra.
+
+A run is a setting x an arm x seeds. Its name is `<setting>_<arm>`: digits_mpl is the arm mpl in the setting digits.
+
+    experiments/arms.yaml            the table of ablations: each arm once
+    experiments/setting/<name>.yaml  what the arms of a comparison share, and under `comparison` what it is called, which
+                                     arms it has, what each method and each arm changes besides
+    experiments/plan/<name>.yaml     runs with their seeds
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from repro.config.departures import departures
+from repro.config.read import ConfigError, as_mapping, checked, closest, read_config, read_yaml
+from repro.config.schema import Config
+from repro.config.shorten import shortened
+
+ROOT = Path("experiments")
+
+_PARTS, _ENTRY = {"runs", "overrides", "needs"}, {"seeds", "overrides"}  # of a plan, and of its runs
+_COMPARISON = {"page", "heading", "introduction", "reference", "like", "again", "sweep", "good", "regions", "methods",
+               "arms"}  # fmt: skip
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+_MOST_SEEDS = 10_000
+_DAMAGED = (yaml.YAMLError, ValueError, LookupError, OSError, RecursionError)  # what Hydra lets through
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of the table of ablations."""
+
+    name: str
+    title: str
+    method: str
+    changes: Mapping[str, Any] = field(default_factory=dict)  # dotted key or config group -> value
+    family: str = ""  # arms that share a panel where there are many
+    colour: str = "#888888"
+    line: str = "-"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The arms of one setting, and what a reader should know of them."""
+
+    setting: str
+    page: str  # of the report; empty: its runs are not shown
+    heading: str
+    introduction: str
+    reference: str  # the arm that differences are taken to; empty: none
+    arms: Mapping[str, Mapping[str, Any]]  # arm -> what it changes in this setting, and its title here
+    methods: Mapping[str, Mapping[str, Any]]  # method -> what all its arms share in this setting
+    good: tuple[float, ...] = ()  # accuracies that count as a good separator
+    regions: tuple[str, ...] = ()  # arms whose decision regions are drawn
+    again: str = ""  # the setting of whose recorded runs some seeds were trained again
+    sweep: Mapping[str, str] = field(default_factory=dict)  # `key` that is varied `around` a setting
+
+    def run(self, arm: str) -> str:
+        """The name of the arm's run."""
+        return f"{self.setting}_{arm}"
+
+    @property
+    def runs(self) -> dict[str, str]:
+        """Arm -> the name of its run."""
+        return {arm: self.run(arm) for arm in self.arms}
+
+    def title(self, arm: str) -> str:
+        """Of an arm, in this setting."""
+        return str(self.arms[arm].get("title") or all_arms()[arm].title)
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One entry of a plan: a run, changes to it, and the seeds to run it with."""
+
+    name: str
+    overrides: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a plan file says."""
+
+    name: str
+    runs: tuple[PlannedRun, ...]
+    needs_gpu: bool  # a CPU would take weeks: without a GPU it is not started
+
+
+@cache
+def all_arms(root: Path = ROOT) -> dict[str, Arm]:
+    """The table of ablations, by name, in its order.
+
+    Raises:
+        ConfigError: when an entry is not of its form.
+    """
+    found = {}
+    for name, entry in _mapping(read_yaml(root / "arms.yaml"), root / "arms.yaml", "arms").items():
+        try:
+            found[str(name)] = Arm(str(name), **entry)
+        except TypeError as error:
+            raise ConfigError(f"{root / 'arms.yaml'}: {name}: {str(error).split('__init__() ')[-1]}") from None
+    return found
+
+
+def families(root: Path = ROOT) -> dict[str, str]:
+    """What each family of arms is called, in the order of the file."""
+    return {str(k): str(v) for k, v in _mapping(read_yaml(root / "arms.yaml"), root / "arms.yaml", "families").items()}
+
+
+@cache
+def comparisons(root: Path = ROOT) -> dict[str, Comparison]:
+    """Every setting's comparison, by the setting's name.
+
+    Raises:
+        ConfigError: when a setting has none, or it names an arm that there is not.
+    """
+    return {path.stem: _comparison(path, root) for path in sorted((root / "setting").glob("*.yaml"))}
+
+
+@cache
+def _comparison(path: Path, root: Path) -> Comparison:
+    content = dict(_mapping(read_yaml(path), path, "comparison"))
+    for key in content.keys() - _COMPARISON:
+        raise ConfigError(f"{path}: comparison.{key} is not a part of a comparison; {closest(key, list(_COMPARISON))}")
+    like = content.pop("like", None)
+    base = _comparison(root / "setting" / f"{like}.yaml", root) if like else None
+    arms = {str(arm): dict(changes or {}) for arm, changes in content.pop("arms", {}).items()}
+    methods = {str(method): dict(changes) for method, changes in (content.pop("methods", None) or {}).items()}
+    for arm in arms:
+        if arm not in all_arms(root):
+            raise ConfigError(f"{path}: comparison.arms.{arm} has no row in {root / 'arms.yaml'}; "
+                              f"{closest(arm, list(all_arms(root)))}")  # fmt: skip
+    if base:
+        arms = {arm: {**base.arms.get(arm, {}), **changes} for arm, changes in arms.items()}
+        methods = {name: {**base.methods.get(name, {}), **methods.get(name, {})} for name in {**base.methods, **methods}}
+    for key in ("good", "regions"):
+        content[key] = tuple(content.get(key, ()))
+    try:
+        return Comparison(path.stem, arms=arms, methods=methods, **content)
+    except TypeError as error:
+        raise ConfigError(f"{path}: comparison: {str(error).split('__init__() ')[-1]}") from None
+
+
+def run_names(root: Path = ROOT) -> list[str]:
+    """Every run that has a name: each arm of each setting."""
+    return sorted(name for comparison in comparisons(root).values() for name in comparison.runs.values())
+
+
+def setting_and_arm(run: str, root: Path = ROOT) -> tuple[Comparison, str]:
+    """The setting and the arm that a run's name says.
+
+    Raises:
+        ConfigError: when it is the name of no run.
+    """
+    fitting = [one for one in comparisons(root).values() if run.startswith(f"{one.setting}_")]
+    for comparison in sorted(fitting, key=lambda one: -len(one.setting)):
+        arm = run.removeprefix(f"{comparison.setting}_")
+        if arm in comparison.arms:
+            return comparison, arm
+    raise ConfigError(f"run = {run!r} is no arm of a setting in {root / 'setting'}; {closest(run, run_names(root))}")
+
+
+def compose(run: str, overrides: Sequence[str] = (), root: Path = ROOT) -> Config:
+    """The checked configuration of a run with `overrides` such as `method.feedback=none`.
+
+    Raises:
+        ConfigError: for an unknown run or override, or an impossible value.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    comparison, name = setting_and_arm(run, root)
+    arm = all_arms(root)[name]
+    changes = {**comparison.methods.get(arm.method, {}), **arm.changes, **comparison.arms[name]}
+    changes["title"] = comparison.title(name)
+    for override in overrides:
+        if re.match(r"[+~]*(setting|hydra)\b", override):
+            raise ConfigError(f"{run}: override {override!r} would compose another setting; name that instead")
+    asked = [f"+setting={comparison.setting}", f"method={arm.method}", *map(_override, changes.items())]
+    try:
+        with initialize_config_dir(str(root.resolve()), version_base="1.3"):
+            composed = hydra_compose("config", [*asked, *overrides])
+        mapping: Any = OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException, *_DAMAGED) as error:
+        raise ConfigError(_explain(run, overrides, str(error), root)) from None
+    del mapping["comparison"]
+    config = checked(shortened(read_config(mapping)))
+    departures(config)  # refuses a recipe that speaks of no setting
+    return config
+
+
+def _override(change: tuple[str, Any]) -> str:
+    """One change as Hydra has it on the command line; text is quoted unless it is a plain word."""
+    key, value = change
+    if isinstance(value, bool):
+        return f"{key}={str(value).lower()}"
+    if isinstance(value, str) and not re.fullmatch(r"\w+", value):
+        return f"{key}='{value.replace(chr(92), chr(92) * 2).replace(chr(39), chr(92) + chr(39))}'"
+    return f"{key}={value}"
+
+
+def compose_planned(planned: PlannedRun, plan: Path) -> Config:
+    """The checked configuration of one entry of a plan file.
+
+    Raises:
+        ConfigError: as `compose`, naming the plan and the run too.
+    """
+    try:
+        return compose(planned.name, planned.overrides)
+    except ConfigError as error:
+        raise ConfigError(f"{plan}: runs.{planned.name}: {error}") from None
+
+
+def read_plan(path: Path) -> Plan:
+    """A plan file: `runs`, a mapping of names to {seeds, overrides}; `overrides` of all runs; `needs: gpu`.
+
+    Raises:
+        ConfigError: when the file is missing or an entry is not of the form `name: {seeds: 0-9}`.
+    """
+    if not path.exists() or path.is_dir():
+        plans = sorted(p.stem for p in (ROOT / "plan").glob("*.yaml"))
+        raise ConfigError(f"no plan at {path}; choose one with: make reproduce PLAN=<name>; plans: {', '.join(plans)}")
+    content = read_yaml(path)
+    runs = content.get("runs") if isinstance(content, dict) else None
+    if not isinstance(runs, dict) or not runs:
+        raise ConfigError(f"{path}: wants a mapping `runs:` of names to {{seeds: 0-9}}")
+    for key in content.keys() - _PARTS:
+        raise ConfigError(f"{path}: {key} is not a part of a plan; {closest(str(key), list(_PARTS))}")
+    if content.get("needs", "gpu") != "gpu":
+        raise ConfigError(f"{path}: needs = {content['needs']!r}: only gpu can be needed")
+    shared = _overrides(content, f"{path}: ")
+    planned = [_planned(name, entry, shared, f"{path}: runs") for name, entry in runs.items()]
+    return Plan(path.resolve().stem, tuple(planned), content.get("needs") == "gpu")
+
+
+def _planned(name: Any, entry: Any, shared: tuple[str, ...], where: str) -> PlannedRun:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{where}: {name!r} names a folder, so wants 1 to 100 letters, digits, _, -, and dots later on"
+        )
+    where = f"{where}.{name}"
+    if not isinstance(entry, dict) or entry.keys() - _ENTRY or "seeds" not in entry:
+        raise ConfigError(f"{where} = {entry}: wants seeds and, if needed, overrides")
+    overrides = (*shared, *_overrides(entry, f"{where}."))
+    try:
+        return PlannedRun(name, overrides, parse_seeds(entry["seeds"]))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _overrides(part: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    found = part.get("overrides", [])
+    if not isinstance(found, list) or not all(isinstance(override, str) for override in found):
+        raise ConfigError(f"{where}overrides = {found!r}: wants a list of texts such as [method.feedback=none]")
+    return tuple(found)
+
+
+def _mapping(content: Any, path: Path, key: str) -> Mapping[Any, Any]:
+    found = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(found, dict) or not found:
+        raise ConfigError(f"{path}: wants a mapping `{key}:`")
+    return found
+
+
+def parse_seeds(text: str | int) -> tuple[int, ...]:
+    """`3`, `0-4` or `0-4,10` to seeds in ascending order.
+
+    Raises:
+        ConfigError: for anything else, or a seed given twice.
+    """
+    seeds: list[int] = []
+    for part in str(text).split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", part)
+        if not match or (match[2] and int(match[2]) < int(match[1])):
+            raise ConfigError(f"seeds = {text!r}: wants a list such as 0-4 or 0,2,5 of seeds below {10**9:,}")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if len(seeds) + last - first >= _MOST_SEEDS:
+            raise ConfigError(f"seeds = {text!r}: are more than {_MOST_SEEDS:,}; name fewer")
+        seeds += range(first, last + 1)
+    if len(set(seeds)) != len(seeds):
+        raise ConfigError(f"seeds = {text!r}: names a seed twice")
+    return tuple(sorted(seeds))
+
+
+def _explain(run: str, overrides: Sequence[str], error: str, root: Path) -> str:
+    """Hydra's error as one sentence; for a misspelt setting, with the nearest known one."""
+    misspelt = re.search(r"Could not override '([^']+)'", error)
+    if misspelt and overrides:
+        known = list(_dotted_keys(as_mapping(compose(run, (), root))))
+        return f"{run}: {misspelt[1]} is not a setting; {closest(misspelt[1], known)}"
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    asked = " ".join(" ".join([run, *overrides]).split())
+    return f"{asked}: {'; '.join(lines[:2])}"
+
+
+def _dotted_keys(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in mapping.items():
+        yield prefix + key
+        if isinstance(value, dict):
+            yield from _dotted_keys(value, f"{prefix}{key}.")

@@ -1,0 +1,244 @@
+"""The shape of results/: the only code that knows it. One folder for each run, one row for each of its R seeds.
+
+results/runs/<run>/
+    config.yaml   the resolved settings, the same for all seeds
+    seeds.csv     seed; accuracy of each network; seconds, device, versions, revision; hashes of data and record
+    metrics.csv   the log: `seed` (or the group of seeds that were trained as one stacked model), step, means
+    arrays.npz    predictions.<network> uint8 or uint16 [R, N], top5.<network> [R, N, 5] if classes are more than 10,
+                  curve.* along training: curve.step [T], curve.accuracy.<network> [R, T], curve.pseudo_label_wrong,
+                  curve.wrong_stays, curve.late_step [L], curve.late_accuracy [R, L]; boundary.* of two moons
+results/labels/   test labels of data sets that are not shipped with the project
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from repro.files import partly, replace_folder, write_whole
+
+RUNS = Path("results/runs")
+LABELS = Path("results/labels")
+
+_Content = TypeVar("_Content")
+_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
+_SHARED = ("curve.step", "curve.late_step", "boundary.")
+"""Arrays without a seed axis, by the beginnings of their names."""
+_NUMBERS = ("seconds", "test_in_training", "other_label")
+"""Columns of seeds.csv that are numbers, besides the accuracies."""
+
+
+class RecordError(ValueError):
+    """A record that cannot be read; the message names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is recorded of one run. Row i of `seeds` and of every array with a seed axis is the same seed."""
+
+    name: str
+    config: dict[str, Any]  # resolved settings
+    seeds: pd.DataFrame  # index: seed; `group`, `accuracy.<network>`, seconds, device, versions, revision, hashes
+    metrics: pd.DataFrame  # `seed`: the group, as text; `step`; means over `log_every` steps
+    arrays: dict[str, np.ndarray]
+
+    @property
+    def networks(self) -> list[str]:
+        """Those with predictions."""
+        return [name.removeprefix("predictions.") for name in self.arrays if name.startswith("predictions.")]
+
+    def predictions(self, network: str) -> np.ndarray:
+        """Predicted classes, uint8 or uint16 [R, N]."""
+        return self.arrays[f"predictions.{network}"]
+
+    def groups(self) -> dict[str, list[int]]:
+        """The seeds that were trained together, by the name of their group: a single one, unless stacked."""
+        found: dict[str, list[int]] = {}
+        for seed, group in self.seeds["group"].items():
+            found.setdefault(str(group), []).append(int(str(seed)))
+        return found
+
+    def rows(self, seeds: Iterable[int]) -> list[int]:
+        """Positions of these seeds on the seed axis."""
+        return [self.seeds.index.get_loc(seed) for seed in seeds]
+
+
+def has_seed_axis(name: str) -> bool:
+    """Whether an array of a run has one row for each seed."""
+    return not name.startswith(_SHARED)
+
+
+def predictions_hash(predictions: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over the networks' names, in order, and their predicted classes: shapes, types and bytes."""
+    digest = hashlib.sha256()
+    for network in sorted(predictions):
+        array = np.ascontiguousarray(predictions[network])
+        digest.update(f"{network}{array.dtype}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def record_hash(run: Run, group: str) -> str:
+    """SHA-256 over all that is recorded of one group of seeds: rows, log and arrays; whatever is edited changes it."""
+    seeds = run.groups()[group]
+    digest = hashlib.sha256(json.dumps(run.config, sort_keys=True).encode())
+    for seed, row in run.seeds.loc[seeds].drop(columns="record_hash", errors="ignore").iterrows():
+        known = {key: value for key, value in row.items() if value not in ("", None) and value == value}
+        digest.update(json.dumps([seed, known], sort_keys=True).encode())
+    digest.update(_table(run.metrics[run.metrics["seed"] == group].dropna(axis=1, how="all"), "%.6g"))
+    rows = run.rows(seeds)
+    for name in sorted(name for name in run.arrays if has_seed_axis(name)):
+        array = np.ascontiguousarray(run.arrays[name][rows])
+        digest.update(f"{name}{array.dtype}{array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def with_record_hashes(run: Run) -> Run:
+    """The run, each of its seeds with the hash of all that is recorded of it."""
+    hashes = {group: record_hash(run, group) for group in run.groups()}
+    return replace(run, seeds=run.seeds.assign(record_hash=run.seeds["group"].astype(str).map(hashes)))
+
+
+def joined(runs: Sequence[Run]) -> Run:
+    """Seeds of one run that were recorded apart, in the order of the seeds.
+
+    Raises:
+        ValueError: when they are of different settings, networks or steps, or a seed is there twice.
+    """
+    first = runs[0]
+    seeds = pd.concat([run.seeds for run in runs])
+    twice = sorted(seeds.index[seeds.index.duplicated()])
+    if twice:
+        raise ValueError(f"{first.name}: seed {twice[0]} is there twice; remove one of the two records")
+    for run in runs[1:]:
+        if (run.name, run.config) != (first.name, first.config) or run.arrays.keys() != first.arrays.keys():
+            raise ValueError(f"{first.name}: its seeds were recorded with different settings or networks; "
+                             f"train and evaluate them again: repro train {first.name}")  # fmt: skip
+    order = np.argsort(seeds.index.to_numpy(), kind="stable")
+    arrays = {}
+    for name, array in first.arrays.items():
+        if has_seed_axis(name):
+            arrays[name] = np.concatenate([run.arrays[name] for run in runs])[order]
+        else:
+            arrays[name] = array
+    metrics = pd.concat([run.metrics for run in runs], ignore_index=True)
+    return replace(first, seeds=seeds.iloc[order], metrics=metrics, arrays=arrays)
+
+
+def write_run(run: Run, root: Path = RUNS) -> Path:
+    """Writes all that is recorded of a run in place of what was there, whole or not at all.
+
+    Raises:
+        OSError: when the place cannot be written; the old record is kept.
+    """
+    place = root / run.name
+    fresh = partly(place)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **run.arrays)
+    contents = {
+        "config.yaml": yaml.safe_dump(run.config, sort_keys=False).encode(),
+        "seeds.csv": _table(run.seeds),
+        "metrics.csv": _table(run.metrics, "%.6g", index=False),
+        "arrays.npz": buffer.getvalue(),
+    }
+    fresh.mkdir(parents=True)
+    for name, content in contents.items():
+        write_whole(fresh / name, content)
+    replace_folder(fresh, place)
+    return place
+
+
+def read_run(folder: Path) -> Run:
+    """Reads a run folder.
+
+    Raises:
+        RecordError: when a file is missing or damaged, or the files are not of the same seeds.
+    """
+    remedy = f"take it back: git checkout -- {folder}, or train and evaluate the run again: repro train {folder.name}"
+
+    def part(name: str, parse: Callable[[bytes], _Content]) -> _Content:
+        return read_record(folder / name, parse, remedy)
+
+    run = Run(
+        name=folder.name,
+        config=part("config.yaml", _mapping),
+        seeds=part("seeds.csv", _seeds),
+        metrics=part("metrics.csv", lambda text: pd.read_csv(io.BytesIO(text), dtype={"seed": str})),
+        arrays=part("arrays.npz", arrays_of),
+    )
+    uneven = [name for name, array in run.arrays.items() if has_seed_axis(name) and len(array) != len(run.seeds)]
+    if uneven or "seed" not in run.metrics:
+        what = f"{uneven[0]} has not one row for each of {len(run.seeds)} seeds" if uneven else "its log names no seed"
+        raise RecordError(f"{folder}: {what}; {remedy}")
+    return run
+
+
+def read_runs(root: Path = RUNS) -> dict[str, Run]:
+    """All recorded runs by name.
+
+    Raises:
+        RecordError: when one is damaged.
+    """
+    return {folder.name: read_run(folder) for folder in sorted(root.glob("[!.]*")) if folder.is_dir()}
+
+
+def read_record(path: Path, parse: Callable[[bytes], _Content], remedy: str) -> _Content:
+    """What `parse` makes of a file's content.
+
+    Raises:
+        RecordError: when the file is missing, cannot be opened, or is none that `parse` takes.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise RecordError(f"{path} is missing; {remedy}") from None
+    except OSError as error:
+        raise RecordError(f"{path} cannot be opened ({error.strerror}); {remedy}") from error
+    try:
+        return parse(content)
+    except Exception as error:  # each format has errors of its own for a damaged file, and they speak to programmers
+        raise RecordError(f"{path} is not what was recorded ({str(error).splitlines()[0][:80]}); {remedy}") from error
+
+
+def arrays_of(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, without pickles."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return {key: arrays[key] for key in arrays.files}
+
+
+def _mapping(content: bytes) -> dict[str, Any]:
+    found = yaml.load(content, _SafeLoader)  # noqa: S506 - it is the safe one
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise TypeError("no mapping of settings")
+    return found
+
+
+def _seeds(content: bytes) -> pd.DataFrame:
+    table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
+    if not table["seed"].str.fullmatch("[0-9]{1,9}").all() or not len(table):
+        raise ValueError("no whole numbers as seeds")
+    return seeds_table(table.assign(seed=table["seed"].astype(int)).set_index("seed"))
+
+
+def seeds_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows by seed, in the types of a record: shares, seconds and counts are numbers, all else is text."""
+
+    def typed(column: pd.Series[Any]) -> pd.Series[Any]:
+        if str(column.name).startswith(("accuracy.", "top5.")) or column.name in _NUMBERS:
+            return column.replace("", np.nan).astype(float)
+        return column.map(lambda value: "" if pd.isna(value) else str(value))
+
+    return rows.apply(typed)
+
+
+def _table(frame: pd.DataFrame, float_format: str | None = None, index: bool = True) -> bytes:
+    return frame.to_csv(index=index, float_format=float_format, lineterminator="\n").encode()

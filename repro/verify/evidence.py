@@ -1,0 +1,360 @@
+"""Computes every accuracy again, from stored predictions and the data's own labels, and refuses what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from repro.config.data import Cifar10Data, FolderData, SvhnData
+from repro.config.departures import Departure, departures, lookup
+from repro.config.read import ConfigError, decisive, read_config
+from repro.data.training import class_count, split_settings, training_hash
+from repro.evaluate.accuracy import TOP, has_top5, in_top5
+from repro.records.labels import labels_key, labels_of
+from repro.results import LABELS, Run, predictions_hash, record_hash
+from repro.verify.claims import Measure
+
+LabelsOf = Callable[[Run, Sequence[int]], tuple[np.ndarray, str]]
+"""The labels of the test examples of some seeds, int64 [R, N], and the hash of the test data they belong to."""
+TrainingHashOf = Callable[[dict[str, Any], Sequence[int]], str | None]
+"""The hash of the training data of these seeds under a configuration; None where the data are not here."""
+
+LEFT_OPEN = "left open by the recipe"
+AGAIN = "take it back: git checkout -- results/runs, or train and evaluate a plan that has the run again"
+_RUN_AGAIN = "run it again: make reproduce"
+_ALIKE = {"device_name": "devices", "torch": "versions of PyTorch", "source": "training code"}
+"""What all seeds of a run should share, by its column in seeds.csv."""
+_NAME_SEEDS = {"cifar10", "svhn"}
+"""Data sets whose hashes do not tell which seeds were planned: every split is alike."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All seeds of one run, recomputed. A seed that was refused is in `problems` and gives no number."""
+
+    name: str
+    config: dict[str, Any]  # resolved, the same for all seeds
+    counted: str  # the network whose accuracy is the method's
+    accuracy: dict[str, dict[int, float]]  # network -> seed -> share of the N test examples
+    correct: dict[str, dict[int, np.ndarray]]  # network -> seed -> bool [N]
+    departures: list[str]  # from the recipe, in words
+    problems: list[str]  # what was refused and what to do
+    reduced: bool  # not the recipe at full budget, so not fit to judge a number of the paper
+    held_out: int  # N
+    training_hash: dict[tuple[int, ...], str]  # seeds trained together -> hash of their training data
+    top5: dict[str, dict[int, float]] = field(default_factory=dict)  # as `accuracy`; empty up to 10 classes
+
+    def measured(self, measure: Measure) -> dict[str, dict[int, float]]:
+        """Network -> seed -> share of the test examples that this measure counts as right."""
+        return self.top5 if measure is Measure.top5 else self.accuracy
+
+
+def scores_of(runs: Mapping[str, Run], stored: Path = LABELS) -> dict[str, Scores]:
+    """Every accuracy of all runs, recomputed from stored predictions and the data sets' own labels.
+
+    Args:
+        runs: by name.
+        stored: where labels lie that are not shipped.
+    """
+    known: dict[str, tuple[np.ndarray, str]] = {}
+    hashes: dict[str, str | None] = {}
+
+    def labels(run: Run, seeds: Sequence[int]) -> tuple[np.ndarray, str]:
+        key = labels_key(run, seeds)
+        if key not in known:
+            known[key] = labels_of(run, seeds, stored)
+        return known[key]
+
+    def training(config: dict[str, Any], seeds: Sequence[int]) -> str | None:
+        data = read_config(config).data
+        key = f"{split_settings(data)}{list(seeds)}"
+        if key not in hashes:
+            try:
+                hashes[key] = training_hash(data, seeds)
+            except ValueError:  # the data set has to be at hand for it and is not
+                if not isinstance(data, Cifar10Data | SvhnData | FolderData):
+                    raise
+                hashes[key] = None
+        return hashes[key]
+
+    return {name: rebuild(run, labels, training) for name, run in runs.items()}
+
+
+def score_table(scores: Mapping[str, Scores]) -> pd.DataFrame:
+    """One row for each run, seed, network and measure: `run`, `seed`, `network`, `measure`, `share`, `counted`."""
+    rows = [
+        (name, seed, network, measure, share, network == found.counted)
+        for name, found in scores.items()
+        for measure in Measure
+        for network, shares in found.measured(measure).items()
+        for seed, share in shares.items()
+    ]
+    return pd.DataFrame(rows, columns=["run", "seed", "network", "measure", "share", "counted"])
+
+
+def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> Scores:
+    """The scores of a run, from what is recorded of it."""
+    found = Scores(
+        name=run.name,
+        config=run.config,
+        counted="",
+        accuracy={network: {} for network in run.networks},
+        correct={network: {} for network in run.networks},
+        departures=[*_besides(run)],
+        problems=[*_unfit(run)],
+        reduced=True,
+        held_out=0,
+        training_hash=_training_hashes(run),
+    )
+    try:
+        config = read_config(run.config)
+        listed = departures(config)
+    except (ConfigError, KeyError, TypeError) as error:
+        found.problems.append(f"{run.name}: the configuration cannot be read ({error}); {_RUN_AGAIN}")
+        return found
+    counted = expected_networks(run.config)[1]
+    problems = [*found.problems, *(f"{run.name}: {problem}; {_RUN_AGAIN}" for problem in _incomplete(run))]
+    problems += [f"{run.name}: {problem}; {AGAIN}" for problem in _unfit_top5(run, class_count(config.data))]
+    if not problems:
+        problems += _other_seeds(run, training_hash_of)
+    top5: dict[str, dict[int, float]] = {}
+    held_out = 0
+    for group, seeds in {} if found.problems else run.groups().items():
+        labels, refused = _checked_labels(run, group, seeds, labels_of, training_hash_of)
+        problems += refused
+        if labels is None:
+            continue
+        held_out = labels.shape[1]
+        for row, seed in enumerate(seeds):
+            right = {network: run.predictions(network)[run.rows([seed])[0]] == labels[row] for network in run.networks}
+            among = _top5_of(run, seed, labels[row])
+            wrong = [*_not_as_stored(run, seed, "accuracy", {n: _share(hits) for n, hits in right.items()})]
+            wrong += _not_as_stored(run, seed, "top5", among)
+            problems += wrong
+            for network, share in {} if wrong else among.items():
+                top5.setdefault(network, {})[seed] = share
+            for network, hits in {} if wrong else right.items():
+                found.accuracy[network][seed] = _share(hits)
+                found.correct[network][seed] = hits
+    return Scores(
+        **vars(found)
+        | {
+            "counted": counted,
+            "departures": [*found.departures, *map(departure_in_words, listed)],
+            "problems": problems,
+            "reduced": _is_reduced(run, listed),
+            "held_out": held_out,
+            "top5": top5,
+        }
+    )
+
+
+def _training_hashes(run: Run) -> dict[tuple[int, ...], str]:
+    if "training_hash" not in run.seeds:
+        return {}
+    return {tuple(seeds): str(run.seeds.loc[seeds[0], "training_hash"]) for seeds in run.groups().values()}
+
+
+def departure_in_words(departure: Departure) -> str:
+    """`budget.steps: 2000, prescribed 1000000`, or `data.noise: 0.1, left open by the recipe`."""
+    rest = LEFT_OPEN if departure.open else f"prescribed {departure.prescribed}"
+    return f"{departure.key}: {departure.here}, {rest}"
+
+
+def expected_networks(config: Mapping[str, Any]) -> tuple[set[str], str]:
+    """The networks that a run of this configuration leaves, and the one whose accuracy is the method's."""
+    roles = ROLES[str(lookup(config, "method.name"))]
+    averaged = bool(lookup(config, "optim.average_decay"))
+    networks = {*roles, *(f"{role}_average" for role in roles if averaged)}
+    if lookup(config, "finetune.steps"):
+        networks.add(f"{roles[-1]}_finetuned")
+    return networks, f"{roles[-1]}_average" if averaged else roles[-1]
+
+
+ROLES = {
+    "supervised": ("teacher",),
+    "uda": ("teacher",),
+    "fixmatch": ("teacher",),
+    "pseudo_label": ("teacher", "student"),
+    "mpl": ("teacher", "student"),
+}
+"""The networks of each method; the last one counts."""
+
+
+def differing_keys(first: Mapping[str, Any], second: Mapping[str, Any], path: str = "") -> list[str]:
+    """Dotted keys in which two resolved configurations differ, present in one only included."""
+    found = []
+    for key in sorted(first.keys() | second.keys()):
+        a, b = first.get(key), second.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differing_keys(a, b, f"{path}{key}.")
+        elif a != b or (key in first) != (key in second):
+            found.append(f"{path}{key}")
+    return found
+
+
+def settings_of(run: Run) -> dict[str, Any]:
+    """Those that decide what one seed of the run computes, whatever plan it is of and however it was executed."""
+    try:
+        found = decisive(read_config(run.config))
+    except ConfigError:
+        found = run.config
+    return {key: value for key, value in found.items() if key not in {"title", "data_hash", "planned_seeds"}}
+
+
+def _unfit(run: Run) -> Iterator[str]:
+    """What can be seen without labels and without reading the settings."""
+    if run.seeds.index.duplicated().any():
+        yield f"{run.name}: a seed is there twice; remove the one that is not of the plan"
+        return
+    needed = {"group", "training_hash", "held_out_hash", "predictions_hash", "record_hash"}
+    if missing := sorted(needed - set(run.seeds.columns)):
+        yield f"{run.name}: seeds.csv has no column {missing[0]}; {AGAIN}"
+        return
+    for group, seeds in run.groups().items():
+        rows, table = run.rows(seeds), run.seeds.loc[seeds]
+        predicted = {network: run.predictions(network)[rows] for network in run.networks}
+        if set(table["predictions_hash"]) != {predictions_hash(predicted)}:
+            yield f"{_where(run, group)}: the predictions are not those that were evaluated (hash differs); {AGAIN}"
+        elif set(table["record_hash"]) != {record_hash(run, group)}:
+            yield f"{_where(run, group)}: its record was changed after it was written (hash differs); {AGAIN}"
+
+
+def _incomplete(run: Run) -> Iterator[str]:
+    """What a run lacks, or has that its configuration does not give."""
+    networks, _ = expected_networks(run.config)
+    if set(run.networks) != networks:
+        yield f"has predictions of {_names(run.networks)}, but its configuration trains {_names(networks)}"
+    stored = {name.removeprefix("accuracy.") for name in run.seeds if name.startswith("accuracy.")}
+    if stored != set(run.networks):
+        yield f"has accuracies of {_names(stored)}, but predictions of {_names(run.networks)}"
+    steps, every = int(run.config["budget"]["steps"]), int(run.config["budget"]["log_every"])
+    wanted = sorted({*range(every, steps + 1, every), steps})
+    for group in run.groups():
+        log = run.metrics[run.metrics["seed"] == group]
+        logged = log["step"].tolist()
+        if logged != wanted:
+            last = f"ends at step {logged[-1]:g}" if logged else "is empty"
+            yield f"{group}: its log {last} with {len(logged)} rows, where {steps} steps give {len(wanted)}"
+        elif not np.isfinite(log.drop(columns=["seed", "step"]).to_numpy(float)[-1]).any():
+            yield f"{group}: its log has no number in its last row"
+
+
+def _other_seeds(run: Run, hash_of: TrainingHashOf) -> Iterator[str]:
+    """Whether all planned seeds are there and no other: leaving out an unlucky one would be choosing by the result."""
+    config, seeds = run.config, sorted(int(str(seed)) for seed in run.seeds.index)
+    here, planned = ",".join(map(str, seeds)), config.get("planned_seeds")
+    found = hash_of(config, seeds)
+    other = found is not None and found != config.get("data_hash")
+    if other or (planned and planned != here):
+        planned_ones = f"the planned {planned}" if planned else "the planned ones (the hash of their data differs)"
+        yield (f"{run.name}: its seeds {here} are not {planned_ones}: one is missing or was added; run all again: "
+               "make reproduce")  # fmt: skip
+    elif not planned and lookup(config, "data.name") in _NAME_SEEDS and not lookup(config, "budget.reduced"):
+        yield f"{run.name}: does not say which seeds were planned; {_RUN_AGAIN}"
+
+
+def _checked_labels(
+    run: Run, group: str, seeds: Sequence[int], labels_of: LabelsOf, training_hash_of: TrainingHashOf
+) -> tuple[np.ndarray | None, list[str]]:
+    """The labels of a group of seeds, if its predictions can be held against them; else None and why not."""
+    table, where = run.seeds.loc[list(seeds)], _where(run, group)
+    found = training_hash_of(run.config, seeds)
+    if found is not None and {found} != set(table["training_hash"]):
+        return None, [f"{where}: was trained on other data or another split than its settings and seeds give "
+                      f"(hash differs); {_RUN_AGAIN}"]  # fmt: skip
+    try:
+        labels, held_out_hash = labels_of(run, seeds)
+    except ValueError as error:
+        return None, [f"{where}: the test labels cannot be had: {error}"]
+    if {held_out_hash} != set(table["held_out_hash"]):
+        return None, [f"{where}: was evaluated on other test data than are here (hash differs); {AGAIN}"]
+    problems = []
+    count = class_count(read_config(run.config).data)
+    for network in run.networks:
+        classes = run.predictions(network)[run.rows(seeds)]
+        if classes.shape != labels.shape or labels.size == 0:
+            problems.append(f"{where}: {network} has predictions {list(classes.shape)} for labels "
+                            f"{list(labels.shape)}; {AGAIN}")  # fmt: skip
+        elif not np.issubdtype(classes.dtype, np.integer) or classes.min() < 0 or classes.max() >= count:
+            problems.append(f"{where}: {network} predicts classes outside 0 to {count - 1}; {AGAIN}")
+    return (None if problems else labels), problems
+
+
+def _unfit_top5(run: Run, classes: int) -> Iterator[str]:
+    """What is wrong with the five likeliest of so many classes, as can be seen without labels."""
+    ranked = {name.removeprefix("top5."): array for name, array in run.arrays.items() if name.startswith("top5.")}
+    if not has_top5(classes) and not ranked:
+        return
+    if ranked.keys() != set(run.networks):
+        yield "has the five likeliest classes of other networks than it has predictions of"
+        return
+    for network, likeliest in ranked.items():
+        predicted = run.predictions(network)
+        if likeliest.shape != (*predicted.shape, TOP) or likeliest.dtype != predicted.dtype:
+            yield (f"{network} has likeliest classes {likeliest.dtype} {list(likeliest.shape)} for predictions "
+                   f"{predicted.dtype} {list(predicted.shape)}")  # fmt: skip
+        elif not np.array_equal(likeliest[..., 0], predicted):
+            yield f"{network} predicts another class than the first of the five likeliest"
+        elif (np.diff(np.sort(likeliest, axis=-1).astype(np.int64), axis=-1) == 0).any():
+            yield f"{network} has a class twice among the five likeliest of an example"
+
+
+def _top5_of(run: Run, seed: int, labels: np.ndarray) -> dict[str, float]:
+    """For each network the share of labels int64 [N] among the five likeliest classes."""
+    return {
+        name.removeprefix("top5."): _share(in_top5(array[run.rows([seed])[0]], labels))
+        for name, array in run.arrays.items()
+        if name.startswith("top5.")
+    }
+
+
+def _share(hits: np.ndarray) -> float:
+    return int(hits.sum()) / hits.size
+
+
+def _not_as_stored(run: Run, seed: int, measure: str, shares: Mapping[str, float]) -> Iterator[str]:
+    """Both are k/N, the same division, so they are equal exactly or one of them is wrong (NaN equals nothing)."""
+    for network, share in shares.items():
+        column = f"{measure}.{network}"
+        stored = float(run.seeds.loc[seed, column]) if column in run.seeds else float("nan")  # type: ignore[arg-type]
+        if stored != share:
+            yield (f"{run.name}, seed {seed}: {network} was stored with {measure} {stored}, its predictions give "
+                   f"{share}; {AGAIN}")  # fmt: skip
+
+
+def _besides(run: Run) -> Iterator[str]:
+    """What no list of settings shows: seeds chosen, mixed devices, no recipe to depart from, code nobody else has."""
+
+    def values(column: str) -> list[str]:
+        return sorted({str(value) for value in run.seeds[column] if value != ""}) if column in run.seeds else []
+
+    if seen := values("seeds_before"):
+        yield (f"recorded before with seeds {' and '.join(seen)}: intervals do not allow for a choice of seeds after a "
+               "look at results")  # fmt: skip
+    for key, what in _ALIKE.items():
+        found = values(key)
+        if len(found) > 1:
+            yield f"its seeds were trained by different {what}: {', '.join(one[:40] for one in found)}"
+    if lookup(run.config, "recipe.name") == "none":
+        yield "follows no published recipe"
+    if "clean" in run.seeds and (unclean := run.seeds[run.seeds["clean"] == "False"]["revision"]).size:
+        yield f"trained by code with uncommitted changes, at revision {', '.join(sorted({r[:10] for r in unclean}))}"
+
+
+def _is_reduced(run: Run, listed: Sequence[Departure]) -> bool:
+    from_recipe = any(not departure.open for departure in listed)
+    return bool(lookup(run.config, "budget.reduced")) or lookup(run.config, "recipe.name") == "none" or from_recipe
+
+
+def _where(run: Run, group: str) -> str:
+    return f"{run.name}, seed{'s' if '-' in group else ''} {group.replace('-', ' to ')}"
+
+
+def _names(networks: Sequence[str] | set[str]) -> str:
+    return ", ".join(sorted(networks)) or "nothing"

@@ -1,0 +1,245 @@
+"""From a claim and the scores of all runs to a verdict: what holds for all claims, and the rule of comparisons.
+
+A claim passes only on evidence. A run that is absent gives NOT_RUN. A run of which any seed was refused, or that is not
+the run the claim speaks of, gives INCONCLUSIVE, whatever the remaining numbers are. There is no way around this.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from repro.config.departures import lookup
+from repro.config.read import EXECUTION, ConfigError, as_mapping, read_config
+from repro.verify.absolute import judge_absolute
+from repro.verify.claims import Absolute, Claim, Measure, Ordering, Status, SuccessRate, Verdict
+from repro.verify.evidence import Scores, differing_keys
+from repro.verify.power import needed
+from repro.verify.statistics import (
+    FEWEST_SEEDS,
+    PairedRates,
+    in_percent,
+    paired_difference,
+    paired_rates,
+    rate_difference_interval,
+    rate_interval,
+    seeds_needed,
+    spread,
+)
+
+_DECIDES_NOTHING = ("title", "data_hash", "planned_seeds", "recipe", *EXECUTION)
+"""Settings that describe a run or its execution, and leave its result alone."""
+
+
+def judge(claim: Claim, scores: Mapping[str, Scores]) -> Verdict:
+    """The verdict on `claim`, from the scores of all runs by name; where there is none, how many seeds one needs."""
+    verdict = _judge(claim, scores)
+    if verdict.status in {Status.NOT_RUN, Status.INCONCLUSIVE} and (seeds := needed(claim, scores)):
+        return replace(verdict, seeds_needed=seeds.in_words())
+    return verdict
+
+
+def _judge(claim: Claim, scores: Mapping[str, Scores]) -> Verdict:
+    absent = [run for run in claim.runs if run not in scores]
+    if absent or not claim.runs:
+        reason = f"no results for {', '.join(absent)}" if absent else "this version has no experiment for it"
+        return Verdict(claim.id, Status.NOT_RUN, reason, missing=claim.cost or "run it: make reproduce")
+    used = [scores[run] for run in claim.runs]
+    departures = [f"{run.name}: {departure}" for run in used for departure in run.departures]
+    problems = [*_refused(claim, used)]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        return Verdict(
+            claim.id, Status.INCONCLUSIVE, f"evidence refused: {problems[0]}{more}",
+            missing="evidence without these problems", departures=departures, problems=problems,
+        )  # fmt: skip
+    if isinstance(claim.rule, Absolute):
+        verdict = judge_absolute(claim, claim.rule, used[0])
+    else:
+        verdict = judge_comparison(claim, claim.rule, used[0], used[1:])
+    return replace(verdict, departures=departures)
+
+
+def _refused(claim: Claim, used: list[Scores]) -> Iterator[str]:
+    """Why these scores are no evidence for this claim."""
+    rule, first = claim.rule, used[0]
+    method = lookup(first.config, "method.name")
+    if method != claim.method:
+        yield f"{first.name}: is a run of {method}, but the claim is about {claim.method}"
+    for run in used:
+        yield from run.problems
+        named = rule.network if run is first and not isinstance(rule, SuccessRate) else None
+        measure = Measure.accuracy if isinstance(rule, SuccessRate) else rule.measure
+        network = named or run.counted
+        accuracies = run.measured(measure).get(network, {})
+        if not accuracies:
+            what = "top-5 accuracy" if measure is Measure.top5 else "accuracy"
+            yield f"{run.name}: has no {what} of the network {network!r}"
+        for seed, accuracy in accuracies.items():
+            if not (math.isfinite(accuracy) and 0 <= accuracy <= 1):
+                yield f"{run.name}, seed {seed}: accuracy {accuracy} is not a share; train and evaluate it again"
+        recipe = lookup(run.config, "recipe.name")
+        if claim.recipe and recipe != claim.recipe:
+            yield f"{run.name}: follows recipe {recipe!r}, but the claim is about {claim.recipe!r}"
+    if not isinstance(rule, Absolute):
+        for other in used[1:]:
+            yield from _not_comparable(first, other, rule.differ_in)
+
+
+def _not_comparable(better: Scores, worse: Scores, may_differ: tuple[str, ...]) -> Iterator[str]:
+    """Pairing by seed is sound only on the same data; a control is one only if nothing else changed."""
+    keys = [
+        key
+        for key in differing_keys(_complete(better.config), _complete(worse.config))
+        if not _within(key, _DECIDES_NOTHING)
+    ]
+    pair = f"{better.name} and {worse.name}"
+    if not keys:
+        yield f"{pair}: have the same settings, so nothing is compared"
+    data = [key for key in keys if _within(key, ("data",))]
+    if data:
+        yield f"{pair}: have different data ({', '.join(data)}), so their seeds are no pairs"
+    for seeds in better.training_hash.keys() & worse.training_hash.keys():
+        if better.training_hash[seeds] != worse.training_hash[seeds]:
+            yield f"{pair}: were trained on different data with seed {seeds[0]} (hash differs); run both again"
+    besides = [key for key in keys if may_differ and not _within(key, may_differ)]
+    if besides:
+        yield f"{pair}: may differ in {', '.join(may_differ)} only, but differ in {', '.join(besides)}"
+
+
+def _within(key: str, parts: tuple[str, ...]) -> bool:
+    return any(key == part or key.startswith(f"{part}.") for part in parts)
+
+
+def _complete(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of a record, with the defaults of those that are newer than it: under them it was made."""
+    try:
+        return as_mapping(read_config(config))
+    except ConfigError:
+        return config  # compared as it stands
+
+
+_WORST_FIRST = (Status.NOT_REPRODUCED, Status.INCONCLUSIVE, Status.REPRODUCED, Status.EXCEEDED)
+
+
+def status_of(low: float, high: float, rule: Ordering | SuccessRate) -> Status:
+    """The rule of all comparisons, from the interval [low, high] of better - worse, in points.
+
+    NOT_REPRODUCED comes first: an interval inside (at_least, meaningful) shows a difference that is real and too small
+    to count. With seeds enough any difference is "significant"; what counts was fixed before.
+    """
+    if high < rule.meaningful:
+        return Status.NOT_REPRODUCED
+    claimed = rule.claimed if isinstance(rule, Ordering) else None
+    if claimed is not None and low > claimed + rule.meaningful:
+        return Status.EXCEEDED
+    return Status.REPRODUCED if low > rule.at_least else Status.INCONCLUSIVE
+
+
+def judge_comparison(claim: Claim, rule: Ordering | SuccessRate, better: Scores, others: Sequence[Scores]) -> Verdict:
+    """All others must be beaten, so the weakest comparison decides.
+
+    Each is tested at the full alpha: a pass needs all of them, which several chances to fail cannot make easier
+    (intersection-union test, Berger 1982).
+    """
+    verdicts = [
+        _ordering(claim, rule, better, other) if isinstance(rule, Ordering) else _success(claim, rule, better, other)
+        for other in others
+    ]
+    return min(verdicts, key=lambda verdict: (_WORST_FIRST.index(verdict.status), verdict.estimate or 0.0))
+
+
+def _ordering(claim: Claim, rule: Ordering, better: Scores, other: Scores) -> Verdict:
+    first = better.measured(rule.measure)[rule.network or better.counted]
+    second = other.measured(rule.measure)[other.counted]
+    pair = paired_difference(in_percent(first), in_percent(second), 1 - claim.alpha)
+    who = f"{better.name}{f' ({rule.network})' if rule.network else ''} against {other.name}"
+    if pair.n < FEWEST_SEEDS:
+        return Verdict(
+            claim.id, Status.INCONCLUSIVE, f"{who}: {_seeds(pair.n)} in common, too few to know the spread",
+            estimate=pair.mean if pair.n else None, n=pair.n, missing=f"at least {FEWEST_SEEDS} common seeds",
+        )  # fmt: skip
+    if not spread(pair.differences) > 0:
+        return Verdict(
+            claim.id, Status.INCONCLUSIVE, f"{who}: {pair.mean:+z.2f} points in every one of {_seeds(pair.n)}; "
+            "without any spread there is no test", estimate=pair.mean, n=pair.n,
+            missing="seeds that give different results: check that the seed reaches training",
+        )  # fmt: skip
+    status = status_of(pair.low, pair.high, rule)
+    reason = (f"{who}: {pair.mean:+z.2f} points [{pair.low:+z.2f}, {pair.high:+z.2f}], p = {pair.p_value:.2g}, "
+              f"{_seeds(pair.n)}{_unpaired(first, second)}{_bound(status, rule, pair.low)}")  # fmt: skip
+    missing = ""
+    if status is Status.INCONCLUSIVE:
+        target = max(rule.at_least, rule.meaningful, key=lambda bound: abs(pair.mean - bound))
+        missing = _more(
+            seeds_needed(pair.mean, spread(pair.differences), target, claim.alpha),
+            pair.n,
+            "mean and spread",
+            "; 80 % power",
+        )
+    return Verdict(claim.id, status, reason, pair.mean, pair.low, pair.high, pair.n, pair.p_value, missing)
+
+
+def _success(claim: Claim, rule: SuccessRate, better: Scores, other: Scores) -> Verdict:
+    first = {seed: accuracy >= rule.success_at for seed, accuracy in better.accuracy[better.counted].items()}
+    second = {seed: accuracy >= rule.success_at for seed, accuracy in other.accuracy[other.counted].items()}
+    who = f"{better.name} against {other.name}"
+    if not first.keys() & second.keys():
+        return Verdict(claim.id, Status.INCONCLUSIVE, f"{who}: no seed in common", missing="common seeds")
+    pair = paired_rates(first, second, 1 - claim.alpha)
+    low, high = 100 * pair.low, 100 * pair.high
+    status = status_of(low, high, rule)
+    reason = (
+        f"{who}: {_rate(pair.first, pair.n, claim.alpha)} against {_rate(pair.second, pair.n, claim.alpha)} "
+        f"of data sets reach {100 * rule.success_at:g} %, "
+        f"{100 * pair.difference:+z.1f} points [{low:+z.1f}, {high:+z.1f}], "
+        f"p = {pair.p_value:.2g}, {_seeds(pair.n)}{_unpaired(first, second)}{_bound(status, rule, low)}"
+    )
+    missing = ""
+    if status is Status.INCONCLUSIVE:
+        missing = _more(_data_sets_needed(pair, rule, claim.alpha), pair.n, "the shares")
+    return Verdict(claim.id, status, reason, 100 * pair.difference, low, high, pair.n, pair.p_value, missing)
+
+
+def _data_sets_needed(pair: PairedRates, rule: SuccessRate, alpha: float) -> int | None:
+    """The smallest number of data sets that settles it if the shares stay as observed; None up to 10,000."""
+    for n in np.unique(np.geomspace(pair.n, 10_000, 200).astype(int)):
+        wins, losses = round(pair.only_first * n / pair.n), round(pair.only_second * n / pair.n)
+        low, high = rate_difference_interval(wins, losses, int(n), 1 - alpha)
+        if status_of(100 * low, 100 * high, rule) is not Status.INCONCLUSIVE:
+            return int(n)
+    return None
+
+
+def _bound(status: Status, rule: Ordering | SuccessRate, low: float) -> str:
+    """What the interval was held against."""
+    if status is Status.NOT_REPRODUCED:
+        small = "; better, but by less than counts" if low > rule.at_least else ""
+        return f"; below the {rule.meaningful:g} points that would count{small}"
+    if status is Status.EXCEEDED:
+        return f"; more than the claimed {getattr(rule, 'claimed', 0):g} points"
+    return f"; {'above' if status is Status.REPRODUCED else 'not clearly above'} {rule.at_least:g} points"
+
+
+def _more(total: int | None, n: int, assumed: str, power: str = "") -> str:
+    if total is None:
+        return "no affordable number of seeds would settle it: the result lies too near a bound"
+    return f"about {_seeds(max(total - n, 1))} more (should {assumed} stay as observed{power})"
+
+
+def _rate(rate: float, n: int, alpha: float) -> str:
+    low, high = rate_interval(round(rate * n), n, 1 - alpha)
+    return f"{100 * rate:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _seeds(n: int) -> str:
+    return f"{n} seed{'' if n == 1 else 's'}"
+
+
+def _unpaired(first: Mapping[int, object], second: Mapping[int, object]) -> str:
+    alone = len(first.keys() ^ second.keys())
+    return f" ({_seeds(alone)} without a partner left out)" if alone else ""
