@@ -263,7 +263,7 @@ def test_a_worker_whose_seed_fails_has_the_others_save(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(worker, "_worker", {"flags": flags, "began": False, "busy": False})
     monkeypatch.setattr(worker, "train_chunk", train_chunk)
-    job = Job("mine", long("digits", "mpl"), tmp_path / "state", {}, math.inf, None)
+    job = Job("mine", long("digits", "mpl"), tmp_path / "state", {}, math.inf)
 
     with pytest.raises(ValueError, match="seed 1"):
         worker.work(job, {0: [0], 1: [1], 2: [2]})

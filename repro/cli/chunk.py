@@ -16,7 +16,6 @@ from repro.engine.device import choose_device, set_up_process
 from repro.engine.memory import is_out_of_memory
 from repro.engine.world import ALONE, World
 from repro.seeding import seeds_label
-from repro.train.alarm import Bands
 from repro.train.calls import OutOfTime, Progress, Say, Stopped
 from repro.train.checkpoint import Refused, kept_in, made_by, refuse_other
 from repro.train.finetune import finetuning
@@ -37,7 +36,6 @@ class Job:
     state: Path  # folder
     source: dict[str, str]  # hashes of the training code's files: a state that other code saved is not resumed
     deadline: float  # time.monotonic()
-    bands: Bands | None  # of recorded seeds, for the early alarm
 
     def folder(self, chunk: list[int]) -> Path:
         """Of the state of a chunk, and of its result, which waits there for the others."""
@@ -104,14 +102,11 @@ def _train_chunk(job: Job, chunk: list[int], listener: Listener, world: World) -
         listener.count(config.budget.steps)
         return True
     stacked = config.budget.stack > 1
-    bands = None if stacked else job.bands
     device = choose_device()
     here = session(device) | {"processes": world.size}
     trainer = world.each(lambda: Trainer(config, chunk if stacked else chunk[0], device, job.source, here, world))
 
     def report(row: dict[str, float]) -> None:
-        for alarm in bands.outside([row]) if bands else []:
-            listener.say(f"ALARM {who}: {alarm}")
         listener.log(line(who, row, config.budget.steps))
 
     try:
@@ -121,13 +116,12 @@ def _train_chunk(job: Job, chunk: list[int], listener: Listener, world: World) -
         return False
     except NotFinite as error:
         raise NotFinite(f"{who}: {error}") from None
-    world.first(lambda: save_result(folder, _result(job, chunk, trainer, tuned, bands)))
+    world.first(lambda: save_result(folder, _result(job, chunk, trainer, tuned)))
     return True
 
 
-def _result(job: Job, chunk: list[int], trainer: Trainer, tuned: dict[str, Tensor], bands: Bands | None) -> Result:
+def _result(job: Job, chunk: list[int], trainer: Trainer, tuned: dict[str, Tensor]) -> Result:
     facts = environment(trainer.device, trainer.sessions, job.source) | {"warnings": trainer.kept.warnings}
-    facts["alarms"] = bands.outside(trainer.rows) if bands else None  # None: nothing to compare with
     if trainer.world.size > 1:
         facts["processes"] = trainer.world.size
     return Result(

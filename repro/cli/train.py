@@ -42,7 +42,6 @@ from repro.engine.turns import Chunks, groups_of
 from repro.engine.world import World
 from repro.files import partly, remove_folder
 from repro.seeding import seeds_listed
-from repro.train.alarm import bands_for
 from repro.train.checkpoint import Refused, refuse_newest
 from repro.train.remedies import names_of_settings
 from repro.train.result import is_published, publish
@@ -71,7 +70,7 @@ def _train(run: str, seeds_text: str, world: World) -> int:
         print(f"  {kind} {config.recipe.name}: {departure.key} = {departure.here} ({departure.prescribed})")
     with first_writes(world, run, f"run {run}"):
         chunks = [seeds[i : i + config.budget.stack] for i in range(0, len(seeds), config.budget.stack)]
-        job = Job(run, config, STATE / run, source_hashes(), deadline_of(config), bands_for(config))
+        job = Job(run, config, STATE / run, source_hashes(), deadline_of(config))
         if world.first(lambda: _finished_already(job, chunks)):
             return 0
         world.first(lambda: take_over(job, chunks, RUNS / job.name, print))
