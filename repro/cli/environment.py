@@ -20,7 +20,7 @@ CODE = ["repro", "experiments", "dvc.yaml", "requirements.lock"]
 
 
 _NO_NUMBER = {("data", "download"), ("data", "part"), ("data", "archive"), ("train", "log"),
-              ("train", "cost"), ("train", "memory"), ("train", "remedies"), ("engine", "memory")}  # fmt: skip
+              ("train", "cost")}  # fmt: skip
 """Files among those that train which decide no number: whoever mends a sentence in them may go on."""
 
 

@@ -53,7 +53,7 @@ def main() -> int:
             return 0
         job = Job(name, config, out / "state", source_hashes(), deadline_of(config))
         refuse_other_states(job, [[options.seed]])
-        status = train_all(job, [{0: [options.seed]}])
+        status = train_all(job, [[options.seed]])
         if status:
             return status
         result = load_result(job.folder([options.seed]))
