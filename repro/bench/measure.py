@@ -17,8 +17,7 @@ from repro.bench.parts import Parts
 from repro.bench.plain import PlainTrainer
 from repro.config.schema import Config, Engine, Precision
 from repro.data.training import training_set
-from repro.engine.device import choose_device, peak_bytes, set_up_process
-from repro.engine.memory import is_out_of_memory
+from repro.engine.device import choose_device, is_out_of_memory, peak_bytes, set_up_process
 from repro.train.loop import Trainer
 
 _WARM = 2  # steps before the timed ones

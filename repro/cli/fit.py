@@ -51,9 +51,9 @@ def main() -> int:
         if (out / MODEL).is_file():
             print(f"{out}: finished already; {_said(load_model(out / MODEL).facts)}; to begin anew: rm -r {out}")
             return 0
-        job = Job(name, config, out / "state", source_hashes(), deadline_of(config), None)
+        job = Job(name, config, out / "state", source_hashes(), deadline_of(config))
         refuse_other_states(job, [[options.seed]])
-        status = train_all(job, [{0: [options.seed]}])
+        status = train_all(job, [[options.seed]])
         if status:
             return status
         result = load_result(job.folder([options.seed]))

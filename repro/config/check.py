@@ -7,7 +7,6 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from repro.config.check_data import data_problems, network_problems
-from repro.config.check_memory import memory_problems
 from repro.config.data import FolderData
 from repro.config.limits import LIMITS
 from repro.config.methods import Feedback, FeedbackScope, Mpl, PseudoLabel, ReducedMpl, TwoPhases
@@ -53,7 +52,6 @@ def _combinations(config: Config) -> Iterator[str]:
     if isinstance(model, ResNet50):
         yield from _deep(config, model)
     yield from _methods(config)
-    yield from memory_problems(config)
     yield from _recorded(config)
     yield from _schedules(config)
 

@@ -71,12 +71,6 @@ class Kept:
             if complaint not in last["found"]
         ]
 
-    def back_to(self, step: int) -> None:
-        """Forgets what was kept after this step."""
-        for series in self.series.values():
-            series.back_to(step)
-        self.looks = [look for look in self.looks if look["step"] <= step]
-
 
 def snapshot_steps(steps: int, count: int) -> list[int]:
     """Steps before which weights are kept: `count` of them from 0 on, evenly; the last step's come on top."""
