@@ -17,11 +17,10 @@ from repro.bench.probe import Cost, cost_of
 from repro.cli.cost import planned
 from repro.cli.entry import run
 from repro.cli.evaluate import processes
-from repro.cli.prepare import DATA
 from repro.config.compose import compose
 from repro.config.read import ConfigError
 from repro.config.schema import Config
-from repro.data.training import prepare, settled
+from repro.data import source_of
 from repro.engine.device import choose_device, describe_device, worker_pool
 from repro.engine.memory import memory_of
 from repro.train.memory import bytes_needed
@@ -46,8 +45,8 @@ def main() -> None:
     costs = []
     for one, config in zip(plan.runs, configs, strict=True):
         try:
-            prepare(config.data, DATA)
-            config.data = settled(config.data)
+            source_of(config.data).prepare()
+            config.data = source_of(config.data).settled()
             _require_memory(config, len(one.seeds))
             cost = cost_of(config, list(one.seeds), arguments.seconds)
         except (ValueError, OSError, RuntimeError) as error:  # no data, no memory, a worker that was killed

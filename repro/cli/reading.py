@@ -15,12 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from repro.augment.crops import draw_boxes
 from repro.cli.entry import run
-from repro.config.data import CropViews
-from repro.data.folder_scan import image_names
-from repro.data.image_check import look
-from repro.data.image_files import ImageFiles
+from repro.data.folder import image_names
+from repro.data.images import ImageFiles, look
 from repro.seeding import Streams
 
 
@@ -35,7 +32,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="that a step takes (default: 0.5)")
     given = parser.parse_args()
     files = _files(given.folder, given.images, given.size)
-    boxes = draw_boxes(Streams(0), "weak view", 0, files.sides, CropViews())
+    boxes = files.draw_boxes(Streams(0), "weak view", 0)
     files.read(boxes)  # so that the system has the files in memory: what is timed is the processor
     wide, high = (round(float(side)) for side in np.median(files.sides, axis=0))
     print(f"{len(files)} images, {wide} x {high} in the median, to {given.size} x {given.size}:")

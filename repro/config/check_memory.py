@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from repro.config.check_data import unlabelled_images
-from repro.config.data import Cifar10Data, SvhnData
 from repro.config.methods import Feedback, FeedbackScope, Mpl, ReducedMpl
 from repro.config.models import MoonsNet, ResNet50, WideResNet
 from repro.config.schema import Config
@@ -35,8 +33,8 @@ def _batches(config: Config) -> Iterator[str]:
     counts = {"budget.labelled_batch": budget.labelled_batch}
     if config.method.name != "supervised":
         counts["budget.unlabelled_batch"] = budget.unlabelled_batch
-        if isinstance(config.data, Cifar10Data | SvhnData):
-            counts["the number of unlabelled images"] = unlabelled_images(config.data)
+        if (unlabelled := getattr(config.data, "unlabelled", None)) is not None:
+            counts["the number of unlabelled images"] = unlabelled
     for key, examples in counts.items():
         if examples < 2 * chunks:
             yield (f"{key} = {examples}: engine.micro_batches = {chunks} normalises over chunks, so wants at least "

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from repro.config.data import Cifar10Data, FolderData, SvhnData
 from repro.config.read import read_config
-from repro.data.training import split_settings, training_hash
+from repro.data import source_of
 from repro.evaluate.run import EvaluatedRun
 from repro.records.labels import LABELS, labels_key, labels_of
 from repro.verify.rebuild import Scores, rebuild
@@ -43,13 +42,13 @@ class _TrainingHashes:
 
     def of(self, config: dict[str, Any], seeds: Sequence[int]) -> str | None:
         """The hash; None where the data set has to be at hand for it and is not."""
-        data = read_config(config).data
-        key = f"{split_settings(data)}{list(seeds)}"
+        source = source_of(read_config(config).data)
+        key = f"{source.split_settings()}{list(seeds)}"
         if key not in self._known:
             try:
-                self._known[key] = training_hash(data, seeds)
+                self._known[key] = source.training_hash(seeds)
             except ValueError:
-                if not isinstance(data, Cifar10Data | SvhnData | FolderData):
+                if source.shipped:
                     raise
                 self._known[key] = None
         return self._known[key]

@@ -19,14 +19,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from repro.config.check_data import unlabelled_images
 from repro.config.data import Cifar10Data, SvhnData
 from repro.config.methods import TwoPhases
 from repro.config.models import MoonsNet, SmallConv
 from repro.config.schema import Config, Engine, Precision
-from repro.data import cifar10
+from repro.data import cifar10, source_of
 from repro.data.sets import Seeds
-from repro.data.training import class_count, training_set
 from repro.engine.device import choose_device
 from repro.engine.place import place
 from repro.losses import cross_entropy
@@ -35,7 +33,7 @@ from repro.methods.state import State
 from repro.models.build import build_model
 from repro.optim.learner import Learner
 from repro.seeding import Streams
-from repro.train.cost import empty_batch, example_shape
+from repro.train.cost import empty_batch
 
 _SMALL = 2**20  # examples of a step times the network's width
 _LIBRARIES = 150 * 2**20  # bytes that a process takes when it begins to train, as measured with the digits
@@ -72,7 +70,7 @@ def untrained(config: Config) -> tuple[State, Streams]:
     """Networks without data, which takes PyTorch two seconds to begin with; what is small is as quick with data."""
     streams = Streams(_seeds(config), _place_of(config))
     engine = replace(config.engine, precision=Precision.float32)  # there is no mixed precision without data
-    classes = class_count(config.data)
+    classes = source_of(config.data).classes
     state: State = METHODS[config.method.name].init(
         lambda role: _as_float32(place(build_model(config.model, classes, streams, role), engine, streams.device)),
         config.method, config.optim, config.budget.steps, streams.lead,
@@ -112,7 +110,7 @@ def _finetuning_bytes(config: Config, state: State) -> int:
     peak = _Peak(state.state_dict().values())
     with precision_without_data(config), peak:
         kept = {key: value.detach().clone() for key, value in learner.model.state_dict().items()}
-        logits = learner.model(torch.zeros(*lead, config.finetune.batch, *example_shape(config.data), device=device))
+        logits = learner.model(torch.zeros(*lead, config.finetune.batch, *config.data.shape, device=device))
         labels = torch.zeros(*lead, config.finetune.batch, dtype=torch.int64, device=device)
         learner.gradients(cross_entropy(logits, labels).mean(dim=-1))
         del kept
@@ -128,12 +126,12 @@ def _data(config: Config) -> tuple[int, int]:
     data = config.data
     if isinstance(data, SvhnData):
         on_gpu = choose_device().type == "cuda"
-        images = data.labels + (unlabelled_images(data) if on_gpu else 0)
-        return math.prod(example_shape(data)) * images, unlabelled_images(data)
+        images = data.labels + (data.unlabelled if on_gpu else 0)
+        return math.prod(data.shape) * images, data.unlabelled
     if isinstance(data, Cifar10Data):
-        unlabelled = unlabelled_images(data)
-        return math.prod(example_shape(data)) * (cifar10.IMAGES + data.labels + unlabelled), unlabelled
-    content = training_set(data, _seeds(config))
+        unlabelled = data.unlabelled
+        return math.prod(data.shape) * (cifar10.IMAGES["train"] + data.labels + unlabelled), unlabelled
+    content = source_of(data).training_set(_seeds(config))
     tensors = [part for part in vars(content).values() if isinstance(part, Tensor)]
     return bytes_of(tensors), content.hidden_labels.shape[-1]
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from repro.config.departures import lookup
+from repro.config.read import read_config
+from repro.data import source_of
 from repro.evaluate.run import EvaluatedRun
 from repro.seeding import seeds_listed
 
@@ -69,12 +71,8 @@ def other_seeds(runs: Sequence[EvaluatedRun], hash_of: TrainingHashOf) -> Iterat
         planned_ones = f"the planned {planned}" if planned else "the planned ones (the hash of their data differs)"
         yield (f"{runs[0].name}: its seeds {here} are not {planned_ones}: one is missing or was added; run all again: "
                "make reproduce")  # fmt: skip
-    elif not planned and lookup(config, "data.name") in _NAME_SEEDS and not lookup(config, "budget.reduced"):
+    elif not planned and not source_of(read_config(config).data).told_by_seeds and not lookup(config, "budget.reduced"):
         yield f"{runs[0].name}: does not say which seeds were planned; run it again: make reproduce"
-
-
-_NAME_SEEDS = {"cifar10", "svhn"}
-"""Data sets whose hashes do not tell which seeds were planned: every split is alike."""
 
 
 def _names(networks: Mapping[str, object] | set[str]) -> str:

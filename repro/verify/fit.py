@@ -10,7 +10,7 @@ import numpy as np
 
 from repro.config.departures import departures
 from repro.config.read import EXECUTION, read_config
-from repro.data.training import class_count
+from repro.data import source_of
 from repro.evaluate.run import EvaluatedRun, predictions_hash
 from repro.verify.completeness import TrainingHashOf, incomplete, other_data
 from repro.verify.top5 import unfit_top5
@@ -62,12 +62,12 @@ def unfit(run: EvaluatedRun) -> Iterator[str]:
         if found != run.departures:
             yield f"{where(run)}: the recorded departures are not those of its configuration; {AGAIN}"
         yield from (f"{where(run)}: {problem}; {_RUN_AGAIN}" for problem in incomplete(run))
-        yield from (f"{where(run)}: {problem}; {AGAIN}" for problem in unfit_top5(run, class_count(config.data)))
+        yield from (f"{where(run)}: {problem}; {AGAIN}" for problem in unfit_top5(run, source_of(config.data).classes))
 
 
 def _do_not_match(run: EvaluatedRun, labels: np.ndarray) -> Iterator[str]:
     """Predictions that cannot be predictions for these labels."""
-    count = class_count(read_config(run.config).data)
+    count = source_of(read_config(run.config).data).classes
     for network, classes in run.predictions.items():
         if classes.shape != labels.shape or labels.size == 0 or len(run.seeds) != len(labels):
             yield (f"{where(run)}: {network} has predictions {list(classes.shape)} for labels {list(labels.shape)} "
