@@ -17,7 +17,7 @@ from torch import Tensor
 from repro.bench.clock import AT_ONCE, seconds_a_step, seconds_of
 from repro.config.methods import TwoPhases
 from repro.config.schema import Config
-from repro.data.image_files import ImageFiles
+from repro.data.images import ImageFiles
 from repro.data.sets import Seeds
 from repro.engine.device import choose_device, peak_bytes, set_up_process, worker_pool
 from repro.evaluate.cost import files_read, passes_of_evaluation

@@ -17,9 +17,10 @@ import torch
 
 from repro.cli.entry import run
 from repro.config.compose import Plan, PlannedRun, compose, read_whole_plan
-from repro.config.data import Cifar10Data, Data, FolderData, SvhnData
+from repro.config.data import Data
 from repro.config.read import ConfigError
 from repro.config.schema import Config
+from repro.data import source_of
 from repro.engine.device import choose_device, describe_device, set_up_process
 from repro.train.cost import flops_per_second, run_flops
 
@@ -86,7 +87,7 @@ def _print_costs(plan: Plan) -> None:
 
 def _is_priced(data: Data) -> bool:
     """Whether a run is worth counting, and its network known: a folder's classes may not be, before it is prepared."""
-    return isinstance(data, Cifar10Data | SvhnData) or (isinstance(data, FolderData) and data.classes > 0)
+    return data.shape[0] == 3 and source_of(data).classes > 0
 
 
 def _row(name: str, *cells: str) -> str:

@@ -17,9 +17,8 @@ from repro.bench.probe import Cost, cost_of
 from repro.cli.cost import planned
 from repro.cli.entry import run
 from repro.cli.evaluate import processes
-from repro.cli.prepare import DATA
 from repro.config.compose import compose
-from repro.data.training import prepare, settled
+from repro.data import source_of
 from repro.engine.device import choose_device, describe_device, worker_pool
 
 _WIDTHS = (5, 11, 6, 9, 9, 11, 10, 10)
@@ -41,8 +40,8 @@ def main() -> None:
     costs = []
     for one, config in zip(plan.runs, configs, strict=True):
         try:
-            prepare(config.data, DATA)
-            config.data = settled(config.data)
+            source_of(config.data).prepare()
+            config.data = source_of(config.data).settled()
             cost = cost_of(config, list(one.seeds), arguments.seconds)
         except (ValueError, OSError, RuntimeError) as error:  # no data, no memory, a worker that was killed
             print(f"{one.name:42} cannot be probed: {error}", flush=True)

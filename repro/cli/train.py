@@ -34,7 +34,7 @@ from repro.config.compose import parse_seeds
 from repro.config.departures import departures
 from repro.config.read import ConfigError, read_config_file
 from repro.config.schema import Config
-from repro.data.training import training_hash
+from repro.data import source_of
 from repro.engine.connect import connected
 from repro.engine.device import set_up_process, worker_pool
 from repro.engine.world import World
@@ -92,7 +92,7 @@ def _prepared(run: str, seeds_text: str) -> tuple[Config, list[int]]:
             f"{run}: seeds {seeds_text} are not the planned {config.planned_seeds}; name those, or "
             "change the plan and prepare it again: dvc repro prepare"
         )
-    if training_hash(config.data, seeds) != config.data_hash:
+    if source_of(config.data).training_hash(seeds) != config.data_hash:
         raise ConfigError(f"{run}: the data are not the prepared ones for seeds {seeds_text}; run: dvc repro prepare")
     return config, seeds
 

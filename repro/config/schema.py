@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from repro.config.data import Cifar10Data, Data, DigitsData, FolderData, SvhnData, TwoMoonsData
+from repro.config.data import DATA, Data
 from repro.config.methods import FixMatch, Method, Mpl, PseudoLabelMethod, ReducedMpl, Supervised, Uda
 from repro.config.models import Airbench, Model, MoonsNet, ResNet50, SmallConv, WideResNet
 
@@ -126,13 +126,7 @@ class Config:
 
 
 CHOICES: dict[str, dict[str, type]] = {
-    "data": {
-        "two_moons": TwoMoonsData,
-        "digits": DigitsData,
-        "cifar10": Cifar10Data,
-        "svhn": SvhnData,
-        "folder": FolderData,
-    },
+    "data": DATA,
     "model": {
         "moons_net": MoonsNet,
         "small_conv": SmallConv,

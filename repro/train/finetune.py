@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from repro.data.order import Order
+from repro.data.sets import Order
 from repro.engine.agreement import Pace
 from repro.losses import cross_entropy
 from repro.optim.learner import Learner

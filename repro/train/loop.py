@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from repro.config.schema import Config
-from repro.data.training import class_count
+from repro.data import source_of
 from repro.engine.agreement import FAULTY, Pace, require_same
 from repro.engine.graph import Record
 from repro.engine.place import place
@@ -54,7 +54,7 @@ class Trainer:
         self.method = METHODS[config.method.name]
         self.batches = Batches(config, self.method.views(config.method), seeds, device, world)
         self.batch, self.streams, self.data = self.batches.at, self.batches.streams, self.batches.data
-        classes, init_streams = class_count(config.data), Streams(seeds)
+        classes, init_streams = source_of(config.data).classes, Streams(seeds)
         self.state: State = self.method.init(
             lambda role: place(build_model(config.model, classes, init_streams, role), config.engine, device),
             config.method,
