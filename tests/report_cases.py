@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 import pandas as pd
+from repro.verify.rebuild import Scores
 
 from repro.evaluate.run import EvaluatedRun
 from repro.report.arms import Arm, arms_of
 from repro.report.groups import CIFAR10, FILES, GROUPS, SVHN, Group
 from repro.report.render import Report, render
 from repro.verify.claims import Claim, Ordering, Origin
-from repro.verify.rebuild import Scores
 
 STEPS = np.array([0, 50, 100])
 STATED, TUNED, FEEDBACK_ONLY, SWEEP, _, DIGITS, LONG, QUICK = [
@@ -34,7 +34,6 @@ def make_run(name: str, finals: list[float], first_seed: int = 0, title: str = "
         "accuracy": {"student": finals},
         "data": {},
         "environment": {"revision": "0123456789abcdef", "clean": True, "device_name": "a CPU", "seconds": 60.0},
-        "departures": [],
         "metrics": pd.DataFrame(
             {"step": [50, 100], "feedback": [0.1, 0.2], "feedback_spread": [0.3, 0.3], "noise_floor": [0.0, math.nan]}
         ),

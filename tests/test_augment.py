@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from repro.augment.digits import Geometry
 from scipy import stats
 from torch import Tensor
 
 from repro.augment import digits, points
-from repro.augment.digits import Geometry
 from repro.augment.views import labelled_view, to_input, unlabelled_views
 from repro.config.data import DigitsData, TwoMoonsData
 from repro.config.methods import View

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from repro.augment.images import Crop, Strong, apply_crop, apply_strong, draw_crop, draw_strong, normalise
+from repro.augment.operations import POOLS, Layer, Operation
 from scipy import stats
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from repro.augment import operations
-from repro.augment.images import Crop, Strong, apply_crop, apply_strong, draw_crop, draw_strong, normalise
-from repro.augment.operations import POOLS, Layer, Operation
 from repro.config.data import Arithmetic, ImageViews, Operations
 from repro.seeding import Streams
 

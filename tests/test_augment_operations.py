@@ -18,10 +18,10 @@ import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
+from repro.augment.operations import POOLS, Layer, Operation, arguments
 from torch import Tensor
 
 from repro.augment import colour, geometry, operations
-from repro.augment.operations import POOLS, Layer, Operation, arguments
 from repro.config.data import Arithmetic, ImageViews, Operations
 from repro.seeding import Streams
 

@@ -9,9 +9,9 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from repro.data.archive import read_members
 
 from repro.data import archive as archives
-from repro.data.archive import read_members
 
 WANTED = {"folder/one": 5, "folder/two": 6}
 Member = tuple[tarfile.TarInfo, bytes]

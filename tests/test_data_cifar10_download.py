@@ -11,11 +11,11 @@ from pathlib import Path
 from urllib.error import URLError
 
 import pytest
+from repro.data.part import md5_of, open_part
+from repro.data.training import prepare
 
 from repro.config.data import Cifar10Data
 from repro.data import cifar10_files, download
-from repro.data.part import md5_of, open_part
-from repro.data.training import prepare
 from repro.files import write_whole
 from tests.file_server import Served, serving
 

@@ -14,10 +14,10 @@ from urllib.error import URLError
 
 import pytest
 import yaml
+from repro.data.training import describe_split, prepare, training_hash, training_set
 
 from repro.config.data import Cifar10Data
 from repro.data import cifar10, cifar10_files, download
-from repro.data.training import describe_split, prepare, training_hash, training_set
 
 PROJECT = Path(__file__).parents[1]
 BATCHES = cifar10_files.BATCHES

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-from repro.config.data import Cifar10Data, DigitsData
-from repro.data import cifar10, cifar10_batch, cifar10_files, cifar10_held_out, digits
 from repro.data.cifar10_batch import parse_batch
 from repro.data.content import check_class_counts, check_images, check_labels
 from repro.data.held_out import held_out_set
 from repro.data.part import md5_of
-from repro.data.sets import fingerprint
 from repro.data.training import prepare, training_set
+
+from repro.config.data import Cifar10Data, DigitsData
+from repro.data import cifar10, cifar10_batch, cifar10_files, cifar10_held_out, digits
+from repro.data.sets import fingerprint
 
 IMAGES = np.zeros((10_000, 3072), np.uint8)
 LABELS = [k % 10 for k in range(10_000)]

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from repro.data import download
 from repro.data.download import TRIES, fetch
 from repro.data.part import Part
+
+from repro.data import download
 from tests.file_server import Served, serving
 
 CONTENT = b"".join(hashlib.sha256(str(k).encode()).digest() for k in range(30_000))  # 960,000 bytes, no two parts alike

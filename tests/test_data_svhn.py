@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from repro.config.check_data import data_problems
+from repro.data.held_out import examples_hash, held_out_labels, held_out_set
+from repro.data.svhn_files import EXTRA, TEST, TRAIN
+from repro.data.training import class_count, describe_split, prepare, training_hash, training_set
+from tests.svhn_sample import Sample, noise
 from torch import Tensor
 
 from repro.augment import images
 from repro.augment.views import SVHN_DEVIATION, SVHN_MEAN, labelled_view, to_input
-from repro.config.check_data import data_problems
 from repro.config.compose import compose
 from repro.config.data import ImageViews, SvhnData
 from repro.data import svhn, svhn_files
-from repro.data.held_out import examples_hash, held_out_labels, held_out_set
 from repro.data.sets import class_counts
-from repro.data.svhn_files import EXTRA, TEST, TRAIN
-from repro.data.training import class_count, describe_split, prepare, training_hash, training_set
 from repro.evaluate.labels import labels_to_store
 from repro.seeding import Streams
-from tests.svhn_sample import Sample, noise
 
 ROOT = Path(__file__).parent.parent / "experiments"
 LABELS = (torch.arange(604_388) * 7919 // 13) % 10

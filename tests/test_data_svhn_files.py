@@ -13,14 +13,14 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
-
-from repro.config.data import SvhnData
-from repro.data import download, svhn_arrays, svhn_files
 from repro.data.part import Part, md5_of, open_part
 from repro.data.svhn_files import EXTRA, TEST, TRAIN
 from repro.data.training import prepare, source, training_set
-from tests.file_server import Served, serving
 from tests.svhn_sample import Sample, write_mat
+
+from repro.config.data import SvhnData
+from repro.data import download, svhn_arrays, svhn_files
+from tests.file_server import Served, serving
 
 FOLDER = Path("artifacts/data")
 PLACED = FOLDER / "svhn"

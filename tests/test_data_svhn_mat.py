@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.io
-
-from repro.data import svhn_mat
 from repro.data.svhn_mat import read_mat
 from tests.svhn_sample import write_mat
+
+from repro.data import svhn_mat
 
 COUNT = 5
 IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, 32, 32, 3), np.uint8)

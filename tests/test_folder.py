@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from repro.augment.crops import draw_boxes
+from repro.data.image_files import ImageFiles, centres, read_image
+from repro.data.listing import listing_path, read_listing
 from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
-from repro.augment.crops import draw_boxes
 from repro.augment.views import as_evaluated
 from repro.config.data import CropViews, FolderData
 from repro.data import held_out, training
 from repro.data.folder import drawn_evenly
-from repro.data.image_files import ImageFiles, centres, read_image
-from repro.data.listing import listing_path, read_listing
 from repro.seeding import Streams
 from tests.folders import picture, prepared, write_folder, write_image
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
-from repro.config.data import FolderData
-from repro.data import image_check, training
 from repro.data.folder_labels import IMAGENET_10PERCENT, _shipped
 from repro.data.folder_scan import image_names
 from repro.data.listing import PLACE, UNKNOWN, Listing, listing_path, read_listing
+
+from repro.config.data import FolderData
+from repro.data import image_check, training
 from tests.folders import picture, prepared, write_folder, write_image
 
 PROJECT = Path(__file__).parents[1]

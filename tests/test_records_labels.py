@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from repro.records.scores import rebuild_all
+from repro.verify.rebuild import Scores
 
 from repro.cli import evaluate as entry
 from repro.config.read import as_mapping
@@ -18,8 +20,6 @@ from repro.evaluate.labels import StoredLabels, labels_to_store
 from repro.evaluate.run import EvaluatedRun
 from repro.records.labels import LABELS, read_labels, store_labels
 from repro.records.runs import RUNS, RecordError, read_runs
-from repro.records.scores import rebuild_all
-from repro.verify.rebuild import Scores
 from tests.folder_runs import CLASSES, TEST_IMAGES, config_of, images, trained_on
 from tests.tiny import settings
 

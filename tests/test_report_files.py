@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from repro.verify.rebuild import Scores
 
 from repro.evaluate.run import EvaluatedRun
 from repro.report.groups import FILES, Group
@@ -14,7 +15,6 @@ from repro.report.published import read_published
 from repro.report.published_sections import published_sections
 from repro.report.render import Report, render
 from repro.verify.claims import Absolute, read_claims
-from repro.verify.rebuild import Scores
 from repro.verify.rules import judge
 from tests.report_cases import make_run, make_scores, section_of
 

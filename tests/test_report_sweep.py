@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from repro.records.runs import read_runs
 from repro.records.scores import rebuild_all
+
+from repro.records.runs import read_runs
 from repro.report.arms import arms_of
 from repro.report.groups import GROUPS, grouped
 

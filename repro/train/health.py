@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from repro.config.methods import TwoPhases
+from repro.config.methods import PseudoLabelMethod
 from repro.config.schema import Config, Optimiser
 from repro.data.images import ImageFiles
 from repro.data.sets import Source, TrainingSet
@@ -30,7 +30,7 @@ def learns(config: Config, role: str, step: int) -> bool:
     """
     optimiser: Optimiser = getattr(config.optim, role)
     method = config.method
-    begins = method.teacher_steps if isinstance(method, TwoPhases) and role == "student" else 0
+    begins = method.teacher_steps if isinstance(method, PseudoLabelMethod) and role == "student" else 0
     return step > max(begins + optimiser.wait_steps + optimiser.warmup_steps, begins + config.budget.steps // 10)
 
 
