@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from repro.augment.views import Part
 from repro.config.methods import View, learned_view
 from repro.config.read import ConfigError
 from repro.config.schema import Budget, Config
