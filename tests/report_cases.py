@@ -34,7 +34,6 @@ def make_run(name: str, finals: list[float], first_seed: int = 0, title: str = "
         "accuracy": {"student": finals},
         "data": {},
         "environment": {"revision": "0123456789abcdef", "clean": True, "device_name": "a CPU", "seconds": 60.0},
-        "departures": [],
         "metrics": pd.DataFrame(
             {"step": [50, 100], "feedback": [0.1, 0.2], "feedback_spread": [0.3, 0.3], "noise_floor": [0.0, math.nan]}
         ),

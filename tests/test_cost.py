@@ -59,16 +59,6 @@ def test_a_fixed_teacher_and_its_student_are_priced_apart() -> None:
     assert run_flops(config) == pytest.approx(300_000 * (teaching + learning), rel=1e-9)
 
 
-def test_a_reduced_teacher_costs_next_to_nothing() -> None:
-    """First UDA alone, then the student alone with h from its labelled loss; storing predictions is not counted."""
-    config = compose("cifar10_paper_reduced_mpl", SMALL, ROOT)
-    forward, stem = forward_and_stem(config)
-    teaching, learning = (128 + 2 * 128) * (3 * forward - stem), (128 + 128) * (3 * forward - stem)
-
-    assert run_flops(config) == pytest.approx(1_000_000 * (teaching + learning), rel=1e-2)  # the perceptron's
-    assert run_flops(config) > 1_000_000 * (teaching + learning)
-
-
 def test_arithmetic_of_the_paper_s_network() -> None:
     """WideResNet-28-2 takes 0.44 GFLOP for a forward pass of one image, multiplications and additions counted apart."""
     forward, _ = forward_and_stem(compose("cifar10_released_mpl", root=ROOT))

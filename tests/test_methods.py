@@ -38,7 +38,6 @@ FEEDBACK = COMMON | {"student_loss", "student_labelled_loss", "feedback", "feedb
 NAMES = {
     "supervised_mixup": {"step", "labelled_loss"},
     "mpl_own_labels": FEEDBACK | {"teacher_pseudo_label_loss", "teacher_mask_rate"},
-    "reduced_mpl": FEEDBACK - {"other_gradient_norm"},
     "supervised": {"step", "labelled_loss"},
     "pseudo_label": FIXED,
     "uda": COMMON | {"labelled_loss", "uda_loss"},

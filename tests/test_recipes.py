@@ -197,18 +197,6 @@ def test_other_teachers_differ_from_uda_s_in_what_they_are_named_for(name: str, 
     }
 
 
-def test_reduced_mpl_departs_from_the_paper_in_data_and_network() -> None:
-    """Its data and network are MPL's, not Table 11's, which its list of departures says; its losses are MPL's."""
-    found = {departure.key for departure in departures(composed("cifar10_paper_reduced_mpl")) if not departure.open}
-    reduced, whole = (as_mapping(composed(f"cifar10_paper_{name}")) for name in ("reduced_mpl", "mpl"))
-
-    assert {"data.labels", "model.name"} == found
-    assert whole["method"] == reduced["method"]["mpl"]
-    assert {"steps"} == {key for key in whole["budget"] if whole["budget"][key] != reduced["budget"][key]}
-    for section in ("data", "model", "optim", "finetune", "engine"):
-        assert whole[section] == reduced[section]
-
-
 @pytest.mark.parametrize(
     ("name", "override"),
     [
@@ -329,16 +317,6 @@ def test_every_arm_is_in_the_cross_examination() -> None:
 
     repeats = {"cifar10_released_mpl_no_average"}  # of networks that another arm's record has
     assert {name for name in experiments(ROOT) if name.startswith("cifar10_")} - repeats == planned
-
-
-def test_the_smoke_plan_has_every_arm_of_the_released_setting() -> None:
-    """Each arm is shown to train, under its own name; so are MPL and Table 10's other teachers in the paper's."""
-    arms = {name.removeprefix("cifar10_released_") for name in experiments(ROOT) if name.startswith("cifar10_released")}
-
-    paper = {"mpl", "mixup", "randaugment", "mpl_pseudo_label", "mpl_mixup", "mpl_randaugment", "reduced_mpl"}
-    assert arms | {f"paper_{arm}" for arm in paper} == {
-        run.name.removeprefix("cifar10_smoke_") for run in read_plan(_plan("cifar10_smoke"))
-    }
 
 
 def _plan(name: str) -> Path:

@@ -31,7 +31,7 @@ from tests.test_train_images import ARMS
 from tests.test_train_images import settings as image_settings
 from tests.tiny import CPU, METHODS, all_weights, assert_same, settings
 
-TWO_KINDS = {"pseudo_label", "reduced_mpl", "paper_reduced_mpl"}
+TWO_KINDS = {"pseudo_label"}
 UDA = {"weight": 2.0, "temperature": 0.8, "ramp_steps": 30}
 VARIANTS: dict[str, dict[str, Any]] = {name: one for name, one in METHODS.items() if name not in TWO_KINDS} | {
     "mpl": {"name": "mpl", "uda": UDA, "teacher_pseudo_label": {"weight": 0.5, "threshold": 0.4, "ramp_steps": 30}},
@@ -112,7 +112,7 @@ def test_only_rounding_tells_them_from_steps_with_plain_rates(method: str, tapes
 @pytest.mark.usefixtures("cifar10_workplace", "rates_as_tensors")
 @pytest.mark.parametrize("arm", [arm for arm in ARMS if arm not in TWO_KINDS])
 def test_every_arm_on_images(arm: str, tapes: list[Tape], tmp_path: Path) -> None:
-    """As the smoke plan has it, in mixed precision where it may be, its views within the recorded step: bit for bit."""
+    """In mixed precision where it may be, its views within the recorded step: bit for bit."""
     config = image_settings(arm, "budget.log_every=1000000")
     one_by_one = run(Trainer(config, 0, CPU), tmp_path / "a")
 
@@ -278,11 +278,10 @@ def test_a_cpu_takes_steps_one_by_one(tapes: list[Tape], tmp_path: Path) -> None
     assert not tapes
 
 
-@pytest.mark.parametrize("method", ["pseudo_label", "reduced_mpl"])
-def test_steps_of_two_kinds_are_refused(method: str) -> None:
+def test_steps_of_two_kinds_are_refused() -> None:
     """What is recorded is one step."""
     with pytest.raises(ConfigError, match=r"engine.cuda_graph = True: method.name = \w+ has steps of two kinds; set"):
-        settings("digits", METHODS[method], engine__cuda_graph=True)
+        settings("digits", METHODS["pseudo_label"], engine__cuda_graph=True)
 
 
 def test_several_processes_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""Networks and losses of each arm: what is paired with what, what is drawn, and what a smoke run may not say."""
+"""Networks and losses of each arm: what is paired with what, and what is drawn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from repro.report.groups import CIFAR10, OTHER, Group
 from repro.report.networks import network_differences_table, networks_table
 from tests.report_cases import DIGITS, arms_on, make_run, report_on, section_of
 
-PAPER, RELEASED, _, CPU, _, SMOKE = CIFAR10
+PAPER, RELEASED, _, CPU = CIFAR10
 AVERAGED = {
     "teacher": [0.70, 0.80],
     "student": [0.60, 0.70],
@@ -129,37 +129,6 @@ def test_names_of_lines_do_not_overlap(first: float, last: float) -> None:
     assert all(lower.y1 <= upper.y0 + 1 for lower, upper in pairwise(boxes))
     assert panel.bbox.y0 - boxes[0].height < boxes[0].y0
     assert boxes[-1].y1 < panel.bbox.y1 + boxes[-1].height
-
-
-def test_a_smoke_run_says_nothing_about_accuracy() -> None:
-    """Losses are shown; no difference, ranking, curve or choice of checkpoint is, and no gain is among the evidence."""
-    columns = {"step": [10, 20], "teacher_labelled_loss": [2.0, 1.0], "feedback": [0.1, 0.2]}
-    runs = [
-        make_run(f"cifar10_smoke_{arm}", [0.3, 0.4], metrics=pd.DataFrame(columns))
-        for arm in ("mpl", "mpl_no_feedback")
-    ]
-    report = report_on(*runs)
-
-    text = section_of(report.markdown, SMOKE.heading)
-    assert "**Nothing about accuracy follows from this section" in text
-    assert ["cifar10_smoke_losses", "cifar10_smoke_feedback"] == list(report.figures)
-    assert "Differences" not in text
-    assert "best on test" not in text
-    evidence = report.markdown.partition("## What the evidence says")[2].partition("\n## ")[0]
-    assert (
-        "fell from the first to the last point of the log in 2 of 2 arms. Nothing is said about accuracy." in evidence
-    )
-    assert "points" not in evidence.replace("point of the log", "")
-
-
-def test_an_arm_that_does_not_train_is_named() -> None:
-    """A loss that rises is not counted as training; a teacher that stops early is judged by its own steps."""
-    good = make_run("cifar10_smoke_uda", [0.3], metrics=pd.DataFrame({"step": [1, 2], "labelled_loss": [2.0, 1.9]}))
-    bad = make_run("cifar10_smoke_mpl", [0.3], metrics=pd.DataFrame({"step": [1, 2], "labelled_loss": [2.0, 2.1]}))
-    early = pd.DataFrame({"step": [1, 2, 3], "teacher_labelled_loss": [2.0, 2.1, 0.0]})
-    stopped = make_run("cifar10_smoke_pseudo_label", [0.3], metrics=early)
-
-    assert "in 1 of 3 arms; not in pseudo label, mpl." in report_on(good, bad, stopped).markdown
 
 
 def test_a_reduced_run_judges_orderings_only() -> None:

@@ -141,7 +141,7 @@ def test_every_row_is_shown_when_nothing_has_run() -> None:
 
 def test_the_sections_stand_before_those_of_the_runs() -> None:
     """The paper's tables come first, then the groups of runs, CIFAR-10's before the others."""
-    runs = [make_run(f"{prefix}_mpl", [0.9]) for prefix in ("digits", "cifar10_paper", "cifar10_smoke")]
+    runs = [make_run(f"{prefix}_mpl", [0.9]) for prefix in ("digits", "cifar10_paper", "cifar10_cpu")]
     evidence = {run.name: make_scores(run) for run in runs}
     text = render({run.name: [run] for run in runs}, evidence, CLAIMS, [], rows()).markdown
 

@@ -8,11 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from repro.config.read import as_mapping
+from repro.evaluate.run import EvaluatedRun
 from repro.report.numbers import p_value, signed, table
 from repro.report.provenance import cost_table, provenance
 from repro.report.series import curve
 from repro.report.tables import arms_table, checkpoints_table, departures_table, selection_excess
 from tests.report_cases import DIGITS, STATED, arms_on, first_cells, make_run
+from tests.tiny import METHODS, settings
 
 
 def test_arms_table_has_exactly_the_arms_given_in_fixed_order() -> None:
@@ -65,14 +68,17 @@ def test_checkpoints_show_every_choice_side_by_side() -> None:
 
 def test_identical_departures_share_a_row() -> None:
     """A departure of all arms has one row; one of a single arm names it; settled ones come first."""
-    shared = {"key": "data.noise", "prescribed": "not given", "here": "0.1", "open": True}
-    single = {"key": "optim", "prescribed": "0.1", "here": "0.5", "open": False}
-    runs = [
-        make_run("digits_mpl", [0.9], departures=[shared, single]),
-        make_run("digits_uda", [0.9], departures=[shared]),
+    recipe = {"name": "paper", "values": {"optim.average_decay": 0.5}, "open": {"data.labels": "not given"}}
+
+    def run(method: str, decay: float) -> EvaluatedRun:
+        config = settings("digits", METHODS[method], optim__average_decay=decay, recipe=recipe)
+        return make_run(f"digits_{method}", [0.9], config=as_mapping(config))
+
+    rows = departures_table(arms_on(DIGITS, run("mpl", 0.1), run("uda", 0.5))).splitlines()[2:]
+    expected = [
+        "| `optim.average_decay` | 0.5 | 0.1 | departs | mpl |",
+        "| `data.labels` | not given | 20 | left open | all |",
     ]
-    rows = departures_table(arms_on(DIGITS, *runs)).splitlines()[2:]
-    expected = ["| `optim` | 0.1 | 0.5 | departs | mpl |", "| `data.noise` | not given | 0.1 | left open | all |"]
     assert expected == rows
 
 

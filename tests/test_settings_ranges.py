@@ -88,8 +88,6 @@ OUTSIDE: dict[str, tuple[float, float]] = {
     "Mpl.baseline_rate": (-0.1, 1.01),
     "Mpl.student_label_smoothing": (-0.1, 1.0),
     "Mpl.shuffle_window": (0, 1000001),
-    "ReducedMpl.teacher_steps": (0, 1000000001),
-    "ReducedMpl.hidden": (0, 65537),
     "Optimiser.learning_rate": (5e-13, 1010.0),
     "Optimiser.wait_steps": (-1, 1000000001),
     "Optimiser.warmup_steps": (-1, 1000000001),

@@ -79,7 +79,7 @@ def test_imports_point_one_way(path: Path) -> None:
 
 def test_methods_do_not_import_each_other() -> None:
     """A method can be read without another one."""
-    methods = {"supervised", "pseudo_label", "uda", "fixmatch", "mpl", "reduced_mpl"}
+    methods = {"supervised", "pseudo_label", "uda", "fixmatch", "mpl"}
 
     crossing = {
         name: sorted(imports(ROOT / f"repro/methods/{name}.py") & {f"repro.methods.{m}" for m in methods - {name}})

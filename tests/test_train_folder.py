@@ -141,7 +141,7 @@ def test_a_stopped_run_on_files_resumes_bit_for_bit(experiment: str, mixed: Path
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_on_files(method: str, mixed: Path) -> None:
     """A few steps, weights that move, and predictions for images in files."""
-    two_phases = method in {"pseudo_label", "reduced_mpl"}
+    two_phases = method == "pseudo_label"
     experiment = "folder_supervised" if two_phases else f"folder_{method}"
     changes = [f"method={method}", "method.teacher_steps=2", "~method.label_smoothing"] if two_phases else []
     config = on(mixed, experiment, *changes)

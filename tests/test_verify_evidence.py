@@ -106,8 +106,6 @@ BAD: dict[str, Callable[[], Verdict]] = {
     "more seeds than predictions": lambda: spoilt(lambda run: replace(run, seeds=[0, 7])),
     "one folder has another configuration": lambda: spoilt(
         lambda run: replace(run, config=config(MPL, optim__average_decay=0.5))),
-    "departures deleted": lambda: spoilt(
-        lambda run: replace(run, config=config(MPL, budget__reduced="shorter"), departures=[]), NUMBER),
     "unreadable configuration": lambda: spoilt(lambda run: replace(run, config=run.config | {"method": {"name": "m"}})),
     "accuracy NaN in the scores": lambda: judge(ORDERING, {
         "mpl": replace(scores("mpl", HIGH, MPL)["mpl"], accuracy={"student": dict.fromkeys(range(5), math.nan)}),

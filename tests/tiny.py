@@ -124,8 +124,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "uda": {"name": "uda", "weight": 2.0, "temperature": 0.8, "ramp_steps": 10},
     "fixmatch": {"name": "fixmatch", "threshold": 0.5},
     "mpl": {"name": "mpl", "uda": {"weight": 2.0, "temperature": 0.8, "ramp_steps": 10}},
-    "reduced_mpl": {"name": "reduced_mpl", "teacher_steps": 4, "hidden": 6,
-                    "mpl": {"uda": {"weight": 2.0, "temperature": 0.8, "ramp_steps": 5}}},
 }  # fmt: skip
 
 

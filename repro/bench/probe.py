@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from repro.bench.clock import AT_ONCE, seconds_a_step, seconds_of
-from repro.config.methods import TwoPhases
+from repro.config.methods import PseudoLabelMethod
 from repro.config.schema import Config
 from repro.data.image_files import ImageFiles
 from repro.data.sets import Seeds
@@ -121,7 +121,7 @@ def bytes_of(tensors: Iterable[Tensor]) -> int:
 def phases(config: Config) -> list[tuple[int, int]]:
     """The first step and the number of steps of each part of a run whose steps cost the same."""
     steps, method = config.budget.steps, config.method
-    if isinstance(method, TwoPhases):
+    if isinstance(method, PseudoLabelMethod):
         return [(0, method.teacher_steps), (method.teacher_steps, steps - method.teacher_steps)]
     return [(0, steps)]
 

@@ -9,7 +9,7 @@ from typing import Any
 from repro.config.check_data import data_problems, network_problems
 from repro.config.data import FolderData
 from repro.config.limits import LIMITS
-from repro.config.methods import Feedback, FeedbackScope, Mpl, PseudoLabel, ReducedMpl, TwoPhases
+from repro.config.methods import Feedback, FeedbackScope, Mpl, PseudoLabel, PseudoLabelMethod
 from repro.config.models import MoonsNet, ResNet50
 from repro.config.schema import Config, Precision
 
@@ -58,14 +58,11 @@ def _combinations(config: Config) -> Iterator[str]:
 
 def _methods(config: Config) -> Iterator[str]:
     method, steps = config.method, config.budget.steps
-    if isinstance(method, TwoPhases) and method.teacher_steps >= steps:
+    if isinstance(method, PseudoLabelMethod) and method.teacher_steps >= steps:
         yield f"method.teacher_steps = {method.teacher_steps}: leaves the student none of budget.steps = {steps}"
-    if isinstance(method, ReducedMpl) and method.mpl.name != "mpl":
-        yield f"method.mpl.name = {method.mpl.name}: must be mpl"
-    if isinstance(method, Mpl | ReducedMpl):
-        inner, key = (method, "method") if isinstance(method, Mpl) else (method.mpl, "method.mpl")
-        yield from _mpl(inner, key)
-        yield from _mixed_precision(config, inner, key)
+    if isinstance(method, Mpl):
+        yield from _mpl(method)
+        yield from _mixed_precision(config, method)
 
 
 def _recorded(config: Config) -> Iterator[str]:
@@ -73,9 +70,9 @@ def _recorded(config: Config) -> Iterator[str]:
     if not config.engine.cuda_graph:
         return
     said = "engine.cuda_graph = True"
-    if isinstance(config.method, TwoPhases):
-        yield f"{said}: method.name = {config.method.name} has steps of two kinds; set it to false"
-    method = config.method.mpl if isinstance(config.method, ReducedMpl) else config.method
+    method = config.method
+    if isinstance(method, PseudoLabelMethod):
+        yield f"{said}: method.name = {method.name} has steps of two kinds; set it to false"
     if isinstance(method, Mpl) and method.feedback_share:
         yield f"{said}: method.feedback_share = {method.feedback_share} measures in some steps; set one of the two to 0"
     if isinstance(config.data, FolderData):
@@ -94,47 +91,45 @@ def _deep(config: Config, model: ResNet50) -> Iterator[str]:
                )  # fmt: skip
 
 
-def _mixed_precision(config: Config, method: Mpl, key: str) -> Iterator[str]:
+def _mixed_precision(config: Config, method: Mpl) -> Iterator[str]:
     """PyTorch has no forward-mode derivative of a convolution whose image and kernel autocast makes bfloat16."""
     single = method.feedback is Feedback.dot_product and method.feedback_scope is FeedbackScope.example
     if config.engine.precision is Precision.float32 or isinstance(config.model, MoonsNet):
         return
     if single or method.feedback is Feedback.exact:
-        yield (f"engine.precision = bfloat16: h for each example ({key}.feedback = {method.feedback}, "
-               f"{key}.feedback_scope = {method.feedback_scope}) has no derivative in it; use float32")  # fmt: skip
+        yield (f"engine.precision = bfloat16: h for each example (method.feedback = {method.feedback}, "
+               f"method.feedback_scope = {method.feedback_scope}) has no derivative in it; use float32")  # fmt: skip
 
 
 def _schedules(config: Config) -> Iterator[str]:
     method, budget = config.method, config.budget
     steps = dict.fromkeys(("student", "teacher"), (budget.steps, f"budget.steps = {budget.steps}"))
-    if isinstance(method, TwoPhases):
+    if isinstance(method, PseudoLabelMethod):
         teaching = method.teacher_steps
         steps["student"] = (budget.steps - teaching, f"budget.steps - method.teacher_steps = {budget.steps - teaching}")
         steps["teacher"] = (teaching, f"method.teacher_steps = {teaching}")
-        if isinstance(method, ReducedMpl):  # the perceptron has the teacher's optimiser, and the student's steps
-            steps["teacher"] = min(steps["teacher"], steps["student"])
     for role, optimiser in (("student", config.optim.student), ("teacher", config.optim.teacher)):
         (count, said), waited = steps[role], optimiser.wait_steps + optimiser.warmup_steps
         if waited >= count:
             yield f"optim.{role}.wait_steps + optim.{role}.warmup_steps = {waited}: leaves none of {said}"
 
 
-def _mpl(method: Mpl, key: str) -> Iterator[str]:
+def _mpl(method: Mpl) -> Iterator[str]:
     if method.uda.name != "uda":
-        yield f"{key}.uda.name = {method.uda.name}: must be uda"
+        yield f"method.uda.name = {method.uda.name}: must be uda"
     others = method.teacher_supervised or method.uda.weight or method.teacher_pseudo_label.weight
     if method.feedback_share and not others:
-        yield (f"{key}.feedback_share = {method.feedback_share}: is a share of the teacher's other gradients, and it "
+        yield (f"method.feedback_share = {method.feedback_share}: is a share of the teacher's other gradients, and it "
                "has no other loss; set feedback_share to 0")  # fmt: skip
     if method.feedback_share and method.feedback_weight != 1:
-        yield (f"{key}.feedback_weight = {method.feedback_weight}: {key}.feedback_share = {method.feedback_share} "
+        yield (f"method.feedback_weight = {method.feedback_weight}: method.feedback_share = {method.feedback_share} "
                "decides how large feedback is; set feedback_weight to 1")  # fmt: skip
     if method.pseudo_label is PseudoLabel.soft and method.feedback_scope is FeedbackScope.example:
-        yield (f"{key}.feedback_scope = example: is for hard labels; "
-               f"with {key}.pseudo_label = soft use {key}.feedback = exact")  # fmt: skip
+        yield ("method.feedback_scope = example: is for hard labels; "
+               "with method.pseudo_label = soft use method.feedback = exact")  # fmt: skip
     if method.feedback is Feedback.exact and method.pseudo_label is not PseudoLabel.soft:
-        yield (f"{key}.feedback = exact: weighs all classes, so wants {key}.pseudo_label = soft, "
+        yield (f"method.feedback = exact: weighs all classes, so wants method.pseudo_label = soft, "
                f"not {method.pseudo_label}")  # fmt: skip
     if method.feedback_scope is FeedbackScope.example and method.feedback not in (Feedback.dot_product, Feedback.none):
-        yield (f"{key}.feedback = {method.feedback}: has no value for each example; "
-               f"{key}.feedback_scope = example goes with dot_product")  # fmt: skip
+        yield (f"method.feedback = {method.feedback}: has no value for each example; "
+               f"method.feedback_scope = example goes with dot_product")  # fmt: skip

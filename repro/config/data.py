@@ -84,8 +84,8 @@ class Cifar10Data:
     split: Split = Split.paper
     labels: int = 4000
     labelled_in_unlabelled: bool = False  # whether the labelled images are unlabelled ones too (released: yes)
-    train_images: int = 50_000  # the first so many training records; fewer for a smoke run
-    test_images: int = 10_000  # the first so many test records; fewer for a smoke run
+    train_images: int = 50_000  # the first so many training records; fewer for a short run
+    test_images: int = 10_000  # the first so many test records; fewer for a short run
     views: ImageViews = field(default_factory=ImageViews)
 
 
@@ -102,7 +102,7 @@ class SvhnData:
     balanced: bool = True  # labels / 10 of each class, drawn anew by each seed; else the first `labels` of the file
     labelled_in_unlabelled: bool = False  # whether the labelled images are unlabelled ones too
     train_images: int = 604_388  # the first so many training images; up to 73,257 none of `extra`
-    test_images: int = 26_032  # the first so many test images; fewer for a smoke run
+    test_images: int = 26_032  # the first so many test images; fewer for a short run
     views: ImageViews = field(default_factory=ImageViews)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from repro.config.data import Cifar10Data, CropViews, DigitsData, FolderData, ImageViews, SvhnData, TwoMoonsData
-from repro.config.methods import FixMatch, Mpl, PseudoLabelMethod, ReducedMpl, SelfTraining, Supervised, Uda
+from repro.config.methods import FixMatch, Mpl, PseudoLabelMethod, SelfTraining, Supervised, Uda
 from repro.config.models import Airbench, MoonsNet, ResNet50, SmallConv, WideResNet
 from repro.config.schema import Budget, Engine, Finetune, Optim, Optimiser
 
@@ -136,7 +136,6 @@ LIMITS: dict[type, dict[str, Limits]] = {
         "student_label_smoothing": _SHARE_BELOW_ONE,
         "shuffle_window": Limits(1, 1_000_000),
     },
-    ReducedMpl: {"teacher_steps": _STEP, "hidden": Limits(1, 65_536)},
     Optimiser: {
         "learning_rate": _RATE,
         "wait_steps": _STEPS_OR_NONE,

@@ -143,28 +143,11 @@ class Mpl:
     shuffle_window: int = 256  # `shuffled` draws from the last so many steps
 
 
-@dataclass
-class ReducedMpl:
-    """Reduced Meta Pseudo Labels (Appendix E): one large network in memory at a time.
-
-    A large teacher learns first. Then a perceptron over its stored predictions takes its place and hears the student.
-    """
-
-    name: str = "reduced_mpl"
-    teacher_steps: int = 1000  # the first steps train the large teacher, the remaining ones perceptron and student
-    hidden: int = 128  # units of the perceptron's one hidden layer; the paper gives no number
-    mpl: Mpl = field(default_factory=Mpl)  # the large teacher's losses, and then all that MPL does with a teacher
-
-
-Method = Supervised | PseudoLabelMethod | Uda | FixMatch | Mpl | ReducedMpl
-TwoPhases = PseudoLabelMethod | ReducedMpl
-"""The student's steps come after `teacher_steps` of its teacher; each has a whole schedule of its own."""
+Method = Supervised | PseudoLabelMethod | Uda | FixMatch | Mpl
 
 
 def learned_view(method: Method) -> View:
     """The view of the labelled images that the teacher, or the only network, learns from."""
     if isinstance(method, Supervised):
         return method.labelled_view
-    if isinstance(method, ReducedMpl):
-        method = method.mpl
     return method.teacher_labelled_view if isinstance(method, Mpl) else View.weak

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from repro.config.data import Cifar10Data, Data, DigitsData, FolderData, SvhnData, TwoMoonsData
-from repro.config.methods import FixMatch, Method, Mpl, PseudoLabelMethod, ReducedMpl, Supervised, Uda
+from repro.config.methods import FixMatch, Method, Mpl, PseudoLabelMethod, Supervised, Uda
 from repro.config.models import Airbench, Model, MoonsNet, ResNet50, SmallConv, WideResNet
 
 
@@ -146,6 +146,5 @@ CHOICES: dict[str, dict[str, type]] = {
         "uda": Uda,
         "fixmatch": FixMatch,
         "mpl": Mpl,
-        "reduced_mpl": ReducedMpl,
     },
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from repro.config.methods import Mpl, PseudoLabelMethod, ReducedMpl, SelfTraining, Uda
+from repro.config.methods import Mpl, PseudoLabelMethod, SelfTraining, Uda
 from repro.config.schema import Config, Optim, Optimiser
 
 
@@ -50,7 +50,4 @@ def _method(method: Any, factor: float) -> Any:
         return replace(method, uda=_method(method.uda, factor), teacher_pseudo_label=taught)
     if isinstance(method, PseudoLabelMethod):
         return replace(method, teacher_steps=max(1, round(method.teacher_steps * factor)))
-    if isinstance(method, ReducedMpl):
-        steps = max(1, round(method.teacher_steps * factor))
-        return replace(method, teacher_steps=steps, mpl=_method(method.mpl, factor))
     return method

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor
 
 from repro.config.data import TwoMoonsData
-from repro.config.departures import departures
 from repro.config.read import read_config
 from repro.config.schema import Config
 from repro.data.held_out import held_out_hash, held_out_set
@@ -57,7 +55,6 @@ def evaluate(name: str, result: Result) -> EvaluatedRun:
         }
         | ({"top5_hash": predictions_hash(top5)} if top5 else {}),
         environment=result.environment,
-        departures=[asdict(departure) for departure in departures(config)],
         metrics=pd.DataFrame(result.rows),
         curve=curve,
         boundary=_boundary(config, list(result.seeds), predictor, final) if result.stacked else {},

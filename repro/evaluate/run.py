@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from repro.config.departures import departures
 from repro.config.read import ConfigError, decisive, read_config
 
 
@@ -27,7 +29,6 @@ class EvaluatedRun:
     """training_hash, held_out_hash, the predictions' own hash, that of `top5` where there are any, and, unless the
     record is older, "duplicates": how many test examples the run has trained on, see `repro.evaluate.duplicates`."""
     environment: dict[str, Any]  # revision, clean, versions, device, seconds
-    departures: list[dict[str, Any]]  # from the recipe: key, prescribed, here, open
     metrics: pd.DataFrame  # one row every log_every steps: step, then means over seeds
     curve: dict[str, np.ndarray] = field(default_factory=dict)
     """"step" [T]; "accuracy/<network>" [R, T] on the test set; unless the class of any unlabelled example is unknown,
@@ -41,6 +42,14 @@ class EvaluatedRun:
     """Where there are more than 10 classes: network -> uint8 or uint16 [R, N, 5], the likeliest classes in order, of
     which the first is the prediction."""
     top5_accuracy: dict[str, list[float]] = field(default_factory=dict)  # as `accuracy`, of `top5`
+
+    @cached_property
+    def departures(self) -> list[dict[str, Any]]:
+        """From the recipe that its settings name: key, prescribed, here, open. None where they cannot be read today."""
+        try:
+            return [asdict(departure) for departure in departures(read_config(self.config))]
+        except ConfigError:
+            return []
 
 
 def settings_of(run: EvaluatedRun) -> dict[str, Any]:

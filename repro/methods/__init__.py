@@ -4,7 +4,6 @@
 the method's. Metrics are tensors [*lead] on the device.
 """
 
-from repro.methods import fixmatch, mpl, pseudo_label, reduced_mpl, supervised, uda
+from repro.methods import fixmatch, mpl, pseudo_label, supervised, uda
 
-METHODS = {"supervised": supervised, "pseudo_label": pseudo_label, "uda": uda, "fixmatch": fixmatch, "mpl": mpl,
-           "reduced_mpl": reduced_mpl}  # fmt: skip
+METHODS = {"supervised": supervised, "pseudo_label": pseudo_label, "uda": uda, "fixmatch": fixmatch, "mpl": mpl}

@@ -53,7 +53,7 @@ class AirbenchNet(nn.Module):
 
     def __init__(self, config: Airbench, classes: int, streams: Streams, name: str) -> None:
         super().__init__()
-        self.classes, self.pooled = classes, config.stem_pool
+        self.pooled = config.stem_pool
         self.register_buffer("stem", decorrelating_kernels())
         self.stem_norm = FixedNorm(24, config.norm_decay, config.norm_epsilon)
         self.convolutions, self.norms = nn.ParameterList(), nn.ModuleList()

@@ -21,7 +21,6 @@ class StackedMlp(nn.Module):
     """
 
     noise_features = 0  # no dropout
-    classes = 2
 
     def __init__(self, config: MoonsNet, streams: Streams, name: str) -> None:
         super().__init__()

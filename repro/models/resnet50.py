@@ -74,7 +74,6 @@ class ResidualNet50(nn.Module):
                 self.blocks.append(Bottleneck(config, channels, width, stride if block == 0 else 1, streams, place))
                 channels = 4 * width
         self.noise_features = channels
-        self.classes = classes
         self.dense = initial_dense(streams, f"{name} dense", classes, channels)
         self.bias = nn.Parameter(self.dense.new_zeros(classes))
 

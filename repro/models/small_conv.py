@@ -22,7 +22,6 @@ class SmallConvNet(nn.Module):
         widths = [1, config.width, 2 * config.width, 2 * config.width]
         self.dropout_rate = config.dropout
         self.noise_features = widths[-1]
-        self.classes = classes
         self.convolutions = nn.ParameterList()
         self.norms = nn.ModuleList()
         for layer, (inputs, outputs) in enumerate(itertools.pairwise(widths)):

@@ -54,7 +54,6 @@ class WideResidualNet(nn.Module):
                 channels = outputs
         self.norm = BatchNorm(channels, config.norm_decay, config.norm_epsilon)
         self.noise_features = channels
-        self.classes = classes
         self.dense = initial_dense(streams, f"{name} dense", classes, channels)
         self.bias = nn.Parameter(self.dense.new_zeros(classes))
 

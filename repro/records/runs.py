@@ -2,8 +2,8 @@
 
 config.yaml        resolved settings          predictions.npz   uint8 or uint16 [R, N] for each network
 environment.json   revision, versions, device evaluation.json   accuracy by network and seed; data hashes
-departures.json    from the recipe            curve.npz         along training, see EvaluatedRun.curve
-metrics.csv        one row every log_every    boundary.npz      two moons only
+metrics.csv        one row every log_every    curve.npz         along training, see EvaluatedRun.curve
+                                              boundary.npz      two moons only
                                               top5.npz          [R, N, 5] for each network, if classes are more than 10
 """
 
@@ -61,7 +61,6 @@ def _fill(folder: Path, run: EvaluatedRun) -> None:
     texts = {
         "config.yaml": yaml.safe_dump(run.config, sort_keys=False),
         "environment.json": _json(run.environment),
-        "departures.json": _json(run.departures),
         "metrics.csv": run.metrics.to_csv(index=False, float_format="%.6g"),
         "evaluation.json": _json(evaluation),
     }
@@ -105,7 +104,6 @@ def read_run(folder: Path) -> EvaluatedRun:
         accuracy=evaluation["accuracy"],
         data=evaluation["data"],
         environment=part("environment.json", json.loads),
-        departures=part("departures.json", json.loads),
         metrics=part("metrics.csv", lambda text: pd.read_csv(io.BytesIO(text))),
         curve=part("curve.npz", _arrays),
         boundary=part("boundary.npz", _arrays) if (folder / "boundary.npz").exists() else {},

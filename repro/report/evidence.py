@@ -10,8 +10,8 @@ import pandas as pd
 from repro.report.arms import Arm
 from repro.report.differences import Difference
 from repro.report.groups import Group
-from repro.report.numbers import count, p_phrase, percent, percent_interval, signed, signed_interval
-from repro.report.series import curve, mean_band, metric
+from repro.report.numbers import p_phrase, percent, percent_interval, signed, signed_interval
+from repro.report.series import curve, mean_band
 from repro.report.tables import selection_excess
 from repro.verify.statistics import rate_interval
 
@@ -20,8 +20,6 @@ _FIRST = ("mpl", "exact", "supervised", "pseudo_label", "mpl_no_feedback", "no_f
 
 def sentences(group: Group, arms: Sequence[Arm], differences: Sequence[Difference]) -> list[str]:
     """What a group's runs say on separators, on the feedback, on wrong pseudo labels and on selection."""
-    if not group.judges:
-        return [sentence for sentence in [_trains(arms)] if sentence]
     if group.key in ("moons_sweep", "other"):
         return _extremes(group, arms)
     by_suffix = {arm.suffix: arm for arm in arms if arm.accuracy}
@@ -34,25 +32,6 @@ def sentences(group: Group, arms: Sequence[Arm], differences: Sequence[Differenc
         _selection(arms),
     ]
     return [sentence for sentence in found if sentence]
-
-
-def _trains(arms: Sequence[Arm]) -> str:
-    """Where accuracy says nothing: whether the loss on labelled images fell."""
-    fell: dict[str, bool] = {}
-    for arm in arms:
-        series = metric(arm.runs, "labelled_loss") or metric(arm.runs, "teacher_labelled_loss")
-        if series is not None:
-            mean = mean_band(series).middle
-            trained = mean[mean != 0]  # 0: not this network's turn
-            fell[arm.title] = len(trained) > 1 and trained[-1] < trained[0]
-    if not fell:
-        return ""
-    others = [title for title, falls in fell.items() if not falls]
-    exception = f"; not in {', '.join(others)}" if others else ""
-    return (
-        f"The loss on labelled images fell from the first to the last point of the log in {len(fell) - len(others)} of "
-        f"{count(len(fell), 'arm')}{exception}. Nothing is said about accuracy."
-    )
 
 
 def _separators(group: Group, arms: Sequence[Arm]) -> str:

@@ -20,7 +20,6 @@ FAMILIES = {
         "mpl_pseudo_label",
         "mpl_mixup",
         "mpl_randaugment",
-        "reduced_mpl",
     ),
     "The form of h": (
         "mpl_dot_product",

@@ -19,7 +19,6 @@ class Group:
     good: tuple[float, ...] = ()  # accuracies that count as a good separator; () where that has no meaning
     boundary: tuple[str, ...] = ()  # arms whose decision regions are drawn
     images: bool = False  # whether losses and all networks are shown
-    judges: bool = True  # whether its accuracies may be compared; a smoke run's may not
     again: str = ""  # prefix of the recorded runs of which some seeds were trained again
 
 
@@ -62,28 +61,15 @@ CIFAR10 = (
         reference="mpl_no_feedback",
         images=True,
     ),
-    Group(
-        "cifar10_canary", "cifar10_canary_", "CIFAR-10 with 4,000 labels, a canary of 2,000 steps",
-        "The released recipe, shortened to see whether it trains on the device at hand, how long a step takes and how "
-        "much memory it wants. **Nothing about accuracy follows.**", reference="", images=True, judges=False,
-    ),
-    Group(
-        "cifar10_smoke", "cifar10_smoke_", "CIFAR-10, smoke run: every arm for a few hundred steps",
-        "**Nothing about accuracy follows from this section, neither a number nor an ordering.** A few hundred steps "
-        "show only that every arm trains. The accuracies are printed because they were recorded; no arm is compared to "
-        "another.",
-        reference="", images=True, judges=False,
-    ),
 )  # fmt: skip
 
 _SVHN = {
     "paper": "by the paper's recipe (Tables 5 to 8, Appendix C); the first 1,000 images of `train` are labelled.",
     "released": "in the form of the released code's command for CIFAR-10: its authors released none for SVHN.",
-    "smoke": "for a few hundred steps. **Nothing about accuracy follows, neither a number nor an ordering.**",
 }
 SVHN = tuple(
     Group(f"svhn_{part}", f"svhn_{part}_", f"SVHN with 1,000 labels: {part}", f"Trained {intro}",
-          reference="" if part == "smoke" else "mpl_no_feedback", images=True, judges=part != "smoke")
+          reference="mpl_no_feedback", images=True)
     for part, intro in _SVHN.items()
 )  # fmt: skip
 
@@ -190,7 +176,6 @@ GROUPS = (
         "settings, same seeds: what differs is the order of sums in the processor's arithmetic, which training "
         "amplifies. On the machine that recorded them, all predictions are equal.",
         reference="",
-        judges=False,
         again="digits_",
     ),
 )

@@ -57,7 +57,7 @@ def section(group: Group, arms: Sequence[Arm], runs: Mapping[str, Sequence[Evalu
         text = f"Not shown: {why}. Held back: {there}."
         return Section(group.heading, f"{heading}\n\n{text}", (), ())
     compared = differences(group, arms)
-    whole = group.judges and group.key != "moons_sweep"
+    whole = group.key != "moons_sweep"
     steps, bias = (attribution(arms), biases(group, arms)) if whole else ([], [])
     pictures = _pictures(group, arms)
     carried = waterfall(group, steps) if steps else None
@@ -76,8 +76,8 @@ def section(group: Group, arms: Sequence[Arm], runs: Mapping[str, Sequence[Evalu
         *(_bias(bias, arms) if bias else ()),
         not_known(arms) if whole else "",
         *(markdown(picture) for picture in pictures[1:]),
-        *(_networks(group, arms, networks) if group.images else ()),
-        _checkpoints(arms) if group.judges else "",
+        *(_networks(arms, networks) if group.images else ()),
+        _checkpoints(arms),
         _departures(arms),
     ]
     text = "\n\n".join(part for part in parts if part)
@@ -92,7 +92,7 @@ def _pictures(group: Group, arms: Sequence[Arm]) -> list[Picture]:
     """Of a sweep only its own figures, since one line for each of its runs would tell nothing."""
     if group.key == "moons_sweep":
         return sweeps(group, arms)
-    accuracies = (forest, decision_regions, learning_curves, confirmation_bias) if group.judges else ()
+    accuracies = (forest, decision_regions, learning_curves, confirmation_bias)
     losses = (training_losses,) if group.images else ()
     drawn = [drawer(group, arms) for drawer in (*accuracies, *losses, feedback_panels)]
     return [picture for picture in drawn if picture is not None]
@@ -107,7 +107,7 @@ def _attribution(steps: Sequence[Step], picture: Picture) -> list[str]:
 
 
 def _on_test_set(group: Group, arms: Sequence[Arm]) -> list[str]:
-    found = on_test_set_table(group, arms) if group.reference and group.judges else ""
+    found = on_test_set_table(group, arms) if group.reference else ""
     return ["### On the same test examples", ABOUT, found] if found else []
 
 
@@ -146,9 +146,9 @@ def _differences(group: Group, arms: Sequence[Arm], compared: Sequence[Differenc
     return "\n\n".join(notes)
 
 
-def _networks(group: Group, arms: Sequence[Arm], picture: Picture | None) -> list[str]:
+def _networks(arms: Sequence[Arm], picture: Picture | None) -> list[str]:
     """With and without averaging and finetuning; nothing where every arm has one network only."""
-    accuracies, gains = networks_table(arms), network_differences_table(arms) if group.judges else ""
+    accuracies, gains = networks_table(arms), network_differences_table(arms)
     if not accuracies:
         return []
     about = (

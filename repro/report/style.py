@@ -56,7 +56,6 @@ LOOKS: dict[str, tuple[str, Line]] = {
     "mpl_labelled_apart": (GREEN, "-."),
     "mpl_labelled_among": (GREEN, ":"),
     "mpl_regulariser": (PURPLE, ":"),
-    "reduced_mpl": (SKY, ":"),
     "mixup": (GREEN, "-"),
     "randaugment": (BLACK, "-."),
     "mpl_pseudo_label": (VERMILLION, "--"),

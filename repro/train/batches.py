@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from repro.augment.crops import draw_boxes
-from repro.augment.views import as_evaluated, labelled_view, strong_labelled_view, unlabelled_views
+from repro.augment.views import labelled_view, strong_labelled_view, unlabelled_views
 from repro.config.data import FolderData
-from repro.config.methods import ReducedMpl, View, learned_view
+from repro.config.methods import View, learned_view
 from repro.config.read import ConfigError
 from repro.config.schema import Budget, Config
 from repro.data.image_files import ImageFiles
@@ -22,7 +22,6 @@ from repro.methods.state import Batch
 from repro.seeding import Draws, Shard, Step, Streams
 
 _AHEAD = 2  # steps whose image files are read while a step is computed
-_PIECE = 512  # examples that are handed over at once, where all are wanted
 
 
 class Batches:
@@ -86,22 +85,7 @@ class Batches:
             probe=probe,
             mean_over_processes=self._world.mean,
             strong_labelled=strong_labelled_view(x_l, settings, self.streams, step, shard, whole) if wanted else None,
-            labelled_index=shard.rows(labelled, -1).to(self.streams.device),
-            unlabelled_index=shard.rows(unlabelled, -1).to(self.streams.device),
-            everything=self.everything,
         )
-
-    def everything(self) -> tuple[Iterator[Tensor], Iterator[Tensor]]:
-        """All labelled and all unlabelled examples, as networks are evaluated on them, in pieces."""
-        return self._pieces(self.data.labelled), self._pieces(self.data.unlabelled)
-
-    def _pieces(self, examples: Examples) -> Iterator[Tensor]:
-        if isinstance(examples, ImageFiles):
-            parts: Iterable[Examples] = (examples[at : at + _PIECE] for at in range(0, len(examples), _PIECE))
-        else:
-            parts = torch.split(examples, _PIECE, dim=len(self.streams.lead))
-        for part in parts:
-            yield as_evaluated(part, self._config.data, self._config.engine.readers).to(self.streams.device)
 
     def labelled_alone(self, index: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The view trained on and the labels of any labelled examples, by int64 [*lead, n]."""
@@ -164,11 +148,10 @@ def _require_equal_parts(budget: Budget, unlabelled_batch: int, processes: int) 
 
 
 def _require_one_process(config: Config, processes: int) -> None:
-    """Refuses what mixes images of the whole batch, draws weights in a step, or leaves no room for messages."""
+    """Refuses what mixes images of the whole batch, or leaves no room for messages."""
     method = config.method
     alone = {"mixup": "method.mixup", "teacher_mixup": "method.teacher_mixup"}
     used = [f"{key} = {getattr(method, name)}" for name, key in alone.items() if getattr(method, name, 0)]
-    used += [f"method.name = {method.name}"] if isinstance(method, ReducedMpl) else []
     used += ["engine.cuda_graph = True"] if config.engine.cuda_graph else []
     if processes > 1 and used:
         raise ConfigError(f"{used[0]}: is trained by one process, not by {processes}; start it without torchrun")

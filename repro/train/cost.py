@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from repro.config.data import Data, DigitsData, FolderData, TwoMoonsData
-from repro.config.methods import TwoPhases
+from repro.config.methods import PseudoLabelMethod
 from repro.config.schema import Config
 from repro.data.training import class_count
 from repro.methods import METHODS
@@ -22,7 +22,7 @@ _FEW, _MORE = 2, 4  # images of the batches whose arithmetic is counted
 def run_flops(config: Config) -> float:
     """Floating-point operations of a whole run of one seed; a fixed teacher and its student train in turn."""
     steps, method = config.budget.steps, config.method
-    if isinstance(method, TwoPhases):
+    if isinstance(method, PseudoLabelMethod):
         teaching = method.teacher_steps * step_flops(config, 0)
         return teaching + (steps - method.teacher_steps) * step_flops(config, steps - 1)
     return steps * step_flops(config, steps - 1)
@@ -82,17 +82,12 @@ def _step(config: Config, state: State, labelled: int, unlabelled: int) -> None:
     )
 
 
-def empty_batch(
-    config: Config, labelled: int, unlabelled: int, streams: Streams, step: int, *, probe: bool = False
-) -> Batch:
+def empty_batch(config: Config, labelled: int, unlabelled: int, streams: Streams, step: int) -> Batch:
     """A batch as a step of training sees it, but of zeros: so many examples, on the device of `streams`."""
     lead, shape, device = streams.lead, example_shape(config.data), streams.device
     seen, weak, strong = (torch.zeros(*lead, n, *shape, device=device) for n in (labelled, unlabelled, unlabelled))
     labels, hidden = (torch.zeros(*lead, n, dtype=torch.int64, device=device) for n in (labelled, unlabelled))
-    return Batch(
-        seen, labels, weak, strong, hidden, Draws(streams, step), probe, strong_labelled=seen, labelled_index=labels,
-        unlabelled_index=hidden, everything=lambda: ([seen], [weak]),
-    )  # fmt: skip
+    return Batch(seen, labels, weak, strong, hidden, Draws(streams, step), strong_labelled=seen)
 
 
 def example_shape(data: Data) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from repro.augment.views import as_evaluated
 from repro.config.data import Data
-from repro.config.methods import TwoPhases
+from repro.config.methods import PseudoLabelMethod
 from repro.config.schema import Config, Optimiser
 from repro.data.image_files import ImageFiles
 from repro.data.sets import TrainingSet
@@ -31,7 +31,7 @@ def learns(config: Config, role: str, step: int) -> bool:
     """
     optimiser: Optimiser = getattr(config.optim, role)
     method = config.method
-    begins = method.teacher_steps if isinstance(method, TwoPhases) and role == "student" else 0
+    begins = method.teacher_steps if isinstance(method, PseudoLabelMethod) and role == "student" else 0
     return step > max(begins + optimiser.wait_steps + optimiser.warmup_steps, begins + config.budget.steps // 10)
 
 

@@ -20,7 +20,6 @@ ROLES = {
     "fixmatch": ("teacher",),
     "pseudo_label": ("teacher", "student"),
     "mpl": ("teacher", "student"),
-    "reduced_mpl": ("teacher", "student"),
 }
 """The networks of each method; the last one counts."""
 
