@@ -7,16 +7,17 @@ all runs have.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_origin
 
 import yaml
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
-from pydantic_core import ErrorDetails
+from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
 T = TypeVar("T")
 
@@ -28,56 +29,70 @@ class ConfigError(ValueError):
 # Types
 
 
+@dataclass_transform(field_specifiers=(field,))
 def settings(cls: type[T]) -> type[T]:
-    """Makes a class of settings: a dataclass whose fields are checked when it is made, and which takes no other keys."""
-    return pydantic_dataclass(config=ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True))(cls)
+    """Makes a class of settings: a dataclass that takes no other keys and checks its values when it is made."""
+    made: Any = pydantic_dataclass(config=ConfigDict(extra="forbid", allow_inf_nan=False))(cls)
+    return made  # type: ignore[no-any-return]
+
+
+def changed(these: T, **values: Any) -> T:
+    """The same settings with other values, checked."""
+    found: Any = replace(these, **values)  # type: ignore[type-var]
+    return found  # type: ignore[no-any-return]
 
 
 Text = Annotated[str, Field(strict=True)]
 Switch = Annotated[bool, Field(strict=True)]
 
 
-def _no_negative_zero(value: float) -> float:
-    return value + 0.0  # the same setting has one text and one digest
-
-
-def whole(least: int, most: int, why: str = "", or_zero: bool = False) -> Any:
-    """A whole number from `least` to `most`, or 0 for what is switched off."""
-    return Annotated[int, Field(strict=True), AfterValidator(_within(least, most, why, or_zero))]
-
-
-def number(least: float, most: float, why: str = "", or_zero: bool = False, below: bool = False) -> Any:
-    """A number from `least` to `most` (`below`: but not `most` itself), or 0 for what is switched off.
+@dataclass(frozen=True)
+class Range:
+    """Of a number: from `least` to `most`, or 0 for what is switched off.
 
     The upper ends are far above what an experiment wants: beyond them a step overflows float32, memory runs out, or the
     value is a slip of the pen. Those that follow from something say so.
     """
-    check = _within(least, most, why, or_zero, below)
-    return Annotated[float, Field(strict=True), AfterValidator(_no_negative_zero), AfterValidator(check)]
+
+    least: float
+    most: float
+    why: str = ""
+    or_zero: bool = False  # whether 0 is allowed too
+    below: bool = False  # whether `most` itself is too much
+
+    def __get_pydantic_core_schema__(self, kind: type[Any], _: Any) -> CoreSchema:
+        """Strict: true is no number, and no text is one."""
+        schema: CoreSchema = core_schema.int_schema(strict=True)
+        if kind is float:
+            schema = core_schema.float_schema(strict=True, allow_inf_nan=False)
+        return core_schema.no_info_after_validator_function(self.checked, schema)
+
+    def checked(self, value: float) -> float:
+        """The same number.
+
+        Raises:
+            ValueError: when it lies outside; the message lacks the key and the value.
+        """
+        inside = self.least <= value <= self.most and not (self.below and value >= self.most)
+        if not inside and not (self.or_zero and value == 0):
+            interval = f"[{self.least:,}, {self.most:,}{')' if self.below else ']'}"
+            why = f", {self.why}" if self.why else ""
+            raise ValueError(f"must {'be 0 or ' if self.or_zero else ''}lie in {interval}{why}")
+        return value + 0 if value == 0 else value  # -0.0 is 0.0: the same setting has one text and one digest
 
 
-def _within(least: float, most: float, why: str, or_zero: bool, below: bool = False) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        if (or_zero and value == 0) or (least <= value <= most and not (below and value >= most)):
-            return value
-        interval = f"[{least:,}, {most:,}{')' if below else ']'}"
-        raise ValueError(f"must {'be 0 or ' if or_zero else ''}lie in {interval}{', ' if why else ''}{why}")
-
-    return check
-
-
-Steps = whole(0, 1_000_000_000)
-StepsAtLeastOne = whole(1, 1_000_000_000)
-Batch = whole(1, 1_000_000)
-Processes = whole(1, 256)
-Minutes = number(0, 1_000_000)
-Rate = number(1e-12, 1000)
-Weight = number(0, 1_000_000)
-Share = number(0, 1)
-ShareBelowOne = number(0, 1, below=True)
-Probability = number(0, 1, why="a probability")
-Epsilon = number(1e-8, 1)
-MixupStrength = number(0.01, 100, or_zero=True, why="0 mixes nothing")
+Steps = Annotated[int, Range(0, 1_000_000_000)]
+StepsAtLeastOne = Annotated[int, Range(1, 1_000_000_000)]
+Batch = Annotated[int, Range(1, 1_000_000)]
+Processes = Annotated[int, Range(1, 256)]
+Minutes = Annotated[float, Range(0, 1_000_000)]
+Rate = Annotated[float, Range(1e-12, 1000)]
+Weight = Annotated[float, Range(0, 1_000_000)]
+Share = Annotated[float, Range(0, 1)]
+ShareBelowOne = Annotated[float, Range(0, 1, below=True)]
+Probability = Annotated[float, Range(0, 1, why="a probability")]
+Epsilon = Annotated[float, Range(1e-8, 1)]
+MixupStrength = Annotated[float, Range(0.01, 100, or_zero=True, why="0 mixes nothing")]
 
 
 # What all runs have
@@ -106,8 +121,10 @@ class Optimiser:
     wait_steps: Steps = 0
     warmup_steps: Steps = 0
     momentum: ShareBelowOne = 0.0  # Nesterov's
-    weight_decay: number(0, 10) = 0.0  # added to the gradient of all but batch-norm parameters
-    clip_norm: number(1e-6, 1_000_000, or_zero=True, why="0 does not clip") = 0.0  # global gradient norm
+    weight_decay: Annotated[float, Range(0, 10)] = 0.0  # added to the gradient of all but batch-norm parameters
+    clip_norm: Annotated[float, Range(1e-6, 1_000_000, or_zero=True, why="0 does not clip")] = (
+        0.0  # global gradient norm
+    )
 
 
 class AverageStart(StrEnum):
@@ -135,12 +152,14 @@ class Budget:
     labelled_batch: Batch = 32
     unlabelled_batch: Batch = 128
     log_every: StepsAtLeastOne = 50  # steps between rows of metrics.csv; probes (noise floor, gradient norms) run then
-    snapshots: whole(1, 10_000, why="each keeps all weights") = 20  # weights kept along the way, for the curves
-    stack: whole(1, 10_000) = 1  # seeds trained as one stacked model; 1 trains them one by one
+    snapshots: Annotated[int, Range(1, 10_000, why="each keeps all weights")] = (
+        20  # weights kept along the way, for the curves
+    )
+    stack: Annotated[int, Range(1, 10_000)] = 1  # seeds trained as one stacked model; 1 trains them one by one
     workers: Processes = 2  # processes, one thread each
     max_minutes: Minutes = 0.0  # save, and exit with status 75, after so long; 0 is no limit
     checkpoint_minutes: Minutes = 5.0  # between saved states
-    curve_examples: whole(0, 1_000_000) = 0  # test and unlabelled examples on which curves are computed; 0 takes all
+    curve_examples: Annotated[int, Range(0, 1_000_000)] = 0  # test and unlabelled examples of the curves; 0 takes all
     shortened_to: Steps = 0  # steps to which a recipe is shortened (repro/plan.py); 0 keeps its length
     reduced: Text = ""  # what is shorter than the recipe, in words; empty when nothing is
 
@@ -169,7 +188,7 @@ class Engine:
     channels_last: Switch = False  # memory format of images; faster for convolutions on most devices
     threads: Processes = 1  # of each worker process, on a CPU
     readers: Processes = 2  # threads of each worker process that decode image files while a step is computed
-    batch_norm_processes: whole(0, 65_536) = 0  # of those that train together, so many share statistics; 0: all
+    batch_norm_processes: Annotated[int, Range(0, 65_536)] = 0  # so many share batch statistics; 0: all that train
     cuda_graph: Switch = False  # record the whole step once and replay it: one launch, not thousands; a CPU has none
 
 
@@ -194,21 +213,27 @@ def closest(word: str, known: Sequence[str]) -> str:
     return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}"
 
 
-def validated(adapter: TypeAdapter[T], mapping: Any, where: str = "") -> T:
-    """What a mapping says.
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def validated(kind: type[T], mapping: Any, where: str = "") -> T:
+    """What a mapping of plain values says.
 
     Args:
-        adapter: of the class of settings.
-        mapping: plain values, as YAML has them.
+        kind: the class of settings.
+        mapping: as YAML has it.
         where: stands before each key in a message.
 
     Raises:
         ConfigError: for all that is wrong, a sentence each.
     """
     try:
-        return adapter.validate_python(mapping)
+        found: T = _adapter(kind).validate_python(mapping)  # type: ignore[arg-type]
+        return found
     except ValidationError as error:
-        problems = [in_words(detail, mapping) for detail in error.errors(include_url=False)]
+        problems = [in_words(detail, mapping, kind) for detail in error.errors(include_url=False)]
         raise ConfigError("; ".join(f"{where}{problem}" for problem in dict.fromkeys(problems))) from None
     except RecursionError:
         raise ConfigError(f"{where or 'the settings'}: are nested too deeply; write them anew") from None
@@ -217,17 +242,17 @@ def validated(adapter: TypeAdapter[T], mapping: Any, where: str = "") -> T:
 _WANTED = {"int_type": "a whole number", "float_type": "a number", "bool_type": "true or false", "string_type": "text"}
 
 
-def in_words(detail: ErrorDetails, mapping: Any) -> str:
+def in_words(detail: ErrorDetails, mapping: Any, kind_of_all: Any) -> str:
     """One of pydantic's errors as a sentence with key, value and remedy."""
     key, kind, value, context = _key(detail["loc"], mapping), detail["type"], detail["input"], detail.get("ctx", {})
     if kind in {"unexpected_keyword_argument", "extra_forbidden"}:
-        return f"{key} is not a setting; {closest(key.rpartition('.')[2], _siblings(detail))}"
+        return f"{key} is not a setting; {closest(str(detail['loc'][-1]), known_keys(kind_of_all, detail['loc'][:-1]))}"
     if kind == "value_error":
         said = str(context["error"])
         return f"{key} = {value}: {said}" if key and said.startswith("must ") else said
     if kind in _WANTED:
         hint = " (YAML reads 1e-5 as text: write 1.0e-5)" if kind == "float_type" and isinstance(value, str) else ""
-        return f"{key} = {value!r}: wants {_WANTED[kind]}, not {article(value)}{hint}"
+        return f"{key} = {short(value)}: wants {_WANTED[kind]}, not {article(value)}{hint}"
     if kind == "enum":
         choices = [str(choice).strip("'") for choice in str(context["expected"]).replace(" or ", ", ").split(", ")]
         return f"{key} = {value!r} is unknown; {closest(str(value), choices)}"
@@ -254,14 +279,28 @@ def _key(loc: tuple[int | str, ...], mapping: Any) -> str:
     return ".".join(part for part in parts if part != "[key]")
 
 
-def _siblings(detail: ErrorDetails) -> list[str]:
-    return list(detail.get("ctx", {}).get("known", []))
+def known_keys(kind: Any, loc: Sequence[int | str]) -> list[str]:
+    """The keys of the settings at a place, of which `loc` also names the chosen members of unions."""
+    for part in loc:
+        kinds = get_args(kind) if get_origin(kind) is not None else (kind,)
+        chosen = [one for one in kinds if getattr(one, "name", None) == part]
+        if chosen:
+            kind = chosen[0]
+        elif str(part) in getattr(kind, "__pydantic_fields__", {}):
+            kind = kind.__pydantic_fields__[str(part)].annotation
+    return sorted(getattr(kind, "__pydantic_fields__", {}))
 
 
 def article(value: Any) -> str:
     """What a value is, in words."""
     kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "nothing"}
     return kinds.get(type(value), f"a {type(value).__name__}")
+
+
+def short(value: Any) -> str:
+    """A value as it is quoted: not all of it where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -279,9 +318,11 @@ class _UniqueKeys(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.MarkedYAMLError(problem="refers to another part of the file; write it out", problem_mark=mark)
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call,no-any-return]
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            if not isinstance(self.anchors.get(event.anchor), yaml.ScalarNode):  # a few lines could stand for billions
+                problem = "refers to a list or mapping elsewhere in the file; write it out"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+        return super().compose_node(parent, index)  # type: ignore[no-any-return]
 
 
 def read_yaml(path: Path) -> Any:

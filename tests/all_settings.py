@@ -13,8 +13,10 @@ from functools import cache
 from typing import Any
 
 from repro.config.limits import LIMITS, Limits
-from repro.config.read import as_mapping, read_config, type_hints
-from repro.config.schema import CHOICES, Config
+from repro.config.read import type_hints
+from repro.config.schema import CHOICES
+
+from repro.config import Config, as_mapping, read_config
 
 MOONS = {"data": "two_moons", "model": "moons_net"}
 DIGITS = {"data": "digits", "model": "small_conv"}

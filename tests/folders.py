@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from repro.config.data import FolderData
-from repro.data import training
+from repro.data import FolderData, training
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from repro.augment import digits, points
 from repro.augment.views import labelled_view, to_input, unlabelled_views
-from repro.config.data import DigitsData, TwoMoonsData
-from repro.config.methods import View
+from repro.data import DigitsData, TwoMoonsData
 from repro.seeding import Streams
+from repro.settings import View
 
 IMAGES = Streams(0).uniform("images", 0, (4, 1, 8, 8))
 BOTH = {View.weak, View.strong}

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from repro.augment import operations
-from repro.config.data import Arithmetic, ImageViews, Operations
+from repro.data import Arithmetic, ImageViews, Operations
 from repro.seeding import Streams
 
 Bytes = npt.NDArray[np.uint8]

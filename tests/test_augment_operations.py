@@ -22,7 +22,7 @@ from repro.augment.operations import POOLS, Layer, Operation, arguments
 from torch import Tensor
 
 from repro.augment import colour, geometry, operations
-from repro.config.data import Arithmetic, ImageViews, Operations
+from repro.data import Arithmetic, ImageViews, Operations
 from repro.seeding import Streams
 
 Bytes = npt.NDArray[np.uint8]

@@ -6,9 +6,9 @@ import torch
 
 from repro.augment import images
 from repro.augment.views import CIFAR10_DEVIATION, CIFAR10_MEAN, labelled_view, unlabelled_views
-from repro.config.data import Cifar10Data
-from repro.config.methods import View
+from repro.data import Cifar10Data
 from repro.seeding import Streams
+from repro.settings import View
 
 PIXELS = Streams(0).integers("images", 0, 256, (16, 3, 32, 32)).to(torch.uint8)
 DATA = Cifar10Data()

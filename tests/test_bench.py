@@ -17,10 +17,10 @@ from repro.bench.clock import AT_ONCE
 from repro.bench.parts import Parts
 from repro.bench.plain import PlainTrainer, network
 from repro.bench.traffic import Traffic, step_bytes
-from repro.config.compose import compose
-from repro.config.models import WideResNet
-from repro.config.schema import Config
+from repro.config import Config
+from repro.models import WideResNet
 from repro.models.build import build_model
+from repro.plan import compose
 from repro.records.bench import BENCH, read_benches, write_bench
 from repro.report.bench import page, section
 from repro.seeding import Streams

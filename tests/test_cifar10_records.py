@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from repro.data.held_out import held_out_set
 
-from repro.config.compose import read_plan
-from repro.config.read import read_config
+from repro.config import read_config
 from repro.evaluate.predict import Predictor
 from repro.evaluate.run import EvaluatedRun
+from repro.plan import read_plan
 from repro.records.runs import read_runs
 from repro.records.weights import read_weights
 

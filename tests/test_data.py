@@ -12,8 +12,7 @@ import torch
 from repro.data.held_out import held_out_hash, held_out_set
 from repro.data.training import describe_split, prepare, training_hash, training_set
 
-from repro.config.data import Data, DigitsData, Placement, TwoMoonsData
-from repro.data import digits
+from repro.data import Data, DigitsData, Placement, TwoMoonsData, digits
 from repro.data.sets import class_counts, fingerprint
 
 MOONS = TwoMoonsData()

@@ -17,8 +17,7 @@ from repro.data.held_out import held_out_hash, held_out_labels, held_out_set
 from repro.data.training import class_count, describe_split, training_hash, training_set
 from torch import Tensor
 
-from repro.config.data import Cifar10Data, ImageViews, Split
-from repro.data import cifar10, cifar10_files, cifar10_held_out
+from repro.data import Cifar10Data, ImageViews, Split, cifar10, cifar10_files, cifar10_held_out
 from repro.data.sets import class_counts, fingerprint, in_runs
 from repro.evaluate.labels import test_labels as labels_of_run
 from repro.seeding import Streams

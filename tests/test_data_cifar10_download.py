@@ -14,8 +14,7 @@ import pytest
 from repro.data.part import md5_of, open_part
 from repro.data.training import prepare
 
-from repro.config.data import Cifar10Data
-from repro.data import cifar10_files, download
+from repro.data import Cifar10Data, cifar10_files, download
 from repro.files import write_whole
 from tests.file_server import Served, serving
 

@@ -16,8 +16,7 @@ import pytest
 import yaml
 from repro.data.training import describe_split, prepare, training_hash, training_set
 
-from repro.config.data import Cifar10Data
-from repro.data import cifar10, cifar10_files, download
+from repro.data import Cifar10Data, cifar10, cifar10_files, download
 
 PROJECT = Path(__file__).parents[1]
 BATCHES = cifar10_files.BATCHES

@@ -16,8 +16,7 @@ from repro.data.held_out import held_out_set
 from repro.data.part import md5_of
 from repro.data.training import prepare, training_set
 
-from repro.config.data import Cifar10Data, DigitsData
-from repro.data import cifar10, cifar10_batch, cifar10_files, cifar10_held_out, digits
+from repro.data import Cifar10Data, DigitsData, cifar10, cifar10_batch, cifar10_files, cifar10_held_out, digits
 from repro.data.sets import fingerprint
 
 IMAGES = np.zeros((10_000, 3072), np.uint8)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from repro.config.data import Cifar10Data, Split
-from repro.data import cifar10, cifar10_files
+from repro.data import Cifar10Data, Split, cifar10, cifar10_files
 
 LABELS = (torch.arange(50_000) * 7919 // 13) % 10
 

@@ -19,11 +19,10 @@ from torch import Tensor
 
 from repro.augment import images
 from repro.augment.views import SVHN_DEVIATION, SVHN_MEAN, labelled_view, to_input
-from repro.config.compose import compose
-from repro.config.data import ImageViews, SvhnData
-from repro.data import svhn, svhn_files
+from repro.data import ImageViews, SvhnData, svhn, svhn_files
 from repro.data.sets import class_counts
 from repro.evaluate.labels import labels_to_store
+from repro.plan import compose
 from repro.seeding import Streams
 
 ROOT = Path(__file__).parent.parent / "experiments"

@@ -18,8 +18,7 @@ from repro.data.svhn_files import EXTRA, TEST, TRAIN
 from repro.data.training import prepare, source, training_set
 from tests.svhn_sample import Sample, write_mat
 
-from repro.config.data import SvhnData
-from repro.data import download, svhn_arrays, svhn_files
+from repro.data import SvhnData, download, svhn_arrays, svhn_files
 from tests.file_server import Served, serving
 
 FOLDER = Path("artifacts/data")

@@ -15,7 +15,7 @@ from repro.records.scores import rebuild_all
 from torch import Tensor
 
 from repro.cli import evaluate as entry
-from repro.config.data import Cifar10Data, DigitsData, Split, TwoMoonsData
+from repro.data import Cifar10Data, DigitsData, Split, TwoMoonsData
 from repro.data.sets import HeldOutSet, TrainingSet
 from repro.evaluate import evaluate as evaluation
 from repro.evaluate.duplicates import duplicates, in_words

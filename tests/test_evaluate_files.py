@@ -16,8 +16,7 @@ from repro.data.training import training_set
 from torch import Tensor
 
 from repro.augment.views import to_input
-from repro.config.read import read_config
-from repro.config.schema import Config
+from repro.config import Config, read_config
 from repro.data import image_files
 from repro.evaluate import curve, predict
 from repro.evaluate.accuracy import in_top5

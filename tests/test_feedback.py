@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from repro.config.methods import Baseline, Feedback, FeedbackScope, FeedbackSign, Mpl
 from repro.losses import one_hot
-from repro.methods import mpl
+from repro.methods import Baseline, Feedback, FeedbackScope, FeedbackSign, Mpl, mpl
 from repro.methods.feedback import as_entered, shuffle_in_time, slope_of_log_probabilities
 from repro.methods.state import Batch
 from repro.optim.vectors import cosine, inner_product

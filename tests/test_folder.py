@@ -19,8 +19,7 @@ from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
 from repro.augment.views import as_evaluated
-from repro.config.data import CropViews, FolderData
-from repro.data import held_out, training
+from repro.data import CropViews, FolderData, held_out, training
 from repro.data.folder import drawn_evenly
 from repro.seeding import Streams
 from tests.folders import picture, prepared, write_folder, write_image

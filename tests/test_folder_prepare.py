@@ -16,8 +16,7 @@ from repro.data.folder_labels import IMAGENET_10PERCENT, _shipped
 from repro.data.folder_scan import image_names
 from repro.data.listing import PLACE, UNKNOWN, Listing, listing_path, read_listing
 
-from repro.config.data import FolderData
-from repro.data import image_check, training
+from repro.data import FolderData, image_check, training
 from tests.folders import picture, prepared, write_folder, write_image
 
 PROJECT = Path(__file__).parents[1]
@@ -191,7 +190,7 @@ def test_a_kill_in_the_middle_leaves_nothing_half_written(tmp_path: Path) -> Non
     root = write_folder(tmp_path / "images", {"cat": 30, "dog": 30}, "png")
     code = (
         "import sys, time; from pathlib import Path; from repro.data import image_check, training\n"
-        "from repro.config.data import FolderData\n"
+        "from repro.data import FolderData\n"
         "look = image_check.look; image_check._AT_ONCE, image_check._WRITE_EVERY, image_check._SAY_EVERY = 2, 0, 0\n"
         "image_check.look = lambda path: (time.sleep(0.02), look(path))[1]\n"
         "training.prepare(FolderData(root=sys.argv[1]), Path())\n"

@@ -10,11 +10,10 @@ import torch
 from pytest_regressions.ndarrays_regression import NDArraysRegressionFixture
 from torch.nn import functional
 
-from repro.config.methods import FixMatch, Mpl, PseudoLabel, PseudoLabelMethod, View
-from repro.config.schema import Optim, Optimiser
 from repro.losses import one_hot
 from repro.methods import METHODS as MODULES
-from repro.methods import fixmatch, mpl, pseudo_label
+from repro.methods import FixMatch, Mpl, PseudoLabel, PseudoLabelMethod, fixmatch, mpl, pseudo_label
+from repro.settings import Optim, Optimiser, View
 from repro.train.loop import Trainer
 from tests.tiny import CLASSES, CPU, METHODS, TinyNet, settings, tiny_batch, tiny_state, uniform_for, weights
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from repro.config.models import Activation, Model, MoonsNet, SmallConv
+from repro.models import Activation, Model, MoonsNet, SmallConv
 from repro.models.build import build_model
 from repro.models.layers import BatchNorm, dropout, frozen_statistics
 from repro.models.moons_net import StackedMlp

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from repro.config.models import Airbench, Model, ResNet50, WideResNet
+from repro.models import Airbench, Model, ResNet50, WideResNet
 from repro.models.airbench import decorrelating_kernels
 from repro.models.build import build_model
 from repro.models.layers import BatchNorm, frozen_statistics

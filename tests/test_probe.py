@@ -13,10 +13,10 @@ from repro.data.training import training_set
 from repro.bench import clock, probe
 from repro.bench.probe import Probe, cost_of, phases, timed_steps
 from repro.cli import plan
-from repro.config.compose import compose
 from repro.evaluate.cost import passes_of_evaluation
 from repro.evaluate.evaluate import evaluate
 from repro.evaluate.predict import Predictor
+from repro.plan import compose
 from repro.train.result import load_results
 from tests.entry_points import call
 from tests.tiny import CPU

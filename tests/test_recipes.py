@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from repro.config.compose import compose, experiments, read_plan
-from repro.config.departures import departures, lookup
-from repro.config.methods import Mpl, View
-from repro.config.read import ConfigError, as_mapping
-from repro.config.schema import Config, Optimiser
+from repro.config import Config, as_mapping, departures, lookup
+from repro.methods import Mpl
 from repro.methods.mpl import views
 from repro.optim.schedules import learning_rate
+from repro.plan import compose, experiments, read_plan
+from repro.settings import ConfigError, Optimiser, View
 
 ROOT = Path(__file__).parent.parent / "experiments"
 PAPER, RELEASED = "cifar10_paper_mpl", "cifar10_released_mpl_released"

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from repro.config.compose import compose, experiments, read_plan
-from repro.config.departures import departures, lookup
-from repro.config.methods import Mpl, View
-from repro.config.read import as_mapping
-from repro.config.schema import Config
+from repro.config import Config, as_mapping, departures, lookup
+from repro.methods import Mpl
 from repro.methods.mpl import views
+from repro.plan import compose, experiments, read_plan
+from repro.settings import View
 
 ROOT = Path(__file__).parent.parent / "experiments"
 PAPER, REGULARISER = "svhn_paper_mpl", "svhn_paper_mpl_regulariser"

@@ -17,13 +17,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from repro.config.read import ConfigError
-from repro.config.schema import Config
+from repro.config import Config
 from repro.engine.graph import CudaGraph
 from repro.engine.world import World
 from repro.methods import teacher, uda
 from repro.optim import learner, schedules
 from repro.seeding import Streams
+from repro.settings import ConfigError
 from repro.train.loop import Stopped, Trainer
 from repro.train.metrics import NotFinite
 from tests.recording import Tape, record_on_tapes

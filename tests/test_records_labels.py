@@ -13,8 +13,7 @@ from repro.records.scores import rebuild_all
 from repro.verify.rebuild import Scores
 
 from repro.cli import evaluate as entry
-from repro.config.read import as_mapping
-from repro.config.schema import Config
+from repro.config import Config, as_mapping
 from repro.evaluate.evaluate import evaluate
 from repro.evaluate.labels import StoredLabels, labels_to_store
 from repro.evaluate.run import EvaluatedRun

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.config.compose import experiments
+from repro.plan import experiments
 from repro.report.families import CONTEXT, FAMILIES, MOST, families
 from repro.report.groups import CIFAR10
 from repro.report.style import LOOKS, look, wrapped

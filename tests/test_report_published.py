@@ -11,7 +11,7 @@ import pytest
 from repro.verify.rebuild import Scores
 
 from repro.cli import report
-from repro.config.compose import experiments
+from repro.plan import experiments
 from repro.records.verdicts import VERDICTS, write_verdicts
 from repro.report.groups import CIFAR10
 from repro.report.published import DATA_SETS, Row, Whose, read_published

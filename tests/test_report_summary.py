@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from repro.config.compose import compose
-from repro.config.read import as_mapping
+from repro.config import as_mapping
+from repro.plan import compose
 from repro.report.again import again_table
 from repro.report.on_test_set import on_test_set_table
 from repro.report.render import render

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from repro.config.read import as_mapping
+from repro.config import as_mapping
 from repro.evaluate.run import EvaluatedRun
 from repro.report.numbers import p_value, signed, table
 from repro.report.provenance import cost_table, provenance

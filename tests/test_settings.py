@@ -12,13 +12,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from repro.config.schema import CHOICES
 from repro.data.image_files import ImageFiles
 from repro.data.listing import Listing, read_listing
 
-from repro.config.read import ConfigError, as_mapping, read_config
-from repro.config.schema import CHOICES, Config
+from repro.config import Config, as_mapping, read_config
 from repro.data import cifar10, folder, svhn
 from repro.evaluate.predict import Predictor
+from repro.settings import ConfigError
 from repro.train.finetune import finetune
 from repro.train.kept import late_steps, networks, snapshot_steps
 from repro.train.loop import Trainer

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from repro.config.limits import LIMITS
-from repro.config.read import ConfigError, read_config
 from repro.config.schema import CHOICES
+
+from repro.config import read_config
+from repro.settings import ConfigError
 from tests.all_settings import PROBLEMS, Choice, Setting, all_settings, small, with_changes
 
 OUTSIDE: dict[str, tuple[float, float]] = {

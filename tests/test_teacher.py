@@ -8,12 +8,12 @@ from torch.nn import functional
 
 from repro.augment import images
 from repro.augment.views import labelled_view, strong_labelled_view, to_input, unlabelled_views
-from repro.config.data import Cifar10Data, Data, DigitsData, TwoMoonsData
-from repro.config.methods import Feedback, Mpl, SelfTraining, Supervised, View, learned_view
-from repro.methods import mpl
+from repro.data import Cifar10Data, Data, DigitsData, TwoMoonsData
+from repro.methods import Feedback, Mpl, SelfTraining, Supervised, learned_view, mpl
 from repro.methods.labelled import labelled_inputs
 from repro.methods.teacher import teacher_logits
 from repro.seeding import Streams
+from repro.settings import View
 from repro.train.loop import Trainer
 from tests.tiny import CPU, TinyNet, all_weights, assert_same, settings, tiny_batch, tiny_state, trained, weights
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from repro.config.schema import Config
+from repro.config import Config
 from repro.train.checkpoint import Refused
 from repro.train.finetune import finetune
 from repro.train.kept import late_steps, snapshot_steps

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro.config.compose import compose, read_plan
-from repro.config.data import FolderData
-from repro.config.schema import Config
-from repro.data import training
+from repro.config import Config
+from repro.data import FolderData, training
 from repro.engine.world import World
 from repro.evaluate.predict import Predictor
+from repro.plan import compose, read_plan
 from repro.train.batches import Batches
 from repro.train.finetune import finetune
 from repro.train.kept import networks

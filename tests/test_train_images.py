@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from repro.config.compose import compose, experiments
-from repro.config.methods import View
-from repro.config.schema import Config
+from repro.config import Config
+from repro.plan import compose, experiments
+from repro.settings import View
 from repro.train.finetune import finetune
 from repro.train.loop import OutOfTime, Trainer
 from tests.tiny import CPU, all_weights, assert_same

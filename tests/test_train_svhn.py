@@ -16,10 +16,9 @@ from repro.data.training import prepare
 from tests.svhn_sample import Sample
 from torch import Tensor
 
-from repro.config.compose import compose
-from repro.config.data import SvhnData
-from repro.config.schema import Config
-from repro.data import svhn_files
+from repro.config import Config
+from repro.data import SvhnData, svhn_files
+from repro.plan import compose
 from repro.records.runs import read_runs
 from repro.train.finetune import finetune
 from repro.train.loop import OutOfTime, Trainer

@@ -10,7 +10,7 @@ import pytest
 from repro.verify.completeness import expected_networks
 from repro.verify.rebuild import rebuild
 
-from repro.config.read import as_mapping
+from repro.config import as_mapping
 from repro.evaluate.run import predictions_hash
 from repro.methods import METHODS
 from repro.report.verdicts import departed

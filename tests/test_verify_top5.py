@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from repro.verify.rebuild import Scores, rebuild
 
-from repro.config.read import as_mapping, read_config
+from repro.config import as_mapping, read_config
 from repro.evaluate.accuracy import top5_accuracies
 from repro.evaluate.run import EvaluatedRun, predictions_hash
 from repro.verify.claims import Measure, Status

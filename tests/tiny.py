@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from repro.config.methods import Mpl
-from repro.config.read import as_mapping, read_config
-from repro.config.schema import Config, Optim, Optimiser
-from repro.methods import mpl
+from repro.config import Config, as_mapping, read_config
+from repro.methods import Mpl, mpl
 from repro.methods.state import Batch, State
+from repro.settings import Optim, Optimiser
 from repro.train.loop import Trainer
 from repro.train.result import Result
 

@@ -11,7 +11,7 @@ import pandas as pd
 from repro.verify.completeness import ROLES
 from repro.verify.rebuild import Scores, rebuild
 
-from repro.config.read import as_mapping, read_config
+from repro.config import as_mapping, read_config
 from repro.evaluate.run import EvaluatedRun, predictions_hash
 from repro.verify.claims import Absolute, Claim, Ordering, SuccessRate, Verdict
 from repro.verify.rules import judge

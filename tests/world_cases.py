@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from repro.config.read import as_mapping, read_config
-from repro.config.schema import Config
+from repro.config import Config, as_mapping, read_config
 from repro.data import cifar10
 from repro.engine.agreement import Differing, require_same
 from repro.engine.connect import connected

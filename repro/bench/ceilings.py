@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from repro.bench.clock import seconds_of
-from repro.config.schema import Precision
+from repro.settings import Precision
 
 _SIDE = {"cpu": 2048, "cuda": 8192}
 _COPY = {"cpu": 2**26, "cuda": 2**28}  # float32 numbers; more than any cache holds

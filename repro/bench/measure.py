@@ -15,9 +15,10 @@ import torch
 from repro.bench.clock import AT_ONCE, seconds_a_step
 from repro.bench.parts import Parts
 from repro.bench.plain import PlainTrainer
-from repro.config.schema import Config, Engine, Precision
+from repro.config import Config
 from repro.data import source_of
 from repro.engine.device import choose_device, is_out_of_memory, peak_bytes, set_up_process
+from repro.settings import Engine, Precision
 from repro.train.loop import Trainer
 
 _WARM = 2  # steps before the timed ones

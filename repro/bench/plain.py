@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from repro.config.data import ImageViews
-from repro.config.methods import Mpl
-from repro.config.models import WideResNet
-from repro.config.schema import Config
+from repro.config import Config
+from repro.data import ImageViews
 from repro.data.cifar10 import Cifar10
+from repro.methods import Mpl
+from repro.models import WideResNet
 
 _CLASSES = 10
 

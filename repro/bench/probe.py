@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from repro.bench.clock import AT_ONCE, seconds_a_step, seconds_of
-from repro.config.methods import PseudoLabelMethod
-from repro.config.schema import Config
+from repro.config import Config
 from repro.data.images import ImageFiles
 from repro.data.sets import Seeds
 from repro.engine.device import choose_device, peak_bytes, set_up_process, worker_pool
 from repro.evaluate.cost import files_read, passes_of_evaluation
 from repro.evaluate.curve import some_of
 from repro.evaluate.predict import Predictor
+from repro.methods import PseudoLabelMethod
 from repro.train.finetune import finetune
 from repro.train.kept import counted, late_steps, networks, snapshot_steps
 from repro.train.loop import Trainer
@@ -99,7 +99,7 @@ def _probe(config: Config, chunk: list[int], seconds: float) -> Probe:
         _, first, more = (_finetuned(trainer, steps, device) for steps in (1, 1, 1 + _FINETUNED))
         training += first + (config.finetune.steps - 1) * max(0.0, more - first) / _FINETUNED
     kept = networks(trainer.state)
-    late = counted(trainer.state.learners[trainer.method.COUNTED])
+    late = counted(trainer.state.learners[trainer.config.method.networks[-1]])
     stays = (len(snapshot_steps(config.budget.steps, config.budget.snapshots)) + 1) * sum(
         bytes_of(weights.values()) for weights in kept.values()
     ) + len(late_steps(config.budget.steps)) * bytes_of(late.values())

@@ -14,13 +14,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from repro.config.schema import Config, Precision
+from repro.config import Config
 from repro.data.training import class_count
 from repro.engine.place import place
-from repro.methods import METHODS
+from repro.methods import method_of
 from repro.methods.state import State
 from repro.models.build import build_model
 from repro.seeding import Streams
+from repro.settings import Precision
 from repro.train.cost import empty_batch
 
 
@@ -32,7 +33,7 @@ def step_bytes(config: Config) -> int:
     half = config.engine.precision is Precision.bfloat16
     with _Bfloat16() if half else nullcontext(), Traffic() as traffic:
         batch = empty_batch(config, budget.labelled_batch, budget.unlabelled_batch, streams, state.step)
-        METHODS[config.method.name].step(state, batch, config.method)
+        method_of(config.method).step(state, batch, config.method)
     moved: int = traffic.bytes
     return moved
 
@@ -41,7 +42,7 @@ def _state(config: Config, streams: Streams) -> State:
     """Networks without data."""
     engine = replace(config.engine, precision=Precision.float32)  # there is no mixed precision without data
     classes = class_count(config.data)
-    state: State = METHODS[config.method.name].init(
+    state: State = method_of(config.method).init(
         lambda role: _as_float32(place(build_model(config.model, classes, streams, role), engine, streams.device)),
         config.method, config.optim, config.budget.steps, (),
     )  # fmt: skip

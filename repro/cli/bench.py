@@ -22,14 +22,14 @@ from repro.bench.measure import WAYS, Timing, Way, measure
 from repro.bench.traffic import step_bytes
 from repro.cli.entry import run
 from repro.cli.environment import environment, source_hashes
-from repro.config.compose import compose
-from repro.config.methods import Mpl
-from repro.config.read import ConfigError
-from repro.config.schema import Config
+from repro.config import Config
 from repro.data import source_of
 from repro.engine.device import choose_device, set_up_process
+from repro.methods import Mpl
+from repro.plan import compose
 from repro.records.bench import write_bench
 from repro.report.bench import section
+from repro.settings import ConfigError
 from repro.train.cost import step_flops
 
 _STEPS = {"cpu": 6, "cuda": 100}

@@ -10,8 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from repro.cli.environment import environment, session
-from repro.config.read import as_mapping, decisive
-from repro.config.schema import Config
+from repro.config import Config, as_mapping, decisive
 from repro.engine.device import choose_device, is_out_of_memory, set_up_process
 from repro.engine.world import ALONE, World
 from repro.seeding import seeds_label
@@ -129,7 +128,7 @@ def _result(job: Job, chunk: list[int], trainer: Trainer, tuned: dict[str, Tenso
     if trainer.world.size > 1:
         facts["processes"] = trainer.world.size
     return Result(
-        as_mapping(job.config), chunk, job.config.budget.stack > 1, trainer.method.COUNTED, facts,
+        as_mapping(job.config), chunk, job.config.budget.stack > 1, job.config.method.networks[-1], facts,
         trainer.rows, trainer.kept.series["snapshots"], trainer.kept.series["late"], tuned, job.made_by(chunk),
     )  # fmt: skip
 

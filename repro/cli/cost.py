@@ -16,12 +16,11 @@ from pathlib import Path
 import torch
 
 from repro.cli.entry import run
-from repro.config.compose import Plan, PlannedRun, compose, read_whole_plan
-from repro.config.data import Data
-from repro.config.read import ConfigError
-from repro.config.schema import Config
-from repro.data import source_of
+from repro.config import Config
+from repro.data import Data, source_of
 from repro.engine.device import choose_device, describe_device, set_up_process
+from repro.plan import Plan, PlannedRun, compose, read_plan
+from repro.settings import ConfigError
 from repro.train.cost import flops_per_second, run_flops
 
 EXIT_NEEDS_GPU = 3
@@ -52,7 +51,7 @@ def main() -> int:
 def planned(what: list[str]) -> Plan:
     """A plan by its file, or one of single experiments, a seed each."""
     if len(what) == 1 and (what[0].endswith(".yaml") or Path(what[0]).is_file()):
-        return read_whole_plan(Path(what[0]))
+        return read_plan(Path(what[0]))
     return Plan("of single experiments", tuple(PlannedRun(name, name, (), (0,)) for name in what), needs_gpu=False)
 
 

@@ -20,12 +20,13 @@ import pandas as pd
 from repro.cli.entry import run
 from repro.cli.lock import only_writer
 from repro.cli.stopping import die_with_parent
-from repro.config.compose import read_plan
+from repro.config import read_config
 from repro.engine.device import set_up_process, worker_pool
 from repro.evaluate.duplicates import in_words
 from repro.evaluate.evaluate import evaluate
 from repro.evaluate.labels import labels_to_store
 from repro.files import remove_folder, restore_folder, sweep
+from repro.plan import read_plan
 from repro.records.labels import LABELS, store_labels
 from repro.results import RUNS, RecordError, Run, joined, read_run, with_record_hashes, write_run
 from repro.seeding import seeds_listed
@@ -86,7 +87,7 @@ def _evaluate_run(name: str) -> str:
     if labels:
         store_labels(labels)
     write_run(with_record_hashes(with_seeds_seen(evaluated)))
-    counted = expected_networks(evaluated.config)[1]
+    counted = expected_networks(read_config(evaluated.config))[1]
     accuracy = evaluated.seeds[f"accuracy.{counted}"]
     line = f"{name}: {counted} {100 * accuracy.mean():.2f} % over {len(accuracy)} seeds"
     collapsed = sum(len(set(classes.tolist())) == 1 for classes in evaluated.predictions(counted))

@@ -21,13 +21,13 @@ from repro.cli.environment import source_hashes
 from repro.cli.fit_settings import Options, planned
 from repro.cli.lock import only_writer
 from repro.cli.train import deadline_of, refuse_other_states, train_all
-from repro.config.read import ConfigError, as_mapping, read_config_file, read_yaml
-from repro.config.schema import Config
+from repro.config import Config, as_mapping, read_config_file
 from repro.data import source_of
 from repro.engine.device import set_up_process
 from repro.evaluate.evaluate import counted_network
 from repro.evaluate.model import Score, TrainedModel, load_model, save_model, score
 from repro.files import remove_folder, write_whole
+from repro.settings import ConfigError, read_yaml
 from repro.train.result import Result, load_result
 from repro.train.storage import Damaged
 from repro.verify.statistics import rate_interval

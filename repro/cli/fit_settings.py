@@ -9,14 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from repro.config.compose import compose
-from repro.config.data import FolderData
-from repro.config.read import ConfigError, checked
-from repro.config.schema import Config
-from repro.config.shorten import shortened
-from repro.data import source_of
+from repro.config import Config, checked, shortened
+from repro.data import FolderData, source_of
 from repro.data.folder import IMAGENET_10PERCENT, PARTS
 from repro.engine.device import choose_device, set_up_process, worker_pool
+from repro.plan import compose
+from repro.settings import ConfigError
 from repro.train.loop import Trainer
 
 _TIMED = 8.0  # seconds of training, after the first steps, by which its speed is told

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from repro.cli.chunk import Job
-from repro.config.compose import parse_seeds
-from repro.config.read import as_mapping, read_config
+from repro.config import as_mapping, read_config
 from repro.data import source_of
 from repro.files import partly, replace_folder
+from repro.plan import parse_seeds
 from repro.seeding import seeds_label
 from repro.train.checkpoint import SERIES
 from repro.train.result import Result, link_weights, load_result, save_result

@@ -17,9 +17,9 @@ from repro.bench.probe import Cost, cost_of
 from repro.cli.cost import planned
 from repro.cli.entry import run
 from repro.cli.evaluate import processes
-from repro.config.compose import compose
 from repro.data import source_of
 from repro.engine.device import choose_device, describe_device, worker_pool
+from repro.plan import compose
 
 _WIDTHS = (5, 11, 6, 9, 9, 11, 10, 10)
 

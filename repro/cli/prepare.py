@@ -16,14 +16,13 @@ from pathlib import Path
 import yaml
 
 from repro.cli.entry import run
-from repro.config.compose import compose_planned, read_whole_plan
-from repro.config.departures import departures
-from repro.config.read import ConfigError, as_mapping, checked
-from repro.config.schema import Config
+from repro.config import Config, as_mapping, checked, departures
 from repro.data import source_of
 from repro.data.sets import PLACE
 from repro.engine.device import choose_device
+from repro.plan import compose_planned, read_plan
 from repro.seeding import seeds_listed
+from repro.settings import ConfigError
 
 CONFIGS = Path("artifacts/configs")
 
@@ -33,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plan", type=Path, default=Path("params.yaml"), help="the plan file (default: params.yaml)")
     path = parser.parse_args().plan
-    whole = read_whole_plan(path)
+    whole = read_plan(path)
     if whole.needs_gpu and choose_device().type == "cpu":
         raise ConfigError(f"plan {whole.name} needs a GPU, and PyTorch finds none here; what it would cost: "
                           "python -m repro.cli.cost; a plan for a CPU: make reproduce PLAN=quick")  # fmt: skip

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from repro.cli.entry import run
-from repro.config.read import read_config
+from repro.config import read_config
 from repro.data import source_of
 from repro.engine.device import free_processors, set_up_process
 from repro.evaluate.model import Score, score

@@ -11,9 +11,8 @@ import argparse
 import yaml
 
 from repro.cli.entry import run
-from repro.config.compose import compose, experiments
-from repro.config.departures import departures
-from repro.config.read import as_mapping
+from repro.config import as_mapping, departures
+from repro.plan import compose, experiments
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro.config.data import Cifar10Data, Split
+from repro.data import Cifar10Data, Split
 from repro.data.sets import (
     PLACE,
     PREPARE,

@@ -22,13 +22,12 @@ from torch import Tensor
 
 from repro.augment import randaugment, views
 from repro.augment.views import Part
-from repro.config.data import FolderData
-from repro.config.methods import View
-from repro.data import images
+from repro.data import FolderData, images
 from repro.data.images import ImageFiles, Seen
 from repro.data.sets import PLACE, HeldOutSet, Seeds, Source, TrainingSet
 from repro.files import write_whole
 from repro.seeding import Streams
+from repro.settings import View
 
 UNKNOWN = -1
 """The class of an image of which none is known."""

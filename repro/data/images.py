@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from repro.augment.views import draw_boxes
-from repro.config.data import CropViews
+from repro.data import CropViews
 from repro.files import write_whole
 from repro.seeding import Streams
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from repro.config.schema import Engine, Precision
+from repro.settings import Engine, Precision
 
 
 def place(model: nn.Module, engine: Engine, device: torch.device) -> nn.Module:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from repro.config.read import ConfigError
 from repro.engine.world import World
 from repro.models.joint_norm import Together
 from repro.models.layers import BatchNorm
 from repro.optim.learner import Learner
+from repro.settings import ConfigError
 
 
 def share(learners: Iterable[Learner], world: World, together: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from repro.config.schema import Config
+from repro.config import Config
 from repro.data import source_of
 from repro.data.sets import Seeds
 from repro.train.kept import late_steps, snapshot_steps

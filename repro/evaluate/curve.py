@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro.config.schema import Config
+from repro.config import Config
 from repro.data.images import ImageFiles
 from repro.data.sets import Examples, TrainingSet
 from repro.evaluate.accuracy import accuracies

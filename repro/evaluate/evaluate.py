@@ -10,8 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from repro.config.read import read_config
-from repro.config.schema import Config
+from repro.config import Config, read_config
 from repro.data import source_of
 from repro.data.sets import Seeds
 from repro.evaluate.accuracy import TOP, accuracies, has_top5, top5_accuracies

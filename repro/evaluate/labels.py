@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro.config.data import Data
-from repro.config.read import read_config
-from repro.data import source_of
+from repro.config import read_config
+from repro.data import Data, source_of
 from repro.data.sets import bound_hash
 
 

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro.config.read import read_config
-from repro.config.schema import Config
+from repro.config import Config, read_config
 from repro.data import source_of
 from repro.evaluate.predict import Predictor
 from repro.train.storage import load, save

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from repro.config.departures import departures
-from repro.config.read import ConfigError, decisive, read_config
+from repro.config import decisive, departures, read_config
+from repro.settings import ConfigError
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from repro.config.methods import Baseline, Feedback, FeedbackScope, FeedbackSign, Mpl
 from repro.losses import cross_entropy, log_probabilities
+from repro.methods import Baseline, Feedback, FeedbackScope, FeedbackSign, Mpl
 from repro.methods.state import Batch, alone, dropout_noise, logits_of
 from repro.models.layers import frozen_statistics
 from repro.optim.learner import Learner

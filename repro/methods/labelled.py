@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from repro.augment.views import Mix, apply_mix, draw_mix
-from repro.config.methods import View
 from repro.losses import cross_entropy, one_hot, smooth, soft_cross_entropy
 from repro.methods.state import Batch
+from repro.settings import View
 
 
 def labelled_inputs(batch: Batch, view: View, mixup: float) -> Tensor:

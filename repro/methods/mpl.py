@@ -17,20 +17,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from repro.config.methods import Mpl, View
-from repro.config.schema import Optim
+from repro.methods import Mpl
 from repro.methods.feedback import held_scale, initial_memory
 from repro.methods.state import Batch, BuildModel, State, new_learner
 from repro.methods.student import feedback_loss, pseudo_label_targets, pseudo_labels_wrong, student_step
-from repro.methods.teacher import teacher_logits, teacher_loss, teacher_views
+from repro.methods.teacher import teacher_logits, teacher_loss
 from repro.optim.vectors import norm
-
-COUNTED = "student"
-
-
-def views(config: Mpl) -> frozenset[View]:
-    """The views of unlabelled examples that a step looks at."""
-    return teacher_views(config) | {config.student_view}
+from repro.settings import Optim, View
 
 
 def init(build: BuildModel, config: Mpl, optim: Optim, steps: int, lead: tuple[int, ...]) -> State:

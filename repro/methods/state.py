@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from repro.config.schema import Optim
 from repro.optim.learner import Learner
 from repro.seeding import Draws
+from repro.settings import Optim
 
 BuildModel = Callable[[str], nn.Module]
 """From a role, "teacher" or "student", to a fresh network."""

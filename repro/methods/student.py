@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from repro.config.methods import BatchNormBatch, Feedback, FeedbackScope, Mpl, PseudoLabel, View
 from repro.losses import cross_entropy, one_hot, probabilities, smooth, soft_cross_entropy
+from repro.methods import BatchNormBatch, Feedback, FeedbackScope, Mpl, PseudoLabel
 from repro.methods.feedback import as_entered, gradient_feedback, labelled_loss, mean_feedback, shuffle_in_time
 from repro.methods.state import Batch, State, logits_of
 from repro.seeding import Step
+from repro.settings import View
 
 
 def pseudo_label_targets(logits: Tensor, batch: Batch, config: Mpl) -> Tensor:

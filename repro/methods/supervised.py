@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from repro.config.methods import Supervised, View
-from repro.config.schema import Optim
+from repro.methods import Supervised
 from repro.methods.labelled import labelled_inputs, labelled_loss_of
 from repro.methods.state import Batch, BuildModel, State, logits_of, new_learner
-
-COUNTED = "teacher"
-
-
-def views(config: Supervised) -> frozenset[View]:
-    """The views of unlabelled examples that a step looks at. None: it looks at labelled examples only."""
-    return frozenset()
+from repro.settings import Optim
 
 
 def init(build: BuildModel, config: Supervised, optim: Optim, steps: int, lead: tuple[int, ...]) -> State:

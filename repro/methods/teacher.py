@@ -5,20 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from repro.config.methods import Mpl, SelfTraining, View
 from repro.losses import consistency, cross_entropy, probabilities
+from repro.methods import Mpl, SelfTraining
 from repro.methods.labelled import labelled_inputs, labelled_loss_of
 from repro.methods.state import Batch, logits_of
 from repro.optim.learner import Learner
 from repro.optim.schedules import ramp
 from repro.seeding import Step
-
-
-def teacher_views(config: Mpl) -> frozenset[View]:
-    """The views of unlabelled examples that the teacher passes through."""
-    uda = {View.weak, View.strong} if config.uda.weight else set()
-    own = {View.weak} if config.teacher_pseudo_label.weight else set()
-    return frozenset({config.pseudo_label_view} | uda | own)
+from repro.settings import View
 
 
 def teacher_logits(teacher: Learner, batch: Batch, config: Mpl) -> tuple[Tensor, Tensor, Tensor]:
@@ -26,7 +20,7 @@ def teacher_logits(teacher: Learner, batch: Batch, config: Mpl) -> tuple[Tensor,
 
     Where only one view of the unlabelled ones is passed through, it stands for both.
     """
-    wanted = teacher_views(config)
+    wanted = config.teacher_views
     views = [x for view, x in ((View.weak, batch.weak), (View.strong, batch.strong)) if view in wanted]
     inputs = [labelled_inputs(batch, config.teacher_labelled_view, config.teacher_mixup), *views]
     logits = logits_of(teacher, inputs, batch.draws, "teacher dropout")

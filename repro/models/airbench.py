@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from repro.config.models import Airbench
+from repro.models import Airbench
 from repro.models.layers import BatchNorm, initial_dense
 from repro.seeding import Streams
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from repro.config.models import Airbench, Model, MoonsNet, SmallConv, WideResNet
+from repro.models import Airbench, Model, MoonsNet, SmallConv, WideResNet
 from repro.models.airbench import AirbenchNet
 from repro.models.moons_net import StackedMlp
 from repro.models.resnet50 import ResidualNet50

@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from repro.config.models import Activation, MoonsNet
+from repro.models import Activation, MoonsNet
 from repro.seeding import Streams
 
 _ACTIVATIONS = {Activation.sigmoid: torch.sigmoid, Activation.tanh: torch.tanh}

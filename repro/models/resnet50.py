@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from repro.config.models import ResNet50
+from repro.models import ResNet50
 from repro.models.layers import BatchNorm, dropout, initial_dense, initial_kernel, same_convolution, same_max_pool
 from repro.seeding import Streams
 

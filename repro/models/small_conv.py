@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from repro.config.models import SmallConv
+from repro.models import SmallConv
 from repro.models.layers import BatchNorm, dropout
 from repro.seeding import Streams
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from repro.config.models import WideResNet
+from repro.models import WideResNet
 from repro.models.layers import BatchNorm, dropout, initial_dense, initial_kernel, same_convolution
 from repro.seeding import Streams
 

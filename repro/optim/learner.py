@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from repro.config.schema import AverageStart, Optimiser
 from repro.models.layers import BatchNorm
 from repro.optim.schedules import Value, average_decay, learning_rate
 from repro.optim.vectors import clip_norm
 from repro.seeding import Step
+from repro.settings import AverageStart, Optimiser
 
 
 def initial_average(model: nn.Module, start: AverageStart) -> dict[str, Tensor]:

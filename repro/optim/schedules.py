@@ -10,8 +10,8 @@ import math
 import torch
 from torch import Tensor
 
-from repro.config.schema import Optimiser, Schedule
 from repro.seeding import Step
+from repro.settings import Optimiser, Schedule
 
 Value = float | Tensor
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from repro.config.read import read_config
+from repro.config import read_config
 from repro.evaluate.labels import StoredLabels, stores_labels, test_labels
 from repro.files import write_whole
 from repro.results import LABELS, RecordError, Run, read_record

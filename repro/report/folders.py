@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from repro.config.departures import departures
-from repro.config.read import read_config
+from repro.config import departures, read_config
 from repro.evaluate.run import EvaluatedRun
 from repro.results import Run, has_seed_axis
 from repro.verify.evidence import expected_networks
@@ -30,12 +29,15 @@ def _folder(run: Run, group: str, seeds: list[int]) -> EvaluatedRun:
         name=run.name,
         seeds=seeds,
         config=run.config,
-        counted=expected_networks(run.config)[1],
+        counted=expected_networks(read_config(run.config))[1],
         predictions=part("predictions."),
         accuracy={n: table[f"accuracy.{n}"].tolist() for n in run.networks},
         data={k: first[k] for k in ("training_hash", "held_out_hash", "predictions_hash")}
-        | ({"duplicates": {k: first[k] for k in ("test_in_training", "other_label")}} if "other_label" in first else {}),
-        environment=first | {"seconds": float(table["seconds"].sum()), "clean": first["clean"] == "True"}
+        | (
+            {"duplicates": {k: first[k] for k in ("test_in_training", "other_label")}} if "other_label" in first else {}
+        ),
+        environment=first
+        | {"seconds": float(table["seconds"].sum()), "clean": first["clean"] == "True"}
         | {"seeds_before": [first["seeds_before"]] if first.get("seeds_before") else []},
         departures=[asdict(departure) for departure in departures(read_config(run.config))],
         metrics=metrics.reset_index(drop=True),

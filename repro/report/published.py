@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from repro.config.read import closest
+from repro.settings import closest
 from repro.verify.claims import Absolute, Claim, Measure
 
 

@@ -8,15 +8,14 @@ import torch
 from torch import Tensor
 
 from repro.augment.views import Part
-from repro.config.methods import View, learned_view
-from repro.config.read import ConfigError
-from repro.config.schema import Budget, Config
+from repro.config import Config
 from repro.data import source_of
 from repro.data.images import ImageFiles
 from repro.data.sets import Examples, Order
 from repro.engine.world import ALONE, World
 from repro.methods.state import Batch
 from repro.seeding import Draws, Shard, Step, Streams
+from repro.settings import Budget, ConfigError, View
 
 _AHEAD = 2  # steps whose image files are read while a step is computed
 
@@ -71,7 +70,7 @@ class Batches:
         x_u = self._examples(self.data.unlabelled, unlabelled, "weak view", step, shard)
         if self._in_files and isinstance(step, int):
             self._read_ahead(step)
-        source, wanted = self._source, learned_view(self._config.method) is View.strong
+        source, wanted = self._source, self._config.method.learned_view is View.strong
         part = Part(self.streams, step, shard, self._world.whole)
         weak, strong = source.unlabelled_views(x_u, self._views, part)
         return Batch(

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from repro.config.read import decisive
-from repro.config.schema import Config
+from repro.config import Config, decisive
 from repro.files import sweep
 from repro.train.series import Series
 from repro.train.storage import Damaged, OtherFormat, load, save

@@ -7,10 +7,9 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from repro.config.methods import PseudoLabelMethod
-from repro.config.schema import Config
+from repro.config import Config
 from repro.data import source_of
-from repro.methods import METHODS
+from repro.methods import PseudoLabelMethod, method_of
 from repro.methods.state import Batch, State
 from repro.models.build import build_model
 from repro.seeding import Draws, Streams
@@ -67,7 +66,7 @@ def _count(config: Config, state: State, labelled: int, unlabelled: int) -> floa
 
 def _fresh(config: Config, device: str) -> State:
     streams, classes = Streams(0), source_of(config.data).classes
-    state: State = METHODS[config.method.name].init(
+    state: State = method_of(config.method).init(
         lambda role: build_model(config.model, classes, streams, role).to(device),
         config.method, config.optim, config.budget.steps, (),
     )  # fmt: skip
@@ -76,9 +75,7 @@ def _fresh(config: Config, device: str) -> State:
 
 def _step(config: Config, state: State, labelled: int, unlabelled: int) -> None:
     streams = Streams(0, next(iter(state.learners.values())).parameters[0].device)
-    METHODS[config.method.name].step(
-        state, empty_batch(config, labelled, unlabelled, streams, state.step), config.method
-    )
+    method_of(config.method).step(state, empty_batch(config, labelled, unlabelled, streams, state.step), config.method)
 
 
 def empty_batch(config: Config, labelled: int, unlabelled: int, streams: Streams, step: int) -> Batch:

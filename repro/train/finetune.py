@@ -28,7 +28,7 @@ def finetune(trainer: Trainer, stop: Callable[[], bool] = lambda: False) -> dict
         NotFinite: when a weight has become NaN or infinite.
     """
     config, steps_before = trainer.config.finetune, trainer.config.budget.steps
-    source: Learner = trainer.state.learners[trainer.method.COUNTED]
+    source: Learner = trainer.state.learners[trainer.config.method.networks[-1]]
     kept = {k: v.detach().clone() for k, v in source.model.state_dict().items()}
     source.model.load_state_dict(source.average or kept)
     source.model.eval()

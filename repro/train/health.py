@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from repro.config.methods import PseudoLabelMethod
-from repro.config.schema import Config, Optimiser
+from repro.config import Config
 from repro.data.images import ImageFiles
 from repro.data.sets import Source, TrainingSet
 from repro.losses import cross_entropy
+from repro.methods import PseudoLabelMethod
 from repro.models.layers import frozen_statistics
 from repro.optim.learner import Learner
+from repro.settings import Optimiser
 
 EXAMPLES = 64
 """Labelled examples looked at, evenly spread over all: enough to tell one class from several, and little to compute."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from repro.config.schema import Config
+from repro.config import Config
 from repro.data import source_of
 from repro.data.sets import TrainingSet
 from repro.methods.state import State

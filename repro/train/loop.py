@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from repro.config.schema import Config
+from repro.config import Config
 from repro.data import source_of
 from repro.engine.agreement import FAULTY, Pace, require_same
 from repro.engine.graph import Record
 from repro.engine.place import place
 from repro.engine.share import share
 from repro.engine.world import ALONE, World
-from repro.methods import METHODS
+from repro.methods import method_of
 from repro.methods.state import State
 from repro.models.build import build_model
 from repro.seeding import Streams
@@ -51,8 +51,8 @@ class Trainer:
     ) -> None:  # fmt: skip
         self.config, self.seeds, self.device, self.world = config, seeds, device, world
         self.source, self.session = dict(source or {}), dict(session or {})
-        self.method = METHODS[config.method.name]
-        self.batches = Batches(config, self.method.views(config.method), seeds, device, world)
+        self.method = method_of(config.method)
+        self.batches = Batches(config, config.method.views, seeds, device, world)
         self.batch, self.streams, self.data = self.batches.at, self.batches.streams, self.batches.data
         classes, init_streams = source_of(config.data).classes, Streams(seeds)
         self.state: State = self.method.init(
@@ -66,7 +66,7 @@ class Trainer:
         self._steps = Steps(config, self.method, self.state, self.batches, world, record)
         self.window = Window()
         self.rows: list[dict[str, float]] = []
-        self.kept = Kept(config, self.method.COUNTED, self.data, copies=world.rank == 0)
+        self.kept = Kept(config, config.method.networks[-1], self.data, copies=world.rank == 0)
         self.sessions: list[dict[str, Any]] = []
 
     def run(

@@ -10,10 +10,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from repro.config.methods import Method
-from repro.config.schema import Config
+from repro.config import Config
 from repro.engine.graph import CudaGraph, Record
 from repro.engine.world import World
+from repro.methods import Method
 from repro.methods.state import Batch, State
 from repro.train.batches import Batches
 

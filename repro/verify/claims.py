@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from repro.config.read import closest, read_yaml
+from repro.settings import closest, read_yaml
 
 
 class Origin(StrEnum):

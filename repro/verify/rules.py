@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from repro.config.departures import lookup
-from repro.config.read import EXECUTION, ConfigError, as_mapping, read_config
+from repro.config import EXECUTION, as_mapping, lookup, read_config
+from repro.settings import ConfigError
 from repro.verify.absolute import judge_absolute
 from repro.verify.claims import Absolute, Claim, Measure, Ordering, Status, SuccessRate, Verdict
 from repro.verify.evidence import Scores, differing_keys

@@ -29,9 +29,9 @@ from repro.data.cifar10_files import BATCHES, place
 from repro.data.training import training_hash
 
 from repro.cli.environment import environment
-from repro.config.compose import compose, parse_seeds
-from repro.config.read import as_mapping
+from repro.config import as_mapping
 from repro.files import write_whole
+from repro.plan import compose, parse_seeds
 from repro.seeding import seeds_listed
 from tests.survival.compare import Trained, between, load, table, with_table
 from tests.survival.variants import ARMS, VARIANTS, Arm, Variant, missing
