@@ -278,8 +278,8 @@ class Mpl(MethodSettings):
         """A form of h goes with its labels and its scope."""
         others = self.teacher_supervised or self.uda.weight or self.teacher_pseudo_label.weight
         if self.feedback_share and not others:
-            yield (f"method.feedback_share = {self.feedback_share}: is a share of the teacher's other gradients, and it "
-                   "has no other loss; set feedback_share to 0")  # fmt: skip
+            yield (f"method.feedback_share = {self.feedback_share}: is a share of the teacher's other gradients, and "
+                   "it has no other loss; set feedback_share to 0")  # fmt: skip
         if self.feedback_share and self.feedback_weight != 1:
             yield (f"method.feedback_weight = {self.feedback_weight}: method.feedback_share = {self.feedback_share} "
                    "decides how large feedback is; set feedback_weight to 1")  # fmt: skip
