@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from repro.data.held_out import held_out_set
 
 from repro.config.compose import read_plan
 from repro.config.read import read_config
-from repro.data.held_out import held_out_set
 from repro.evaluate.predict import Predictor
 from repro.evaluate.run import EvaluatedRun
 from repro.records.runs import read_runs

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from repro.data.held_out import held_out_set
+
 from repro.evaluate.evaluate import counted_network, evaluate
 from repro.evaluate.predict import Predictor
 from repro.train.finetune import finetune

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from repro.data.held_out import held_out_set
+from repro.data.training import training_set
 from torch import Tensor
 
 from repro.cli import evaluate as entry
 from repro.config.data import Cifar10Data, DigitsData, Split, TwoMoonsData
-from repro.data.held_out import held_out_set
 from repro.data.sets import HeldOutSet, TrainingSet
-from repro.data.training import training_set
 from repro.evaluate import evaluate as evaluation
 from repro.evaluate.duplicates import duplicates, in_words
 from repro.evaluate.evaluate import evaluate

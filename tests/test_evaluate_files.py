@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from repro.data.held_out import held_out_set
+from repro.data.image_files import ImageFiles
+from repro.data.training import training_set
 from torch import Tensor
 
 from repro.augment.views import to_input
 from repro.config.read import read_config
 from repro.config.schema import Config
 from repro.data import image_files
-from repro.data.held_out import held_out_set
-from repro.data.image_files import ImageFiles
-from repro.data.training import training_set
 from repro.evaluate import curve, predict
 from repro.evaluate.accuracy import in_top5
 from repro.evaluate.cost import files_read

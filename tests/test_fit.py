@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from repro.data.held_out import held_out_set
 
 from repro.config.read import read_config
-from repro.data.held_out import held_out_set
 from repro.evaluate.model import load_model, predictions
 from repro.evaluate.predict import Predictor
 from tests.entry_points import call

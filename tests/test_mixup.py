@@ -8,7 +8,7 @@ from scipy import stats
 from torch import Tensor
 from torch.nn import functional
 
-from repro.augment.mixup import Mix, apply_mix, draw_mix, symmetric_beta
+from repro.augment.views import Mix, apply_mix, draw_mix, symmetric_beta
 from repro.config.methods import Feedback, Mpl, Supervised, View
 from repro.config.schema import Optim, Optimiser
 from repro.losses import one_hot, smooth

@@ -8,12 +8,12 @@ from typing import Self
 import pytest
 import torch
 import yaml
+from repro.data.training import training_set
 
 from repro.bench import clock, probe
 from repro.bench.probe import Probe, cost_of, phases, timed_steps
 from repro.cli import plan
 from repro.config.compose import compose
-from repro.data.training import training_set
 from repro.evaluate.cost import passes_of_evaluation
 from repro.evaluate.evaluate import evaluate
 from repro.evaluate.predict import Predictor

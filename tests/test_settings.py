@@ -12,12 +12,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from repro.data.image_files import ImageFiles
+from repro.data.listing import Listing, read_listing
 
 from repro.config.read import ConfigError, as_mapping, read_config
 from repro.config.schema import CHOICES, Config
 from repro.data import cifar10, folder, svhn
-from repro.data.image_files import ImageFiles
-from repro.data.listing import Listing, read_listing
 from repro.evaluate.predict import Predictor
 from repro.train.finetune import finetune
 from repro.train.kept import late_steps, networks, snapshot_steps

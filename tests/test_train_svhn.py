@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from repro.data.svhn_files import TEST, TRAIN
+from repro.data.training import prepare
+from tests.svhn_sample import Sample
 from torch import Tensor
 
 from repro.config.compose import PlannedRun, compose, read_plan
 from repro.config.data import SvhnData
 from repro.config.schema import Config
 from repro.data import svhn_files
-from repro.data.svhn_files import TEST, TRAIN
-from repro.data.training import prepare
 from repro.records.runs import read_runs
 from repro.train.finetune import finetune
 from repro.train.loop import OutOfTime, Trainer
 from tests.entry_points import call
-from tests.svhn_sample import Sample
 from tests.tiny import CPU, all_weights, assert_same
 
 PROJECT = Path(__file__).parent.parent

@@ -155,7 +155,7 @@ class Folder(Source[FolderData]):
         """The centre square of any image, of unknown sides."""
         config = self.config
         pixels = images.read_image(path, config.image_size, config.views.evaluated_share)
-        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
     def labelled_view(self, examples: Tensor, part: Part) -> Tensor:
         """Images come cropped; they are flipped."""

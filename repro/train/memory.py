@@ -19,12 +19,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from repro.config.data import Cifar10Data, SvhnData
 from repro.config.methods import TwoPhases
 from repro.config.models import MoonsNet, SmallConv
 from repro.config.schema import Config, Engine, Precision
 from repro.data import cifar10, source_of
-from repro.data.sets import Seeds
+from repro.data.sets import Seeds, SmallImages
+from repro.data.svhn import Svhn
 from repro.engine.device import choose_device
 from repro.engine.place import place
 from repro.losses import cross_entropy
@@ -123,12 +123,12 @@ def _data(config: Config) -> tuple[int, int]:
     Of CIFAR-10 there are the files as read, and the labelled and unlabelled images taken from them. SVHN's unlabelled
     images and those of a folder stay in their files.
     """
-    data = config.data
-    if isinstance(data, SvhnData):
+    data: Any = config.data
+    if isinstance(source_of(data), Svhn):
         on_gpu = choose_device().type == "cuda"
         images = data.labels + (data.unlabelled if on_gpu else 0)
         return math.prod(data.shape) * images, data.unlabelled
-    if isinstance(data, Cifar10Data):
+    if isinstance(source_of(data), SmallImages):
         unlabelled = data.unlabelled
         return math.prod(data.shape) * (cifar10.IMAGES["train"] + data.labels + unlabelled), unlabelled
     content = source_of(data).training_set(_seeds(config))

@@ -25,12 +25,12 @@ from typing import Any
 
 import torch
 import yaml
+from repro.data.cifar10_files import BATCHES, place
+from repro.data.training import training_hash
 
 from repro.cli.environment import environment
 from repro.config.compose import compose, parse_seeds
 from repro.config.read import as_mapping
-from repro.data.cifar10_files import BATCHES, place
-from repro.data.training import training_hash
 from repro.files import write_whole
 from repro.seeding import seeds_listed
 from tests.survival.compare import Trained, between, load, table, with_table
