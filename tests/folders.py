@@ -10,7 +10,8 @@ from PIL import Image
 
 from repro.config.data import FolderData
 from repro.data import source_of
-from repro.data.folder import Listing, listing_path, read_listing
+from repro.data.folder import folder_of, listing_path
+from repro.data.images import ImageFiles, Listing, read_listing
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -50,3 +51,8 @@ def prepared(root: Path, **settings: Any) -> FolderData:
 def listed(config: FolderData, part: str = "train") -> Listing:
     """What `prepare` found."""
     return read_listing(config.root, listing_path(config, part))
+
+
+def files_of(config: FolderData) -> ImageFiles:
+    """Its training images."""
+    return listed(config).files(folder_of(config, "train"), config.image_size, config.views)

@@ -115,12 +115,14 @@ def _images_of_this_size(patch: pytest.MonkeyPatch, pixels: int) -> None:
     @cache
     def load() -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(0)
-        images = torch.randint(256, (cifar10.IMAGES, 3, pixels, pixels), generator=generator, dtype=torch.uint8)
-        return images, torch.arange(cifar10.IMAGES) % cifar10.CLASSES
+        images = torch.randint(
+            256, (cifar10.IMAGES["train"], 3, pixels, pixels), generator=generator, dtype=torch.uint8
+        )
+        return images, torch.arange(cifar10.IMAGES["train"]) % 10
 
-    patch.setattr(cifar10, "load", load)
+    patch.setattr(cifar10.Cifar10, "read", load)
     if pixels > 32:  # as many bytes as an activation or two, not as all of them
-        patch.setattr(cifar10, "IMAGES", 5000)
+        patch.setitem(cifar10.IMAGES, "train", 5000)
         for module in (cost, memory):
             patch.setattr(module, "example_shape", lambda _: (3, pixels, pixels))
 

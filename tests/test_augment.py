@@ -58,9 +58,7 @@ def test_rotation_is_anticlockwise(degrees: int, turns: int) -> None:
     """90 degrees turn an image once anticlockwise as seen."""
     expected = torch.rot90(IMAGES, turns, (-2, -1))
 
-    torch.testing.assert_close(
-        move(IMAGES, geometry(degrees=degrees)), expected, rtol=0, atol=1e-5
-    )  # cos 90 > 0
+    torch.testing.assert_close(move(IMAGES, geometry(degrees=degrees)), expected, rtol=0, atol=1e-5)  # cos 90 > 0
 
 
 def test_shear_moves_rows_against_each_other() -> None:
@@ -160,8 +158,12 @@ def test_grey_levels_become_numbers_up_to_one() -> None:
 def test_views_of_images_are_normalised_crops_and_distortions() -> None:
     """The weak view is the normalised crop, the strong view the normalised distortion of that crop."""
     weak, strong = SMALL.unlabelled_views(PIXELS, BOTH, Part(Streams(0), 3))
-    cropped = views.apply_crop(PIXELS, views.draw_crop(Streams(0), "weak view", 3, 16, SMALL.config.views), SMALL.config.views)
-    distorted = views.apply_strong(cropped, views.draw_strong(Streams(0), 3, 16, SMALL.config.views), SMALL.config.views)
+    cropped = views.apply_crop(
+        PIXELS, views.draw_crop(Streams(0), "weak view", 3, 16, SMALL.config.views), SMALL.config.views
+    )
+    distorted = views.apply_strong(
+        cropped, views.draw_strong(Streams(0), 3, 16, SMALL.config.views), SMALL.config.views
+    )
 
     assert torch.equal(views.normalise(cropped, SMALL.mean, SMALL.deviation), weak)
     assert torch.equal(views.normalise(distorted, SMALL.mean, SMALL.deviation), strong)

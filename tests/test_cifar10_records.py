@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from repro.data.held_out import held_out_set
 
 from repro.config.compose import read_plan
 from repro.config.read import read_config
+from repro.data import source_of
 from repro.evaluate.predict import Predictor
 from repro.evaluate.run import EvaluatedRun
 from repro.records.runs import read_runs
@@ -132,7 +132,7 @@ def test_kept_weights_predict_what_is_recorded(path: Path) -> None:
     assert kept.config == run.config
     assert kept.revision == run.environment["revision"]
     config = read_config(kept.config)
-    images = held_out_set(config.data, kept.seed).examples
+    images = source_of(config.data).held_out_set(kept.seed).examples
 
     classes = Predictor(config, kept.seed).classes(kept.weights, images[:128])[0]
 

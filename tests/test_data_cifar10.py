@@ -57,9 +57,7 @@ def split(config: Cifar10Data, seed: int = 0) -> tuple[Tensor, Tensor]:
         ({"split": Split.released, "labels": 500, "train_images": 6000}, (0, 500), (500, 6000)),
     ],
 )
-def test_splits_in_file_order(
-    changes: dict[str, Any], labelled: tuple[int, int], unlabelled: tuple[int, int]
-) -> None:
+def test_splits_in_file_order(changes: dict[str, Any], labelled: tuple[int, int], unlabelled: tuple[int, int]) -> None:
     """Which records are labelled and unlabelled, exactly, under every seed."""
     config = replace(PAPER, **changes)
     for seed in (0, 1):
@@ -100,7 +98,7 @@ def test_a_balanced_split_of_too_few_images_is_refused() -> None:
     ids=["paper", "released", "balanced", "all"],
 )
 def test_training_data_are_the_recorded_ones(cifar10_workplace: Path, config: Cifar10Data, recorded: str) -> None:
-    """The hash over data and split of two seeds; pixels and labels are the records' own, in the order of the indices."""
+    """The hash over data and split of two seeds; pixels and labels are the records' own, in order of the indices."""
     images, labels = source_of(config).read("train")
     data = source_of(config).training_set(0)
 
@@ -219,7 +217,10 @@ def test_prepare_refuses_other_files(cifar10_sample: Path, name: str, harm: str)
     path = cifar10_sample / BATCHES / name
     flip_a_bit(path) if harm == "changed" else path.unlink()
 
-    says = {"changed": "has MD5 .*, the published file has .*; put it there, or delete mine/", "gone": "is missing; put"}
+    says = {
+        "changed": "has MD5 .*, the published file has .*; put it there, or delete mine/",
+        "gone": "is missing; put",
+    }
     with pytest.raises(ValueError, match=rf"mine/{BATCHES}/{name} {says[harm]}"):
         source_of(FEW).prepare()
     assert not LINK.exists()

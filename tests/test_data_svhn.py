@@ -84,9 +84,7 @@ def test_hashes_of_a_fixed_split_need_no_images(tmp_path: Path, monkeypatch: pyt
     """A record of training can be checked where the data set is not; the recorded ones, of two seeds."""
     monkeypatch.chdir(tmp_path)
 
-    assert (
-        "2fbd7f6515c684142f3ad0814f012a830b8852eab55eb424f4f983ee00fa545d" == source_of(PAPER).training_hash([0, 1])
-    )
+    assert "2fbd7f6515c684142f3ad0814f012a830b8852eab55eb424f4f983ee00fa545d" == source_of(PAPER).training_hash([0, 1])
     assert "3017efdae237cb9914027674aee37d9a0b728706e0d898bf15c99d9d8cd16f49" == source_of(ALL).training_hash([0, 1])
     held_out = source_of(PAPER).held_out_examples_hash()
     assert "d3c7ce6447ce0bec281199c85b68a3b5d95a01a0df962fda1bc1909441bfafe7" == held_out
@@ -174,16 +172,16 @@ def test_unlabelled_images_are_mapped_not_copied(tmp_path: Path, monkeypatch: py
     images = unlabelled(config)
     assert int(images.to(torch.int64).sum()) > 0
     place = re.escape(str((ARRAYS / "images.npy").resolve()))
-    found = re.search(rf"^\S+ \S+ \S+ \S+ \S+ +{place}\n((?:\w+:.*\n)+)", Path("/proc/self/smaps").read_text(), re.MULTILINE)
+    found = re.search(
+        rf"^\S+ \S+ \S+ \S+ \S+ +{place}\n((?:\w+:.*\n)+)", Path("/proc/self/smaps").read_text(), re.MULTILINE
+    )
     counted = dict(re.findall(r"^(\w+): +(\d+) kB", found[1] if found else "", re.MULTILINE))
 
     assert int(counted["Size"]) >= 12_000
     assert 0 < int(counted["Private_Dirty"]) <= 100 * 2 * 4  # an image lies on one or two pages of 4 kB
 
 
-def test_the_training_hash_sees_the_split_and_the_files(
-    sample: Svhn, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_training_hash_sees_the_split_and_the_files(sample: Svhn, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every setting of the split has its own hash, and so have other published files; nothing else changes it."""
     config = whole(sample)
     changes: list[dict[str, Any]] = [{}, {"labels": 30}, {"train_images": 50}, {"labelled_in_unlabelled": True},

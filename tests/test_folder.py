@@ -22,7 +22,7 @@ from repro.data import source_of
 from repro.data.folder import drawn_evenly, listing_path
 from repro.data.images import ImageFiles, centres, read_image
 from repro.seeding import Streams
-from tests.folders import listed, picture, prepared, write_folder, write_image
+from tests.folders import files_of, listed, picture, prepared, write_folder, write_image
 
 PROJECT = Path(__file__).parents[1]
 
@@ -228,7 +228,7 @@ def test_images_are_read_the_way_up_that_exif_says(orientation: int, suffix: str
         stored.save(root / label / f"a.{suffix}", exif=exif, **how)
     listing = listed(prepared(root, image_size=16))
     boxes = np.array([[4.0, 2.0, 40.0, 20.5], [0.0, 0.0, 48.0, 32.0]])
-    read = listing.files(FolderData(root=str(root), image_size=16), "train").read(boxes)
+    read = files_of(FolderData(root=str(root), image_size=16)).read(boxes)
 
     assert [[48, 32]] * 2 == listing.sides.tolist()
     for image, box in zip(read, boxes.tolist(), strict=True):
@@ -241,7 +241,7 @@ def assert_predicted_as_evaluated(root: Path, name: str) -> None:
     """A file by itself gives the pixels that the prepared one gives to evaluation."""
     config = prepared(root, image_size=16)
     paths = listed(config).paths.tolist()
-    (known,) = listed(config).files(config, "train")[torch.tensor([paths.index(name.encode())])].centre()
+    (known,) = files_of(config)[torch.tensor([paths.index(name.encode())])].centre()
 
     assert torch.equal(known, source_of(config).read_file(root / name))
 
@@ -252,7 +252,8 @@ TEXT = b"Exif\0\0II*\0" + struct.pack("<IHHHI4sI", 8, 1, 0x0112, 2, 2, b"6\0", 0
 
 @pytest.mark.parametrize(
     ("suffix", "orientation"),
-    [(s, n) for s in ("png", "jpg", "webp", "tiff") for n in (0, 9, 65_535)] + [(s, TEXT) for s in ("png", "jpg", "webp")],
+    [(s, n) for s in ("png", "jpg", "webp", "tiff") for n in (0, 9, 65_535)]
+    + [(s, TEXT) for s in ("png", "jpg", "webp")],
     ids=lambda value: value if isinstance(value, str) else "text" if isinstance(value, bytes) else str(value),
 )
 def test_an_orientation_that_does_not_exist_is_none(orientation: int | bytes, suffix: str, tmp_path: Path) -> None:
@@ -278,8 +279,8 @@ def test_evaluation_looks_at_the_centre(tmp_path: Path) -> None:
     scaled = torch.from_numpy(np.array(plain)).permute(2, 0, 1) / 255
     mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
-    torch.testing.assert_close(source_of(data).as_evaluated(some)[0], (scaled - mean[:, None, None]) / deviation[:, None, None],
-                               rtol=0, atol=1e-5)  # fmt: skip
+    expected = (scaled - mean[:, None, None]) / deviation[:, None, None]
+    torch.testing.assert_close(source_of(data).as_evaluated(some)[0], expected, rtol=0, atol=1e-5)
 
 
 def test_an_image_that_went_bad_names_the_remedy(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from PIL import Image
 
 from repro.config.data import FolderData
 from repro.data import images, source_of
-from repro.data.folder import IMAGENET_10PERCENT, UNKNOWN, Listing, image_names, listing_path, shipped_list
+from repro.data.folder import IMAGENET_10PERCENT, listing_path, shipped_list
+from repro.data.images import UNKNOWN, Listing, image_names
 from repro.data.sets import PLACE
-from tests.folders import listed, picture, prepared, write_folder, write_image
+from tests.folders import files_of, listed, picture, prepared, write_folder, write_image
 
 PROJECT = Path(__file__).parents[1]
 
@@ -96,7 +97,7 @@ def test_formats_and_modes_are_all_readable(tmp_path: Path) -> None:
     Image.fromarray(grey.astype(np.int32)).save(root / "cat/levels.tiff")
     config = prepared(root, image_size=8)
     listing = listed(config)
-    read = dict(zip(names(listing), listing.files(config, "train").centre(1.0), strict=True))
+    read = dict(zip(names(listing), files_of(config).centre(1.0), strict=True))
 
     assert 12 == len(read)
     assert read["cat/deep.png"].float().sub(read["cat/levels.tiff"].float()).abs().max() <= 1
@@ -372,7 +373,7 @@ def test_a_name_that_is_no_text_is_listed_and_read(tmp_path: Path) -> None:
     listing = listed(config)
 
     assert b"cat/caf\xe9.png" in listing.paths.tolist()
-    assert (5, 3, 8, 8) == tuple(listing.files(config, "train").centre().shape)
+    assert (5, 3, 8, 8) == tuple(files_of(config).centre().shape)
 
 
 def test_test_images_that_are_trained_on_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,12 +8,12 @@ from typing import Self
 import pytest
 import torch
 import yaml
-from repro.data.training import training_set
 
 from repro.bench import clock, probe
 from repro.bench.probe import Probe, cost_of, phases, timed_steps
 from repro.cli import plan
 from repro.config.compose import compose
+from repro.data import source_of
 from repro.evaluate.cost import passes_of_evaluation
 from repro.evaluate.evaluate import evaluate
 from repro.evaluate.predict import Predictor
@@ -121,7 +121,7 @@ def test_evaluation_and_disk_are_what_a_run_takes(trained: Path, monkeypatch: py
     evaluate("small", result)
     config = compose("digits_mpl", [*SMALL, "finetune.steps=3"], ROOT)
     networks = len(next(iter(result.snapshots))["networks"])
-    unlabelled = len(training_set(config.data, 0).unlabelled)
+    unlabelled = len(source_of(config.data).training_set(0).unlabelled)
 
     assert sum(passed) == passes_of_evaluation(config, 0, networks, unlabelled)
     kept = cost_of(config, [0], 0.1).kept_bytes

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from repro.augment.views import to_input
 from repro.config.methods import Baseline, Feedback, Mpl, PseudoLabel, ReducedMpl
 from repro.config.read import ConfigError
 from repro.config.schema import Optim, Optimiser
 from repro.config.shorten import shortened
+from repro.data import source_of
 from repro.methods import reduced_mpl
 from repro.methods.reduced_mpl import REDUCED
 from repro.methods.state import Batch, State
@@ -99,7 +99,7 @@ def test_predictions_are_stored_where_the_batches_look_for_them(data: str) -> No
         ("labelled", trainer.data.labelled, batch.labelled_index),
         ("unlabelled", trainer.data.unlabelled, batch.unlabelled_index),
     ):
-        expected = model(to_input(examples[index], trainer.config.data)).softmax(-1).detach()
+        expected = model(source_of(trainer.config.data).to_input(examples[index])).softmax(-1).detach()
         actual = reduced_mpl._stored(trainer.state, name, index).exp()
         # Other examples beside it make a kernel sum in another order: float32 rounding.
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-6)

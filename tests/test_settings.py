@@ -12,12 +12,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from repro.data.image_files import ImageFiles
-from repro.data.listing import Listing, read_listing
 
 from repro.config.read import ConfigError, as_mapping, read_config
 from repro.config.schema import CHOICES, Config
-from repro.data import cifar10, folder, svhn
+from repro.data.cifar10 import Cifar10
+from repro.data.folder import Folder
+from repro.data.images import ImageFiles, Listing
+from repro.data.svhn import Svhn
 from repro.evaluate.predict import Predictor
 from repro.train.finetune import finetune
 from repro.train.kept import late_steps, networks, snapshot_steps
@@ -39,7 +40,7 @@ from tests.all_settings import (
     small,
     with_changes,
 )
-from tests.folders import prepared, write_folder
+from tests.folders import listed, prepared, write_folder
 from tests.tiny import CPU
 
 PROFILE = {"derandomize": True, "deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
@@ -54,13 +55,15 @@ def _synthetic_images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     root = write_folder(place / "images", {"cat": 40, "dog": 40, "unlabelled": 20})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        listing = read_listing(prepared(root), "train")
+        listing = listed(prepared(root))
         elsewhere = partial(ImageFiles, root, listing.paths, listing.sides, listing.digests)
-        patch.setattr(Listing, "files", lambda _, config, __: elsewhere(config.image_size))
-        patch.setattr(folder, "_listing", lambda _: listing)
-        labels = torch.arange(len(images)) % cifar10.CLASSES
-        patch.setattr(cifar10, "load", lambda: (images, labels))
-        patch.setattr(svhn, "load", lambda c: (images[: c.train_images].clone(), labels[: c.train_images]))
+        patch.setattr(Listing, "files", lambda _, __, size, views: elsewhere(size, views))
+        patch.setattr(Folder, "_listing", lambda _: listing)
+        labels = torch.arange(len(images)) % Cifar10.classes
+        patch.setattr(Cifar10, "read", lambda *_: (images, labels))
+        patch.setattr(
+            Svhn, "_load", lambda s: tuple(all_[: s.config.train_images].clone() for all_ in (images, labels))
+        )
         yield
 
 

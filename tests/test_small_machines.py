@@ -20,7 +20,7 @@ from repro.config.methods import Feedback, Mpl
 from repro.config.models import ResNet50, WideResNet
 from repro.config.read import ConfigError, as_mapping, decisive, read_config
 from repro.config.schema import CHOICES, Config, Engine
-from repro.data import cifar10
+from repro.data.cifar10 import Cifar10
 from repro.engine.memory import Memory, is_out_of_memory, memory_of
 from repro.engine.place import place
 from repro.methods import mpl
@@ -45,7 +45,7 @@ def _synthetic_images() -> Iterator[None]:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (5200, 3, 32, 32), generator=generator, dtype=torch.uint8)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cifar10, "load", lambda: (images, torch.arange(len(images)) % cifar10.CLASSES))
+        patch.setattr(Cifar10, "read", lambda *_: (images, torch.arange(len(images)) % 10))
         yield
 
 

@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from repro.cli.entry import run
-from repro.data.folder import image_names
-from repro.data.images import ImageFiles, look
+from repro.data.images import ImageFiles, image_names, look
 from repro.seeding import Streams
 
 
