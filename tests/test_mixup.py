@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from repro.augment.mixup import Mix, apply_mix, draw_mix, symmetric_beta
+from repro.methods.labelled import labelled_inputs, labelled_loss_of
 from scipy import stats
 from torch import Tensor
 from torch.nn import functional
 
+from repro.augment.views import Mix, apply_mix, draw_mix, symmetric_beta
 from repro.losses import one_hot, smooth
 from repro.methods import Feedback, Mpl, Supervised, mpl, supervised
-from repro.methods.labelled import labelled_inputs, labelled_loss_of
 from repro.methods.state import Batch
 from repro.seeding import Draws, Streams
 from repro.settings import Optim, Optimiser, View

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from repro.config import Config
-from repro.data import FolderData, training
+from repro.data import FolderData, source_of
 from repro.engine.world import World
 from repro.evaluate.predict import Predictor
 from repro.plan import compose, read_plan
@@ -19,6 +19,7 @@ from repro.train.finetune import finetune
 from repro.train.kept import networks
 from repro.train.loop import OutOfTime, Trainer
 from tests.folders import write_folder
+from tests.samples import TINY_IMAGENET
 from tests.tiny import CPU, METHODS, all_weights, assert_same
 
 ROOT = Path(__file__).parent.parent / "experiments"
@@ -33,8 +34,8 @@ def on(root: Path, experiment: str, *changes: str, **data: object) -> Config:
     config = compose(experiment, [*SMALL, *changes], ROOT)
     assert isinstance(config.data, FolderData)
     given = replace(config.data, root=str(root), **data)  # type: ignore[arg-type]
-    training.prepare(given, Path())
-    return replace(config, data=training.settled(given))
+    source_of(given).prepare()
+    return replace(config, data=source_of(given).settled())
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ def test_a_stopped_run_on_files_resumes_bit_for_bit(experiment: str, mixed: Path
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_on_files(method: str, mixed: Path) -> None:
     """A few steps, weights that move, and predictions for images in files."""
-    two_phases = method == "pseudo_label"
+    two_phases = method in {"pseudo_label", "reduced_mpl"}
     experiment = "folder_supervised" if two_phases else f"folder_{method}"
     changes = [f"method={method}", "method.teacher_steps=2", "~method.label_smoothing"] if two_phases else []
     config = on(mixed, experiment, *changes)
@@ -158,18 +159,10 @@ def test_every_method_trains_on_files(method: str, mixed: Path) -> None:
 
 
 @pytest.mark.parametrize("experiment", ARMS)
-def test_every_arm_trains_on_real_jpegs(
-    experiment: str, tiny_imagenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_arm_trains_on_real_jpegs(experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny ImageNet as the plan reads it, a few classes of it: finite steps, the same when run again."""
     monkeypatch.chdir(tmp_path)
-    config = on(
-        tiny_imagenet,
-        experiment,
-        "finetune.batch=4",
-        labels=10 * len(list((tiny_imagenet / "val").iterdir())),
-        classes=0,
-    )
+    config = on(TINY_IMAGENET, experiment, "finetune.batch=4", labels=30, classes=0)
     first, second = (Trainer(config, 0, CPU) for _ in range(2))
     first.run(tmp_path / "state")
     for _ in range(6):

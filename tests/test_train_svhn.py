@@ -1,65 +1,53 @@
-"""Training on SVHN: every arm for some steps, and the whole way through the entry points."""
+"""Training on SVHN: every arm of the smoke plan for some steps, and the whole way through the entry points."""
 
 from __future__ import annotations
 
 import time
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from repro.data.svhn_files import TEST, TRAIN
-from repro.data.training import prepare
-from tests.svhn_sample import Sample
 from torch import Tensor
 
 from repro.config import Config
-from repro.data import SvhnData, svhn_files
-from repro.plan import compose
+from repro.data import SvhnData, source_of
+from repro.data.svhn import TEST
+from repro.plan import PlannedRun, compose, read_plan
 from repro.records.runs import read_runs
 from repro.train.finetune import finetune
 from repro.train.loop import OutOfTime, Trainer
 from tests.entry_points import call
+from tests.samples import Svhn, taken_for_published
 from tests.tiny import CPU, all_weights, assert_same
 
 PROJECT = Path(__file__).parent.parent
 ROOT = PROJECT / "experiments"
-ARMS = {
-    "supervised": "svhn_paper_supervised",
-    "pseudo_label": "svhn_paper_pseudo_label",
-    **{arm: f"svhn_released_{arm}" for arm in ("uda", "mpl_no_feedback", "mpl", "mpl_released")},
-    **{f"paper_{arm}": f"svhn_paper_{arm}" for arm in ("uda", "mpl_no_feedback", "mpl", "mpl_regulariser")},
-}
-"""Short name to experiment; the three that are left out differ from one of these in their images alone."""
-SMALL = ["model.depth=10", "model.width=1", "engine.precision=float32", "engine.channels_last=false",
-         "optim.student.wait_steps=0", "optim.student.warmup_steps=0", "optim.teacher.warmup_steps=0"]  # fmt: skip
+ARMS = {run.name.removeprefix("svhn_smoke_"): run for run in read_plan(ROOT / "plan/svhn_smoke.yaml")}
 
 
 @pytest.fixture
-def workplace(svhn_noise: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workplace(svhn_noise: Svhn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory is one in which stand-ins for SVHN's files are prepared."""
     svhn_noise.stand_in(monkeypatch)
     monkeypatch.chdir(tmp_path)
-    prepare(SvhnData(root=str(svhn_noise.root)), Path("artifacts/data"))
+    source_of(SvhnData(root=str(svhn_noise.root))).prepare()
     return tmp_path
 
 
 @cache
 def settings(arm: str, *changes: str) -> Config:
-    """An arm with a small network, over a few steps on 60 images of `train` and 80 of `extra`."""
+    """An arm as the smoke plan has it, over a few steps on 60 images of `train` and 80 of `extra`."""
+    run: PlannedRun = ARMS[arm]
     steps = 8 * (2 if arm == "pseudo_label" else 1)
     images = 20 if arm == "paper_mpl_regulariser" else 140
     smaller = ["budget.labelled_batch=6", "budget.unlabelled_batch=8", "data.labels=20", f"data.train_images={images}",
-               "data.test_images=30", "finetune.batch=6"]  # fmt: skip
-    if arm.startswith("paper_mpl"):
-        smaller += ["finetune.steps=20", "finetune.learning_rate=1.0e-5"]
-    if "mpl" in arm or "uda" in arm:
-        smaller.append(f"method.{'uda.' if 'mpl' in arm else ''}ramp_steps=100000")
+               "data.test_images=30", "optim.student.wait_steps=0", "optim.student.warmup_steps=0",
+               "optim.teacher.warmup_steps=0", "finetune.batch=6"]  # fmt: skip
     few = [f"budget.shortened_to={steps}", "budget.log_every=1", "budget.snapshots=2"]
-    return compose(ARMS[arm], [*SMALL, *smaller, *few, *changes], ROOT)
+    return compose(run.experiment, [*run.overrides, *smaller, *few, *changes], ROOT)
 
 
 @pytest.mark.usefixtures("workplace")
@@ -111,31 +99,25 @@ def test_arms_of_a_seed_see_the_same_batches() -> None:
     assert not torch.equal(seen("uda")["weak"], seen("paper_uda")["weak"])  # the labelled ones are among the unlabelled
 
 
-def stand_in(numbers: dict[str, list[Any]]) -> None:
-    """The sample's files are taken for the published ones: MD5, size and number of images, by name."""
-    for name, (md5, size, images) in numbers.items():
-        svhn_files.MD5[name], svhn_files.SIZE[name], svhn_files.IMAGES[name] = md5, size, images
-
-
 @pytest.mark.slow
-def test_the_whole_way_on_real_digits(svhn_digits: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_whole_way_on_real_digits(svhn_digits: Svhn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prepare, train and evaluate MPL by both settings as a user runs them: every test image has its prediction."""
-    smaller = [f"data.root={svhn_digits.root}", "data.train_images=1083", "data.labels=500", "budget.shortened_to=6",
-               "data.test_images=200", "budget.snapshots=2", "budget.curve_examples=50", "budget.labelled_batch=16",
-               "budget.unlabelled_batch=16"]  # fmt: skip
-    more = {"svhn_released_mpl": [], "svhn_paper_mpl": ["finetune.steps=20", "finetune.batch=16"]}
-    runs = {name: {"overrides": [*SMALL, *smaller, *overrides], "seeds": "0"} for name, overrides in more.items()}
+    smaller = [f"data.root={svhn_digits.root}", "data.train_images=60", "data.labels=20", "budget.shortened_to=6",
+               "data.test_images=20", "data.balanced=false",
+               "budget.labelled_batch=8", "finetune.batch=8",
+               "budget.snapshots=2", "budget.curve_examples=10"]  # fmt: skip
+    plan = read_plan(ROOT / "plan/svhn_smoke.yaml")
+    runs = {run.name: {"experiment": run.experiment, "overrides": [*run.overrides, *smaller], "seeds": "0"}
+            for run in plan if run.name in {"svhn_smoke_mpl", "svhn_smoke_paper_mpl"}}  # fmt: skip
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"runs": runs}))
     (tmp_path / "experiments").symlink_to(ROOT)
     svhn_digits.stand_in(monkeypatch)
-    published = (svhn_files.MD5, svhn_files.SIZE, svhn_files.IMAGES)
-    numbers = {name: [values[name] for values in published] for name in svhn_digits.md5}
 
     for arguments in (["prepare"], *(["train", name, "--seeds", "0"] for name in runs), ["evaluate"]):
-        done = call(tmp_path, *arguments, spoil=partial(stand_in, numbers))
+        done = call(tmp_path, *arguments, spoil=partial(taken_for_published, svhn_digits.published))
         assert (0, "") == (done.returncode, done.stderr), done.stdout
 
-    labels = svhn_digits.labels[TEST][:200]
+    labels = svhn_digits.labels[TEST]
     recorded = read_runs(tmp_path / "results/runs")
     assert recorded.keys() == runs.keys()
     for name, folders in recorded.items():
@@ -146,5 +128,4 @@ def test_the_whole_way_on_real_digits(svhn_digits: Sample, tmp_path: Path, monke
             assert run.accuracy[run.counted] == [pytest.approx(share, abs=1e-12)]
             assert {"test_in_training": 0, "other_label": 0} == run.data["duplicates"]
             assert "datasets" == run.config["data"]["root"]
-        assert ("student_finetuned" in folders[0].predictions) == (name == "svhn_paper_mpl")
-    assert 1083 == len(svhn_digits.labels[TRAIN])
+        assert ("student_finetuned" in folders[0].predictions) == (name == "svhn_smoke_paper_mpl")

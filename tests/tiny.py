@@ -33,7 +33,7 @@ class TinyNet(nn.Module):
         for name, shape in {"w": (FEATURES, 5), "a": (5,), "v": (5, CLASSES), "b": (CLASSES,)}.items():
             setattr(self, name, nn.Parameter(torch.randn(shape, generator=generator, dtype=torch.float64)))
 
-    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """[N, 4] to logits [N, 3]."""
         return torch.tanh(x @ self.w + self.a) @ self.v + self.b
 

@@ -65,7 +65,7 @@ class AirbenchNet(nn.Module):
                 self.norms.append(BatchNorm(outputs, config.norm_decay, config.norm_epsilon))
         self.dense = initial_dense(streams, f"{name} dense", classes, config.width)
 
-    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:  # noqa: ARG002 - no dropout
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Images [N, 3, H, W] to logits [N, K]."""
         with torch.no_grad():
             x = functional.conv2d(x, self.stem, padding=1 if self.pooled else 0)

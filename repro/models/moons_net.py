@@ -31,7 +31,7 @@ class StackedMlp(nn.Module):
         unit = streams.uniform(name, 0, (sum(self._counts),)) * 2 - 1
         self.weights = nn.Parameter(unit * config.initial_range)
 
-    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:  # noqa: ARG002 - no dropout
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Points [*lead, N, 2] to logits [*lead, N, 2]."""
         lead = self.weights.shape[:-1]
         pieces = torch.split(self.weights, self._counts, dim=-1)
