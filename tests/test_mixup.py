@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from repro.methods.labelled import labelled_inputs, labelled_loss_of
 from scipy import stats
 from torch import Tensor
 from torch.nn import functional
@@ -13,6 +12,7 @@ from repro.augment.views import Mix, apply_mix, draw_mix, symmetric_beta
 from repro.losses import one_hot, smooth
 from repro.methods import Feedback, Mpl, Supervised, mpl, supervised
 from repro.methods.state import Batch
+from repro.methods.supervised import labelled_inputs, labelled_loss_of
 from repro.seeding import Draws, Streams
 from repro.settings import Optim, Optimiser, View
 from tests.tiny import CLASSES, LABELLED, TinyNet, all_weights, settings, tiny_batch, tiny_state, trained, weights

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from repro.methods.labelled import labelled_inputs
-from repro.methods.teacher import teacher_logits
 from torch.nn import functional
 
 from repro.augment import views
 from repro.augment.views import Part
 from repro.data import Cifar10Data, Data, DigitsData, TwoMoonsData, source_of
-from repro.methods import Feedback, Mpl, SelfTraining, Supervised, learned_view, mpl
+from repro.methods import Feedback, Mpl, SelfTraining, Supervised, mpl
+from repro.methods.mpl import teacher_logits
+from repro.methods.supervised import labelled_inputs
 from repro.seeding import Streams
 from repro.settings import View
 from repro.train.loop import Trainer
@@ -65,7 +65,7 @@ def test_a_batch_has_the_strong_view_only_where_it_is_learned_from() -> None:
     with pytest.raises(ValueError, match="no strong view of its labelled examples"):
         labelled_inputs(plain, View.strong, 0.0)
     assert [View.strong, View.weak, View.weak] == [
-        learned_view(method) for method in (Supervised(labelled_view=View.strong), Supervised(), Mpl())
+        method.learned_view for method in (Supervised(labelled_view=View.strong), Supervised(), Mpl())
     ]
 
 
@@ -106,7 +106,7 @@ def test_a_teacher_passes_the_views_that_its_losses_need() -> None:
     torch.testing.assert_close(weak, teacher.model(batch.weak), rtol=0, atol=1e-14)
     torch.testing.assert_close(strong, teacher.model(batch.strong), rtol=0, atol=1e-14)
     assert only is same
-    assert {View.weak, View.strong} == mpl.views(config)
+    assert {View.weak, View.strong} == config.views
 
 
 @pytest.mark.parametrize("data", ["two_moons", "digits"])

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from repro.config import Config
-from repro.data.training import class_count
+from repro.data import source_of
 from repro.engine.place import place
 from repro.methods import method_of
 from repro.methods.state import State
@@ -41,7 +41,7 @@ def step_bytes(config: Config) -> int:
 def _state(config: Config, streams: Streams) -> State:
     """Networks without data."""
     engine = replace(config.engine, precision=Precision.float32)  # there is no mixed precision without data
-    classes = class_count(config.data)
+    classes = source_of(config.data).classes
     state: State = method_of(config.method).init(
         lambda role: _as_float32(place(build_model(config.model, classes, streams, role), engine, streams.device)),
         config.method, config.optim, config.budget.steps, (),

@@ -8,7 +8,7 @@ from repro.augment.views import Mix, apply_mix, draw_mix
 from repro.losses import cross_entropy, one_hot, smooth, soft_cross_entropy
 from repro.methods import Supervised
 from repro.methods.state import Batch, BuildModel, State, logits_of, new_learner
-from repro.settings import Optim
+from repro.settings import Optim, View
 
 
 def init(build: BuildModel, config: Supervised, optim: Optim, steps: int, lead: tuple[int, ...]) -> State:
