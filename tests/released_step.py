@@ -14,9 +14,8 @@ from repro.methods import Baseline, BatchNormBatch, Feedback, FeedbackSign, Mpl,
 from repro.methods import teacher as teacher_module
 from repro.methods.state import Batch, State
 from repro.models import WideResNet
-from repro.models.build import build_model
-from repro.optim import learner as learner_module
-from repro.optim.vectors import norm
+from repro.models.networks import build_model
+from repro.optim import norm
 from repro.seeding import Draws, Streams
 from repro.settings import AverageStart, Optim, Optimiser, Schedule
 from tests.released import Arrays, give_weights, images, released_name, to_ours, to_released, unpack

@@ -19,7 +19,7 @@ from repro.bench.plain import PlainTrainer, network
 from repro.bench.traffic import Traffic, step_bytes
 from repro.config import Config
 from repro.models import WideResNet
-from repro.models.build import build_model
+from repro.models.networks import build_model
 from repro.plan import compose
 from repro.records.bench import BENCH, read_benches, write_bench
 from repro.report.bench import page, section

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from repro.records.runs import read_runs
-from repro.train.result import load_results
+from repro.train.checkpoint import load_results
 from tests.entry_points import call
 
 ROOT = Path(__file__).parent.parent

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from repro.cli.cost import EXIT_NEEDS_GPU, main
 from repro.config import Config
-from repro.models.build import build_model
+from repro.models.networks import build_model
 from repro.plan import compose
 from repro.seeding import Streams
 from repro.train.cost import run_flops, step_flops

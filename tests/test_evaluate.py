@@ -12,9 +12,8 @@ import torch
 from repro.data import source_of
 from repro.evaluate.evaluate import counted_network, evaluate
 from repro.evaluate.predict import Predictor
-from repro.train.finetune import finetune
-from repro.train.loop import Trainer
-from repro.train.result import Result
+from repro.train.checkpoint import Result
+from repro.train.loop import Trainer, finetune
 from tests.tiny import CPU, left_by, settings
 
 

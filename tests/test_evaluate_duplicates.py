@@ -20,8 +20,8 @@ from repro.evaluate.duplicates import duplicates, in_words
 from repro.evaluate.evaluate import evaluate
 from repro.evaluate.run import EvaluatedRun
 from repro.records.runs import read_run, replace_run
+from repro.train.checkpoint import Result
 from repro.train.loop import Trainer
-from repro.train.result import Result
 from tests.tiny import CPU, left_by, settings
 
 IMAGES = torch.arange(12 * 48, dtype=torch.uint8).reshape(12, 3, 4, 4)

@@ -22,10 +22,10 @@ from repro.evaluate.accuracy import in_top5
 from repro.evaluate.cost import files_read
 from repro.evaluate.evaluate import evaluate
 from repro.evaluate.predict import Predictor
-from repro.models.build import build_model
+from repro.models.networks import build_model
 from repro.report.series import curve as series_of
 from repro.seeding import Streams
-from repro.train.result import Result
+from repro.train.checkpoint import Result
 from tests.folder_runs import CLASSES, TEST_IMAGES, config_of, images, trained_on
 
 NETWORKS = {"teacher", "teacher_average", "student", "student_average"}

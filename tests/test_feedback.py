@@ -11,7 +11,7 @@ from repro.losses import one_hot
 from repro.methods import Baseline, Feedback, FeedbackScope, FeedbackSign, Mpl, mpl
 from repro.methods.feedback import as_entered, shuffle_in_time, slope_of_log_probabilities
 from repro.methods.state import Batch
-from repro.optim.vectors import cosine, inner_product
+from repro.optim import cosine, inner_product
 from repro.seeding import Draws, Streams
 from repro.train.loop import Trainer
 from tests.tiny import (
@@ -186,7 +186,9 @@ def test_sign_and_weight_come_after_the_baseline() -> None:
     """Reversed at weight 3, a surprise of 1 enters as -3 x 0.99."""
     config = Mpl(baseline=Baseline.moving_average, feedback_sign=FeedbackSign.new_minus_old, feedback_weight=3.0)
 
-    torch.testing.assert_close(as_entered(torch.ones(2), config, {"baseline": torch.zeros(2)}, tiny_batch(1)), torch.full((2,), -2.97))
+    torch.testing.assert_close(
+        as_entered(torch.ones(2), config, {"baseline": torch.zeros(2)}, tiny_batch(1)), torch.full((2,), -2.97)
+    )
 
 
 def test_shuffled_feedback_comes_from_the_last_steps() -> None:

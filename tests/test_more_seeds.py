@@ -13,7 +13,7 @@ import yaml
 from repro.records.scores import rebuild_all
 
 from repro.records.runs import read_runs
-from repro.train.result import load_result, load_results, save_result
+from repro.train.checkpoint import load_result, load_results, save_result
 from tests.entry_points import call
 
 ROOT = Path(__file__).parent.parent

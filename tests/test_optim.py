@@ -10,10 +10,8 @@ from torch import Tensor, nn
 
 from repro.models import SmallConv
 from repro.models.layers import BatchNorm
-from repro.models.small_conv import SmallConvNet
-from repro.optim.learner import Learner
-from repro.optim.schedules import average_decay, learning_rate, ramp
-from repro.optim.vectors import clip_norm, inner_product, norm
+from repro.models.networks import SmallConvNet
+from repro.optim import Learner, average_decay, clip_norm, inner_product, learning_rate, norm, ramp
 from repro.seeding import Streams
 from repro.settings import Optimiser, Schedule
 from tests.tiny import TinyNet

@@ -18,7 +18,7 @@ from repro.evaluate.cost import passes_of_evaluation
 from repro.evaluate.evaluate import evaluate
 from repro.evaluate.predict import Predictor
 from repro.plan import compose
-from repro.train.result import load_results
+from repro.train.checkpoint import load_results
 from tests.entry_points import call
 from tests.tiny import CPU
 

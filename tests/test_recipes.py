@@ -11,7 +11,7 @@ import pytest
 from repro.config import Config, as_mapping, departures, lookup
 from repro.methods import Mpl
 from repro.methods.mpl import views
-from repro.optim.schedules import learning_rate
+from repro.optim import learning_rate
 from repro.plan import compose, experiments, read_plan
 from repro.settings import ConfigError, Optimiser, View
 

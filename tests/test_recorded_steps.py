@@ -18,13 +18,12 @@ import torch
 from torch import Tensor
 
 from repro.config import Config
-from repro.engine.graph import CudaGraph
-from repro.engine.world import World
+from repro.engine.distributed import World
 from repro.methods import teacher, uda
-from repro.optim import learner, schedules
 from repro.seeding import Streams
 from repro.settings import ConfigError
 from repro.train.loop import Stopped, Trainer
+from repro.train.recorded import CudaGraph
 from tests.recording import Tape, record_on_tapes
 from tests.test_train_images import ARMS
 from tests.test_train_images import settings as image_settings

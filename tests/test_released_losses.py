@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from repro.losses import consistency, cross_entropy, one_hot, probabilities, smooth, soft_cross_entropy
-from repro.optim.schedules import average_decay, learning_rate, ramp
+from repro.optim import average_decay, learning_rate, ramp
 from repro.settings import Optimiser, Schedule
 from tests.released import kept
 

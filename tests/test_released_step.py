@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from repro.models import SmallConv
-from repro.models.small_conv import SmallConvNet
-from repro.optim.learner import initial_average
+from repro.models.networks import SmallConvNet
+from repro.optim import initial_average
 from repro.seeding import Streams
 from repro.settings import AverageStart
 from tests.released import Arrays, full, keep_steps, kept

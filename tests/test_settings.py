@@ -21,9 +21,8 @@ from repro.data.images import ImageFiles, Listing
 from repro.data.svhn import Svhn
 from repro.evaluate.predict import Predictor
 from repro.settings import ConfigError
-from repro.train.finetune import finetune
 from repro.train.kept import late_steps, networks, snapshot_steps
-from repro.train.loop import Trainer
+from repro.train.loop import Trainer, finetune
 from repro.train.metrics import NotFinite
 from tests.all_settings import (
     DEEP_IMAGES,

@@ -11,13 +11,12 @@ import torch
 
 from repro.config import Config
 from repro.data import FolderData, source_of
-from repro.engine.world import World
+from repro.engine.distributed import World
 from repro.evaluate.predict import Predictor
 from repro.plan import compose, read_plan
 from repro.train.batches import Batches
-from repro.train.finetune import finetune
 from repro.train.kept import networks
-from repro.train.loop import OutOfTime, Trainer
+from repro.train.loop import OutOfTime, Trainer, finetune
 from tests.folders import write_folder
 from tests.samples import TINY_IMAGENET
 from tests.tiny import CPU, METHODS, all_weights, assert_same

@@ -15,8 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from repro.config import Config
 from repro.plan import compose, experiments
 from repro.settings import View
-from repro.train.finetune import finetune
-from repro.train.loop import OutOfTime, Trainer
+from repro.train.loop import OutOfTime, Trainer, finetune
 from tests.tiny import CPU, all_weights, assert_same
 
 ROOT = Path(__file__).parent.parent / "experiments"

@@ -17,8 +17,7 @@ from repro.data import SvhnData, source_of
 from repro.data.svhn import TEST
 from repro.plan import PlannedRun, compose, read_plan
 from repro.records.runs import read_runs
-from repro.train.finetune import finetune
-from repro.train.loop import OutOfTime, Trainer
+from repro.train.loop import OutOfTime, Trainer, finetune
 from tests.entry_points import call
 from tests.samples import Svhn, taken_for_published
 from tests.tiny import CPU, all_weights, assert_same

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from repro.engine.agreement import Pace
-from repro.engine.world import World
+from repro.engine.distributed import Pace, World
 from repro.seeding import Draws, Shard, Streams
 from repro.settings import ConfigError
 from repro.train.loop import Trainer

@@ -17,7 +17,7 @@ import torch
 from repro.cli import train
 from repro.cli.lock import only_writer
 from repro.methods import teacher
-from repro.optim.learner import Learner
+from repro.optim import Learner
 from tests.survival.workplace import ROOT, SEEDS, Process, outcome, prepared, printed
 from tests.world_cases import ends, start
 

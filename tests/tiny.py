@@ -14,8 +14,8 @@ from repro.config import Config, as_mapping, read_config
 from repro.methods import Mpl, mpl
 from repro.methods.state import Batch, State
 from repro.settings import Optim, Optimiser
+from repro.train.checkpoint import Result
 from repro.train.loop import Trainer
-from repro.train.result import Result
 
 CPU = torch.device("cpu")
 FEATURES, CLASSES, LABELLED = 4, 3, 5

@@ -17,11 +17,8 @@ from torch import Tensor
 
 from repro.config import Config, as_mapping, read_config
 from repro.data.cifar10 import Cifar10
-from repro.engine.agreement import Differing, require_same
-from repro.engine.connect import connected
-from repro.engine.world import ALONE, World
-from repro.models.joint_norm import Together
-from repro.models.layers import BatchNorm
+from repro.engine.distributed import ALONE, Differing, World, connected, require_same
+from repro.models.layers import BatchNorm, Together
 from repro.train.loop import Trainer
 from tests.survival import workplace
 from tests.survival.workplace import Process

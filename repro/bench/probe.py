@@ -23,9 +23,8 @@ from repro.evaluate.cost import files_read, passes_of_evaluation
 from repro.evaluate.curve import some_of
 from repro.evaluate.predict import Predictor
 from repro.methods import PseudoLabelMethod
-from repro.train.finetune import finetune
 from repro.train.kept import counted, late_steps, networks, snapshot_steps
-from repro.train.loop import Trainer
+from repro.train.loop import Trainer, finetune
 
 _WARM, _RECORDING, _MOST = 2, 5, 40  # steps before the timed ones, of recorded ones too; and of those
 _CHECKPOINTS = 2  # that a state keeps

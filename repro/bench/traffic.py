@@ -16,10 +16,10 @@ from torch.utils._pytree import tree_leaves
 
 from repro.config import Config
 from repro.data import source_of
-from repro.engine.place import place
+from repro.engine.device import place
 from repro.methods import method_of
 from repro.methods.state import State
-from repro.models.build import build_model
+from repro.models.networks import build_model
 from repro.seeding import Streams
 from repro.settings import Precision
 from repro.train.cost import empty_batch

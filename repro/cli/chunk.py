@@ -12,15 +12,11 @@ from torch import Tensor
 from repro.cli.environment import environment, session
 from repro.config import Config, as_mapping, decisive
 from repro.engine.device import choose_device, is_out_of_memory, set_up_process
-from repro.engine.world import ALONE, World
+from repro.engine.distributed import ALONE, World
 from repro.seeding import seeds_label
-from repro.train.calls import OutOfTime, Progress, Say, Stopped
-from repro.train.checkpoint import Refused, kept_in, made_by, refuse_other
-from repro.train.finetune import finetune
-from repro.train.log import line
-from repro.train.loop import Trainer
-from repro.train.metrics import NotFinite
-from repro.train.result import Result, load_result, save_result
+from repro.train.checkpoint import Refused, Result, kept_in, load_result, made_by, refuse_other, save_result
+from repro.train.loop import OutOfTime, Progress, Say, Stopped, Trainer, finetune
+from repro.train.metrics import NotFinite, line
 from repro.train.storage import Damaged, OtherFormat
 
 

@@ -30,7 +30,7 @@ from repro.plan import read_plan
 from repro.records.labels import LABELS, store_labels
 from repro.results import RUNS, RecordError, Run, joined, read_run, with_record_hashes, write_run
 from repro.seeding import seeds_listed
-from repro.train.result import load_results
+from repro.train.checkpoint import load_results
 from repro.train.storage import Damaged, OtherFormat
 from repro.verify.evidence import expected_networks, settings_of
 

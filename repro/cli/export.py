@@ -17,7 +17,7 @@ from repro.engine.device import set_up_process
 from repro.evaluate.evaluate import counted_network
 from repro.files import restore_folder
 from repro.records.weights import KeptWeights, write_weights
-from repro.train.result import Result, load_results
+from repro.train.checkpoint import Result, load_results
 from repro.train.storage import Damaged, OtherFormat
 
 

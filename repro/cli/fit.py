@@ -28,7 +28,7 @@ from repro.evaluate.evaluate import counted_network
 from repro.evaluate.model import Score, TrainedModel, load_model, save_model, score
 from repro.files import remove_folder, write_whole
 from repro.settings import ConfigError, read_yaml
-from repro.train.result import Result, load_result
+from repro.train.checkpoint import Result, load_result
 from repro.train.storage import Damaged
 from repro.verify.statistics import rate_interval
 

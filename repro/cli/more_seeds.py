@@ -14,8 +14,7 @@ from repro.data import source_of
 from repro.files import partly, replace_folder
 from repro.plan import parse_seeds
 from repro.seeding import seeds_label
-from repro.train.checkpoint import SERIES
-from repro.train.result import Result, link_weights, load_result, save_result
+from repro.train.checkpoint import SERIES, Result, link_weights, load_result, save_result
 from repro.train.storage import Damaged, OtherFormat
 
 

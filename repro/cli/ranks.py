@@ -13,7 +13,7 @@ from repro.cli.chunk import Job, Listener, train_chunk
 from repro.cli.lock import only_writer
 from repro.cli.progress import Progress
 from repro.cli.stopping import EXIT_OUT_OF_TIME, Flags, Stopping
-from repro.engine.world import World
+from repro.engine.distributed import World
 from repro.seeding import seeds_label
 
 SECONDS_BETWEEN_LINES = 30.0  # of the log

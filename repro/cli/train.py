@@ -32,15 +32,13 @@ from repro.cli.stopping import EXIT_OUT_OF_TIME, Flags, Stopping
 from repro.cli.worker import start_worker, work
 from repro.config import Config, departures, read_config_file
 from repro.data import source_of
-from repro.engine.connect import connected
 from repro.engine.device import set_up_process, worker_pool
-from repro.engine.world import World
+from repro.engine.distributed import World, connected
 from repro.files import partly, remove_folder
 from repro.plan import parse_seeds
 from repro.seeding import seeds_listed
 from repro.settings import ConfigError
-from repro.train.checkpoint import Refused, refuse_newest
-from repro.train.result import is_published, publish
+from repro.train.checkpoint import Refused, is_published, publish, refuse_newest
 
 CONFIGS, RUNS, STATE = Path("artifacts/configs"), Path("artifacts/runs"), Path("state")
 

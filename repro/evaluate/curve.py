@@ -14,7 +14,7 @@ from repro.data.sets import Examples, TrainingSet
 from repro.evaluate.accuracy import accuracies
 from repro.evaluate.labels import label_rows
 from repro.evaluate.predict import Predictor
-from repro.train.result import Result
+from repro.train.checkpoint import Result
 
 LABELLER = "teacher"
 """The network that labels the unlabelled examples, in every method."""

@@ -20,7 +20,7 @@ from repro.evaluate.labels import label_rows
 from repro.evaluate.predict import Predictor
 from repro.results import Run, predictions_hash, seeds_table
 from repro.seeding import seeds_label
-from repro.train.result import Result
+from repro.train.checkpoint import Result
 
 _DRAWN_SEEDS = 3  # two-moons seeds whose decision boundary is kept for the figure
 

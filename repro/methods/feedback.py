@@ -17,8 +17,7 @@ from repro.losses import cross_entropy, log_probabilities
 from repro.methods import Baseline, BatchNormBatch, Feedback, FeedbackScope, FeedbackSign, Mpl
 from repro.methods.state import Batch, State, dropout_noise, logits_of
 from repro.models.layers import frozen_statistics
-from repro.optim.learner import Learner
-from repro.optim.vectors import cosine, inner_product, norm
+from repro.optim import Learner, cosine, inner_product, norm
 from repro.seeding import Step
 
 MEASURED_EVERY, NORM_RATE = 16, 0.1

@@ -22,9 +22,7 @@ from repro.methods import BatchNormBatch, Feedback, FeedbackScope, Mpl, PseudoLa
 from repro.methods.feedback import as_entered, before_the_step, feedback, held_scale, initial_memory
 from repro.methods.state import Batch, BuildModel, State, logits_of, new_learner
 from repro.methods.supervised import labelled_inputs, labelled_loss_of
-from repro.optim.learner import Learner
-from repro.optim.schedules import ramp
-from repro.optim.vectors import norm
+from repro.optim import Learner, norm, ramp
 from repro.seeding import Step
 from repro.settings import Optim, View
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from repro.optim.learner import Learner
+from repro.optim import Learner
 from repro.seeding import Draws
 from repro.settings import Optim
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from repro.losses import consistency, cross_entropy
 from repro.methods import Uda
 from repro.methods.state import Batch, BuildModel, State, logits_of, new_learner
-from repro.optim.schedules import ramp
+from repro.optim import ramp
 from repro.settings import Optim
 
 

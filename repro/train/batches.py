@@ -12,7 +12,7 @@ from repro.config import Config
 from repro.data import source_of
 from repro.data.images import ImageFiles
 from repro.data.sets import Examples, Order
-from repro.engine.world import ALONE, World
+from repro.engine.distributed import ALONE, World
 from repro.methods.state import Batch
 from repro.seeding import Draws, Shard, Step, Streams
 from repro.settings import Budget, ConfigError, View

@@ -11,7 +11,7 @@ from repro.config import Config
 from repro.data import source_of
 from repro.methods import PseudoLabelMethod, method_of
 from repro.methods.state import Batch, State
-from repro.models.build import build_model
+from repro.models.networks import build_model
 from repro.seeding import Draws, Streams
 
 _FEW, _MORE = 2, 4  # images of the batches whose arithmetic is counted

@@ -49,7 +49,7 @@ from repro.config.read import read_config
 from repro.data import source_of
 from repro.engine.device import set_up_process
 from repro.evaluate.predict import Predictor
-from repro.train.result import load_results
+from repro.train.checkpoint import load_results
 
 for name, seeds in json.loads(sys.argv[1]):
     sys.argv = ["train", name, "--seeds", seeds]

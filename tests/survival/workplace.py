@@ -26,7 +26,7 @@ from repro.cli import evaluate, prepare, train
 from repro.cli.entry import run
 from repro.evaluate.run import predictions_hash
 from repro.records.runs import read_runs
-from repro.train.result import load_results
+from repro.train.checkpoint import load_results
 
 ROOT = Path(__file__).parents[2]
 

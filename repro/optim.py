@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from repro.models.layers import BatchNorm
-from repro.optim.schedules import Value, average_decay, learning_rate
-from repro.optim.vectors import clip_norm
 from repro.seeding import Step
-from repro.settings import AverageStart, Optimiser
+from repro.settings import AverageStart, Optimiser, Schedule
 
 
 def initial_average(model: nn.Module, start: AverageStart) -> dict[str, Tensor]:
@@ -120,3 +119,85 @@ class Learner:
         """
         for key, tensor in self.state_dict().items():
             tensor.copy_(state[key])
+
+
+Value = float | Tensor
+
+
+def learning_rate(config: Optimiser, step: Step, total_steps: int) -> Value:
+    """0 for `wait_steps`; then a linear warm-up; then constant, or half a cosine down to 0 at `total_steps`.
+
+    The warm-up reaches the full rate in its last step: rate * (s + 1) / warmup_steps (released code).
+    """
+    since = _number(step) - config.wait_steps
+    value: Value = config.learning_rate
+    if config.schedule is Schedule.cosine:  # computed while the rate waits or rises too: nothing may divide by 0
+        span = total_steps - config.warmup_steps - config.wait_steps
+        value = config.learning_rate * 0.5 * (1 + _cosine(math.pi * (since - config.warmup_steps) / (span or 1)))
+    if config.warmup_steps:
+        value = _choose(since < config.warmup_steps, config.learning_rate * (since + 1) / config.warmup_steps, value)
+    return _single(_choose(since < 0, 0.0, value) if config.wait_steps else value)
+
+
+def ramp(step: Step, ramp_steps: int) -> Value:
+    """Rises linearly from 0 at step 0 to 1 at `ramp_steps`, then stays."""
+    return _single(_smaller(1.0, _number(step) / ramp_steps)) if ramp_steps else 1.0
+
+
+def average_decay(decay: float, step: Step) -> Value:
+    """The decay of the weights' moving average: min(decay, (step + 1) / (step + 10)) (released code)."""
+    return _smaller(decay, (_number(step) + 1) / (_number(step) + 10))
+
+
+def _number(step: Step) -> Value:
+    return step.double() if isinstance(step, Tensor) else step
+
+
+def _single(value: Value) -> Value:
+    """What a float32 tensor is multiplied by without becoming float64."""
+    return value.float() if isinstance(value, Tensor) else value
+
+
+def _cosine(angle: Value) -> Value:
+    return angle.cos() if isinstance(angle, Tensor) else math.cos(angle)
+
+
+def _smaller(most: float, value: Value) -> Value:
+    return value.clamp(max=most) if isinstance(value, Tensor) else min(most, value)
+
+
+def _choose(condition: bool | Tensor, chosen: Value, other: Value) -> Value:
+    return torch.where(condition, chosen, other) if isinstance(condition, Tensor) else chosen if condition else other
+
+
+def inner_product(a: Sequence[Tensor], b: Sequence[Tensor], lead: tuple[int, ...]) -> Tensor:
+    """<a, b> for each of the stacked vectors: [*lead]."""
+    return (_flat(a, lead) * _flat(b, lead)).sum(dim=-1)
+
+
+def norm(a: Sequence[Tensor], lead: tuple[int, ...]) -> Tensor:
+    """Euclidean length of each of the stacked vectors: [*lead]."""
+    return _length(_flat(a, lead))
+
+
+def cosine(a: Sequence[Tensor], b: Sequence[Tensor], lead: tuple[int, ...]) -> Tensor:
+    """Cosine of the angle between a and b, 0 where either has no length: [*lead]."""
+    first, second = _flat(a, lead), _flat(b, lead)
+    lengths = _length(first) * _length(second)
+    inner = (first * second).sum(dim=-1)
+    return torch.where(lengths > 0, inner / lengths.clamp_min(torch.finfo(lengths.dtype).tiny), 0.0)
+
+
+def _flat(a: Sequence[Tensor], lead: tuple[int, ...]) -> Tensor:
+    """One tensor [*lead, n]: its sum is one operation, where that of many tensors is many."""
+    return torch.cat([tensor.flatten(len(lead)) for tensor in a], dim=-1)
+
+
+def _length(flat: Tensor) -> Tensor:
+    return (flat * flat).sum(dim=-1).sqrt()
+
+
+def clip_norm(gradients: Sequence[Tensor], bound: float, lead: tuple[int, ...]) -> list[Tensor]:
+    """The gradients, scaled down to length `bound` where they are longer; those given are left alone."""
+    scale = bound / norm(gradients, lead).clamp_min(bound)
+    return [gradient * scale.reshape((*lead, *[1] * (gradient.dim() - len(lead)))) for gradient in gradients]
