@@ -80,7 +80,7 @@ def _without_removed(mapping: Mapping[str, Any]) -> Any:
 def read_config_file(path: Path) -> Config:
     """Reads a resolved configuration, as `prepare` writes it."""
     if not path.is_file():
-        raise ConfigError(f"no configuration at {path}; write it with: python -m repro.cli.prepare")
+        raise ConfigError(f"no configuration at {path}; write it with: repro prepare")
     return read_config(read_yaml(path))
 
 

@@ -245,6 +245,21 @@ def read_plan(path: Path) -> Plan:
     return Plan(path.resolve().stem, tuple(planned), content.get("needs") == "gpu")
 
 
+def plan_names(root: Path = ROOT) -> dict[str, str]:
+    """The plans there are, each with the first sentence of its file."""
+    found = {}
+    for path in sorted((root / "plan").glob("*.yaml")):
+        comment = " ".join(line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#"))
+        found[path.stem] = re.split(r"(?<=[.:]) ", comment)[0]
+    return found
+
+
+def plan_path(what: str | Path, root: Path = ROOT) -> str:
+    """The file of a plan that is named; anything else as it is."""
+    named = root / "plan" / f"{what}.yaml"
+    return str(named if named.is_file() else what)
+
+
 def _planned(name: Any, entry: Any, shared: tuple[str, ...], where: str) -> PlannedRun:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigError(

@@ -12,9 +12,9 @@ from repro.config import read_config
 from repro.data import source_of
 from repro.evaluate.predict import Predictor
 from repro.evaluate.run import EvaluatedRun
+from repro.evaluate.weights import read_weights
 from repro.plan import read_plan
 from repro.records.runs import read_runs
-from repro.records.weights import read_weights
 
 ROOT = Path(__file__).parent.parent
 PREFIX = "cifar10_smoke_"

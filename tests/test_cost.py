@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from repro.cli.cost import EXIT_NEEDS_GPU, main
 from repro.config import Config
+from repro.cost import EXIT_NEEDS_GPU, run_flops, step_flops
+from repro.cost import main_cost as main
 from repro.models.networks import build_model
 from repro.plan import compose
 from repro.seeding import Streams
-from repro.train.cost import run_flops, step_flops
 
 ROOT = Path(__file__).parent.parent / "experiments"
 SMALL = ["model.depth=10", "model.width=1"]

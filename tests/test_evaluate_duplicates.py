@@ -12,12 +12,11 @@ import torch
 from repro.records.scores import rebuild_all
 from torch import Tensor
 
-from repro.cli import evaluate as entry
 from repro.data import Cifar10Data, DigitsData, Split, TwoMoonsData, source_of
 from repro.data.sets import HeldOutSet, TrainingSet
 from repro.data.toys import Digits
-from repro.evaluate.duplicates import duplicates, in_words
-from repro.evaluate.evaluate import evaluate
+from repro.evaluate import evaluate
+from repro.evaluate.evaluate import duplicates, evaluate, in_words
 from repro.evaluate.run import EvaluatedRun
 from repro.records.runs import read_run, replace_run
 from repro.train.checkpoint import Result
@@ -175,7 +174,7 @@ def test_a_record_without_them_is_read(result: Result, tmp_path: Path) -> None:
 
 
 def test_the_line_of_a_run_says_so(result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`python -m repro.cli.evaluate` adds a clause where there are any, over all folders, and nothing else."""
+    """`python -m repro.evaluate.evaluate` adds a clause where there are any, over all folders, and nothing else."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(entry, "set_up_process", lambda: None)
     monkeypatch.setattr(entry, "load_results", lambda _: [result, replace(result, seeds=[1])])

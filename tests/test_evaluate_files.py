@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 
 from repro.config import Config, read_config
+from repro.cost import files_read
 from repro.data import images as image_files
 from repro.data import source_of
 from repro.data.folder import Folder
 from repro.data.images import ImageFiles
-from repro.evaluate import curve, predict
-from repro.evaluate.accuracy import in_top5
-from repro.evaluate.cost import files_read
-from repro.evaluate.evaluate import evaluate
+from repro.evaluate import evaluate, predict
+from repro.evaluate.evaluate import evaluate, in_top5
 from repro.evaluate.predict import Predictor
 from repro.models.networks import build_model
 from repro.report.series import curve as series_of

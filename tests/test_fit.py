@@ -18,7 +18,7 @@ from PIL import Image
 
 from repro.config import read_config
 from repro.data import source_of
-from repro.evaluate.model import load_model, predictions
+from repro.evaluate.classifier import load_model, predictions
 from repro.evaluate.predict import Predictor
 from tests.entry_points import call
 from tests.folders import write_folder, write_image

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from repro.cli import progress
 from repro.train.metrics import line
 
 

@@ -10,11 +10,8 @@ import torch
 import yaml
 from repro.train.memory import bytes_needed
 
-from repro.bench import clock, probe
-from repro.bench.probe import Probe, cost_of, phases, timed_steps
-from repro.cli import plan
+from repro.cost import Probe, cost_of, passes_of_evaluation, phases, timed_steps
 from repro.data import source_of
-from repro.evaluate.cost import passes_of_evaluation
 from repro.evaluate.evaluate import evaluate
 from repro.evaluate.predict import Predictor
 from repro.plan import compose

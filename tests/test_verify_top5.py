@@ -12,7 +12,7 @@ import pytest
 from repro.verify.rebuild import Scores, rebuild
 
 from repro.config import as_mapping, read_config
-from repro.evaluate.accuracy import top5_accuracies
+from repro.evaluate.evaluate import top5_accuracies
 from repro.evaluate.run import EvaluatedRun, predictions_hash
 from repro.verify.claims import Measure, Status
 from repro.verify.rules import judge

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro.cli import train
-from repro.cli.lock import only_writer
+from repro.files import only_writer
 from repro.methods import teacher
 from repro.optim import Learner
 from tests.survival.workplace import ROOT, SEEDS, Process, outcome, prepared, printed
@@ -152,7 +151,7 @@ def test_processes_that_do_not_see_the_same_files_are_told_so(place: Path, tmp_p
 def test_torchrun_starts_it_and_is_outlived_by_no_process(place: Path, unbroken: str) -> None:
     """Its processes save and stop when it is killed; started again, it ends with an unbroken training's bits."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m",
-               "repro.cli.train", *ARGUMENTS]  # fmt: skip
+               "repro.train.launch", *ARGUMENTS]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with (place / "log").open("w") as log:
         launcher = subprocess.Popen(command, cwd=place, env=environment, stdout=log, stderr=log)  # noqa: S603 - our own

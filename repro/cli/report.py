@@ -1,6 +1,6 @@
 """Writes results/REPORT.md and results/figures/ from the recorded runs and verdicts; needs no model.
 
-python -m repro.cli.report
+repro report
 """
 
 from __future__ import annotations

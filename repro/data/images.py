@@ -108,7 +108,7 @@ class ImageFiles:
                 except ValueError as error:
                     raise ValueError(
                         f"{self.path(i)} cannot be read any more ({error}); put it back, or prepare again: "
-                        "python -m repro.cli.prepare"
+                        "repro prepare"
                     ) from error
 
         pool = _readers(os.getpid(), readers)
@@ -373,7 +373,7 @@ def read_listing(root: str, path: Path) -> Listing:
     Raises:
         ValueError: when there is none, or it is damaged.
     """
-    remedy = f"data.root = {root}: prepare it: python -m repro.cli.prepare"
+    remedy = f"data.root = {root}: prepare it: repro prepare"
     if not path.is_file():
         raise ValueError(f"{path} is missing; {remedy}")
     try:

@@ -30,7 +30,7 @@ Examples = Tensor | ImageFiles
 PLACE = Path("artifacts/data")
 """What `prepare` leaves for training and evaluation."""
 
-PREPARE = "prepare it again: python -m repro.cli.prepare"
+PREPARE = "prepare it again: repro prepare"
 
 
 @dataclass(frozen=True)

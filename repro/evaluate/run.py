@@ -27,7 +27,7 @@ class EvaluatedRun:
     accuracy: dict[str, list[float]]  # network -> [R], as evaluation computed it; verification computes it again
     data: dict[str, Any]
     """training_hash, held_out_hash, the predictions' own hash, that of `top5` where there are any, and, unless the
-    record is older, "duplicates": how many test examples the run has trained on, see `repro.evaluate.duplicates`."""
+    record is older, "duplicates": how many test examples the run has trained on, see `repro.evaluate.evaluate`."""
     environment: dict[str, Any]  # revision, clean, versions, device, seconds
     metrics: pd.DataFrame  # one row every log_every steps: step, then means over seeds
     curve: dict[str, np.ndarray] = field(default_factory=dict)

@@ -150,7 +150,7 @@ def read_runs(root: Path = RUNS) -> dict[str, list[EvaluatedRun]]:
         place = root / aside.name.removeprefix(_REPLACED)
         if not place.exists():
             raise RecordError(f"{place} is missing: an evaluation was interrupted; "
-                              "run it again: python -m repro.cli.evaluate")  # fmt: skip
+                              "run it again: python -m repro.evaluate.evaluate")  # fmt: skip
     found: dict[str, list[EvaluatedRun]] = {}
     for folder in sorted(root.glob("[!.]*/seed*")):
         run = read_run(folder)

@@ -12,8 +12,8 @@ import pandas as pd
 
 from repro.config import Config, Departure, decisive, departures, lookup, read_config
 from repro.data import source_of
-from repro.evaluate.accuracy import TOP, has_top5, in_top5
-from repro.records.labels import labels_key, labels_of
+from repro.evaluate.evaluate import TOP, has_top5, in_top5
+from repro.evaluate.labels import labels_key, labels_of
 from repro.results import LABELS, Run, predictions_hash, record_hash
 from repro.settings import ConfigError
 from repro.verify.claims import Measure

@@ -26,13 +26,13 @@ from typing import Any
 import torch
 import yaml
 
-from repro.cli.environment import environment
 from repro.config import as_mapping
 from repro.data import source_of
 from repro.data.cifar10 import BATCHES
 from repro.files import write_whole
 from repro.plan import compose, parse_seeds
 from repro.seeding import seeds_listed
+from repro.train.job import environment
 from tests.survival.compare import Trained, between, load, table, with_table
 from tests.survival.variants import ARMS, VARIANTS, Arm, Variant, missing
 

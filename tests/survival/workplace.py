@@ -22,8 +22,9 @@ import torch
 import yaml
 from torch import Tensor
 
-from repro.cli import evaluate, prepare, train
+from repro.cli import prepare
 from repro.cli.entry import run
+from repro.evaluate import evaluate
 from repro.evaluate.run import predictions_hash
 from repro.records.runs import read_runs
 from repro.train.checkpoint import load_results

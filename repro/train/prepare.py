@@ -2,20 +2,16 @@
 
 Leaves artifacts/configs/<run>.yaml (settings, with the hash of the data) and artifacts/data/ (data, splits). A run is
 trained again only when its resolved configuration changes, whichever file the change was made in.
-
-    python -m repro.cli.prepare [--plan params.yaml]
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
-from repro.cli.entry import run
 from repro.config import Config, as_mapping, checked, departures
 from repro.data import source_of
 from repro.data.sets import PLACE
@@ -27,15 +23,12 @@ from repro.settings import ConfigError
 CONFIGS = Path("artifacts/configs")
 
 
-def main() -> None:
-    """Composes and checks all runs before anything is written."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--plan", type=Path, default=Path("params.yaml"), help="the plan file (default: params.yaml)")
-    path = parser.parse_args().plan
+def prepare(path: Path) -> None:
+    """Composes and checks all runs of a plan before anything is written."""
     whole = read_plan(path)
     if whole.needs_gpu and choose_device().type == "cpu":
         raise ConfigError(f"plan {whole.name} needs a GPU, and PyTorch finds none here; what it would cost: "
-                          "python -m repro.cli.cost; a plan for a CPU: make reproduce PLAN=quick")  # fmt: skip
+                          "python -m repro.cost; a plan for a CPU: make reproduce PLAN=quick")  # fmt: skip
     plan = whole.runs
     configs = _with_prepared_data([compose_planned(planned, path) for planned in plan])
     for folder in (CONFIGS, PLACE / "splits"):
@@ -66,6 +59,3 @@ def _with_prepared_data(configs: Sequence[Config]) -> list[Config]:
         first[key].prepare()
     return [checked(replace(config, data=source.settled())) for config, source in zip(configs, sources, strict=True)]
 
-
-if __name__ == "__main__":
-    run(main)
