@@ -146,7 +146,7 @@ def test_recipes_are_those_of_the_sources(key: str, paper: Any, released: Any) -
 def test_every_setting_is_in_the_table(name: str) -> None:
     """A setting that decides numbers and that nobody compared with the sources would be a silent choice of ours."""
     free = {"data.name", "data.root", "method.name", "method.uda.name", "method.shuffle_window", "optim.average_start",
-            "method.teacher_pseudo_label.threshold", "method.teacher_pseudo_label.ramp_steps",
+            "method.teacher_pseudo_label.threshold", "method.teacher_pseudo_label.ramp_steps", "method.feedback_share",
             "engine.channels_last", "engine.threads", "engine.readers",
             "engine.batch_norm_processes", "engine.cuda_graph"}  # fmt: skip
     mapping = as_mapping(composed(name))
