@@ -6,7 +6,6 @@
 # make bench                   time a step beside a plain implementation and the device's ceilings: results/bench/
 # make bundle [PYTHON_THERE=3.12]  bundle.tar: the project, wheels and CIFAR-10 for a machine that has PyTorch and no network
 # make verify                  recompute every recorded accuracy, judge all claims, print the verdicts: seconds
-# make alarm [PLAN=digits]     train the first tenth of the plan's runs, compare with the recorded seeds: minutes
 # make report                  verdicts, report and README table again, from what is recorded
 # make lock                    pin newer dependencies
 # make audit                   look up known vulnerabilities of what is pinned; status 3 where no database can be reached
@@ -25,7 +24,7 @@ SOURCE_ONLY := antlr4-python3-runtime
 # What prepare, train, evaluate and export import beside PyTorch, NumPy, Pillow and PyYAML, which come with most installations.
 WHEELS := antlr4-python3-runtime hydra-core omegaconf packaging pandas python-dateutil safetensors six tqdm
 
-.PHONY: install reproduce plan bench bundle test faults verify alarm report lock audit check-generated
+.PHONY: install reproduce plan bench bundle test faults verify report lock audit check-generated
 .DEFAULT_GOAL := reproduce
 
 install: $(VENV)/.ready
@@ -67,9 +66,6 @@ faults: $(VENV)/.ready
 verify: $(VENV)/.ready
 	python -m repro.cli.verify
 	@python -m repro.cli.verdicts
-
-alarm: $(VENV)/.ready
-	python -m repro.cli.alarm --plan experiments/plan/$(PLAN).yaml
 
 report: $(VENV)/.ready
 	python -m repro.cli.verify

@@ -112,6 +112,19 @@ def link_or_copy(source: Path, target: Path, read: Callable[[Path], bytes] = Pat
         write_whole(target, read(source))
 
 
+def link_to(target: Path, link: Path) -> None:
+    """A symbolic link to a file or folder, in the place of what was there; none where both are one."""
+    if target.resolve() == link.resolve():
+        return
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if link.is_dir() and not link.is_symlink():
+        remove_folder(link)
+    fresh = partly(link)
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target.resolve())
+    fresh.replace(link)
+
+
 def synchronise(folder: Path) -> None:
     """Makes a rename in `folder` outlive a power failure, where the file system can."""
     try:

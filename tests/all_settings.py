@@ -46,7 +46,7 @@ _SMALL: dict[str, dict[str, Any]] = {
 _MOST = {
     "points": 400, "test_points": 400, "train_images": 5200, "test_images": 400, "labels": 60, "width": 4, "depth": 16,
     "layers": 3, "shuffle_window": 1000, "labelled_batch": 16, "unlabelled_batch": 24, "batch": 16, "threads": 2,
-    "finetune.steps": 2, "hidden": 64, "micro_batches": 4, "image_size": 24, "classes": 4, "readers": 2,
+    "finetune.steps": 2, "hidden": 64, "image_size": 24, "classes": 4, "readers": 2,
 }  # fmt: skip
 """By field, or by its whole key: the most that a test can train with; all else goes up to the end of its range."""
 

@@ -54,6 +54,15 @@ def test_mappings_round_trip(data: str, method: str) -> None:
     assert [] == check(config)
 
 
+def test_settings_that_are_no_more_may_stand_in_a_record() -> None:
+    """With the value that all records have; any other would have been another training, and is refused."""
+    old = changed(engine__recompute=False, engine__micro_batches=1, engine__side_by_side=1)
+
+    assert read_config(changed()) == read_config(old)
+    with pytest.raises(ConfigError, match=r"engine\.micro_batches is not a setting of Engine"):
+        read_config(changed(engine__micro_batches=2))
+
+
 @pytest.mark.parametrize(("changes", "message"), [
     ({"optim__student__learning_rte": 0.1}, "learning_rte is not a setting of Optimiser; did you mean 'learning_rate'"),
     ({"method__feedbak": "none"}, "method.feedbak is not a setting of Mpl; did you mean 'feedback'"),

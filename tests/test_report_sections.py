@@ -64,14 +64,6 @@ def test_refused_numbers_are_shown_as_refused() -> None:
     assert "not recomputed" in unscored
 
 
-def test_early_alarms_are_shown() -> None:
-    """A run that was flagged in training keeps its numbers and is named beside them."""
-    run = make_run("digits_mpl", [0.9], environment={"alarms": ["uda_loss = 9 at step 20 is outside [1, 2]"]})
-    text = section_of(report_on(run).markdown, DIGITS.heading)
-    assert "- `digits_mpl`, seed 0: uda_loss = 9 at step 20" in text
-    assert "Left the band" not in report_on(make_run("digits_mpl", [0.9])).markdown
-
-
 def test_nothing_has_run() -> None:
     """Without runs the report says so and still lists the claims."""
     verdict = Verdict("c10", Status.NOT_RUN, "no results", missing="60 GPU hours")

@@ -1,25 +1,21 @@
-"""The page that is read first, the seeds that were trained again, the alarm's record: what they say and when."""
+"""The page that is read first, the seeds that were trained again: what they say and when."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from repro.config.compose import compose
 from repro.config.read import as_mapping
 from repro.report.again import again_table
-from repro.report.alarm import alarm_section
 from repro.report.on_test_set import on_test_set_table
 from repro.report.render import render
 from repro.report.verdicts import readme_table
 from repro.verify.claims import Absolute, Ordering, Status, Verdict
 from tests.report_cases import DIGITS, QUICK, arms_on, make_claim, make_run, make_scores, report_on, section_of
-from tests.test_alarm import bands, log, recorded
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
@@ -93,11 +89,12 @@ def test_seeds_trained_again_stand_beside_the_record() -> None:
 
 
 def test_seeds_trained_again_by_newer_code_stand_beside_an_older_record() -> None:
-    """A setting that the record did not have yet, and a time limit, make no other run of it; another length does."""
+    """Settings that are newer or no more, and a time limit, make no other run of a record; another length does."""
     predicted = {"student": np.array([[1, 2, 3, 4]])}
     newer = as_mapping(compose("digits_mpl", [], EXPERIMENTS))
     older = copy.deepcopy(newer)
-    del older["engine"]["cuda_graph"], older["engine"]["side_by_side"]
+    del older["engine"]["cuda_graph"]
+    older["engine"]["micro_batches"] = 1
     older["budget"]["max_minutes"] = 9.0
     other = newer | {"budget": newer["budget"] | {"steps": 7}}
     again = make_run("digits_quick_mpl", [0.5], 1, predictions=predicted, config=newer)
@@ -131,37 +128,6 @@ def test_arms_on_the_same_examples() -> None:
     assert "| mpl | 1,000 | [88.0, 91.8] | 30.0 / 0.0 | +3.00 |" in shown
     assert shown.splitlines()[-1].endswith("| 1 / 0 of 1 |")
     assert "" == on_test_set_table(DIGITS, other)
-
-
-def test_the_alarm_s_record_counts_what_it_could_see() -> None:
-    """Faults that leave the log as it is are set apart; the rate is over the others."""
-    fault = {"id": "a", "says": "sign reversed", "changed": True, "seeds": 3, "mean": True, "first": "uda_loss = 9"}
-    planted: dict[str, Any] = {
-        "run": "mpl", "steps": 60, "recorded_seeds": 30, "band": bands(11).digest(),
-        "environment": {"device_name": "a CPU", "revision": "0" * 40},
-        "honest": {"seeds": 60, "seeds_flagged": 1, "means": 20, "means_flagged": 0, "triples_flagged": 1,
-                   "same_seeds": {"seeds": 0, "mean": False}},
-        "faults": [fault, fault | {"id": "b", "seeds": 0, "mean": False, "first": ""},
-                   fault | {"id": "c", "changed": False, "seeds": 0, "mean": False}],
-    }  # fmt: skip
-
-    text = alarm_section({"mpl": recorded(11)}, planted)
-
-    assert "0 of 11 seeds flagged" in text
-    assert "Of 3 faults planted in code that trains, 1 leave this log as it is" in text
-    assert "Of the other 2, 1 are flagged by a seed or the mean: 50 % [1, 99]. The rest" in text
-    assert "| sign reversed | 3 of 3 | yes | uda_loss = 9 |" in text
-    assert "older band" not in text
-    assert "older band" in alarm_section({"mpl": recorded(12)}, planted)
-    assert "" == alarm_section({"mpl": recorded(3)}, planted)
-
-
-def test_a_recorded_seed_that_left_the_band_is_counted() -> None:
-    """Of twelve seeds, the one whose loss is e times the others' is flagged."""
-    folders = recorded(12)
-    odd = replace(folders[4], metrics=pd.DataFrame(log(4)).assign(uda_loss=lambda rows: rows["uda_loss"] * 2.7))
-
-    assert "1 of 12 seeds flagged" in alarm_section({"mpl": [*folders[:4], odd, *folders[5:]]}, None)
 
 
 def test_the_readme_groups_what_cannot_run() -> None:

@@ -155,8 +155,6 @@ IN_MIXED_PRECISION = {(("engine.precision", "bfloat16"), ("method.feedback", "ex
 """One more, for networks with convolutions."""
 DEEP = {("resnet50", method) for method in ("supervised", "uda", "mpl")}
 """What is tried on the larger network: one method without unlabelled images, one network with them, and two."""
-COMPUTED_AGAIN = {(("engine.recompute", True), ("method.feedback", "exact"))}
-"""One more, for networks with residual blocks; others have nothing to compute again, whatever stands beside it."""
 
 
 @pytest.mark.slow
@@ -174,8 +172,6 @@ COMPUTED_AGAIN = {(("engine.recompute", True), ("method.feedback", "exact"))}
 def test_every_pair_of_switches_trains(choice: Choice) -> None:
     """Each value of each enum or boolean beside each of each other: the refused pairs are those listed, no others."""
     switches = {s.key: possible_values(s) for s in all_settings(choice) if s.is_switch}
-    if choice["model"] != "resnet50":
-        switches["engine.recompute"].remove(True)
     if choice["data"] == "folder" or choice["method"] in {"pseudo_label", "reduced_mpl"}:
         switches["engine.cuda_graph"].remove(True)
     sides = sorted((key, value) for key, values in switches.items() for value in values)
@@ -197,8 +193,7 @@ def test_every_pair_of_switches_trains(choice: Choice) -> None:
     place = {"mpl": "method", "reduced_mpl": "method.mpl"}.get(choice["method"])
     impossible = IMPOSSIBLE if place else set()
     mixed = IN_MIXED_PRECISION if place and choice["data"] != "two_moons" else set()
-    again = COMPUTED_AGAIN if place and choice["model"] == "resnet50" else set()
-    every = impossible | mixed | again
+    every = impossible | mixed
     expected = {tuple((key.replace("method", place or "", 1), v) for key, v in pair) for pair in every}
     assert expected == refused
 

@@ -114,8 +114,6 @@ OUTSIDE: dict[str, tuple[float, float]] = {
     "Engine.threads": (0, 257),
     "Engine.readers": (0, 257),
     "Engine.batch_norm_processes": (-1, 65537),
-    "Engine.side_by_side": (0, 17),
-    "Engine.micro_batches": (0, 10001),
 }
 """Below and above what each field of each dataclass may be."""
 

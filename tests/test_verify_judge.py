@@ -75,10 +75,10 @@ def test_an_older_record_has_the_defaults_of_newer_settings() -> None:
     control = with_rule(ORDERING, differ_in=("method",))
     better, worse = scores("mpl", HIGH, MPL), scores("base", LOW, SUPERVISED)
     older = {name: value for name, value in better["mpl"].config.items() if name != "engine"}
-    other = better["mpl"].config | {"engine": better["mpl"].config["engine"] | {"micro_batches": 2}}
+    other = better["mpl"].config | {"engine": better["mpl"].config["engine"] | {"threads": 2}}
 
     def judged(settings: dict[str, Any]) -> Verdict:
         return judge(control, {"mpl": replace(better["mpl"], config=settings)} | worse)
 
     assert judge(control, better | worse) == judged(older)
-    assert "differ in engine.micro_batches" in judged(other).reason
+    assert "differ in engine.threads" in judged(other).reason

@@ -120,7 +120,7 @@ def test_processes_that_drift_apart_are_told_so(place: Path) -> None:
 
 @pytest.mark.slow
 def test_what_one_process_finds_not_finite_ends_all(place: Path) -> None:
-    """All trace it in lock-step, and the state before it is kept."""
+    """All stop at the row that shows it, with one sentence."""
 
     def spoil(rank: int) -> None:
         ramp = teacher.ramp
@@ -130,9 +130,7 @@ def test_what_one_process_finds_not_finite_ends_all(place: Path) -> None:
     statuses = ends(together(place, spoil), 60)
 
     assert [2, 2] == statuses, printed(place)
-    assert 1 == printed(place).count("error: ") == printed(place).count("the state before it is kept in")
-    assert "in step 20" in printed(place)
-    assert (place / "state/mpl/seed-0/checkpoint-000000020.pt").is_file()
+    assert 1 == printed(place).count("error: ") == printed(place).count("no state has been saved yet")
 
 
 @pytest.mark.slow

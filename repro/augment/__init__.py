@@ -1,4 +1,1 @@
-"""Weak and strong views of whole batches: first draw the numbers, then apply them.
-
-`draw` is random and cheap, `apply` is deterministic: the two are tested apart.
-"""
+"""Weak and strong views of whole batches. Knows no data set: each source in `repro.data` makes its views of these."""

@@ -1,210 +1,303 @@
-"""The views of a batch, by data set. Each is a function of (seed, step), so paired arms see the same ones."""
+"""Weak and strong views of whole batches: first draw the numbers, then apply them; and mixup.
+
+`draw` is random and cheap, `apply` is deterministic: the two are tested apart. Batches are changed as a whole, on the
+device they are on, without a loop over images and without the host waiting for the device. Images are uint8
+[N, C, H, W]. The sources are the paper's Table 5 and the released code.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Set as AbstractSet
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from repro.augment import crops, digits, images, operations, points
-from repro.augment.operations import POOLS, Operation
-from repro.config.data import Cifar10Data, CropViews, Data, FolderData, ImageViews, SvhnData, TwoMoonsData
-from repro.config.methods import View
-from repro.data.image_files import ImageFiles
-from repro.data.sets import Examples
-from repro.seeding import Shard, Step, Streams
-
-_GREY_LEVELS = 16  # of scikit-learn's digits
-CIFAR10_MEAN, CIFAR10_DEVIATION = (0.491400, 0.482158, 0.4465309), (0.247032, 0.243485, 0.26159)
-"""Of the training images' channels on a scale of 0 to 1 (released code)."""
-IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Likewise, of ImageNet; for any other folder of images too (released code)."""
-SVHN_MEAN, SVHN_DEVIATION = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
-"""Likewise, of SVHN's `train`; the customary numbers, since neither source has any."""
-_CHANNELS = {
-    "cifar10": (CIFAR10_MEAN, CIFAR10_DEVIATION),
-    "svhn": (SVHN_MEAN, SVHN_DEVIATION),
-    "folder": (IMAGENET_MEAN, IMAGENET_DEVIATION),
-}
-
-WHOLE = Shard()
-Whole = Callable[[Tensor], Tensor]
-"""From one process's part of a batch to the whole batch."""
+from repro.augment import randaugment
+from repro.augment.randaugment import POOLS, Arguments, Layer, Operation
+from repro.config.data import CropViews, ImageViews
+from repro.seeding import Draws, Shard, Step, Streams
 
 
-def to_input(examples: Tensor, data: Data) -> Tensor:
-    """What a network takes, float32: points as they are, digits' grey levels as 0 to 1, colours normalised."""
-    if isinstance(data, TwoMoonsData):
-        return examples
-    if data.name in _CHANNELS:
-        return images.normalise(examples, *_CHANNELS[data.name])
-    return examples.float() / _GREY_LEVELS
+@dataclass(frozen=True)
+class Part:
+    """One process's part of the batch of a step: its views look as they do in the whole batch."""
+
+    streams: Streams
+    step: Step
+    shard: Shard = field(default_factory=Shard)  # which part it is
+    whole: Callable[[Tensor], Tensor] = lambda part: part  # puts the parts together
+
+    def count(self, examples: Tensor) -> int:
+        """Of the examples of the whole batch, from those of the part, [*lead, n, *E]."""
+        return examples.shape[len(self.streams.lead)] * self.shard.of
 
 
-def as_evaluated(examples: Examples, data: Data, readers: int = 1) -> Tensor:
-    """What a network takes when it is evaluated: all of an example; of an image in a file, its centre square."""
-    if isinstance(examples, ImageFiles):
-        assert isinstance(data, FolderData)  # noqa: S101 - only a folder has files
-        examples = examples.centre(data.views.evaluated_share, readers)
-    return to_input(examples, data)
+_ATTEMPTS = 10  # to find a random box that fits, before the centre is taken
 
 
-def labelled_view(examples: Tensor, data: Data, streams: Streams, step: Step, shard: Shard = WHOLE) -> Tensor:
-    """The labelled batch as trained on: points as they are, digits shifted by a pixel, images flipped and cropped.
+@dataclass(frozen=True)
+class Crop:
+    """One flip and one crop for each of N images."""
 
-    Images from files come cropped; they are flipped. Where the examples are one `shard` of a batch, they look as they
-    do in the whole batch.
+    flip: Tensor  # bool [N]: left to right
+    offset: Tensor  # int64 [N, 2]: first row and column in the padded image, 0 to twice the padding
+
+    def rows(self, shard: Shard) -> Crop:
+        """Those of a part of the images."""
+        return Crop(shard.rows(self.flip), shard.rows(self.offset))
+
+
+@dataclass(frozen=True)
+class Strong:
+    """All that is drawn for the strong views of N images."""
+
+    rate: Tensor  # float32 [N]: with what probability each layer was applied; one draw for all layers of an image
+    layers: tuple[Layer, ...]
+    cutout: Tensor  # float32 [N, 2] in [0, 1): centre of the last Cutout, as a share of height and width
+    crop: Crop
+
+    def rows(self, shard: Shard) -> Strong:
+        """Those of a part of the images; partners are still any of the whole batch."""
+        layers = tuple(layer.rows(shard) for layer in self.layers)
+        return Strong(shard.rows(self.rate), layers, shard.rows(self.cutout), self.crop.rows(shard))
+
+
+def draw_crop(streams: Streams, name: str, step: Step, count: int, views: ImageViews) -> Crop:
+    """A flip with probability 1/2, if `views.flip`, and a uniform offset; streams `name` flip and `name` crop."""
+    flip = streams.integers(f"{name} flip", step, 2, (count,)) == 1
+    offset = streams.integers(f"{name} crop", step, 2 * views.crop_padding + 1, (count, 2))
+    return Crop(flip & views.flip, offset)
+
+
+def apply_crop(images: Tensor, crop: Crop, views: ImageViews) -> Tensor:
+    """The weak view (and the labelled one): flips, then crops from the image padded with fill, uint8 [N, C, H, W].
+
+    Raises:
+        ValueError: for images that are not uint8 [N, C, H, W], or not as many as were drawn for.
     """
-    count = len(examples) * shard.of
-    if isinstance(data, TwoMoonsData):
-        return examples
-    if isinstance(data, FolderData):
-        return to_input(_flipped(examples, data, streams, step, shard, "labelled view"), data)
-    if isinstance(data, Cifar10Data | SvhnData):
-        return to_input(_crop(examples, data, streams, step, shard, "labelled view"), data)
-    return digits.apply(to_input(examples, data), digits.draw_weak(streams, "labelled view", step, count).rows(shard))
+    _require(images, len(crop.flip))
+    height, width = images.shape[-2:]
+    rows = torch.arange(height, device=images.device) + (crop.offset[:, :1] - views.crop_padding)
+    columns = torch.arange(width, device=images.device) + (crop.offset[:, 1:] - views.crop_padding)
+    columns = torch.where(crop.flip[:, None], width - 1 - columns, columns)
+    return randaugment.read_pixels(images, rows[:, :, None], columns[:, None, :], views.fill)
 
 
-def strong_labelled_view(
-    examples: Tensor,
-    data: Data,
-    streams: Streams,
-    step: Step,
-    shard: Shard = WHOLE,
-    whole: Whole = lambda part: part,
+def draw_rate(
+    streams: Streams, step: Step, count: int, views: ImageViews | CropViews, name: str = "strong view"
 ) -> Tensor:
-    """The labelled batch as unlabelled ones are seen strongly, drawn apart from those; see `unlabelled_views`.
+    """With what probability each layer of an image is applied, float32 [N]: one draw for all its layers."""
+    rate = streams.uniform(f"{name} rate", step, (count,))
+    return views.lowest_rate + (views.highest_rate - views.lowest_rate) * rate
 
-    As for unlabelled examples, images start from `labelled_view`, those from files from its crop alone, and digits from
-    where they stood.
+
+def draw_layers(
+    streams: Streams, step: Step, count: int, views: ImageViews | CropViews, name: str = "strong view"
+) -> tuple[Layer, ...]:
+    """RandAugment's draws for N images, from streams called `name` and a word more.
+
+    Each layer draws its operation, with replacement, its sign, centre and partner; a partner is any other image of the
+    batch. The released code applies a layer if its draw is at most the rate; here it must be below, so that a rate of 0
+    applies none and a rate of 1 all: the same but for one chance in 2**24.
     """
-    name, count = "strong labelled view", examples.shape[len(streams.lead)] * shard.of
-    if isinstance(data, TwoMoonsData):
-        drawn = points.draw_strong(streams, step, count, data.jitter, name)
-        return points.apply(examples, shard.rows(drawn, len(streams.lead)))
-    if isinstance(data, FolderData):
-        return to_input(_distorted(examples, data, streams, step, shard, whole, name), data)
-    if isinstance(data, Cifar10Data | SvhnData):
-        weak = _crop(examples, data, streams, step, shard, "labelled view")
-        return to_input(_strong(weak, data, streams, step, shard, whole, name), data)
-    return digits.apply(to_input(examples, data), digits.draw_strong(streams, step, count, name).rows(shard))
+    shape = (views.layers, count)
+    pool = randaugment.pool(views.operations, streams.device)
+    operation = pool[streams.integers(f"{name} operation", step, len(pool), shape)]
+    negative = streams.integers(f"{name} sign", step, 2, shape) == 1
+    centre = streams.uniform(f"{name} centre", step, (*shape, 2))
+    ahead = 1 + streams.integers(f"{name} partner", step, max(1, count - 1), shape)
+    partner = (torch.arange(count, device=streams.device) + ahead) % count
+    rate = draw_rate(streams, step, count, views, name)
+    applied = streams.uniform(f"{name} application", step, shape) < rate
+    layers = zip(operation, negative, centre, partner, applied, strict=True)
+    return tuple(Layer(*drawn) for drawn in layers)
 
 
-def _crop(
-    examples: Tensor, data: Cifar10Data | SvhnData, streams: Streams, step: Step, shard: Shard, name: str
+def draw_strong(streams: Streams, step: Step, count: int, views: ImageViews, name: str = "strong view") -> Strong:
+    """RandAugment's draws, the last Cutout's and those of a second crop, from streams called `name` and a word more."""
+    return Strong(
+        rate=draw_rate(streams, step, count, views, name),
+        layers=draw_layers(streams, step, count, views, name),
+        cutout=streams.uniform(f"{name} cutout", step, (count, 2)),
+        crop=draw_crop(streams, name, step, count, views),
+    )
+
+
+def apply_layers(weak: Tensor, layers: Sequence[Layer], args: Arguments, others: Tensor | None = None) -> Tensor:
+    """RandAugment's layers one after another, uint8 [N, 3, H, W].
+
+    `others` are the weak views of the whole batch, where the N are a part of it: what SamplePairing mixes in.
+    """
+    images = weak
+    for layer in layers:
+        images = randaugment.apply(images, weak if others is None else others, layer, args)
+    return images
+
+
+def apply_strong(
+    weak: Tensor,
+    strong: Strong,
+    views: ImageViews,
+    *,
+    others: Tensor | None = None,
+    cutout_const: float = 4,
+    translate_const: float = 4,
 ) -> Tensor:
-    """Images flipped and cropped by the draws of `name`."""
-    crop = images.draw_crop(streams, name, step, len(examples) * shard.of, data.views)
-    return images.apply_crop(examples, crop.rows(shard), data.views)
-
-
-def _strong(
-    weak: Tensor, data: Cifar10Data | SvhnData, streams: Streams, step: Step, shard: Shard, whole: Whole, name: str
-) -> Tensor:
-    """Weak views RandAugmented, cut out, flipped and cropped once more, by the draws of `name`."""
-    drawn = images.draw_strong(streams, step, len(weak) * shard.of, data.views, name).rows(shard)
-    return images.apply_strong(weak, drawn, data.views, others=_others(weak, data.views, whole))
-
-
-def unlabelled_views(
-    examples: Tensor,
-    data: Data,
-    wanted: AbstractSet[View],
-    streams: Streams,
-    step: Step,
-    shard: Shard = WHOLE,
-    whole: Whole = lambda part: part,
-) -> tuple[Tensor, Tensor]:
-    """Weak and strong view of the unlabelled batch, each of the examples' shape, float32.
-
-    A view that is not `wanted` is not computed; the example itself stands in its place.
+    """The strong view of weak views, uint8 [N, 3, H, W].
 
     Args:
-        examples: [*lead, U, *E]: the batch, or one part of it.
-        data: the settings.
-        wanted: views.
-        streams: where draws come from.
-        step: of the training.
-        shard: which part of the batch the examples are.
-        whole: puts the parts together, where an image is paired with another one of the batch.
+        weak: uint8 [N, 3, H, W], from `apply_crop`.
+        strong: from `draw_strong`.
+        views: the settings it was drawn with.
+        others: the weak views of the whole batch, of which these are a part: SamplePairing's partners.
+        cutout_const: see `randaugment.arguments`; the default suits 32x32 pixels.
+        translate_const: likewise.
+
+    Raises:
+        ValueError: for images that are not uint8 [N, 3, H, W], or not as many as were drawn for.
     """
-    if not wanted:
-        return examples, examples
-    if isinstance(data, TwoMoonsData):
-        return _points(examples, data.jitter, wanted, streams, step, shard)
-    if isinstance(data, FolderData):
-        return _cropped(examples, data, wanted, streams, step, shard, whole)
-    if isinstance(data, Cifar10Data | SvhnData):
-        return _images(examples, data, wanted, streams, step, shard, whole)
-    weak = strong = to_input(examples, data)
-    count = len(examples) * shard.of
-    if View.strong in wanted:
-        strong = digits.apply(weak, digits.draw_strong(streams, step, count).rows(shard))
-    if View.weak in wanted:
-        weak = digits.apply(weak, digits.draw_weak(streams, "weak view", step, count).rows(shard))
-    return weak, strong
+    _require(weak, len(strong.rate), channels=3)
+    images = apply_layers(weak, strong.layers, randaugment.arguments(views, cutout_const, translate_const), others)
+    if views.cutout:
+        erased = randaugment.square(strong.cutout, views.cutout // 2, *images.shape[-2:])
+        images = images.masked_fill(erased[:, None], views.fill)
+    return apply_crop(images, strong.crop, views) if views.recrop else images
 
 
-def _points(
-    weak: Tensor, jitter: float, wanted: AbstractSet[View], streams: Streams, step: Step, shard: Shard
-) -> tuple[Tensor, Tensor]:
-    if View.strong not in wanted:
-        return weak, weak
-    lead = len(streams.lead)
-    drawn = points.draw_strong(streams, step, weak.shape[lead] * shard.of, jitter)
-    return weak, points.apply(weak, shard.rows(drawn, lead))
+def cropped(examples: Tensor, views: ImageViews, part: Part, name: str) -> Tensor:
+    """Part of a batch, flipped and cropped by the draws of `name`."""
+    crop = draw_crop(part.streams, name, part.step, part.count(examples), views)
+    return apply_crop(examples, crop.rows(part.shard), views)
 
 
-def _images(
-    examples: Tensor,
-    data: Cifar10Data | SvhnData,
-    wanted: AbstractSet[View],
-    streams: Streams,
-    step: Step,
-    shard: Shard,
-    whole: Whole,
-) -> tuple[Tensor, Tensor]:
-    """The strong view starts from the weak one, as in the released code."""
-    weak = strong = _crop(examples, data, streams, step, shard, "weak view")
-    if View.strong in wanted:
-        strong = _strong(weak, data, streams, step, shard, whole, "strong view")
-    return to_input(weak, data), to_input(strong, data)
+def distorted(weak: Tensor, views: ImageViews, part: Part, name: str) -> Tensor:
+    """Weak views RandAugmented, cut out, flipped and cropped once more, by the draws of `name`."""
+    drawn = draw_strong(part.streams, part.step, part.count(weak), views, name).rows(part.shard)
+    return apply_strong(weak, drawn, views, others=partners(weak, views, part))
 
 
-def _cropped(
-    examples: Tensor,
-    data: FolderData,
-    wanted: AbstractSet[View],
-    streams: Streams,
-    step: Step,
-    shard: Shard,
-    whole: Whole,
-) -> tuple[Tensor, Tensor]:
-    """Both views start from one crop and flip independently, as in the released code for ImageNet."""
-    weak = strong = _flipped(examples, data, streams, step, shard, "weak view")
-    if View.strong in wanted:
-        strong = _distorted(examples, data, streams, step, shard, whole, "strong view")
-    return to_input(weak, data), to_input(strong, data)
-
-
-def _flipped(examples: Tensor, data: FolderData, streams: Streams, step: Step, shard: Shard, name: str) -> Tensor:
-    flips = crops.draw_flips(streams, name, step, len(examples) * shard.of, data.views)
-    return crops.apply_flips(examples, shard.rows(flips))
-
-
-def _distorted(
-    examples: Tensor, data: FolderData, streams: Streams, step: Step, shard: Shard, whole: Whole, name: str
-) -> Tensor:
-    """Cropped images, flipped, then RandAugmented."""
-    views, side = data.views, data.image_size
-    flipped = _flipped(examples, data, streams, step, shard, name)
-    layers = images.draw_layers(streams, step, len(examples) * shard.of, views, name)
-    args = operations.arguments(views, views.cutout_share * side, views.translate_share * side)
-    rows = [layer.rows(shard) for layer in layers]
-    return images.apply_layers(flipped, rows, args, _others(flipped, views, whole))
-
-
-def _others(weak: Tensor, views: ImageViews | CropViews, whole: Whole) -> Tensor:
+def partners(weak: Tensor, views: ImageViews | CropViews, part: Part) -> Tensor:
     """The weak views of the whole batch, where an image may be paired with any of them; else this part's."""
-    return whole(weak) if Operation.sample_pairing in POOLS[views.operations] else weak
+    return part.whole(weak) if Operation.sample_pairing in POOLS[views.operations] else weak
+
+
+def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """What a network takes: (pixel - 255 mean) / (255 std) by channel, float32 [N, C, H, W] (released).
+
+    Args:
+        images: uint8 [N, C, H, W].
+        mean: of each of the C channels, on the scale of 0..1.
+        std: standard deviation of each channel, on the same scale.
+
+    Raises:
+        ValueError: for images that are not uint8 [N, C, H, W] with C = len(mean) = len(std).
+    """
+    if len(mean) != len(std):
+        raise ValueError(f"normalise: {len(mean)} means and {len(std)} standard deviations; need one of each a channel")
+    _require(images, len(images), channels=len(mean))
+    return (images - _per_channel(mean, images.device)) / _per_channel(std, images.device)
+
+
+@cache
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Values on the scale of 0..1 on that of 0..255, float32 [C, 1, 1]; kept, so that they are copied only once."""
+    return (torch.tensor(values, dtype=torch.float32)[:, None, None] * 255).to(device)  # for all streams of a GPU
+
+
+def _require(images: Tensor, count: int, channels: int | None = None) -> None:
+    """Refuses images of another type or shape than is wanted."""
+    known = images.dtype == torch.uint8 and images.ndim == 4 and channels in {None, images.shape[1]}
+    if not known or len(images) != count:
+        wanted = f"[{count}, {channels or 'C'}, H, W]"
+        raise ValueError(f"images are {images.dtype} {list(images.shape)}; need torch.uint8 {wanted}")
+
+
+# Images of any size
+
+
+def draw_boxes(streams: Streams, name: str, step: int, sides: np.ndarray, views: CropViews) -> np.ndarray:
+    """A box for each of N images, float64 [N, 4]: left, upper, right and lower edge in pixels, within the image.
+
+    Its area is a share of the image's, uniform from `views.smallest_area` to 1; its ratio of width to height is
+    log-uniform between 1 / `views.widest_ratio` and `views.widest_ratio`. Of ten draws the first that fits is taken;
+    where none does, the largest centred box of an allowed ratio (Szegedy et al. 2015, in torchvision's form).
+
+    Args:
+        streams: draws from the stream `name` box.
+        name: of the view.
+        step: of training.
+        sides: int [N, 2], width and height.
+        views: the settings.
+    """
+    draws = streams.uniform(f"{name} box", step, (len(sides), _ATTEMPTS, 4)).cpu().double().numpy()
+    width, height = sides[:, None, 0].astype(np.float64), sides[:, None, 1].astype(np.float64)
+    area = width * height * (views.smallest_area + (1 - views.smallest_area) * draws[..., 0])
+    ratio = np.exp((2 * draws[..., 1] - 1) * math.log(views.widest_ratio))
+    widths, heights = np.sqrt(area * ratio), np.sqrt(area / ratio)
+    fits = (widths <= width) & (heights <= height)
+    first, rows = fits.argmax(axis=1), np.arange(len(sides))
+    wide, high = widths[rows, first], heights[rows, first]
+    left, upper = (width[:, 0] - wide) * draws[rows, first, 2], (height[:, 0] - high) * draws[rows, first, 3]
+    drawn = np.stack([left, upper, left + wide, upper + high], axis=1)
+    return np.where(fits.any(axis=1, keepdims=True), drawn, _centred(sides, views.widest_ratio))
+
+
+def _centred(sides: np.ndarray, widest: float) -> np.ndarray:
+    """The largest boxes in the middle whose ratio lies within the limits, float64 [N, 4]."""
+    width, height = sides[:, 0].astype(np.float64), sides[:, 1].astype(np.float64)
+    wide, high = np.minimum(width, height * widest), np.minimum(height, width * widest)
+    left, upper = (width - wide) / 2, (height - high) / 2
+    return np.stack([left, upper, left + wide, upper + high], axis=1)
+
+
+def draw_flips(streams: Streams, name: str, step: Step, count: int, views: CropViews) -> Tensor:
+    """Which images are flipped, bool [N]: each with probability 1/2, or none."""
+    return (streams.integers(f"{name} flip", step, 2, (count,)) == 1) & views.flip
+
+
+def apply_flips(images: Tensor, flips: Tensor) -> Tensor:
+    """Images [N, C, H, W], those told flipped left to right."""
+    return torch.where(flips[:, None, None, None], images.flip(-1), images)
+
+
+# Mixup (Zhang et al. 2018, arXiv 1710.09412): each example of a batch is mixed with another
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What is drawn for one batch of N examples."""
+
+    weight: Tensor  # float64 [*lead]: of the example itself; one for the batch, as in the authors' code
+    partner: Tensor  # int64 [*lead, N]: a permutation; an example may be its own partner
+
+
+def draw_mix(draws: Draws, name: str, a: float, count: int) -> Mix:
+    """A weight from Beta(a, a) and a permutation of `count` examples, from streams called `name` and a word more."""
+    weight = symmetric_beta(draws.uniform(f"{name} radius", (1,)), draws.uniform(f"{name} angle", (1,)), a)
+    return Mix(weight.squeeze(-1), draws.permutation(f"{name} partner", count))
+
+
+def symmetric_beta(first: Tensor, second: Tensor, a: float) -> Tensor:
+    """Beta(a, a) variates, float64, from two uniform ones of [0, 1) each, of the same shape.
+
+    1/2 + cos(2 pi v) / (2 sqrt(cos(2 pi v)^2 + 1 / (u^(-1/a) - 1))): exact for every a > 0 (Bailey 1994, Student's t
+    with 2 a degrees of freedom; Devroye 1996), but for rounding, which makes 0 or 1 of what is within 1e-16 of it, and
+    for the grid of the uniform numbers: the middles of 2**24 equal steps are taken.
+    """
+    u, v = (uniform.to(torch.float64) + 2.0**-25 for uniform in (first, second))
+    cosine = torch.cos(2 * math.pi * v)
+    spread = torch.expm1(-torch.log(u) / a)  # u^(-1/a) - 1: near 0 where u is near 1, infinite where a is small
+    return 0.5 + cosine / (2 * torch.sqrt(cosine * cosine + 1 / spread))
+
+
+def apply_mix(values: Tensor, mix: Mix) -> Tensor:
+    """Values [*lead, N, ...] times the weight, and those of the partners times the rest; the same shape."""
+    lead = mix.weight.dim()
+    behind = values.dim() - lead - 1
+    index = mix.partner.reshape(*mix.partner.shape, *[1] * behind).expand(values.shape)
+    weight = mix.weight.to(values.dtype).reshape(*mix.weight.shape, *[1] * (behind + 1))
+    return weight * values + (1 - weight) * values.gather(lead, index)

@@ -16,9 +16,8 @@ from repro.bench.clock import AT_ONCE, seconds_a_step
 from repro.bench.parts import Parts
 from repro.bench.plain import PlainTrainer
 from repro.config.schema import Config, Engine, Precision
-from repro.data.training import training_set
-from repro.engine.device import choose_device, peak_bytes, set_up_process
-from repro.engine.memory import is_out_of_memory
+from repro.data import source_of
+from repro.engine.device import choose_device, is_out_of_memory, peak_bytes, set_up_process
 from repro.train.loop import Trainer
 
 _WARM = 2  # steps before the timed ones
@@ -137,7 +136,7 @@ def _timed_plain(way: Way, config: Config, steps: int, device: torch.device) -> 
     """As torch is when nobody sets it up; on a GPU its two loaders share all processors as workers."""
     torch.set_deterministic_debug_mode("default")
     torch.backends.cudnn.allow_tf32 = True
-    data = training_set(config.data, 0)
+    data = source_of(config.data).training_set(0)
     assert isinstance(data.unlabelled, torch.Tensor)  # noqa: S101 - CIFAR-10 is in memory
     workers = config.engine.readers if device.type == "cpu" else max(1, (os.cpu_count() or 1) // 2)
     warm = _WARM + 2 * workers  # batches that loaders made before the clock started count for none

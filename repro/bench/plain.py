@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from repro.augment.views import CIFAR10_DEVIATION, CIFAR10_MEAN
-from repro.config.data import Cifar10Data
+from repro.config.data import ImageViews
 from repro.config.methods import Mpl
 from repro.config.models import WideResNet
 from repro.config.schema import Config
+from repro.data.cifar10 import Cifar10
 
 _CLASSES = 10
 
@@ -69,13 +69,12 @@ class _Images(Dataset[Any]):
         return *(view(self.images[index]) for view in self.views), torch.tensor(self.labels[index])
 
 
-def _views(config: Cifar10Data) -> tuple[Callable[[Any], Tensor], Callable[[Any], Tensor]]:
+def _views(views: ImageViews) -> tuple[Callable[[Any], Tensor], Callable[[Any], Tensor]]:
     """Weak and strong, from a Pillow image to float32 [3, 32, 32], by torchvision's transforms."""
     from torchvision import transforms
 
-    views = config.views
     weak = [transforms.RandomHorizontalFlip(), transforms.RandomCrop(32, views.crop_padding, fill=views.fill)]
-    tensor = [transforms.ToTensor(), transforms.Normalize(CIFAR10_MEAN, CIFAR10_DEVIATION)]
+    tensor = [transforms.ToTensor(), transforms.Normalize(Cifar10.mean, Cifar10.deviation)]
     area = (views.cutout / 32) ** 2
     strong = [transforms.RandAugment(views.layers, int(views.magnitude)), *weak, *tensor,
               transforms.RandomErasing(p=1.0, scale=(area, area), ratio=(1.0, 1.0))]  # fmt: skip
@@ -107,7 +106,7 @@ class PlainTrainer:
     def __init__(
         self, config: Config, images: Tensor, labels: Tensor, steps: int, workers: int, device: torch.device
     ) -> None:
-        if not (isinstance(config.data, Cifar10Data) and isinstance(config.method, Mpl)
+        if not (config.data.shape == (3, 32, 32) and isinstance(config.method, Mpl)
                 and isinstance(config.model, WideResNet)):  # fmt: skip
             raise TypeError(f"the plain implementation is of MPL on CIFAR-10 alone, not of {config.title}")
         self._config, self._method, self._device = config, config.method, device
@@ -118,7 +117,7 @@ class PlainTrainer:
                             nesterov=True)
             for model, optim in ((self.teacher, config.optim.teacher), (self.student, config.optim.student))
         ]  # fmt: skip
-        weak, strong = _views(config.data)
+        weak, strong = _views(config.data.views)  # type: ignore[arg-type,union-attr]
         half, budget = len(images) // 2, config.budget
         self._labelled = _batches(images[:half], labels[:half], [weak], budget.labelled_batch, steps, workers)
         self._unlabelled = _batches(images, labels, [weak, strong], budget.unlabelled_batch, steps, workers)

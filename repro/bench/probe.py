@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from math import ceil
@@ -17,17 +17,15 @@ from torch import Tensor
 from repro.bench.clock import AT_ONCE, seconds_a_step, seconds_of
 from repro.config.methods import TwoPhases
 from repro.config.schema import Config
-from repro.data.image_files import ImageFiles
+from repro.data.images import ImageFiles
 from repro.data.sets import Seeds
 from repro.engine.device import choose_device, peak_bytes, set_up_process, worker_pool
-from repro.engine.turns import Chunks, abreast, groups_of, in_turns
 from repro.evaluate.cost import files_read, passes_of_evaluation
 from repro.evaluate.curve import some_of
 from repro.evaluate.predict import Predictor
-from repro.train.finetune import finetuning
+from repro.train.finetune import finetune
 from repro.train.kept import counted, late_steps, networks, snapshot_steps
 from repro.train.loop import Trainer
-from repro.train.memory import bytes_needed, bytes_of
 
 _WARM, _RECORDING, _MOST = 2, 5, 40  # steps before the timed ones, of recorded ones too; and of those
 _CHECKPOINTS = 2  # that a state keeps
@@ -37,7 +35,7 @@ _EVALUATED = {"cpu": 256, "cuda": 8192}  # examples whose predictions are timed:
 
 @dataclass(frozen=True)
 class Probe:
-    """What a chunk of seeds, or a group side by side, takes here while as many train beside it as the run lets."""
+    """What a chunk of seeds takes here while as many train beside it as the run lets."""
 
     steps: int  # timed
     training: float  # seconds of all steps, and of finetuning
@@ -70,40 +68,35 @@ def cost_of(config: Config, seeds: list[int], seconds: float) -> Cost:
     """
     budget = config.budget
     chunks = [seeds[i : i + budget.stack] for i in range(0, len(seeds), budget.stack)]
-    groups = groups_of(chunks, config.engine.side_by_side)
-    together, _ = worker_pool(min(budget.workers, len(groups)))
+    together, _ = worker_pool(min(budget.workers, len(chunks)))
     with ProcessPoolExecutor(together, multiprocessing.get_context("spawn")) as pool:
-        probes = list(pool.map(_probe, [config] * together, groups[:together], [seconds] * together))
+        probes = list(pool.map(_probe, [config] * together, chunks[:together], [seconds] * together))
     one = Probe(
         min(probe.steps for probe in probes), mean(probe.training for probe in probes),
         mean(probe.evaluation for probe in probes), max(probe.peak_bytes for probe in probes),
         probes[0].state_bytes, probes[0].kept_bytes,
     )  # fmt: skip
-    turns = ceil(len(groups) / together)
+    turns = ceil(len(chunks) / together)
     times = turns * one.training, len(chunks) * one.evaluation
     kept = len(chunks) * one.kept_bytes
     states = one.state_bytes - one.kept_bytes  # which stay until all seeds are done; a new one is written beside them
-    working = len(chunks) * states + together * len(groups[0]) * states // _CHECKPOINTS
-    needed = bytes_needed(config, len(groups[0]))
-    peak = max(one.peak_bytes, needed)  # a short probe sees neither the log's probes nor the NaN's copy
-    return Cost(one, turns, *times, together * peak, kept + working, kept)
+    working = len(chunks) * states + together * states // _CHECKPOINTS
+    return Cost(one, turns, *times, together * one.peak_bytes, kept + working, kept)
 
 
-def _probe(config: Config, group: Chunks, seconds: float) -> Probe:
+def _probe(config: Config, chunk: list[int], seconds: float) -> Probe:
     device = choose_device()
     set_up_process(config.engine.threads)
-    all_seeds: list[Seeds] = [chunk if config.budget.stack > 1 else chunk[0] for chunk in group.values()]
-    trainers = [Trainer(config, seeds, device) for seeds in all_seeds]
-    trainer, step = trainers[0], abreast([one.advance for one in trainers], device)
+    seeds: Seeds = chunk if config.budget.stack > 1 else chunk[0]
+    trainer = Trainer(config, seeds, device)
     timed, training = 0, 0.0
     for start, count in phases(config):
-        for one in trainers:
-            one.state.step = start
+        trainer.state.step = start
         warm = _RECORDING if config.engine.cuda_graph else _WARM
-        begun, took, steps = timed_steps(step, min(count, warm + _MOST), seconds, device, warm)
+        begun, took, steps = timed_steps(trainer.advance, min(count, warm + _MOST), seconds, device, warm)
         timed, training = timed + steps, training + begun + (count - min(count, warm)) * median(took)
     if config.finetune.steps:
-        _, first, more = (_finetuned(trainers, steps, device) for steps in (1, 1, 1 + _FINETUNED))
+        _, first, more = (_finetuned(trainer, steps, device) for steps in (1, 1, 1 + _FINETUNED))
         training += first + (config.finetune.steps - 1) * max(0.0, more - first) / _FINETUNED
     kept = networks(trainer.state)
     late = counted(trainer.state.learners[trainer.method.COUNTED])
@@ -111,14 +104,18 @@ def _probe(config: Config, group: Chunks, seconds: float) -> Probe:
         bytes_of(weights.values()) for weights in kept.values()
     ) + len(late_steps(config.budget.steps)) * bytes_of(late.values())
     state = stays + _CHECKPOINTS * bytes_of(trainer.state.state_dict().values())
-    return Probe(timed, training, _evaluation(config, all_seeds[0], trainer, kept), peak_bytes(device), state, stays)
+    return Probe(timed, training, _evaluation(config, seeds, trainer, kept), peak_bytes(device), state, stays)
 
 
-def _finetuned(trainers: list[Trainer], steps: int, device: torch.device) -> float:
+def _finetuned(trainer: Trainer, steps: int, device: torch.device) -> float:
     """Seconds of so many steps of finetuning, and of what comes before them."""
-    for trainer in trainers:
-        trainer.config = replace(trainer.config, finetune=replace(trainer.config.finetune, steps=steps))
-    return seconds_of(lambda: in_turns([finetuning(trainer) for trainer in trainers], device), device)
+    trainer.config = replace(trainer.config, finetune=replace(trainer.config.finetune, steps=steps))
+    return seconds_of(lambda: finetune(trainer), device)
+
+
+def bytes_of(tensors: Iterable[Tensor]) -> int:
+    """Of all tensors together."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def phases(config: Config) -> list[tuple[int, int]]:

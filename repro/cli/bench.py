@@ -22,13 +22,11 @@ from repro.bench.measure import WAYS, Timing, Way, measure
 from repro.bench.traffic import step_bytes
 from repro.cli.entry import run
 from repro.cli.environment import environment, source_hashes
-from repro.cli.prepare import DATA
 from repro.config.compose import compose
-from repro.config.data import Cifar10Data
 from repro.config.methods import Mpl
 from repro.config.read import ConfigError
 from repro.config.schema import Config
-from repro.data.training import prepare
+from repro.data import source_of
 from repro.engine.device import choose_device, set_up_process
 from repro.records.bench import write_bench
 from repro.report.bench import section
@@ -53,11 +51,11 @@ def main() -> None:
     ways = tuple(way for way in WAYS if not any(getattr(way, kind) and out for kind, out in left_out.items()))
     smaller = _ON_A_CPU if device.type == "cpu" else []
     config = compose(arguments.experiment, [*smaller, f"engine.threads={cores}", *arguments.overrides])
-    if not (isinstance(config.data, Cifar10Data) and isinstance(config.method, Mpl)):
+    if not (config.data.shape == (3, 32, 32) and isinstance(config.method, Mpl)):
         raise ConfigError(
             f"{arguments.experiment}: the plain implementation is of MPL on CIFAR-10; name such an experiment"
         )
-    prepare(config.data, DATA)
+    source_of(config.data).prepare()
     print(f"{arguments.experiment}: {len(ways)} ways, {arguments.rounds} times, each for {steps} steps", flush=True)
     timings = measure(config, steps, partial(print, flush=True), arguments.rounds, ways)
     set_up_process(config.engine.threads)  # not before: processes were started that must not inherit them

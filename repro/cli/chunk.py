@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,15 @@ from torch import Tensor
 from repro.cli.environment import environment, session
 from repro.config.read import as_mapping, decisive
 from repro.config.schema import Config
-from repro.engine.device import choose_device, set_up_process
-from repro.engine.memory import is_out_of_memory
+from repro.engine.device import choose_device, is_out_of_memory, set_up_process
 from repro.engine.world import ALONE, World
 from repro.seeding import seeds_label
-from repro.train.alarm import Bands
 from repro.train.calls import OutOfTime, Progress, Say, Stopped
 from repro.train.checkpoint import Refused, kept_in, made_by, refuse_other
-from repro.train.finetune import finetuning
+from repro.train.finetune import finetune
 from repro.train.log import line
 from repro.train.loop import Trainer
 from repro.train.metrics import NotFinite
-from repro.train.remedies import names_of_settings
 from repro.train.result import Result, load_result, save_result
 from repro.train.storage import Damaged, OtherFormat
 
@@ -37,7 +34,6 @@ class Job:
     state: Path  # folder
     source: dict[str, str]  # hashes of the training code's files: a state that other code saved is not resumed
     deadline: float  # time.monotonic()
-    bands: Bands | None  # of recorded seeds, for the early alarm
 
     def folder(self, chunk: list[int]) -> Path:
         """Of the state of a chunk, and of its result, which waits there for the others."""
@@ -67,10 +63,8 @@ class OutOfMemory(RuntimeError):
     """An allocation failed; the message says what to change, and what is kept."""
 
 
-def train_chunk(job: Job, chunk: list[int], listener: Listener, world: World = ALONE) -> Generator[None, None, bool]:
+def train_chunk(job: Job, chunk: list[int], listener: Listener, world: World = ALONE) -> bool:
     """Trains one seed, or several stacked, unless it is finished; False when it stopped before the end.
-
-    Pauses after each step.
 
     Args:
         job: the run.
@@ -82,18 +76,26 @@ def train_chunk(job: Job, chunk: list[int], listener: Listener, world: World = A
         OutOfMemory: when memory runs out; the checkpoints before it are kept.
     """
     try:
-        return (yield from _train_chunk(job, chunk, listener, world))
+        return _train_chunk(job, chunk, listener, world)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
-            f"{job.name} {seeds_label(chunk)}: memory ran out; {names_of_settings(job.config)}; "
-            f"{kept_in(job.folder(chunk))}, and is gone on from with other budget.workers, engine.side_by_side and "
-            "engine.recompute"
+            f"{job.name} {seeds_label(chunk)}: memory ran out; {less_memory(job.config)}; "
+            f"{kept_in(job.folder(chunk))}, from which other budget.workers may go on"
         ) from None
 
 
-def _train_chunk(job: Job, chunk: list[int], listener: Listener, world: World) -> Generator[None, None, bool]:
+def less_memory(config: Config) -> str:
+    """What to change where memory has run out, with the values that did not suffice."""
+    budget = config.budget
+    fewer = f"lower budget.workers = {budget.workers}, or " if budget.workers > 1 else ""
+    fewer += f"lower budget.stack = {budget.stack}, or " if budget.stack > 1 else ""
+    return (f"{fewer}take smaller batches (budget.labelled_batch = {budget.labelled_batch}, budget.unlabelled_batch = "
+            f"{budget.unlabelled_batch})")  # fmt: skip
+
+
+def _train_chunk(job: Job, chunk: list[int], listener: Listener, world: World) -> bool:
     config, folder, who = job.config, job.folder(chunk), f"{job.name} {seeds_label(chunk)}"
 
     def say(text: str) -> None:
@@ -104,30 +106,26 @@ def _train_chunk(job: Job, chunk: list[int], listener: Listener, world: World) -
         listener.count(config.budget.steps)
         return True
     stacked = config.budget.stack > 1
-    bands = None if stacked else job.bands
     device = choose_device()
     here = session(device) | {"processes": world.size}
     trainer = world.each(lambda: Trainer(config, chunk if stacked else chunk[0], device, job.source, here, world))
 
     def report(row: dict[str, float]) -> None:
-        for alarm in bands.outside([row]) if bands else []:
-            listener.say(f"ALARM {who}: {alarm}")
         listener.log(line(who, row, config.budget.steps))
 
     try:
-        yield from trainer.steps(folder, listener.count, job.deadline, report, listener.stops, say)
-        tuned = (yield from finetuning(trainer, listener.stops)) if config.finetune.steps else {}
+        trainer.run(folder, listener.count, job.deadline, report, listener.stops, say)
+        tuned = finetune(trainer, listener.stops) if config.finetune.steps else {}
     except (OutOfTime, Stopped):
         return False
     except NotFinite as error:
         raise NotFinite(f"{who}: {error}") from None
-    world.first(lambda: save_result(folder, _result(job, chunk, trainer, tuned, bands)))
+    world.first(lambda: save_result(folder, _result(job, chunk, trainer, tuned)))
     return True
 
 
-def _result(job: Job, chunk: list[int], trainer: Trainer, tuned: dict[str, Tensor], bands: Bands | None) -> Result:
+def _result(job: Job, chunk: list[int], trainer: Trainer, tuned: dict[str, Tensor]) -> Result:
     facts = environment(trainer.device, trainer.sessions, job.source) | {"warnings": trainer.kept.warnings}
-    facts["alarms"] = bands.outside(trainer.rows) if bands else None  # None: nothing to compare with
     if trainer.world.size > 1:
         facts["processes"] = trainer.world.size
     return Result(

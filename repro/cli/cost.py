@@ -1,4 +1,4 @@
-"""What a plan, or single experiments, would cost: steps, images, arithmetic, days of this machine, and memory.
+"""What a plan, or single experiments, would cost: steps, images, arithmetic, and days of this machine.
 
     python -m repro.cli.cost                        the plan in params.yaml
     python -m repro.cli.cost experiments/plan/cifar10_4k.yaml
@@ -17,18 +17,17 @@ import torch
 
 from repro.cli.entry import run
 from repro.config.compose import Plan, PlannedRun, compose, read_whole_plan
-from repro.config.data import Cifar10Data, Data, FolderData, SvhnData
+from repro.config.data import Data
 from repro.config.read import ConfigError
 from repro.config.schema import Config
+from repro.data import source_of
 from repro.engine.device import choose_device, describe_device, set_up_process
 from repro.train.cost import flops_per_second, run_flops
-from repro.train.memory import bytes_needed
-from repro.train.remedies import size
 
 EXIT_NEEDS_GPU = 3
 
 _DAY = 86_400
-_WIDTHS = (5, 9, 13, 12, 8, 9, 8)
+_WIDTHS = (5, 9, 13, 12, 8, 9)
 
 
 def main() -> int:
@@ -67,7 +66,7 @@ def _print_costs(plan: Plan) -> None:
             "nobody has counted yet"
         )
     speed = flops_per_second(priced[-1][1])
-    print(_row("run", "seeds", "steps", "images a step", "TFLOP a step", "EFLOP", "days here", "memory"))
+    print(_row("run", "seeds", "steps", "images a step", "TFLOP a step", "EFLOP", "days here"))
     total = 0.0
     for one, config in priced:
         once = run_flops(config)
@@ -75,29 +74,20 @@ def _print_costs(plan: Plan) -> None:
         total += flops
         days = f"{flops / speed / _DAY:,.1f}"
         print(_row(one.name, str(len(one.seeds)), f"{config.budget.steps:,}", _images(config),
-                   f"{once / config.budget.steps / 1e12:.3f}", f"{flops / 1e18:.2f}", days,
-                   _memory(config)))  # fmt: skip
+                   f"{once / config.budget.steps / 1e12:.3f}", f"{flops / 1e18:.2f}", days))  # fmt: skip
     device = describe_device(torch.device("cpu"))
-    print(_row("all", "", "", "", "", f"{total / 1e18:.2f}", f"{total / speed / _DAY:,.1f}", ""))
+    print(_row("all", "", "", "", "", f"{total / 1e18:.2f}", f"{total / speed / _DAY:,.1f}"))
     print(
         f"\nEFLOP: 1e18 floating-point operations of convolutions and matrix products, forward and backward, all seeds."
         f"\nDays here: at {speed / 1e9:,.0f} GFLOP/s in float32, timed just now in one small step on "
         f"{device['device_name']}, {_threads()} threads. A GPU that sustains 100 TFLOP/s would need "
         f"{total / 1e14 / _DAY:,.1f} days for the arithmetic; augmentation, memory traffic and evaluation come on top."
-        f"\nMemory: of each process at its peak, estimated; REPRODUCE.md, Small machines, says how well."
     )
 
 
 def _is_priced(data: Data) -> bool:
     """Whether a run is worth counting, and its network known: a folder's classes may not be, before it is prepared."""
-    return isinstance(data, Cifar10Data | SvhnData) or (isinstance(data, FolderData) and data.classes > 0)
-
-
-def _memory(config: Config) -> str:
-    try:
-        return size(bytes_needed(config, config.engine.side_by_side))
-    except ValueError:  # of a folder that is not prepared
-        return "?"
+    return data.shape[0] == 3 and source_of(data).classes > 0
 
 
 def _row(name: str, *cells: str) -> str:

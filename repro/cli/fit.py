@@ -21,11 +21,9 @@ from repro.cli.environment import source_hashes
 from repro.cli.fit_settings import Options, planned
 from repro.cli.lock import only_writer
 from repro.cli.train import deadline_of, refuse_other_states, train_all
-from repro.config.data import FolderData
 from repro.config.read import ConfigError, as_mapping, read_config_file, read_yaml
 from repro.config.schema import Config
-from repro.data.listing import read_listing
-from repro.data.training import prepare, training_hash
+from repro.data import source_of
 from repro.engine.device import set_up_process
 from repro.evaluate.evaluate import counted_network
 from repro.evaluate.model import Score, TrainedModel, load_model, save_model, score
@@ -45,15 +43,15 @@ def main() -> int:
     name = out.resolve().name
     with only_writer(f"fit-{name}", f"the model {out}"):
         config = _settings(options, out)
-        if training_hash(config.data, [options.seed]) != config.data_hash:
+        if source_of(config.data).training_hash([options.seed]) != config.data_hash:
             raise ConfigError(f"{out}: the images or their labels are not those it was begun with; put them back, name "
                               f"another --out, or begin anew: rm -r {out}")  # fmt: skip
         if (out / MODEL).is_file():
             print(f"{out}: finished already; {_said(load_model(out / MODEL).facts)}; to begin anew: rm -r {out}")
             return 0
-        job = Job(name, config, out / "state", source_hashes(), deadline_of(config), None)
+        job = Job(name, config, out / "state", source_hashes(), deadline_of(config))
         refuse_other_states(job, [[options.seed]])
-        status = train_all(job, [{0: [options.seed]}])
+        status = train_all(job, [[options.seed]])
         if status:
             return status
         result = load_result(job.folder([options.seed]))
@@ -101,7 +99,7 @@ def _settings(options: Options, out: Path) -> Config:
             raise ConfigError(f"{out} was begun with other options: {'; '.join(other)}; name those to go on, another "
                               f"--out, or begin anew: rm -r {out}")  # fmt: skip
         config = read_config_file(out / SETTINGS)
-        prepare(config.data, Path())
+        source_of(config.data).prepare()
         return config
     if out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"--out = {out}: holds something else than a model; name a folder that is not there yet")
@@ -116,8 +114,7 @@ def _finish(out: Path, config: Config, options: Options, result: Result) -> dict
     final = result.networks()
     counted = counted_network(result.counted, final)
     network, weights = (f"{counted}, finetuned", result.finetuned) if result.finetuned else (counted, final[counted])
-    assert isinstance(config.data, FolderData)  # noqa: S101 - `planned` saw to it
-    names = read_listing(config.data, "train").class_names.tolist()
+    names = source_of(config.data).class_names()
     found = score(config, options.seed, weights)
     facts: dict[str, object] = {
         "right": found.right if found else None,
@@ -128,9 +125,7 @@ def _finish(out: Path, config: Config, options: Options, result: Result) -> dict
     header = ",".join(result.rows[-1]) + "\n"
     rows = [",".join(f"{row.get(key, math.nan):.6g}" for key in result.rows[-1]) + "\n" for row in result.rows]
     write_whole(out / "log.csv", (header + "".join(rows)).encode())
-    write_whole(
-        out / "README.md", _readme(out, config, config.data, network, names, facts, found).encode(errors="replace")
-    )
+    write_whole(out / "README.md", _readme(out, config, network, names, facts, found).encode(errors="replace"))
     return facts
 
 
@@ -148,7 +143,6 @@ def _said(facts: dict[str, object]) -> str:
 def _readme(
     out: Path,
     config: Config,
-    data: FolderData,
     network: str,
     names: list[str],
     facts: dict[str, object],
@@ -157,9 +151,9 @@ def _readme(
     lines = [
         f"# {out.resolve().name}", "",
         f"A classifier of {len(names)} classes: {config.title}, {config.budget.steps:,} steps.", "",
-        f"- Labelled images: {data.labels:,}.",
+        f"- Labelled images: {config.data.labels:,}.",
         f"- Accuracy: {_said(facts)}.",
-        f"- Network: {config.model.name}, {network}; it sees squares of {data.image_size} pixels.",
+        f"- Network: {config.model.name}, {network}; it sees squares of {config.data.shape[-1]} pixels.",
         f"- `{MODEL}`: weights, class names, settings. `{SETTINGS}`: all settings. `log.csv`: losses along training.",
         f"- Use: `python -m repro.cli.predict {out} <folder> --csv predictions.csv`", "",
     ]  # fmt: skip

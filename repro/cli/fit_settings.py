@@ -7,15 +7,15 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from repro.config.compose import compose
 from repro.config.data import FolderData
 from repro.config.read import ConfigError, checked
 from repro.config.schema import Config
 from repro.config.shorten import shortened
-from repro.data.folder_labels import IMAGENET_10PERCENT
-from repro.data.folder_scan import PARTS
-from repro.data.training import prepare, settled, training_hash
+from repro.data import source_of
+from repro.data.folder import IMAGENET_10PERCENT, PARTS
 from repro.engine.device import choose_device, set_up_process, worker_pool
 from repro.train.loop import Trainer
 
@@ -52,11 +52,11 @@ def planned(options: Options, out: Path) -> Config:
     chosen = [f"engine.readers={max(2, min(cores, 16)) if choose_device().type == 'cuda' else 2}"]
     chosen += [f"model={options.model}", f"model.width={_WIDTHS.get(options.model, 2)}"] if options.model else []
     config = compose(f"folder_{options.method}", [*chosen, *options.settings])
-    if not isinstance(config.data, FolderData):
+    if not config.data.in_files:
         raise ConfigError(f"data.name = {config.data.name}: fit trains on folders; take `data=` out of the settings")
-    data = _data(options, config.data)
-    prepare(data, Path())
-    config = checked(_fitting(replace(config, data=settled(data)), options.seed))
+    data = _data(options, cast(FolderData, config.data))
+    source_of(data).prepare()
+    config = checked(_fitting(replace(config, data=source_of(data).settled()), options.seed))
     given = {text.partition("=")[0] for text in options.settings}
     if options.steps and "budget.steps" not in given:
         config = _over(options.steps, config)
@@ -102,7 +102,7 @@ def _fitting(config: Config, seed: int) -> Config:
         config,
         budget=replace(budget, labelled_batch=min(budget.labelled_batch, labels), workers=1),
         finetune=replace(tuning, batch=min(tuning.batch, labels)),
-        data_hash=training_hash(config.data, [seed]),
+        data_hash=source_of(config.data).training_hash([seed]),
         planned_seeds=str(seed),
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 from repro.cli.chunk import Job
 from repro.config.compose import parse_seeds
 from repro.config.read import as_mapping, read_config
-from repro.data.training import training_hash
+from repro.data import source_of
 from repro.files import partly, replace_folder
 from repro.seeding import seeds_label
 from repro.train.checkpoint import SERIES
@@ -61,7 +61,7 @@ def _otherwise(found: Result, job: Job, chunk: list[int]) -> str:
     before, now = str(found.config.get("planned_seeds", "")), job.config.planned_seeds
     if not (before and now and set(parse_seeds(before)) <= set(parse_seeds(now))):
         return f"is of a plan of seeds {before or 'that it does not name'}, of which not all are planned now"
-    if training_hash(read_config(found.config).data, parse_seeds(before)) != found.config["data_hash"]:
+    if source_of(read_config(found.config).data).training_hash(parse_seeds(before)) != found.config["data_hash"]:
         return "was trained on other data"
     return ""
 

@@ -17,15 +17,9 @@ from repro.bench.probe import Cost, cost_of
 from repro.cli.cost import planned
 from repro.cli.entry import run
 from repro.cli.evaluate import processes
-from repro.cli.prepare import DATA
 from repro.config.compose import compose
-from repro.config.read import ConfigError
-from repro.config.schema import Config
-from repro.data.training import prepare, settled
+from repro.data import source_of
 from repro.engine.device import choose_device, describe_device, worker_pool
-from repro.engine.memory import memory_of
-from repro.train.memory import bytes_needed
-from repro.train.remedies import size
 
 _WIDTHS = (5, 11, 6, 9, 9, 11, 10, 10)
 
@@ -46,9 +40,8 @@ def main() -> None:
     costs = []
     for one, config in zip(plan.runs, configs, strict=True):
         try:
-            prepare(config.data, DATA)
-            config.data = settled(config.data)
-            _require_memory(config, len(one.seeds))
+            source_of(config.data).prepare()
+            config.data = source_of(config.data).settled()
             cost = cost_of(config, list(one.seeds), arguments.seconds)
         except (ValueError, OSError, RuntimeError) as error:  # no data, no memory, a worker that was killed
             print(f"{one.name:42} cannot be probed: {error}", flush=True)
@@ -56,15 +49,6 @@ def main() -> None:
         costs.append(cost)
         print(_cells(one.name, len(one.seeds), config.budget.steps, cost), flush=True)
     _print_all(len(plan.runs) - len(costs), costs)
-
-
-def _require_memory(config: Config, seeds: int) -> None:
-    """Refuses what would not fit, before the system ends it."""
-    chunks, side_by_side = -(-seeds // config.budget.stack), config.engine.side_by_side
-    together, _ = worker_pool(min(config.budget.workers, -(-chunks // side_by_side)))
-    need, has = together * bytes_needed(config, min(chunks, side_by_side)), memory_of(choose_device())
-    if has and need > has.free:
-        raise ConfigError(f"{together} processes need about {size(need)}, {size(has.free)} are free")
 
 
 def _cells(name: str, seeds: int, steps: int, cost: Cost) -> str:
@@ -82,10 +66,8 @@ def _print_all(missing: int, costs: list[Cost]) -> None:
     working = max(cost.disk_bytes - cost.kept_bytes for cost in costs)
     print(_row("all, one run after another", "", "", "", "", duration(training), duration(evaluating), size(peak),
                size(kept + working)))  # fmt: skip
-    has = memory_of(choose_device())
     print(
-        f"\n`all` are evaluated side by side. Memory: of the processes that train side by side, at their peak"
-        f"{f'; this machine has {size(has.total)}, {size(has.free)} of them free' if has else ''}.\n"
+        "\n`all` are evaluated side by side. Memory: of the processes that train side by side, at their peak.\n"
         "Disk: artifacts/ and state/; what results/ keeps is small. Verdicts and report take a minute."
         + (f" {missing} of the runs are not in the sum." if missing else "")
     )
@@ -95,6 +77,11 @@ def together(evaluations: list[float]) -> float:
     """Seconds of evaluating all runs, as many at once as `repro.cli.evaluate` takes."""
     workers, _ = worker_pool(processes(len(evaluations)))
     return max(*evaluations, sum(evaluations) / workers)
+
+
+def size(count: int) -> str:
+    """Bytes in words."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
 def duration(seconds: float) -> str:

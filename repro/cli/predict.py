@@ -22,7 +22,7 @@ from typing import TextIO
 
 from repro.cli.entry import run
 from repro.cli.fit import MODEL
-from repro.data.folder_scan import image_names
+from repro.data.folder import image_names
 from repro.engine.device import free_processors, set_up_process
 from repro.evaluate.model import TrainedModel, load_model, predictions
 from repro.train.storage import Damaged, OtherFormat

@@ -17,16 +17,15 @@ import yaml
 
 from repro.cli.entry import run
 from repro.config.compose import compose_planned, read_whole_plan
-from repro.config.data import Cifar10Data, Data, SvhnData
 from repro.config.departures import departures
 from repro.config.read import ConfigError, as_mapping, checked
 from repro.config.schema import Config
-from repro.data.training import describe_split, prepare, settled, source, split_settings, training_hash
+from repro.data import source_of
+from repro.data.sets import PLACE
 from repro.engine.device import choose_device
 from repro.seeding import seeds_listed
 
 CONFIGS = Path("artifacts/configs")
-DATA = Path("artifacts/data")
 
 
 def main() -> None:
@@ -40,20 +39,19 @@ def main() -> None:
                           "python -m repro.cli.cost; a plan for a CPU: make reproduce PLAN=quick")  # fmt: skip
     plan = whole.runs
     configs = _with_prepared_data([compose_planned(planned, path) for planned in plan])
-    for folder in (CONFIGS, DATA / "splits"):
+    for folder in (CONFIGS, PLACE / "splits"):
         folder.mkdir(parents=True, exist_ok=True)
     hashes: dict[str, str] = {}
     for planned, config in zip(plan, configs, strict=True):
-        key = f"{source(config.data)}{split_settings(config.data)}{planned.seeds}"
+        source = source_of(config.data)
+        key = f"{source.key}{source.split_settings()}{planned.seeds}"
         if key not in hashes:
-            hashes[key] = training_hash(config.data, planned.seeds)
-            (DATA / "splits" / f"{config.data.name}-{hashes[key][:12]}.json").write_text(
-                describe_split(config.data, planned.seeds)
+            hashes[key] = source.training_hash(planned.seeds)
+            (PLACE / "splits" / f"{config.data.name}-{hashes[key][:12]}.json").write_text(
+                source.describe_split(planned.seeds)
             )
         resolved = as_mapping(
-            replace(
-                config, data=_recorded(config.data), data_hash=hashes[key], planned_seeds=seeds_listed(planned.seeds)
-            )
+            replace(config, data=source.recorded(), data_hash=hashes[key], planned_seeds=seeds_listed(planned.seeds))
         )
         (CONFIGS / f"{planned.name}.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
         settled = [d for d in departures(config) if not d.open]
@@ -63,15 +61,11 @@ def main() -> None:
 
 def _with_prepared_data(configs: Sequence[Config]) -> list[Config]:
     """The same settings, with what only the data can tell; each source is prepared once."""
-    first = {source(config.data): config.data for config in reversed(configs)}
-    for key in dict.fromkeys(source(config.data) for config in configs):
-        prepare(first[key], DATA)
-    return [checked(replace(config, data=settled(config.data))) for config in configs]
-
-
-def _recorded(data: Data) -> Data:
-    """What a run depends on: the data themselves, not where this machine had their files."""
-    return replace(data, root=type(data).root) if isinstance(data, Cifar10Data | SvhnData) else data
+    sources = [source_of(config.data) for config in configs]
+    first = {source.key: source for source in reversed(sources)}
+    for key in dict.fromkeys(source.key for source in sources):
+        first[key].prepare()
+    return [checked(replace(config, data=source.settled())) for config, source in zip(configs, sources, strict=True)]
 
 
 if __name__ == "__main__":

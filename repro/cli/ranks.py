@@ -13,7 +13,6 @@ from repro.cli.chunk import Job, Listener, train_chunk
 from repro.cli.lock import only_writer
 from repro.cli.progress import Progress
 from repro.cli.stopping import EXIT_OUT_OF_TIME, Flags, Stopping
-from repro.engine.turns import to_its_end
 from repro.engine.world import World
 from repro.seeding import seeds_label
 
@@ -72,7 +71,7 @@ def _train_one(job: Job, chunk: list[int], listener: Listener, world: World, is_
         return False
     who = f"{job.name} {seeds_label(chunk)}"
     with first_writes(world, f"{job.name}.{seeds_label(chunk)}", who):
-        return to_its_end(train_chunk(job, chunk, listener, world))
+        return train_chunk(job, chunk, listener, world)
 
 
 def _listener(job: Job, chunks: int, flags: Flags, block: ExitStack, world: World) -> Listener:

@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from repro.cli.entry import run
-from repro.cli.prepare import DATA
 from repro.config.read import read_config
-from repro.data.training import prepare
+from repro.data import source_of
 from repro.engine.device import free_processors, set_up_process
 from repro.evaluate.model import Score, score
 from repro.records.runs import RUNS, read_run
@@ -38,7 +37,7 @@ def main() -> int:
     for path in arguments.files:
         kept = read_weights(path)
         config = read_config(kept.config)
-        prepare(config.data, DATA)
+        source_of(config.data).prepare()
         found = score(config, kept.seed, kept.weights)
         if found is None:
             raise ValueError(f"{kept.run} has no test images, so nothing can be computed again")

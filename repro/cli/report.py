@@ -22,7 +22,7 @@ from repro.evaluate.run import EvaluatedRun
 from repro.files import partly, replace_folder, restore_folder, write_whole
 from repro.records.runs import read_runs
 from repro.records.scores import rebuild_all
-from repro.records.verdicts import CLAIMS, read_planted, read_verdicts
+from repro.records.verdicts import CLAIMS, read_verdicts
 from repro.report.published import read_published
 from repro.report.render import Report, render
 from repro.verify.claims import read_claims
@@ -66,7 +66,7 @@ def rendered(runs: Mapping[str, Sequence[EvaluatedRun]], scores: Mapping[str, Sc
     mpl.use("agg")
     claims = read_claims(CLAIMS)
     published = read_published(TABLE2.read_text(), str(TABLE2), claims)
-    return render(runs, scores, claims, read_verdicts(), published, read_planted())
+    return render(runs, scores, claims, read_verdicts(), published)
 
 
 def drawn(figures: Mapping[str, Figure]) -> dict[str, bytes]:

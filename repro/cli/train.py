@@ -21,11 +21,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from repro.cli.chunk import Job
+from repro.cli.chunk import Job, less_memory
 from repro.cli.entry import EXIT_USER_ERROR, run
 from repro.cli.environment import source_hashes
 from repro.cli.lock import only_writer
-from repro.cli.memory import say_what_is_needed
 from repro.cli.more_seeds import take_over
 from repro.cli.progress import Progress
 from repro.cli.ranks import Unsaid, first_writes, one_voice, train_together
@@ -35,16 +34,13 @@ from repro.config.compose import parse_seeds
 from repro.config.departures import departures
 from repro.config.read import ConfigError, read_config_file
 from repro.config.schema import Config
-from repro.data.training import training_hash
+from repro.data import source_of
 from repro.engine.connect import connected
-from repro.engine.device import processes_of_a_device, set_up_process, worker_pool
-from repro.engine.turns import Chunks, groups_of
+from repro.engine.device import set_up_process, worker_pool
 from repro.engine.world import World
 from repro.files import partly, remove_folder
 from repro.seeding import seeds_listed
-from repro.train.alarm import bands_for
 from repro.train.checkpoint import Refused, refuse_newest
-from repro.train.remedies import names_of_settings
 from repro.train.result import is_published, publish
 
 CONFIGS, RUNS, STATE = Path("artifacts/configs"), Path("artifacts/runs"), Path("state")
@@ -71,15 +67,11 @@ def _train(run: str, seeds_text: str, world: World) -> int:
         print(f"  {kind} {config.recipe.name}: {departure.key} = {departure.here} ({departure.prescribed})")
     with first_writes(world, run, f"run {run}"):
         chunks = [seeds[i : i + config.budget.stack] for i in range(0, len(seeds), config.budget.stack)]
-        job = Job(run, config, STATE / run, source_hashes(), deadline_of(config), bands_for(config))
+        job = Job(run, config, STATE / run, source_hashes(), deadline_of(config))
         if world.first(lambda: _finished_already(job, chunks)):
             return 0
         world.first(lambda: take_over(job, chunks, RUNS / job.name, print))
-        groups = groups_of(chunks, config.engine.side_by_side)
-        here = worker_pool(min(config.budget.workers, len(groups)))[0] if world.size == 1 else processes_of_a_device()
-        together = len(groups[0]) if world.size == 1 else 1
-        world.first(lambda: say_what_is_needed(run, config, here, together, world.size))
-        status = train_all(job, groups) if world.size == 1 else train_together(job, chunks, world)
+        status = train_all(job, chunks) if world.size == 1 else train_together(job, chunks, world)
         if not status:
             world.first(lambda: _publish(job, chunks))
     return status
@@ -100,7 +92,7 @@ def _prepared(run: str, seeds_text: str) -> tuple[Config, list[int]]:
             f"{run}: seeds {seeds_text} are not the planned {config.planned_seeds}; name those, or "
             "change the plan and prepare it again: dvc repro prepare"
         )
-    if training_hash(config.data, seeds) != config.data_hash:
+    if source_of(config.data).training_hash(seeds) != config.data_hash:
         raise ConfigError(f"{run}: the data are not the prepared ones for seeds {seeds_text}; run: dvc repro prepare")
     return config, seeds
 
@@ -149,23 +141,22 @@ def deadline_of(config: Config) -> float:
     return time.monotonic() + 60 * minutes if minutes else math.inf
 
 
-def train_all(job: Job, groups: list[Chunks]) -> int:
-    """Trains all chunks of seeds, a group in a process; the exit status of what came before the end, else 0."""
-    chunks = sum(len(group) for group in groups)
-    workers, context = worker_pool(min(job.config.budget.workers, len(groups)))
-    done = context.Array("q", chunks, lock=False)  # without locks, which a killed worker would hold for ever
+def train_all(job: Job, chunks: list[list[int]]) -> int:
+    """Trains all chunks of seeds in worker processes; the exit status of what came before the end, else 0."""
+    workers, context = worker_pool(min(job.config.budget.workers, len(chunks)))
+    done = context.Array("q", len(chunks), lock=False)  # without locks, which a killed worker would hold for ever
     flags = Flags(context.Array("b", 2, lock=False))
     heard, lines = context.Pipe(duplex=False)
     os.set_blocking(lines.fileno(), False)
     complete = True
     with (
         Stopping(flags) as stopping,
-        Progress(job.name, chunks * job.config.budget.steps) as progress,
+        Progress(job.name, len(chunks) * job.config.budget.steps) as progress,
         ProcessPoolExecutor(workers, context, start_worker, (done, lines, flags)) as pool,
         _others_stop_too(job, flags) as waiting,
     ):
         with stopping.held_back():
-            waiting.update(pool.submit(work, job, group) for group in groups)
+            waiting.update(pool.submit(work, job, number, chunk) for number, chunk in enumerate(chunks))
         while waiting:
             finished = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED).done
             waiting.difference_update(finished)
@@ -194,7 +185,7 @@ def _others_stop_too(job: Job, flags: Flags) -> Iterator[set[Future[bool]]]:
     except BrokenProcessPool:
         flags.end()
         raise RuntimeError(
-            f"{job.name}: a worker process was killed; if memory ran out, {names_of_settings(job.config)}; "
+            f"{job.name}: a worker process was killed; if memory ran out, {less_memory(job.config)}; "
             "run the same command again to go on from the last saved state"
         ) from None
     except BaseException:

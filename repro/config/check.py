@@ -6,17 +6,10 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from repro.config.check_data import data_problems, network_problems
-from repro.config.check_memory import memory_problems
-from repro.config.data import FolderData
 from repro.config.limits import LIMITS
 from repro.config.methods import Feedback, FeedbackScope, Mpl, PseudoLabel, ReducedMpl, TwoPhases
-from repro.config.models import MoonsNet, ResNet50
-from repro.config.schema import Config, Precision
-
-_OF_IMAGES = {"wide_resnet", "resnet50", "airbench"}
-_MODELS = {"two_moons": {"moons_net"}, "digits": {"small_conv"}, "cifar10": _OF_IMAGES, "svhn": _OF_IMAGES,
-           "folder": _OF_IMAGES}  # fmt: skip
+from repro.config.models import MoonsNet, ResNet50, WideResNet, fits
+from repro.config.schema import CHOICES, Config, Precision
 
 
 def check(config: Config) -> list[str]:
@@ -37,11 +30,12 @@ def _ranges(part: Any, path: str) -> Iterator[str]:
 
 def _combinations(config: Config) -> Iterator[str]:
     data, model, budget = config.data, config.model, config.budget
-    yield from data_problems(data)
-    if model.name not in _MODELS[data.name]:
-        fitting = " or ".join(sorted(_MODELS[data.name]))
+    yield from data.problems()
+    if not fits(type(model), data.shape):
+        fitting = " or ".join(sorted(name for name, kind in CHOICES["model"].items() if fits(kind, data.shape)))
         yield f"model.name = {model.name} does not fit data.name = {data.name}; use {fitting}"
-    yield from network_problems(model)
+    if isinstance(model, WideResNet) and (model.depth - 4) % 6:
+        yield f"model.depth = {model.depth}: must be 6 n + 4 with n at least 1, such as 10, 16 or 28"
     if budget.stack > 1 and not isinstance(model, MoonsNet):
         yield f"budget.stack = {budget.stack}: model.name = {model.name} cannot be stacked; set it to 1"
     if budget.shortened_to > budget.steps:
@@ -53,7 +47,6 @@ def _combinations(config: Config) -> Iterator[str]:
     if isinstance(model, ResNet50):
         yield from _deep(config, model)
     yield from _methods(config)
-    yield from memory_problems(config)
     yield from _recorded(config)
     yield from _schedules(config)
 
@@ -80,8 +73,8 @@ def _recorded(config: Config) -> Iterator[str]:
     method = config.method.mpl if isinstance(config.method, ReducedMpl) else config.method
     if isinstance(method, Mpl) and method.feedback_share:
         yield f"{said}: method.feedback_share = {method.feedback_share} measures in some steps; set one of the two to 0"
-    if isinstance(config.data, FolderData):
-        yield f"{said}: data.name = folder reads the images of each step from files; set it to false"
+    if config.data.in_files:
+        yield f"{said}: data.name = {config.data.name} reads the images of each step from files; set it to false"
 
 
 def _deep(config: Config, model: ResNet50) -> Iterator[str]:

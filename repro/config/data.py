@@ -2,8 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar
+
+IMAGE = (3, 32, 32)
+"""Of CIFAR-10 and SVHN."""
+
+
+class DataSettings:
+    """What the settings of every data set have beside their values."""
+
+    name: str
+    labels: int
+    in_files: ClassVar[bool] = False
+    """Whether a step reads its images from files."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one example as a network takes it: C x H x W, or 2 for a point."""
+        raise NotImplementedError
+
+    def problems(self) -> Iterator[str]:
+        """What its values are not possible together, as sentences naming key, value and remedy."""
+        return iter(())
 
 
 class Placement(StrEnum):
@@ -14,7 +37,7 @@ class Placement(StrEnum):
 
 
 @dataclass
-class TwoMoonsData:
+class TwoMoonsData(DataSettings):
     """Two interleaving half circles (paper, section 3.1); one fresh data set for each seed."""
 
     name: str = "two_moons"
@@ -25,14 +48,39 @@ class TwoMoonsData:
     placement: Placement = Placement.random
     jitter: float = 0.15  # standard deviation of the strong view; the paper's toy experiment has no views
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """A point."""
+        return (2,)
+
+    def problems(self) -> Iterator[str]:
+        """Both counts are split evenly, and some points are left unlabelled."""
+        if self.points % 2 or self.labels % 2:
+            yield f"data.points = {self.points}, data.labels = {self.labels}: both are split evenly, so must be even"
+        if self.labels >= self.points:
+            yield f"data.labels = {self.labels}: leaves none of data.points = {self.points} unlabelled"
+
 
 @dataclass
-class DigitsData:
+class DigitsData(DataSettings):
     """The 1,797 handwritten 8x8 digits that scikit-learn ships (UCI, Alpaydin and Kaynak 1998)."""
 
     name: str = "digits"
     labels: int = 50  # labelled images, the same number of each class, drawn anew by each seed
     test_images: int = 597  # held out; the same images for every seed
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """One channel of 8x8 pixels."""
+        return (1, 8, 8)
+
+    def problems(self) -> Iterator[str]:
+        """Each class has as many labels, and some images are left unlabelled."""
+        if self.labels % 10:
+            yield f"data.labels = {self.labels}: must be a multiple of the 10 classes"
+        held = self.labels + self.test_images
+        if held > 1700:
+            yield f"data.labels + data.test_images = {held}: leaves fewer than 97 of the 1,797 images unlabelled"
 
 
 class Operations(StrEnum):
@@ -66,6 +114,12 @@ class ImageViews:
     flip: bool = True  # left to right, with probability 1/2
     recrop: bool = True  # whether the strong view is flipped and cropped once more (released)
 
+    def problems(self) -> Iterator[str]:
+        """The rates are in order, and Cutout has a centre."""
+        yield from _rates(self)
+        if self.cutout % 2:
+            yield f"data.views.cutout = {self.cutout}: is measured from its centre, so must be even"
+
 
 class Split(StrEnum):
     """Which training records are labelled, in the order of the files."""
@@ -76,7 +130,7 @@ class Split(StrEnum):
 
 
 @dataclass
-class Cifar10Data:
+class Cifar10Data(DataSettings):
     """CIFAR-10 (Krizhevsky 2009): 50,000 training and 10,000 test images of 32x32 pixels, 10 classes."""
 
     name: str = "cifar10"
@@ -88,9 +142,39 @@ class Cifar10Data:
     test_images: int = 10_000  # the first so many test records; fewer for a smoke run
     views: ImageViews = field(default_factory=ImageViews)
 
+    VALIDATION: ClassVar[int] = 5000
+    """Training images that the paper keeps for validation and the `paper` split drops: the first of them."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """A small image in colour."""
+        return IMAGE
+
+    @property
+    def dropped(self) -> int:
+        """Training images that are neither labelled nor unlabelled."""
+        return self.VALIDATION if self.split is Split.paper else 0
+
+    @property
+    def unlabelled(self) -> int:
+        """How many images are unlabelled ones."""
+        return self.train_images - self.dropped - (0 if self.labelled_in_unlabelled else self.labels)
+
+    def problems(self) -> Iterator[str]:
+        """Two images at least are left unlabelled, and a balanced split is whole."""
+        if self.labels + self.dropped > self.train_images or self.unlabelled < 2:
+            yield (
+                f"data.labels = {self.labels}: leaves fewer than 2 unlabelled images of "
+                f"data.train_images = {self.train_images} ({self.dropped} are dropped by data.split = {self.split}); "
+                "lower it, or set data.labelled_in_unlabelled"
+            )
+        if self.split is Split.balanced and self.labels % 10:
+            yield f"data.labels = {self.labels}: must be a multiple of the 10 classes when data.split = balanced"
+        yield from self.views.problems()
+
 
 @dataclass
-class SvhnData:
+class SvhnData(DataSettings):
     """SVHN's cropped digits (Netzer et al. 2011): 32x32 pixels, 10 classes, 26,032 test images.
 
     Its training images are the 73,257 of `train`, followed by the 531,131 of `extra`.
@@ -104,6 +188,27 @@ class SvhnData:
     train_images: int = 604_388  # the first so many training images; up to 73,257 none of `extra`
     test_images: int = 26_032  # the first so many test images; fewer for a smoke run
     views: ImageViews = field(default_factory=ImageViews)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """A small image in colour."""
+        return IMAGE
+
+    @property
+    def unlabelled(self) -> int:
+        """How many images are unlabelled ones."""
+        return self.train_images - (0 if self.labelled_in_unlabelled else self.labels)
+
+    def problems(self) -> Iterator[str]:
+        """Two images at least are left unlabelled, and a balanced split is whole."""
+        if self.labels > self.train_images or self.unlabelled < 2:
+            yield (
+                f"data.labels = {self.labels}: leaves fewer than 2 unlabelled images of "
+                f"data.train_images = {self.train_images}; lower it, or set data.labelled_in_unlabelled"
+            )
+        if self.balanced and self.labels % 10:
+            yield f"data.labels = {self.labels}: must be a multiple of the 10 classes when data.balanced = true"
+        yield from self.views.problems()
 
 
 @dataclass
@@ -130,9 +235,13 @@ class CropViews:
     widest_ratio: float = 1.3333333333333333  # of the random crop's sides, and its inverse the narrowest
     evaluated_share: float = 0.875  # of the shorter side: the centre square that evaluation looks at (224 / 256)
 
+    def problems(self) -> Iterator[str]:
+        """The rates are in order."""
+        yield from _rates(self)
+
 
 @dataclass
-class FolderData:
+class FolderData(DataSettings):
     """Images in files, such as your own, or ImageNet's.
 
     A training image in a folder, `train/<class>/...`, has that class, unless the folder is called `unlabelled`; one
@@ -152,5 +261,27 @@ class FolderData:
     classes: int = 0  # how many there are; filled by `prepare`, or refused if it finds another number
     views: CropViews = field(default_factory=CropViews)
 
+    in_files: ClassVar[bool] = True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """An image in colour."""
+        return (3, self.image_size, self.image_size)
+
+    def problems(self) -> Iterator[str]:
+        """Each class has a label."""
+        if 0 < self.labels < self.classes:
+            yield f"data.labels = {self.labels}: fewer than one for each of the {self.classes} classes; raise it"
+        yield from self.views.problems()
+
+
+def _rates(views: ImageViews | CropViews) -> Iterator[str]:
+    if views.lowest_rate > views.highest_rate:
+        yield (f"data.views.lowest_rate = {views.lowest_rate}: "
+               f"must not exceed data.views.highest_rate = {views.highest_rate}")  # fmt: skip
+
 
 Data = TwoMoonsData | DigitsData | Cifar10Data | SvhnData | FolderData
+DATA: dict[str, type] = {"two_moons": TwoMoonsData, "digits": DigitsData, "cifar10": Cifar10Data, "svhn": SvhnData,
+                         "folder": FolderData}  # fmt: skip
+"""The settings of each data set, by the name that chooses it."""

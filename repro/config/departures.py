@@ -36,10 +36,6 @@ def departures(config: Config) -> list[Departure]:
             found.append(Departure(key, str(prescribed), str(here), open=False))
     if config.budget.reduced:
         found.append(Departure("budget", "as the recipe", config.budget.reduced, open=False))
-    chunks = config.engine.micro_batches
-    if chunks > 1:
-        found.append(Departure("engine.micro_batches", "batch norm over the whole batch",
-                               f"{chunks}, so batch norm over chunks", open=False))  # fmt: skip
     group = config.engine.batch_norm_processes
     if group:
         found.append(Departure("engine.batch_norm_processes", "batch norm over the whole batch",

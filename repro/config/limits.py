@@ -163,8 +163,6 @@ LIMITS: dict[type, dict[str, Limits]] = {
     Engine: {
         "threads": _PROCESSES,
         "readers": _PROCESSES,
-        "side_by_side": Limits(1, 16),  # PyTorch has 32 streams, which it hands out again
-        "micro_batches": Limits(1, 10_000),
         "batch_norm_processes": Limits(0, 65_536),
     },
 }

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, ClassVar
+
+Takes = tuple[int | None, ...]
+"""The shape of one example that a network takes; None stands for any number of pixels."""
+
+_COLOURS: Takes = (3, None, None)
 
 
 class Activation(StrEnum):
@@ -17,6 +23,7 @@ class Activation(StrEnum):
 class MoonsNet:
     """2 -> 8 -> 8 -> 2, fully connected (paper, section 3.1); R nets are trained as one stacked model."""
 
+    takes: ClassVar[Takes] = (2,)
     name: str = "moons_net"
     width: int = 8  # units in each of the two hidden layers
     activation: Activation = Activation.sigmoid
@@ -27,6 +34,7 @@ class MoonsNet:
 class SmallConv:
     """Three 3x3 convolutions with batch norm, mean pool, dropout, dense: for 8x8 digits on a CPU."""
 
+    takes: ClassVar[Takes] = (1, 8, 8)
     name: str = "small_conv"
     width: int = 8  # channels of the first convolution; the others have twice as many
     dropout: float = 0.2  # before the dense layer
@@ -36,6 +44,7 @@ class SmallConv:
 class WideResNet:
     """WideResNet-28-2 (Zagoruyko and Komodakis 2016) as in the released code, for 32x32 images."""
 
+    takes: ClassVar[Takes] = _COLOURS
     name: str = "wide_resnet"
     depth: int = 28  # 6 n + 4 convolutions: three groups of n blocks
     width: int = 2  # multiplies 16, 16, 32, 64 channels (the stem's too)
@@ -50,6 +59,7 @@ class WideResNet:
 class ResNet50:
     """ResNet-50 (He et al. 2016) as in the released code: stride on the 3x3 convolution."""
 
+    takes: ClassVar[Takes] = _COLOURS
     name: str = "resnet50"
     width: int = 64  # channels of the stem
     student_dropout: float = 0.1  # before the dense layer
@@ -62,6 +72,7 @@ class ResNet50:
 class Airbench:
     """A small network that learns fast on a CPU, after airbench (Jordan 2024), for 32x32 images."""
 
+    takes: ClassVar[Takes] = _COLOURS
     name: str = "airbench"
     first_width: int = 32  # channels of the first block
     width: int = 96  # channels of the second and third block
@@ -71,3 +82,9 @@ class Airbench:
 
 
 Model = MoonsNet | SmallConv | WideResNet | ResNet50 | Airbench
+
+
+def fits(model: type[Any], shape: tuple[int, ...]) -> bool:
+    """Whether a network takes examples of this shape."""
+    takes: Takes = model.takes
+    return len(takes) == len(shape) and all(want in {None, has} for want, has in zip(takes, shape, strict=True))

@@ -30,13 +30,28 @@ def closest(word: str, known: list[str]) -> str:
     return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}"
 
 
+REMOVED: dict[str, dict[str, Any]] = {"engine": {"recompute": False, "micro_batches": 1, "side_by_side": 1}}
+"""Settings that are no more, each with the value of all records, which may still name it."""
+
+
 def read_config(mapping: Mapping[str, Any]) -> Config:
-    """Builds and checks a `Config` from nested mappings.
+    """Builds and checks a `Config` from nested mappings, those of a record among them.
 
     Raises:
         ConfigError: for an unknown or missing key, a wrong type or an impossible value.
     """
-    return checked(typing.cast(Config, _build(Config, mapping, "")))
+    return checked(typing.cast(Config, _build(Config, without_removed(mapping), "")))
+
+
+def without_removed(mapping: Mapping[str, Any]) -> Any:
+    """The same settings without those that are no more; any other value is refused."""
+    if not isinstance(mapping, Mapping):
+        return mapping
+    kept = dict(mapping)
+    for part, removed in REMOVED.items():
+        if isinstance(kept.get(part), Mapping):
+            kept[part] = {k: v for k, v in kept[part].items() if k not in removed or v != removed[k]}
+    return kept
 
 
 def checked(config: Config) -> Config:
@@ -98,9 +113,7 @@ EXECUTION = (
     "budget.workers",
     "budget.max_minutes",
     "budget.checkpoint_minutes",
-    "engine.recompute",  # the same bits
     "engine.readers",
-    "engine.side_by_side",
     "data.root",  # the data's hash says which they are
 )
 """Settings of where, how long and with how many a run trains, which leave what it computes alone."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from repro.config.data import Cifar10Data, Data, DigitsData, FolderData, SvhnData, TwoMoonsData
+from repro.config.data import DATA, Data
 from repro.config.methods import FixMatch, Method, Mpl, PseudoLabelMethod, ReducedMpl, Supervised, Uda
 from repro.config.models import Airbench, Model, MoonsNet, ResNet50, SmallConv, WideResNet
 
@@ -86,17 +86,14 @@ class Precision(StrEnum):
 
 @dataclass
 class Engine:
-    """How a step is computed: the settings trade speed against rounding, or memory against speed."""
+    """How a step is computed: the settings trade speed against rounding."""
 
     precision: Precision = Precision.float32
     channels_last: bool = False  # memory format of images; faster for convolutions on most devices
     threads: int = 1  # of each worker process, on a CPU
     readers: int = 2  # threads of each worker process that decode image files while a step is computed
     batch_norm_processes: int = 0  # of those that train together, so many share batch statistics; 0: all of them
-    recompute: bool = False  # residual blocks keep their input only, and are computed again in the backward pass
-    side_by_side: int = 1  # seeds that one process trains in turns; on a GPU each has a stream, and kernels overlap
     cuda_graph: bool = False  # record the whole step once and replay it: one launch, not thousands; a CPU has none
-    micro_batches: int = 1  # chunks of each training pass, one after another; batch norm sees each by itself
 
 
 @dataclass
@@ -129,13 +126,7 @@ class Config:
 
 
 CHOICES: dict[str, dict[str, type]] = {
-    "data": {
-        "two_moons": TwoMoonsData,
-        "digits": DigitsData,
-        "cifar10": Cifar10Data,
-        "svhn": SvhnData,
-        "folder": FolderData,
-    },
+    "data": DATA,
     "model": {
         "moons_net": MoonsNet,
         "small_conv": SmallConv,

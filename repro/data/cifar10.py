@@ -1,68 +1,193 @@
-"""CIFAR-10's 50,000 training images and how they are split into labelled and unlabelled ones."""
+"""CIFAR-10 (Krizhevsky 2009): its files as published, how they are split, and its 10,000 test images.
+
+torchvision reads the files, and only with their published MD5: `prepare` looks at all of them, a process that trains or
+evaluates at those that it opens (0.3 s). They stay where they are; `artifacts/data/cifar10` is a link to their folder.
+"""
 
 from __future__ import annotations
 
-from functools import lru_cache
+import shutil
+import tempfile
+import warnings
+from collections.abc import Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from repro.config.data import Cifar10Data, Split
-from repro.data.balanced import balanced
-from repro.data.cifar10_batch import REMEDY
-from repro.data.cifar10_files import FOLDER, TRAINING, read_batch
-from repro.data.content import check_class_counts
-from repro.data.sets import TrainingSet
+from repro.data.sets import (
+    PLACE,
+    PREPARE,
+    HeldOutSet,
+    Seeds,
+    SmallImages,
+    TrainingSet,
+    as_bytes,
+    balanced,
+    check_content,
+    fingerprint,
+)
+from repro.files import link_to
 
-CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-CLASSES = len(CLASS_NAMES)
-IMAGES = 50_000
-"""In the training files."""
+BATCHES = "cifar-10-batches-py"
+"""The folder that the published archive holds."""
+
+IMAGES = {"train": 50_000, "test": 10_000}
 SHA256 = "6c49b531d8e0756213cfb6f00def58ec43513816b2b4c8cf37443f5f9b195b87"
 """`fingerprint(images, labels)` of the published training images."""
-VALIDATION = 5000
-"""Training images that the paper keeps for validation and the `paper` split drops: the first of them."""
+TEST_MD5 = "40351d587109b95175f43aff81a1287e"
+"""Of the published test file."""
+
+LABELS_FILE = Path(__file__).with_name("cifar10_test_labels.txt")
+"""One digit for each test image, in the order of the published file; line breaks mean nothing. Shipped, so that
+accuracies can be recomputed from recorded predictions without the images."""
+LABELS_SHA256 = "348fd210099f44280c59f8bae2951dcb3acf9a65679aedccf26570e90be04379"
+"""`fingerprint` of the labels as int64 [10000]."""
 
 
-def load(folder: Path = FOLDER) -> tuple[Tensor, Tensor]:
-    """All training images, uint8 [50000, 3, 32, 32], and labels, int64 [50000]; read once in a process.
+class Cifar10(SmallImages[Cifar10Data]):
+    """50,000 training and 10,000 test images of 32x32 pixels, 10 classes."""
+
+    mean, deviation = (0.491400, 0.482158, 0.4465309), (0.247032, 0.243485, 0.26159)  # (released code)
+
+    def prepare(self) -> None:
+        """Sees that the published files are under `data.root`, downloading them where there are none.
+
+        Raises:
+            ValueError: when files are missing, are not the published ones, or cannot be downloaded.
+        """
+        link = PLACE / "cifar10"
+        root = link if not (self.root / BATCHES).is_dir() and (link / BATCHES).is_dir() else self.root
+        if root.name == BATCHES:
+            raise ValueError(f"data.root = {root}: wants the folder that holds {BATCHES}; set it to {root.parent}")
+        if not (root / BATCHES).is_dir():
+            _download(root)
+        _require_published(root, [*_files("train"), *_files("test")], f"put it there, or delete {root / BATCHES} to "
+                           "download CIFAR-10 anew")  # fmt: skip
+        link_to(root, link)
+
+    def _training_set(self, seeds: int) -> TrainingSet:
+        """The labelled and unlabelled images of `data.split`; only the balanced split depends on the seed."""
+        images, labels = self._read("train")
+        labelled, rest = self.split(labels, seeds)
+        return TrainingSet(images[labelled], labels[labelled], images[rest], labels[rest], labelled, rest)
+
+    def evidence(self, seed: int) -> Sequence[Tensor]:
+        """The hash of all images and labels, and which are labelled and unlabelled.
+
+        The images themselves are needed for a balanced split alone; their files are checked wherever they are opened.
+        """
+        labels = self._read("train")[1] if self.config.split is Split.balanced else torch.empty(0)
+        return as_bytes(SHA256), *self.split(labels, seed)
+
+    def split(self, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Indices of labelled and of unlabelled images, int64 [B] and [U]; the unlabelled in the order of the files."""
+        config = self.config
+        pool = torch.arange(config.dropped, config.train_images)
+        if config.split is Split.balanced:
+            labelled = balanced(labels[: config.train_images], config.labels, self.classes, seed)
+        else:
+            labelled = pool[: config.labels]
+        return labelled, pool if config.labelled_in_unlabelled else pool[~torch.isin(pool, labelled)]
+
+    def held_out_set(self, seeds: Seeds) -> HeldOutSet:
+        """The first `test_images` test images and their labels.
+
+        Raises:
+            ValueError: when the file is missing or not the published one, or its labels are not the shipped ones.
+        """
+        images, labels = self._read("test")
+        if not torch.equal(labels, shipped_labels()[: len(labels)]):
+            raise ValueError(f"labels of CIFAR-10's test file are not those of {LABELS_FILE}; restore both")
+        count = self.config.test_images
+        return HeldOutSet(images[:count].clone(), labels[:count].clone())
+
+    def held_out_labels(self, seeds: Sequence[int]) -> Tensor:
+        """The shipped ones, which need no images."""
+        return shipped_labels()[: self.config.test_images].repeat(len(seeds), 1)
+
+    def held_out_evidence(self, seed: int) -> Sequence[Tensor]:
+        """The published file's MD5 and the labels."""
+        return as_bytes(TEST_MD5), shipped_labels()[: self.config.test_images].clone()
+
+    def _read(self, part: str) -> tuple[Tensor, Tensor]:
+        prepared = PLACE / "cifar10"
+        return _read((prepared if (prepared / BATCHES).is_dir() else self.root).resolve(), part)
+
+
+@lru_cache(maxsize=2)
+def _read(root: Path, part: str) -> tuple[Tensor, Tensor]:
+    """All images of "train" or "test", uint8 [N, 3, 32, 32], and labels, int64 [N]; the other part is not opened."""
+    from torchvision.datasets import CIFAR10
+
+    alone = type("Part", (CIFAR10,), {"test_list" if part == "train" else "train_list": []})
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy's, of how the published pickles name their types
+            found = alone(root, train=part == "train")
+    except RuntimeError:
+        _require_published(root, _files(part), PREPARE)
+        raise
+    images = torch.from_numpy(np.ascontiguousarray(found.data.transpose(0, 3, 1, 2)))
+    labels = torch.tensor(found.targets)
+    check_content(images, labels, (IMAGES[part], 3, 32, 32), 10, f"{root / BATCHES}, {part}", PREPARE)
+    return images, labels
+
+
+def _files(part: str) -> list[tuple[str, str]]:
+    """Names and published MD5s."""
+    from torchvision.datasets import CIFAR10
+
+    found = CIFAR10.train_list if part == "train" else CIFAR10.test_list
+    return [*((name, md5) for name, md5 in found), (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
+
+
+def _require_published(root: Path, files: Sequence[tuple[str, str]], remedy: str) -> None:
+    """Refuses files that are missing or changed, by name."""
+    from torchvision.datasets.utils import calculate_md5
+
+    for name, md5 in files:
+        path = root / BATCHES / name
+        if not path.is_file():
+            raise ValueError(f"data.root = {root}: {path} is missing; {remedy}")
+        if (found := calculate_md5(path)) != md5:
+            raise ValueError(f"{path} has MD5 {found}, the published file has {md5}; {remedy}")
+
+
+def _download(root: Path) -> None:
+    """Downloads the published archive into `root`, unless it lies there, and unpacks it, whole or not at all."""
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import download_url, extract_archive
+
+    root.mkdir(parents=True, exist_ok=True)
+    print(f"data.root = {root} has no folder {BATCHES}; CIFAR-10 is downloaded there (170 MB)", flush=True)
+    with tempfile.TemporaryDirectory(dir=root, prefix=".partly-") as fresh:
+        try:
+            download_url(CIFAR10.url, str(root), CIFAR10.filename, CIFAR10.tgz_md5)
+            extract_archive(str(root / CIFAR10.filename), fresh)
+            (Path(fresh) / BATCHES).rename(root / BATCHES)
+        except (OSError, RuntimeError, EOFError, shutil.ReadError) as error:
+            raise ValueError(
+                f"data.root = {root}: has no folder {BATCHES}, and CIFAR-10 is not to be had ({CIFAR10.url}: {error}); "
+                f"put the published {CIFAR10.filename} or the folder {BATCHES} there, or set data.root to the folder "
+                f"that holds {BATCHES}"
+            ) from error
+
+
+@cache
+def shipped_labels() -> Tensor:
+    """All test labels, int64 [10000].
 
     Raises:
-        ValueError: when a file is missing or not the published one, or there are not 5,000 images of each class.
+        ValueError: when the file is missing or not the one that was shipped.
     """
-    return _load(folder.resolve())
-
-
-@lru_cache(maxsize=1)
-def _load(folder: Path) -> tuple[Tensor, Tensor]:
-    images, labels = zip(*(read_batch(folder / name) for name in TRAINING), strict=True)
-    together = torch.cat(labels)
-    check_class_counts(together, [5000] * CLASSES, f"the training files of {folder}", REMEDY)
-    return torch.cat(images), together
-
-
-def training_set(config: Cifar10Data, seed: int) -> TrainingSet:
-    """The labelled and unlabelled images of `config.split`; only the balanced split depends on `seed`."""
-    images, labels = load()
-    labelled, unlabelled = _split(config, labels, seed)
-    return TrainingSet(images[labelled], labels[labelled], images[unlabelled], labels[unlabelled], labelled, unlabelled)
-
-
-def evidence(config: Cifar10Data, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What pins a training set: the hash of all images and labels, and which are labelled and unlabelled.
-
-    The images themselves are needed for a balanced split alone; their files are checked wherever they are opened.
-    """
-    labels = load()[1] if config.split is Split.balanced else torch.empty(0)
-    return torch.tensor(list(bytes.fromhex(SHA256)), dtype=torch.uint8), *_split(config, labels, seed)
-
-
-def _split(config: Cifar10Data, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of labelled and of unlabelled images, int64 [B] and [U]; the unlabelled in the order of the files."""
-    pool = torch.arange(VALIDATION if config.split is Split.paper else 0, config.train_images)
-    if config.split is Split.balanced:
-        labelled = balanced(labels[: config.train_images], config.labels, CLASSES, seed)
-    else:
-        labelled = pool[: config.labels]
-    return labelled, pool if config.labelled_in_unlabelled else pool[~torch.isin(pool, labelled)]
+    remedy = f"restore it: git checkout -- {LABELS_FILE}"
+    if not LABELS_FILE.is_file():
+        raise ValueError(f"{LABELS_FILE} is missing; {remedy}")
+    found = torch.tensor([digit - ord("0") for digit in b"".join(LABELS_FILE.read_bytes().split())])
+    if fingerprint(found) != LABELS_SHA256:
+        raise ValueError(f"{LABELS_FILE} is damaged (hash differs); {remedy}")
+    return found

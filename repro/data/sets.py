@@ -1,21 +1,36 @@
-"""What training sees and what evaluation sees, kept in two types so that neither can be passed for the other."""
+"""What a data set is: a `Source` describes one, once; training and test data are two types that cannot be mixed up."""
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from repro.data.image_files import ImageFiles
+from repro.augment import views
+from repro.augment.views import Part
+from repro.config.data import Cifar10Data, DataSettings, SvhnData
+from repro.config.methods import View
+from repro.data.images import ImageFiles
+from repro.files import readable_json
+from repro.seeding import Streams
 
 Seeds = int | Sequence[int]
 
 Examples = Tensor | ImageFiles
 """Examples in memory, or images that are read from their files when they are needed."""
+
+PLACE = Path("artifacts/data")
+"""What `prepare` leaves for training and evaluation."""
+
+PREPARE = "prepare it again: python -m repro.cli.prepare"
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,226 @@ class HeldOutSet:
     labels: Tensor  # int64 [*lead, N]
 
 
+D = TypeVar("D", bound=DataSettings)
+
+
+class Source(ABC, Generic[D]):
+    """A data set under the settings `config`.
+
+    Nothing else in the package asks which data set it has. What begins with `held_out` opens test data: only
+    `repro.evaluate` may use it, and a test holds that.
+    """
+
+    shipped: ClassVar[bool] = True
+    """Whether its examples are had wherever the project is; those of others are where somebody put the files."""
+    ships_labels: ClassVar[bool] = True
+    """Whether its test labels are."""
+    told_by_seeds: ClassVar[bool] = True
+    """Whether the hash of its training data tells which seeds they were made for."""
+    stacks: ClassVar[bool] = False
+    """Whether the data of several seeds can be stacked."""
+
+    def __init__(self, config: D) -> None:
+        self.config = config
+
+    @property
+    @abstractmethod
+    def classes(self) -> int:
+        """K."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one example as a network takes it: C x H x W, or 2 for a point."""
+        return self.config.shape
+
+    # Before training
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What `prepare` prepares: settings with the same key need it once."""
+        return (self.config.name,)
+
+    def prepare(self) -> None:
+        """Puts what training needs into `PLACE`, once; data that are made or shipped need nothing.
+
+        Raises:
+            ValueError: when data are neither under `data.root` nor can be downloaded, or are not the published ones.
+        """
+
+    def settled(self) -> D:
+        """The settings, with what only prepared data can tell.
+
+        Raises:
+            ValueError: when the settings ask for what is not there.
+        """
+        return self.config
+
+    def recorded(self) -> D:
+        """The settings that a run depends on: the data themselves, not where this machine had their files."""
+        return self.config
+
+    # Training data
+
+    def training_set(self, seeds: Seeds) -> TrainingSet:
+        """The training data of one seed, or of several seeds stacked.
+
+        Raises:
+            ValueError: when seeds cannot be stacked, or the data are missing or not the published ones.
+        """
+        if not (self.stacks or isinstance(seeds, int)):
+            raise ValueError(
+                f"data.name = {self.config.name}: cannot be stacked over seeds {seeds}; set budget.stack to 1"
+            )
+        return self._training_set(seeds)
+
+    @abstractmethod
+    def _training_set(self, seeds: Any) -> TrainingSet:
+        """The same; `seeds` is one seed where they cannot be stacked."""
+
+    def training_hash(self, seeds: Sequence[int]) -> str:
+        """SHA-256 over the training data and split of every seed, in order; views and `data.root` do not enter."""
+        return fingerprint(*(tensor for seed in seeds for tensor in self.evidence(seed)))
+
+    def evidence(self, seed: int) -> Sequence[Tensor]:
+        """What pins the training set of a seed; of large data sets not all images, which are then hashed once."""
+        return list(vars(self.training_set(seed)).values())
+
+    def split_settings(self) -> dict[str, Any]:
+        """The settings that decide data and split: all but how images are viewed and where their files came from."""
+        return {key: value for key, value in vars(self.config).items() if key not in {"views", "root"}}
+
+    def describe_split(self, seeds: Sequence[int]) -> str:
+        """The split of every seed as JSON: indices (consecutive ones as "first-last"), class counts, hash."""
+        splits: dict[str, Any] = {}
+        for seed in seeds:
+            data = self.training_set(seed)
+            splits[str(seed)] = {
+                "labelled_class_counts": class_counts(data.labels, self.classes),
+                "labelled_indices": in_runs(data.labelled_indices),
+                "unlabelled": len(data.unlabelled),
+                "unlabelled_class_counts": class_counts(data.hidden_labels, self.classes),
+                "unlabelled_indices": in_runs(data.unlabelled_indices),
+                "sha256": fingerprint(data.labelled_indices, data.unlabelled_indices),
+            }
+        return readable_json({"data": self.split_settings(), "seeds": splits})
+
+    # Test data
+
+    @abstractmethod
+    def held_out_set(self, seeds: Seeds) -> HeldOutSet:
+        """Test data of one seed, or of several stacked; only two moons have others for each seed."""
+
+    def held_out_labels(self, seeds: Sequence[int]) -> Tensor:
+        """Labels of the test examples of every seed, int64 [R, N]."""
+        return torch.stack([self.held_out_set(seed).labels for seed in seeds])
+
+    def held_out_evidence(self, seed: int) -> Sequence[Tensor]:
+        """What pins the test set, of large data sets without their images."""
+        return list(vars(self.held_out_set(seed)).values())
+
+    def held_out_hash(self, seeds: Sequence[int]) -> str:
+        """SHA-256 over the test examples and labels of every seed, in order.
+
+        Where the labels are not shipped, it is that of the examples' own hash and of the labels (`bound_hash`),
+        whatever the seeds.
+        """
+        if not self.ships_labels:
+            return bound_hash(self.held_out_examples_hash(), self.held_out_labels([0])[0])
+        return fingerprint(*(tensor for seed in seeds for tensor in self.held_out_evidence(seed)))
+
+    def held_out_examples_hash(self) -> str:
+        """SHA-256 over what pins the test set of a data set that is the same for all seeds."""
+        return fingerprint(*self.held_out_evidence(0))
+
+    def class_names(self) -> list[str]:
+        """What the classes are called; empty where they are numbers."""
+        return []
+
+    # What networks see
+
+    @abstractmethod
+    def to_input(self, examples: Tensor) -> Tensor:
+        """What a network takes, float32: points as they are, grey levels as 0 to 1, colours normalised."""
+
+    def as_evaluated(self, examples: Examples, readers: int = 1) -> Tensor:
+        """What a network takes when it is evaluated: all of an example; of an image in a file, its centre square."""
+        return self.to_input(examples.centre(readers) if isinstance(examples, ImageFiles) else examples)
+
+    def read_file(self, path: Path) -> Tensor:
+        """An image file as evaluation sees it, uint8 [*shape].
+
+        Raises:
+            ValueError: naming what is wrong, in a few words without the path, when it is no whole image.
+        """
+        raise ValueError(f"data.name = {self.config.name}: has no images in files, so {path} is none of them")
+
+    @abstractmethod
+    def labelled_view(self, examples: Tensor, part: Part) -> Tensor:
+        """The labelled batch as trained on."""
+
+    @abstractmethod
+    def strong_labelled_view(self, examples: Tensor, part: Part) -> Tensor:
+        """The labelled batch as unlabelled ones are seen strongly, drawn apart from those; see `unlabelled_views`."""
+
+    @abstractmethod
+    def unlabelled_views(self, examples: Tensor, wanted: AbstractSet[View], part: Part) -> tuple[Tensor, Tensor]:
+        """Weak and strong view of the unlabelled batch, each of the examples' shape, float32.
+
+        A view that is not `wanted` need not be computed; the example itself stands in its place.
+
+        Args:
+            examples: [*lead, U, *E]: the batch, or one part of it.
+            wanted: views.
+            part: of the batch that the examples are, and where draws come from.
+        """
+
+
+P = TypeVar("P", Cifar10Data, SvhnData)
+
+
+class SmallImages(Source[P]):
+    """Images in colour of 32x32 pixels in ten classes, published in files: how they are viewed."""
+
+    mean: ClassVar[tuple[float, ...]]
+    deviation: ClassVar[tuple[float, ...]]
+    """Of the training images' channels, on a scale of 0 to 1."""
+
+    shipped = told_by_seeds = False
+    classes = 10
+
+    @property
+    def root(self) -> Path:
+        """Where the published files are, or shall be downloaded to."""
+        return Path(self.config.root).expanduser()
+
+    def recorded(self) -> P:
+        """Without the place of the files."""
+        return replace(self.config, root=type(self.config).root)
+
+    def to_input(self, examples: Tensor) -> Tensor:
+        """Normalised by channel."""
+        return views.normalise(examples, self.mean, self.deviation)
+
+    def labelled_view(self, examples: Tensor, part: Part) -> Tensor:
+        """Flipped and cropped."""
+        return self.to_input(views.cropped(examples, self.config.views, part, "labelled view"))
+
+    def strong_labelled_view(self, examples: Tensor, part: Part) -> Tensor:
+        """Starts from `labelled_view`, as the unlabelled strong view does from the weak one."""
+        weak = views.cropped(examples, self.config.views, part, "labelled view")
+        strong = views.distorted(weak, self.config.views, part, "strong labelled view")
+        return self.to_input(strong)
+
+    def unlabelled_views(self, examples: Tensor, wanted: AbstractSet[View], part: Part) -> tuple[Tensor, Tensor]:
+        """The strong view starts from the weak one, as in the released code."""
+        if not wanted:
+            return examples, examples
+        weak = strong = views.cropped(examples, self.config.views, part, "weak view")
+        if View.strong in wanted:
+            strong = views.distorted(weak, self.config.views, part, "strong view")
+        return self.to_input(weak), self.to_input(strong)
+
+
 def fingerprint(*tensors: Tensor) -> str:
     """SHA-256 over shapes, types and bytes."""
     digest = hashlib.sha256()
@@ -53,6 +288,16 @@ def fingerprint(*tensors: Tensor) -> str:
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def bound_hash(examples: str, labels: Tensor) -> str:
+    """SHA-256 of test examples by their own hash, and of their labels int64 [N]: who has both can tell what is true."""
+    return fingerprint(as_bytes(examples), labels)
+
+
+def as_bytes(*hexadecimal: str) -> Tensor:
+    """Hashes in hexadecimal digits, one after another, as uint8."""
+    return torch.tensor(list(bytes.fromhex("".join(hexadecimal))), dtype=torch.uint8)
 
 
 def class_counts(labels: Tensor, classes: int) -> list[int]:
@@ -67,3 +312,77 @@ def in_runs(indices: Tensor) -> list[int | str]:
     for run in np.split(values, np.flatnonzero(np.diff(values) != 1) + 1):
         found += [f"{run[0]}-{run[-1]}"] if len(run) > 2 else run.tolist()
     return found
+
+
+def balanced(labels: Tensor, count: int, classes: int, seed: int) -> Tensor:
+    """Indices, int64 [count], of `count / classes` images of each class among those of `labels`, int64 [N].
+
+    Raises:
+        ValueError: when one class has fewer.
+    """
+    shuffled = Streams(seed).permutation("split", 0, len(labels))
+    each = count // classes
+    chosen = [shuffled[labels[shuffled] == k][:each] for k in range(classes)]
+    fewest = min(len(indices) for indices in chosen)
+    if fewest < each:
+        raise ValueError(
+            f"data.labels = {count}: wants {each} images of each class, but one class has only {fewest} among the "
+            f"{len(labels)} images to draw from; lower data.labels or raise data.train_images"
+        )
+    return torch.cat(chosen)
+
+
+def check_content(images: Tensor, labels: Tensor, shape: Sequence[int], classes: int, where: str, remedy: str) -> None:
+    """A second look, after every hash: images are uint8 of `shape`, and each has a label from 0 to `classes - 1`.
+
+    Raises:
+        ValueError: naming `where`, what it has and what it wants, and the remedy.
+    """
+    if images.dtype != torch.uint8 or list(images.shape) != list(shape):
+        found = f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}"
+        raise ValueError(f"{where}: its images are {found}, not uint8 {list(shape)}; {remedy}")
+    if labels.dtype != torch.int64 or list(labels.shape) != [shape[0]]:
+        found = f"{str(labels.dtype).removeprefix('torch.')} {list(labels.shape)}"
+        raise ValueError(f"{where}: its labels are {found}, not {shape[0]} whole numbers; {remedy}")
+    outside = labels[(labels < 0) | (labels >= classes)]
+    if len(outside):
+        raise ValueError(
+            f"{where}: {len(outside)} labels are outside 0 to {classes - 1}, such as {int(outside[0])}; {remedy}"
+        )
+
+
+class Order:
+    """Batches of indices that pass over range(n) in a fresh permutation each epoch; a batch may span two epochs.
+
+    Args:
+        streams: where the permutations come from.
+        name: the stream, such as "labelled order".
+        n: how many examples there are.
+        batch: indices a step. `batch == n` gives all of them in order, since the order within a batch means nothing.
+    """
+
+    def __init__(self, streams: Streams, name: str, n: int, batch: int) -> None:
+        if batch < 1 or n < 1:
+            raise ValueError(f"{name}: batch = {batch} from n = {n} examples; both must be at least 1")
+        self._streams, self._name, self._n, self._batch = streams, name, n, batch
+        self._epochs: dict[int, Tensor] = {}
+
+    def _epoch(self, epoch: int) -> Tensor:
+        if epoch not in self._epochs:
+            self._epochs = {e: p for e, p in self._epochs.items() if e >= epoch - 1}
+            self._epochs[epoch] = self._streams.permutation(self._name, epoch, self._n)
+        return self._epochs[epoch]
+
+    def at(self, step: int) -> Tensor:
+        """Indices of the batch of `step`, int64 [*lead, batch]."""
+        if self._batch == self._n:
+            everything = torch.arange(self._n, device=self._streams.device)
+            return everything.expand(*self._streams.lead, self._n)
+        position, parts, missing = step * self._batch, [], self._batch
+        while missing:
+            epoch, offset = divmod(position, self._n)
+            part = self._epoch(epoch)[..., offset : offset + missing]
+            parts.append(part)
+            missing -= part.shape[-1]
+            position += part.shape[-1]
+        return torch.cat(parts, dim=-1)

@@ -50,6 +50,11 @@ def finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on a GPU or a CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 def peak_bytes(device: torch.device) -> int:
     """The most memory that this process has taken so far: of the GPU where it uses one, else of the machine."""
     if device.type == "cuda":
@@ -66,11 +71,6 @@ def worker_pool(wanted: int) -> tuple[int, BaseContext]:
     if choose_device().type == "cpu":
         return wanted, multiprocessing.get_context("fork")
     return 1, multiprocessing.get_context("spawn")
-
-
-def processes_of_a_device() -> int:
-    """How many of the processes that train together share this one's device: a GPU is one's own, a CPU is all's."""
-    return 1 if choose_device().type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def describe_device(device: torch.device) -> dict[str, Any]:

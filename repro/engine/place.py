@@ -1,4 +1,4 @@
-"""A network on its device: memory format and precision of its passes, and what they keep in memory."""
+"""A network on its device: memory format and precision of its passes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from repro.config.schema import Engine, Precision
-from repro.engine.recompute import in_chunks, recompute_blocks
 
 
 def place(model: nn.Module, engine: Engine, device: torch.device) -> nn.Module:
@@ -19,14 +18,10 @@ def place(model: nn.Module, engine: Engine, device: torch.device) -> nn.Module:
     precision of its own, so that no cast of a weight outlives an update; logits come out as float32.
     """
     model = model.to(device)
-    if engine.recompute:
-        recompute_blocks(model)
     if engine.channels_last:
         model = model.to(memory_format=torch.channels_last)
     if engine.channels_last or engine.precision is Precision.bfloat16:
         model.forward = partial(_forward, model.forward, engine, device.type)
-    if engine.micro_batches > 1:  # outermost: each chunk is a region of mixed precision of its own
-        model.forward = partial(in_chunks, model.forward, model, engine.micro_batches)
     return model
 
 

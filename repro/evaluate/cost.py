@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from repro.config.schema import Config
-from repro.data.held_out import held_out_set
+from repro.data import source_of
 from repro.data.sets import Seeds
 from repro.train.kept import late_steps, snapshot_steps
 
@@ -37,5 +37,5 @@ def files_read(config: Config, seeds: Seeds, unlabelled: int) -> int:
 
 def _examples(config: Config, seeds: Seeds, unlabelled: int) -> tuple[int, int, int]:
     """Test examples, and those of the curves: of the test set, and unlabelled ones."""
-    test, most = held_out_set(config.data, seeds).labels.shape[-1], config.budget.curve_examples
+    test, most = source_of(config.data).held_out_set(seeds).labels.shape[-1], config.budget.curve_examples
     return test, min(test, most or test), min(unlabelled, most or unlabelled)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from repro.config.schema import Config
-from repro.data.image_files import ImageFiles
+from repro.data.images import ImageFiles
 from repro.data.sets import Examples, TrainingSet
 from repro.evaluate.accuracy import accuracies
 from repro.evaluate.labels import label_rows

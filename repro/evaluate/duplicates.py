@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro.data.image_files import ImageFiles
-from repro.data.listing import UNKNOWN
+from repro.data.folder import UNKNOWN
+from repro.data.images import ImageFiles
 from repro.data.sets import Examples, HeldOutSet, TrainingSet
 from repro.results import Run
 

@@ -10,12 +10,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from repro.config.data import TwoMoonsData
 from repro.config.read import read_config
 from repro.config.schema import Config
-from repro.data.held_out import held_out_hash, held_out_set
+from repro.data import source_of
 from repro.data.sets import Seeds
-from repro.data.training import training_hash, training_set
 from repro.evaluate.accuracy import TOP, accuracies, has_top5, top5_accuracies
 from repro.evaluate.curve import curve_of, some_of
 from repro.evaluate.duplicates import duplicates
@@ -33,8 +31,9 @@ def evaluate(name: str, result: Result) -> Run:
     config = read_config(result.config)
     seeds: Seeds = list(result.seeds) if result.stacked else result.seeds[0]
     predictor = Predictor(config, seeds)
-    test = held_out_set(config.data, seeds)
-    labels, train = label_rows(test.labels, predictor.lead), training_set(config.data, seeds)
+    source = source_of(config.data)
+    test = source.held_out_set(seeds)
+    labels, train = label_rows(test.labels, predictor.lead), source.training_set(seeds)
     curve, final = curve_of(config, result, predictor, test.examples, labels, train)
     if result.finetuned:
         final[f"{result.counted}_finetuned"] = result.finetuned
@@ -47,8 +46,8 @@ def evaluate(name: str, result: Result) -> Run:
     columns |= {f"top5.{network}": top5_accuracies(c, labels) for network, c in (ranked if many else {}).items()}
     columns |= told(result.environment, len(result.seeds))
     columns |= {
-        "training_hash": training_hash(config.data, result.seeds),
-        "held_out_hash": held_out_hash(config.data, result.seeds),
+        "training_hash": source.training_hash(result.seeds),
+        "held_out_hash": source.held_out_hash(result.seeds),
         "predictions_hash": predictions_hash(predictions),
     }
     columns |= duplicates(train, test, predictor.lead)
@@ -90,12 +89,12 @@ def _boundary(
     config: Config, seeds: list[int], predictor: Predictor, final: dict[str, dict[str, Tensor]]
 ) -> dict[str, np.ndarray]:
     """The networks on a grid over the plane, for the first data sets; see `EvaluatedRun.boundary`."""
-    if not isinstance(config.data, TwoMoonsData):
+    if config.data.shape != (2,):  # only points lie in a plane
         return {}
     drawn = min(_DRAWN_SEEDS, len(seeds))
     x, y = torch.linspace(-1.6, 2.6, 64), torch.linspace(-1.1, 1.6, 48)
     grid = torch.cartesian_prod(y, x).flip(-1).expand(len(seeds), -1, 2)
-    train = training_set(config.data, seeds[:drawn])
+    train = source_of(config.data).training_set(seeds[:drawn])
     drawn_networks = {
         network: (255 * predictor.probabilities(weights, grid)[:drawn, :, 1]).round().to(torch.uint8)
         for network, weights in final.items()

@@ -12,14 +12,8 @@ from torch import Tensor
 
 from repro.config.data import Data
 from repro.config.read import read_config
-from repro.data.held_out import (
-    bound_hash,
-    class_names,
-    examples_hash,
-    held_out_hash,
-    held_out_labels,
-    ships_labels,
-)
+from repro.data import source_of
+from repro.data.sets import bound_hash
 
 
 @dataclass(frozen=True)
@@ -45,7 +39,7 @@ def label_rows(labels: Tensor, lead: tuple[int, ...]) -> np.ndarray:
 
 def stores_labels(data: Data) -> bool:
     """Whether evaluation keeps the test labels, since they are nowhere but beside the images."""
-    return not ships_labels(data)
+    return not source_of(data).ships_labels
 
 
 def labels_to_store(config: dict[str, Any]) -> StoredLabels | None:
@@ -55,16 +49,19 @@ def labels_to_store(config: dict[str, Any]) -> StoredLabels | None:
         ValueError: when a test image has no label, so that nothing can be right about it.
     """
     data = read_config(config).data
-    if not stores_labels(data):
+    source = source_of(data)
+    if source.ships_labels:
         return None
-    labels = held_out_labels(data, [0])[0].numpy()
+    labels = source.held_out_labels([0])[0].numpy()
     if (labels < 0).any():
         raise ValueError(
             f"data.name = {data.name}: {int((labels < 0).sum())} test images have no class; move each into the folder "
             "of its class, then prepare and train again"
         )
     small = labels.astype(np.min_scalar_type(int(labels.max())))
-    return StoredLabels(data.name, small, np.array(class_names(data), dtype=np.str_), examples_hash(data))
+    return StoredLabels(
+        data.name, small, np.array(source.class_names(), dtype=np.str_), source.held_out_examples_hash()
+    )
 
 
 def test_labels(
@@ -82,4 +79,5 @@ def test_labels(
     if stored and stores_labels(data):
         found = stored(data.name)
         return np.tile(found.labels.astype(np.int64), (len(seeds), 1)), found.held_out_hash
-    return held_out_labels(data, seeds).numpy(), held_out_hash(data, seeds)
+    source = source_of(data)
+    return source.held_out_labels(seeds).numpy(), source.held_out_hash(seeds)

@@ -12,12 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro.config.data import FolderData
 from repro.config.read import read_config
 from repro.config.schema import Config
-from repro.data.held_out import held_out_set
-from repro.data.image_files import read_centre
-from repro.data.training import class_count
+from repro.data import source_of
 from repro.evaluate.predict import Predictor
 from repro.train.storage import load, save
 
@@ -62,11 +59,12 @@ def load_model(path: Path) -> TrainedModel:
 
 def score(config: Config, seed: int, weights: dict[str, Tensor]) -> Score | None:
     """How a network does on all test images; None where there are none."""
-    test = held_out_set(config.data, seed)
+    source = source_of(config.data)
+    test = source.held_out_set(seed)
     if not len(test.labels):
         return None
     found = Predictor(config, seed).classes(weights, test.examples)[0]
-    predicted, count = torch.from_numpy(found.astype(np.int64)), class_count(config.data)
+    predicted, count = torch.from_numpy(found.astype(np.int64)), source.classes
     confusion = torch.bincount(test.labels * count + predicted, minlength=count**2).reshape(count, count)
     return Score(int((predicted == test.labels).sum()), len(found), confusion.tolist(), found)
 
@@ -83,13 +81,11 @@ def predictions(model: TrainedModel, names: Sequence[str]) -> Iterator[Predictio
         names: of files, absolute or relative to the working directory.
     """
     config = read_config(model.config)
-    data = config.data
-    assert isinstance(data, FolderData)  # noqa: S101 - only those are fitted
-    predictor = Predictor(config, 0)
+    source, predictor = source_of(config.data), Predictor(config, 0)
 
-    def read(name: str) -> np.ndarray | str:
+    def read(name: str) -> Tensor | str:
         try:
-            return read_centre(Path(name), data.views.evaluated_share, data.image_size)
+            return source.read_file(Path(name))
         except ValueError as error:
             return str(error)
 
@@ -104,10 +100,9 @@ def predictions(model: TrainedModel, names: Sequence[str]) -> Iterator[Predictio
                 yield (name, image, None) if isinstance(image, str) else (name, "", next(rows))
 
 
-def _probabilities(predictor: Predictor, weights: dict[str, Tensor], images: Sequence[np.ndarray]) -> np.ndarray:
-    """Float32 [N, K] of uint8 images [size, size, 3]."""
+def _probabilities(predictor: Predictor, weights: dict[str, Tensor], images: Sequence[Tensor]) -> np.ndarray:
+    """Float32 [N, K] of uint8 images [3, size, size]."""
     if not images:
         return np.empty((0, 0), dtype=np.float32)
-    examples = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
-    found: np.ndarray = predictor.probabilities(weights, examples).numpy()
+    found: np.ndarray = predictor.probabilities(weights, torch.stack(list(images))).numpy()
     return found

@@ -11,12 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from repro.augment.views import as_evaluated, to_input
-from repro.config.data import FolderData
 from repro.config.schema import Config, Precision
-from repro.data.image_files import ImageFiles
+from repro.data import source_of
+from repro.data.images import ImageFiles
 from repro.data.sets import Examples, Seeds
-from repro.data.training import class_count
 from repro.engine.device import choose_device
 from repro.engine.place import place
 from repro.models.build import build_model
@@ -30,8 +28,8 @@ class Predictor:
 
     def __init__(self, config: Config, seeds: Seeds) -> None:
         self._streams = Streams(seeds)
-        self.lead, self.class_count = self._streams.lead, class_count(config.data)
-        self._config, self._data, self._device = config, config.data, choose_device()
+        self._config, self._source, self._device = config, source_of(config.data), choose_device()
+        self.lead, self.class_count = self._streams.lead, self._source.classes
         self._models: list[nn.Module] = []
 
     @torch.no_grad()
@@ -63,8 +61,7 @@ class Predictor:
         """The same examples, those in files decoded once and for all if that takes `most` bytes or less."""
         if not isinstance(examples, ImageFiles) or math.prod(examples.shape) > most:
             return examples
-        assert isinstance(self._data, FolderData)  # noqa: S101 - only a folder has files
-        return examples.centre(self._data.views.evaluated_share, self._config.engine.readers)
+        return examples.centre(self._config.engine.readers)
 
     def _passes(self, networks: Mapping[str, Weights], examples: Examples) -> Iterator[dict[str, Tensor]]:
         """Class probabilities by network, [*lead, n, K], of some examples at a time."""
@@ -93,18 +90,18 @@ class Predictor:
             return
         chunk = self._chunk(examples[(0,) * (len(self.lead) + 1)].numel())
         for piece in torch.split(examples, chunk, dim=len(self.lead)):
-            yield to_input(piece.to(self._device), self._data)
+            yield self._source.to_input(piece.to(self._device))
 
     def _read(self, files: ImageFiles) -> Iterator[Tensor]:
         """The same from files: while the networks look at some images, the next ones are read."""
         chunk, readers = self._chunk(math.prod(files.shape[1:])), self._config.engine.readers
         parts = [files[first : first + chunk] for first in range(0, len(files), chunk)]
         with ThreadPoolExecutor(1) as ahead:
-            reading = ahead.submit(as_evaluated, parts[0], self._data, readers)
+            reading = ahead.submit(self._source.as_evaluated, parts[0], readers)
             for after in [*parts[1:], None]:
                 images = reading.result()
                 if after is not None:
-                    reading = ahead.submit(as_evaluated, after, self._data, readers)
+                    reading = ahead.submit(self._source.as_evaluated, after, readers)
                 yield images.to(self._device)
 
     def _chunk(self, numbers: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from repro.augment.mixup import Mix, apply_mix, draw_mix
+from repro.augment.views import Mix, apply_mix, draw_mix
 from repro.config.methods import View
 from repro.losses import cross_entropy, one_hot, smooth, soft_cross_entropy
 from repro.methods.state import Batch

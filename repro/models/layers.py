@@ -18,9 +18,8 @@ class BatchNorm(nn.Module):
     """Batch normalisation over [N, C, H, W] as in the released code.
 
     Training mode normalises by the batch. The running statistics move by `1 - decay` towards the batch's mean and
-    *biased* variance (PyTorch's own layer uses the unbiased one), and only inside no `frozen_statistics` block, which
-    forward-mode derivatives want. Where a batch comes in chunks, `chunk` says which of how many this is, and they move
-    by as much over all of them, towards the mean of the chunks'. A pass computed `again` does not move them again.
+    *biased* variance (PyTorch's own layer uses the unbiased one), and only outside a `frozen_statistics` block, which
+    forward-mode derivatives want.
     """
 
     running_mean: Tensor
@@ -30,7 +29,6 @@ class BatchNorm(nn.Module):
         super().__init__()
         self.decay, self.epsilon, self.tracking = decay, epsilon, True
         self.together: Together | None = None  # the processes that share the batch; none but this one
-        self.again, self.chunk = False, (0, 1)
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -63,14 +61,8 @@ class BatchNorm(nn.Module):
     @torch.no_grad()
     def _move(self, mean: Tensor, variance: Tensor) -> None:
         """The running statistics, towards the batch's."""
-        if not self.again:
-            self.running_mean.lerp_(mean, self._rate())
-            self.running_variance.lerp_(variance, self._rate())
-
-    def _rate(self) -> float:
-        """How far the statistics move: with rates r / (k - (k - 1 - j) r) chunks j = 0 to k - 1 count r / k each."""
-        (j, k), rate = self.chunk, 1 - self.decay
-        return rate / (k - (k - 1 - j) * rate)
+        self.running_mean.lerp_(mean, 1 - self.decay)
+        self.running_variance.lerp_(variance, 1 - self.decay)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""results/verdicts.json and alarm.json, and the generated part of the README."""
+"""results/verdicts.json, and the generated part of the README."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from repro.files import write_whole
 from repro.records.runs import RecordError, read_record
@@ -14,7 +13,6 @@ from repro.verify.claims import Status, Verdict
 
 CLAIMS = Path("experiments/claims.yaml")
 VERDICTS = Path("results/verdicts.json")
-PLANTED = Path("results/alarm.json")
 BEGIN, END = "<!-- verdicts: generated, do not edit -->", "<!-- end of verdicts -->"
 
 
@@ -34,13 +32,6 @@ def read_verdicts(path: Path = VERDICTS) -> list[Verdict]:
 
 def _verdicts(text: bytes) -> list[Verdict]:
     return [Verdict(**entry | {"status": Status(entry["status"])}) for entry in json.loads(text)]
-
-
-def read_planted(path: Path = PLANTED) -> dict[str, Any] | None:
-    """How the early alarm fared against planted faults, as tests/faults/alarm.py wrote it; None where it did not."""
-    if not path.is_file():
-        return None
-    return read_record(path, lambda text: dict(json.loads(text)), "write it again: python -m tests.faults.alarm")
 
 
 def replace_generated(text: str, table: str) -> str:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from repro.evaluate.run import EvaluatedRun
-from repro.report.alarm import alarm_section
 from repro.report.arms import arms_of
 from repro.report.groups import grouped
 from repro.report.provenance import cost_table, provenance
@@ -61,12 +59,10 @@ def render(
     claims: Sequence[Claim],
     verdicts: Sequence[Verdict],
     published: Sequence[Row],
-    planted: Mapping[str, Any] | None = None,
 ) -> Report:
     """The report on all `runs`, each in the section of its group, after the paper's tables, `published`.
 
-    With no run it says that nothing has run; the paper's tables are there all the same. `planted` is what
-    results/alarm.json holds: how the early alarm fared against planted faults.
+    With no run it says that nothing has run; the paper's tables are there all the same.
     """
     names = runs.keys() | scores.keys()
     sections = [section(group, arms_of(group, members, runs, scores), runs) for group, members in grouped(names)]
@@ -83,7 +79,6 @@ def render(
         "\n".join(evidence),
         *published_sections(published, scores, claims, verdicts),
         *(part.markdown for part in sections),
-        alarm_section(runs, planted),
         f"## Cost and provenance\n\n{provenance(runs)}\n\n{cost_table(runs)}" if runs else "",
         _CLOSING,
     ]

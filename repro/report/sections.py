@@ -68,7 +68,6 @@ def section(group: Group, arms: Sequence[Arm], runs: Mapping[str, Sequence[Evalu
         arms_table(group, arms),
         _legend_of_table(group),
         _problems(arms),
-        _alarms(arms),
         *(_attribution(steps, carried) if carried else ()),
         *(markdown(picture) for picture in pictures[:1]),
         "### Differences, paired by seed" if group.reference else "",
@@ -131,17 +130,6 @@ def _legend_of_table(group: Group) -> str:
 def _problems(arms: Sequence[Arm]) -> str:
     lines = [f"- `{arm.name}`: {problem}" for arm in arms for problem in arm.problems]
     return "\n".join(["**Refused numbers:**", "", *lines]) if lines else ""
-
-
-def _alarms(arms: Sequence[Arm]) -> str:
-    """Runs whose log left the band of the seeds recorded before them; their numbers stand, and want a look."""
-    lines = [
-        f"- `{arm.name}`, seed {run.seeds[0]}: {run.environment['alarms'][0]}"
-        for arm in arms
-        for run in arm.runs
-        if run.environment.get("alarms")
-    ]
-    return "\n".join(["**Left the band of the seeds recorded before them:**", "", *lines]) if lines else ""
 
 
 def _differences(group: Group, arms: Sequence[Arm], compared: Sequence[Difference]) -> str:

@@ -7,16 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from repro.augment.crops import draw_boxes
-from repro.augment.views import as_evaluated, labelled_view, strong_labelled_view, unlabelled_views
-from repro.config.data import FolderData
+from repro.augment.views import Part
 from repro.config.methods import ReducedMpl, View, learned_view
 from repro.config.read import ConfigError
 from repro.config.schema import Budget, Config
-from repro.data.image_files import ImageFiles
-from repro.data.order import Order
-from repro.data.sets import Examples
-from repro.data.training import training_set
+from repro.data import source_of
+from repro.data.images import ImageFiles
+from repro.data.sets import Examples, Order
 from repro.engine.world import ALONE, World
 from repro.methods.state import Batch
 from repro.seeding import Draws, Shard, Step, Streams
@@ -45,7 +42,8 @@ class Batches:
         world: World = ALONE,
     ) -> None:
         self.streams = Streams(seeds, device)
-        self.data = training_set(config.data, seeds).to(device)
+        self._source = source_of(config.data)
+        self.data = self._source.training_set(seeds).to(device)
         self._config, self._views, self._world, lead = config, views, world, len(self.streams.lead)
         self._rows = torch.arange(self.streams.lead[0], device=device)[:, None] if lead else None
         self._in_files = isinstance(self.data.unlabelled, ImageFiles)
@@ -69,15 +67,16 @@ class Batches:
 
     def of(self, labelled: Tensor, unlabelled: Tensor, step: Step, probe: bool = False) -> Batch:
         """As `at`, of the examples that `order` gives."""
-        shard, whole = self._world.shard, self._world.whole
+        shard = self._world.shard
         x_l = self._examples(self.data.labelled, labelled, "labelled view", step, shard)
         x_u = self._examples(self.data.unlabelled, unlabelled, "weak view", step, shard)
         if self._in_files and isinstance(step, int):
             self._read_ahead(step)
-        settings, wanted = self._config.data, learned_view(self._config.method) is View.strong
-        weak, strong = unlabelled_views(x_u, settings, self._views, self.streams, step, shard, whole)
+        source, wanted = self._source, learned_view(self._config.method) is View.strong
+        part = Part(self.streams, step, shard, self._world.whole)
+        weak, strong = source.unlabelled_views(x_u, self._views, part)
         return Batch(
-            labelled=labelled_view(x_l, settings, self.streams, step, shard),
+            labelled=source.labelled_view(x_l, part),
             labels=self.pick(self.data.labels, shard.rows(labelled, -1)),
             weak=weak,
             strong=strong,
@@ -85,7 +84,7 @@ class Batches:
             draws=Draws(self.streams, step, shard),
             probe=probe,
             mean_over_processes=self._world.mean,
-            strong_labelled=strong_labelled_view(x_l, settings, self.streams, step, shard, whole) if wanted else None,
+            strong_labelled=source.strong_labelled_view(x_l, part) if wanted else None,
             labelled_index=shard.rows(labelled, -1).to(self.streams.device),
             unlabelled_index=shard.rows(unlabelled, -1).to(self.streams.device),
             everything=self.everything,
@@ -101,12 +100,12 @@ class Batches:
         else:
             parts = torch.split(examples, _PIECE, dim=len(self.streams.lead))
         for part in parts:
-            yield as_evaluated(part, self._config.data, self._config.engine.readers).to(self.streams.device)
+            yield self._source.as_evaluated(part, self._config.engine.readers).to(self.streams.device)
 
     def labelled_alone(self, index: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The view trained on and the labels of any labelled examples, by int64 [*lead, n]."""
         examples = self._examples(self.data.labelled, index, "labelled view", step, Shard())
-        return labelled_view(examples, self._config.data, self.streams, step), self.pick(self.data.labels, index)
+        return self._source.labelled_view(examples, Part(self.streams, step)), self.pick(self.data.labels, index)
 
     def pick(self, tensor: Tensor, index: Tensor) -> Tensor:
         """Entries `index` [*lead, n] of tensor [*lead, N, ...]."""
@@ -132,9 +131,7 @@ class Batches:
         self, files: ImageFiles, index: Tensor, view: str, step: int, shard: Shard
     ) -> Callable[[], Tensor]:
         """Boxes are drawn for the whole batch, and this part of it is read."""
-        data = self._config.data
-        assert isinstance(data, FolderData)  # noqa: S101 - only a folder has files
-        boxes = torch.from_numpy(draw_boxes(self._host, view, step, files[index].sides, data.views))
+        boxes = torch.from_numpy(files[index].draw_boxes(self._host, view, step))
         part = files[shard.rows(index)]
         return part.start_reading(shard.rows(boxes).numpy(), self._config.engine.readers)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypedDict
 
 Progress = Callable[[int], None]
 """Called with the number of steps done since the last call."""
@@ -13,16 +12,6 @@ Report = Callable[[dict[str, float]], None]
 
 Say = Callable[[str], None]
 """Called with what a person should know."""
-
-
-class Calls(TypedDict, total=False):
-    """The arguments of `Trainer.steps` besides its folder."""
-
-    progress: Progress
-    deadline: float
-    report: Report
-    stop: Callable[[], bool]
-    say: Say
 
 
 class OutOfTime(Exception):

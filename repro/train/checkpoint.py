@@ -105,13 +105,6 @@ def _read(path: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
-def remove_after(folder: Path, step: int) -> None:
-    """Removes checkpoints of later steps."""
-    for path in _newest_first(folder):
-        if path > _path(folder, step):
-            path.unlink()
-
-
 def refuse_other(
     content: Mapping[str, Any], made_by: Mapping[str, Any], folder: Path, remove: Path | None = None
 ) -> None:

@@ -7,10 +7,9 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from repro.config.data import Data, DigitsData, FolderData, TwoMoonsData
 from repro.config.methods import TwoPhases
 from repro.config.schema import Config
-from repro.data.training import class_count
+from repro.data import source_of
 from repro.methods import METHODS
 from repro.methods.state import Batch, State
 from repro.models.build import build_model
@@ -67,7 +66,7 @@ def _count(config: Config, state: State, labelled: int, unlabelled: int) -> floa
 
 
 def _fresh(config: Config, device: str) -> State:
-    streams, classes = Streams(0), class_count(config.data)
+    streams, classes = Streams(0), source_of(config.data).classes
     state: State = METHODS[config.method.name].init(
         lambda role: build_model(config.model, classes, streams, role).to(device),
         config.method, config.optim, config.budget.steps, (),
@@ -86,19 +85,10 @@ def empty_batch(
     config: Config, labelled: int, unlabelled: int, streams: Streams, step: int, *, probe: bool = False
 ) -> Batch:
     """A batch as a step of training sees it, but of zeros: so many examples, on the device of `streams`."""
-    lead, shape, device = streams.lead, example_shape(config.data), streams.device
+    lead, shape, device = streams.lead, config.data.shape, streams.device
     seen, weak, strong = (torch.zeros(*lead, n, *shape, device=device) for n in (labelled, unlabelled, unlabelled))
     labels, hidden = (torch.zeros(*lead, n, dtype=torch.int64, device=device) for n in (labelled, unlabelled))
     return Batch(
         seen, labels, weak, strong, hidden, Draws(streams, step), probe, strong_labelled=seen, labelled_index=labels,
         unlabelled_index=hidden, everything=lambda: ([seen], [weak]),
     )  # fmt: skip
-
-
-def example_shape(data: Data) -> tuple[int, ...]:
-    """Of one example as the network sees it: C x H x W, or 2 for a point."""
-    if isinstance(data, TwoMoonsData):
-        return (2,)
-    if isinstance(data, FolderData):
-        return (3, data.image_size, data.image_size)
-    return (1, 8, 8) if isinstance(data, DigitsData) else (3, 32, 32)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from repro.data.order import Order
+from repro.data.sets import Order
 from repro.engine.agreement import Pace
-from repro.engine.turns import to_its_end
 from repro.losses import cross_entropy
 from repro.optim.learner import Learner
 from repro.train.calls import Stopped
@@ -18,16 +17,11 @@ from repro.train.loop import Trainer
 from repro.train.metrics import NotFinite
 
 
-def finetune(trainer: Trainer) -> dict[str, Tensor]:
-    """What `finetuning` returns."""
-    return to_its_end(finetuning(trainer))
-
-
-def finetuning(trainer: Trainer, stop: Callable[[], bool] = lambda: False) -> Generator[None, None, dict[str, Tensor]]:
+def finetune(trainer: Trainer, stop: Callable[[], bool] = lambda: False) -> dict[str, Tensor]:
     """Weights of the counted network after plain gradient descent at a fixed rate; the trainer's own stay as they are.
 
     Starts from the averaged weights where there are any. The network is in evaluation mode: running statistics, no
-    dropout. Several processes each compute the same, from the whole batch. Pauses after each step.
+    dropout. Several processes each compute the same, from the whole batch.
 
     Raises:
         Stopped: when `stop`, asked after each step, says so; it starts over the next time.
@@ -48,7 +42,6 @@ def finetuning(trainer: Trainer, stop: Callable[[], bool] = lambda: False) -> Ge
         gradients = source.gradients(loss)
         with torch.no_grad():
             torch._foreach_add_(source.parameters, gradients, alpha=-config.learning_rate)
-        yield
         if any(pace.wanted([stop()], last=step + 1 == config.steps)):
             raise Stopped
     tuned = {k: v.detach().clone().cpu() for k, v in source.model.state_dict().items()}

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from repro.augment.views import as_evaluated
-from repro.config.data import Data
 from repro.config.methods import TwoPhases
 from repro.config.schema import Config, Optimiser
-from repro.data.image_files import ImageFiles
-from repro.data.sets import TrainingSet
+from repro.data.images import ImageFiles
+from repro.data.sets import Source, TrainingSet
 from repro.losses import cross_entropy
 from repro.models.layers import frozen_statistics
 from repro.optim.learner import Learner
@@ -36,7 +35,7 @@ def learns(config: Config, role: str, step: int) -> bool:
 
 
 @torch.no_grad()
-def complaints(learner: Learner, data: TrainingSet, settings: Data, classes: int) -> list[str]:
+def complaints(learner: Learner, data: TrainingSet, source: Source[Any]) -> list[str]:
     """What is wrong with a network, as it is evaluated, on some of the labelled examples.
 
     Collapse: it predicts one class for all of them, though they have several. Divergence: its mean loss is more than
@@ -50,17 +49,18 @@ def complaints(learner: Learner, data: TrainingSet, settings: Data, classes: int
     some = data.labelled[index] if isinstance(data.labelled, ImageFiles) else data.labelled.index_select(lead, index)
     with frozen_statistics(learner.model):
         learner.model.eval()
-        logits = learner.model(as_evaluated(some, settings).to(index.device))
+        logits = learner.model(source.as_evaluated(some).to(index.device))
         learner.model.train()
     predicted = logits.argmax(dim=-1)
     several = (labels != labels[..., :1]).any(dim=-1)
     collapsed = (predicted == predicted[..., :1]).all(dim=-1) & several
-    diverged = cross_entropy(logits, labels).mean(dim=-1) > DIVERGED * math.log(classes)
+    most = DIVERGED * math.log(source.classes)
+    diverged = cross_entropy(logits, labels).mean(dim=-1) > most
     found = []
     if bool(collapsed.any()):
         found.append(f"predicts one class for all of {labels.shape[-1]} labelled examples{_of(collapsed)}")
     if bool(diverged.any()):
-        found.append(f"has a labelled loss above {DIVERGED * math.log(classes):.1f}, {DIVERGED:.0f} times that of a "
+        found.append(f"has a labelled loss above {most:.1f}, {DIVERGED:.0f} times that of a "
                      f"guess{_of(diverged)}")  # fmt: skip
     return found
 

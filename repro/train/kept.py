@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from repro.config.schema import Config
+from repro.data import source_of
 from repro.data.sets import TrainingSet
-from repro.data.training import class_count
 from repro.methods.state import State
 from repro.optim.learner import Learner
 from repro.train.health import complaints, learns
@@ -53,8 +53,7 @@ class Kept:
         self.series["snapshots"].append(state.step, networks(state) if self._copies else {})
         if not learns(self._config, self._role, state.step):
             return
-        data = self._config.data
-        found = complaints(state.learners[self._role], self._data, data, class_count(data))
+        found = complaints(state.learners[self._role], self._data, source_of(self._config.data))
         known = len(self.warnings)
         self.looks.append({"step": state.step, "found": found})
         for warning in self.warnings[known:]:
@@ -70,12 +69,6 @@ class Kept:
             for complaint in look["found"]
             if complaint not in last["found"]
         ]
-
-    def back_to(self, step: int) -> None:
-        """Forgets what was kept after this step."""
-        for series in self.series.values():
-            series.back_to(step)
-        self.looks = [look for look in self.looks if look["step"] <= step]
 
 
 def snapshot_steps(steps: int, count: int) -> list[int]:

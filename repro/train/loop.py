@@ -7,13 +7,13 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from repro.config.schema import Config
-from repro.data.training import class_count
+from repro.data import source_of
 from repro.engine.agreement import FAULTY, Pace, require_same
 from repro.engine.graph import Record
 from repro.engine.place import place
@@ -25,8 +25,8 @@ from repro.models.build import build_model
 from repro.seeding import Streams
 from repro.train import checkpoint
 from repro.train.batches import Batches
-from repro.train.calls import Calls, OutOfTime, Progress, Report, Say, Stopped
-from repro.train.finite import Copy, check_finite, copy_of, trace
+from repro.train.calls import OutOfTime, Progress, Report, Say, Stopped
+from repro.train.finite import check_finite
 from repro.train.kept import Kept
 from repro.train.metrics import NotFinite, Window
 from repro.train.steps import Steps
@@ -54,7 +54,7 @@ class Trainer:
         self.method = METHODS[config.method.name]
         self.batches = Batches(config, self.method.views(config.method), seeds, device, world)
         self.batch, self.streams, self.data = self.batches.at, self.batches.streams, self.batches.data
-        classes, init_streams = class_count(config.data), Streams(seeds)
+        classes, init_streams = source_of(config.data).classes, Streams(seeds)
         self.state: State = self.method.init(
             lambda role: place(build_model(config.model, classes, init_streams, role), config.engine, device),
             config.method,
@@ -69,16 +69,11 @@ class Trainer:
         self.kept = Kept(config, self.method.COUNTED, self.data, copies=world.rank == 0)
         self.sessions: list[dict[str, Any]] = []
 
-    def run(self, folder: Path, **calls: Unpack[Calls]) -> None:
-        """Takes all of `steps`, one after another."""
-        for _ in self.steps(folder, **calls):
-            pass
-
-    def steps(
+    def run(
         self, folder: Path, progress: Progress = lambda _: None, deadline: float = math.inf,
         report: Report = lambda _: None, stop: Callable[[], bool] = lambda: False, say: Say = print,
-    ) -> Iterator[None]:  # fmt: skip
-        """Trains to the end of the budget, from the checkpoint in `folder` if there is one; pauses after each step.
+    ) -> None:  # fmt: skip
+        """Trains to the end of the budget, from the checkpoint in `folder` if there is one.
 
         Args:
             folder: of this run's state; it has one writer.
@@ -91,7 +86,7 @@ class Trainer:
         Raises:
             OutOfTime: when `deadline` passes; the state is saved first.
             Stopped: when `stop` says so; the state is saved first.
-            NotFinite: when a loss or a weight becomes NaN or infinite; the state before that step is saved first.
+            NotFinite: when a loss or a weight becomes NaN or infinite; the checkpoints before that are kept.
             Refused: when `folder` holds a state that must not be gone on from.
             OSError: when the state cannot be saved; the checkpoints before it are kept.
         """
@@ -101,20 +96,15 @@ class Trainer:
         self.sessions.append({"from_step": self.state.step, "seconds": 0.0} | self.session)
         next_save = begun + 60 * budget.checkpoint_minutes
         check_finite(self.state, self.window)
-        good = copy_of(self.state, self.window)
         while self.state.step < budget.steps:
             self.kept.before_step(self.state, say)
-            with self._explained(good, folder):
+            with self._explained(folder):
                 logged = self.advance()
                 if logged:
                     check_finite(self.state, self.window)
             if logged:
-                good = copy_of(self.state, self.window)
                 report(self.rows[-1])
             self.kept.after_step(self.state, say)
-            paused = time.monotonic()
-            yield
-            begun += time.monotonic() - paused  # the turns of others
             now, ended = time.monotonic(), self.state.step == budget.steps
             stops, late, due = pace.wanted([stop(), now > deadline, now > next_save], last=ended)
             if self.state.step % 16 == 0 or ended:
@@ -122,7 +112,7 @@ class Trainer:
                 told = self.state.step
             if due or late or stops or ended:
                 self.sessions[-1]["seconds"] = now - begun
-                with self._explained(good, folder):
+                with self._explained(folder):
                     check_finite(self.state, self.window)
                 self._save(folder)
                 next_save = now + 60 * budget.checkpoint_minutes
@@ -154,28 +144,18 @@ class Trainer:
         return (step + 1) % self.config.budget.log_every == 0 or step + 1 == self.config.budget.steps
 
     @contextlib.contextmanager
-    def _explained(self, good: Copy, folder: Path) -> Iterator[None]:
-        """At what is not finite within the block: goes back to before the bad step, keeps that, says what it was."""
+    def _explained(self, folder: Path) -> Iterator[None]:
+        """Says of what is not finite within the block in which steps it became so, and what there is to go on from."""
         try:
             yield
         except NotFinite as error:
-            found = self._back_to_the_last_good_step(error, good, folder)
-            raise NotFinite(found) from None
-
-    def _back_to_the_last_good_step(self, error: NotFinite, good: Copy, folder: Path) -> str:
-        found = trace(self.state, self.window, good, self._step, error)
-        step = self.state.step
-        self.rows = [row for row in self.rows if row["step"] <= step]
-        self.kept.back_to(step)
-        rates = {role: learner.config.learning_rate for role, learner in self.state.learners.items()}
-        used = ", ".join(f"optim.{role}.learning_rate = {rate:g}" for role, rate in rates.items())
-        try:
-            self._save(folder)
-            self.world.first(lambda: checkpoint.remove_after(folder, step))
-            kept = f"the state before it is kept in {folder}: remove that to start anew"
-        except OSError as unsaved:
-            kept = f"the state before it could not be saved ({unsaved.strerror})"
-        return f"{found} ({used}); {kept}"
+            since = self.rows[-1]["step"] if self.rows else 0
+            rates = {role: learner.config.learning_rate for role, learner in self.state.learners.items()}
+            used = ", ".join(f"optim.{role}.learning_rate = {rate:g}" for role, rate in rates.items())
+            raise NotFinite(
+                f"{error}; it became so after step {since:.0f} and by step {self.state.step} ({used}); "
+                f"{checkpoint.kept_in(folder)}; to start anew: rm -r {folder}"
+            ) from None
 
     def made_by(self) -> dict[str, Any]:
         """What must be the same for a saved state to be gone on from; finetuning comes after it."""

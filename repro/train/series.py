@@ -34,11 +34,6 @@ class Series:
         """Keeps these weights, which must be a copy."""
         self._pending.append({"step": step, "networks": networks})
 
-    def back_to(self, step: int) -> None:
-        """Forgets what was kept after this step."""
-        self._pending = [entry for entry in self._pending if entry["step"] <= step]
-        self.files = [file for file in self.files if max(file["steps"]) <= step]
-
     def write(self, folder: Path) -> None:
         """Moves what memory holds to a file.
 

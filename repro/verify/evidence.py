@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from repro.config.data import Cifar10Data, FolderData, SvhnData
 from repro.config.departures import Departure, departures, lookup
 from repro.config.read import ConfigError, decisive, read_config
-from repro.data.training import class_count, split_settings, training_hash
+from repro.data import source_of
 from repro.evaluate.accuracy import TOP, has_top5, in_top5
 from repro.records.labels import labels_key, labels_of
 from repro.results import LABELS, Run, predictions_hash, record_hash
@@ -29,8 +28,6 @@ AGAIN = "take it back: git checkout -- results/runs, or train and evaluate a pla
 _RUN_AGAIN = "run it again: make reproduce"
 _ALIKE = {"device_name": "devices", "torch": "versions of PyTorch", "source": "training code"}
 """What all seeds of a run should share, by its column in seeds.csv."""
-_NAME_SEEDS = {"cifar10", "svhn"}
-"""Data sets whose hashes do not tell which seeds were planned: every split is alike."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +68,13 @@ def scores_of(runs: Mapping[str, Run], stored: Path = LABELS) -> dict[str, Score
         return known[key]
 
     def training(config: dict[str, Any], seeds: Sequence[int]) -> str | None:
-        data = read_config(config).data
-        key = f"{split_settings(data)}{list(seeds)}"
+        source = source_of(read_config(config).data)
+        key = f"{source.split_settings()}{list(seeds)}"
         if key not in hashes:
             try:
-                hashes[key] = training_hash(data, seeds)
-            except ValueError:  # the data set has to be at hand for it and is not
-                if not isinstance(data, Cifar10Data | SvhnData | FolderData):
+                hashes[key] = source.training_hash(seeds)
+            except ValueError:  # the data have to be at hand for it and are not
+                if source.shipped:
                     raise
                 hashes[key] = None
         return hashes[key]
@@ -119,7 +116,7 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
         return found
     counted = expected_networks(run.config)[1]
     problems = [*found.problems, *(f"{run.name}: {problem}; {_RUN_AGAIN}" for problem in _incomplete(run))]
-    problems += [f"{run.name}: {problem}; {AGAIN}" for problem in _unfit_top5(run, class_count(config.data))]
+    problems += [f"{run.name}: {problem}; {AGAIN}" for problem in _unfit_top5(run, source_of(config.data).classes)]
     if not problems:
         problems += _other_seeds(run, training_hash_of)
     top5: dict[str, dict[int, float]] = {}
@@ -255,7 +252,7 @@ def _other_seeds(run: Run, hash_of: TrainingHashOf) -> Iterator[str]:
         planned_ones = f"the planned {planned}" if planned else "the planned ones (the hash of their data differs)"
         yield (f"{run.name}: its seeds {here} are not {planned_ones}: one is missing or was added; run all again: "
                "make reproduce")  # fmt: skip
-    elif not planned and lookup(config, "data.name") in _NAME_SEEDS and not lookup(config, "budget.reduced"):
+    elif not planned and not source_of(read_config(config).data).told_by_seeds and not lookup(config, "budget.reduced"):
         yield f"{run.name}: does not say which seeds were planned; {_RUN_AGAIN}"
 
 
@@ -275,7 +272,7 @@ def _checked_labels(
     if {held_out_hash} != set(table["held_out_hash"]):
         return None, [f"{where}: was evaluated on other test data than are here (hash differs); {AGAIN}"]
     problems = []
-    count = class_count(read_config(run.config).data)
+    count = source_of(read_config(run.config).data).classes
     for network in run.networks:
         classes = run.predictions(network)[run.rows(seeds)]
         if classes.shape != labels.shape or labels.size == 0:

@@ -27,7 +27,7 @@ from repro.cli.verify import judged
 from repro.engine.device import set_up_process
 from repro.evaluate.run import EvaluatedRun
 from repro.records.runs import read_runs
-from repro.records.verdicts import CLAIMS, read_verdicts, replace_generated
+from repro.records.verdicts import CLAIMS, VERDICTS, read_verdicts, replace_generated
 from repro.report.verdicts import readme_table
 from repro.verify.claims import read_claims
 from tests.supply import lock
@@ -85,12 +85,11 @@ def figure_problem(path: Path, png: bytes) -> list[str]:
 
 def problems(runs: Mapping[str, Sequence[EvaluatedRun]]) -> list[str]:
     """Everything in the working directory that is not as generated from these runs."""
-    verdicts, scores, bands = judged(runs)
+    verdicts, scores = judged(runs)
     found = []
-    for name, now in (("verdicts", json.dumps([asdict(v) for v in verdicts])), ("bands", bands)):
-        path = Path(f"results/{name}.json")
-        if problem := json_problem(json.loads(path.read_text()), json.loads(now)):
-            found.append(f"{path}: {problem}; judge again with: make verify")
+    now = json.loads(json.dumps([asdict(verdict) for verdict in verdicts]))
+    if problem := json_problem(json.loads(VERDICTS.read_text()), now):
+        found.append(f"{VERDICTS}: {problem}; judge again with: make verify")
     readme, protocol = Path("README.md"), Path("REPRODUCE.md")
     shown = readme_table(read_claims(CLAIMS), read_verdicts())
     found += text_problem(readme, (text := readme.read_text()), replace_generated(text, shown), "make verify")
@@ -114,7 +113,7 @@ def main() -> int:
     for problem in found:
         print(f"error: {problem}", file=sys.stderr)
     if not found:
-        print("verdicts, bands, README, REPRODUCE, report and figures are what the recorded runs give")
+        print("verdicts, README, REPRODUCE, report and figures are what the recorded runs give")
     return 1 if found else 0
 
 
