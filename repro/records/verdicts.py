@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
-from repro.files import write_whole
-from repro.records.runs import RecordError, read_record
-from repro.verify.claims import Status, Verdict
+from repro.results import RecordError
+from repro.verify.claims import VERDICTS, read_verdicts, write_verdicts
+
+__all__ = ["VERDICTS", "read_verdicts", "write_verdicts"]
 
 CLAIMS = Path("experiments/claims.yaml")
-VERDICTS = Path("results/verdicts.json")
 BEGIN, END = "<!-- verdicts: generated, do not edit -->", "<!-- end of verdicts -->"
 
 
+<<<<<<< HEAD
 def write_verdicts(verdicts: Sequence[Verdict], path: Path = VERDICTS) -> None:
     """Writes all verdicts, in the claims' order."""
     write_whole(path, (json.dumps([asdict(verdict) for verdict in verdicts], indent=1) + "\n").encode())
@@ -34,6 +32,8 @@ def _verdicts(text: bytes) -> list[Verdict]:
     return [Verdict(**entry | {"status": Status(entry["status"])}) for entry in json.loads(text)]
 
 
+=======
+>>>>>>> report
 def replace_generated(text: str, table: str) -> str:
     """`text` with `table` between the two marks.
 

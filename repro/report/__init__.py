@@ -1,1 +1,1 @@
-"""Verdicts, scores and runs in; Markdown and figures out. Nothing here reads or writes a file."""
+"""What a person reads: tables and figures of the recorded runs, put together as Markdown pages and one HTML file."""

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 import types
 import typing
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+<<<<<<< HEAD
 from repro.settings import closest, read_yaml
+=======
+from repro.config.read import closest, read_yaml
+from repro.files import write_whole
+from repro.results import read_record
+
+VERDICTS = Path("results/verdicts.json")
+>>>>>>> report
 
 
 class Origin(StrEnum):
@@ -236,3 +245,21 @@ class Verdict:
     seeds_needed: str = ""  # for a verdict with 80 % power, while there is none
     departures: list[str] = field(default_factory=list)  # of the runs that were used, from their recipe
     problems: list[str] = field(default_factory=list)  # why evidence was refused
+
+
+def write_verdicts(verdicts: Sequence[Verdict], path: Path = VERDICTS) -> None:
+    """Writes all verdicts, in the claims' order."""
+    write_whole(path, (json.dumps([asdict(verdict) for verdict in verdicts], indent=1) + "\n").encode())
+
+
+def read_verdicts(path: Path = VERDICTS) -> list[Verdict]:
+    """Reads what `write_verdicts` wrote.
+
+    Raises:
+        RecordError: when the file is missing or damaged.
+    """
+    return read_record(path, _verdicts, "judge again with: make verify")
+
+
+def _verdicts(text: bytes) -> list[Verdict]:
+    return [Verdict(**entry | {"status": Status(entry["status"])}) for entry in json.loads(text)]
