@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 EXIT_USER_ERROR = 2
+BEGIN, END = "<!-- verdicts: generated, do not edit -->", "<!-- end of verdicts -->"
+"""Between these, the README's rows are generated."""
 Command = Callable[[argparse.Namespace], int | None]
 
 
@@ -156,16 +158,22 @@ def verify(arguments: argparse.Namespace) -> int:
 
 def report(_: argparse.Namespace) -> None:
     """All pages."""
-    from repro.cli.report import main
+    from repro.report.pages import write_report
 
-    main()
+    write_report()
 
 
 def verdicts(_: argparse.Namespace) -> None:
     """The last screen of `make reproduce`."""
-    from repro.cli.verdicts import main
+    from repro.files import replace_between, write_whole
+    from repro.report.pages import read_for_answers, readme_rows, verdict_lines
 
-    main()
+    record, readme = read_for_answers(), Path("README.md")
+    print("\n".join(verdict_lines(record, sys.stdout.encoding or "ascii")))
+    before = readme.read_text()
+    after = replace_between(before, BEGIN, END, readme_rows(record), "README.md")
+    if after != before:
+        write_whole(readme, after.encode())
 
 
 def bench(arguments: argparse.Namespace) -> None:

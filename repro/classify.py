@@ -63,9 +63,7 @@ def fit(given: argparse.Namespace) -> int:
             raise Damaged(f"{job.state} has lost its result; run the same command again")
         facts = _finish(out, config, options, result)
         remove_folder(job.state)
-    print(
-        f"{out}: {_said(facts)}\nclassify images with: repro predict {out} <folder> --csv predictions.csv"
-    )
+    print(f"{out}: {_said(facts)}\nclassify images with: repro predict {out} <folder> --csv predictions.csv")
     return 0
 
 
@@ -152,7 +150,6 @@ def _readme(
             wrong = max((n, names[j]) for j, n in enumerate(row) if j != k)
             lines.append(f"| {name} | {sum(row)} | {row[k]} | {f'{wrong[1]} ({wrong[0]})' if wrong[0] else '–'} |")
     return "\n".join(lines) + "\n"
-
 
 
 _TIMED = 8.0  # seconds of training, after the first steps, by which its speed is told

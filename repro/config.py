@@ -116,6 +116,15 @@ def lookup(mapping: Mapping[str, Any], key: str) -> Any:
     return value
 
 
+def expected_networks(config: Config) -> tuple[set[str], str]:
+    """The networks that a run of this configuration leaves, and the one whose accuracy is the method's."""
+    roles, averaged = config.method.networks, bool(config.optim.average_decay)
+    networks = {*roles, *(f"{role}_average" for role in roles if averaged)}
+    if config.finetune.steps:
+        networks.add(f"{roles[-1]}_finetuned")
+    return networks, f"{roles[-1]}_average" if averaged else roles[-1]
+
+
 # What is possible together
 
 

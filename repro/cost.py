@@ -113,7 +113,6 @@ def _row(name: str, *cells: str) -> str:
     return f"{name:42}" + "".join(f" {cell:>{width}}" for cell, width in zip(cells, _WIDTHS, strict=True))
 
 
-
 EXIT_NEEDS_GPU = 3
 
 _DAY = 86_400
@@ -187,7 +186,6 @@ def _threads() -> int:
 def _images(config: Config) -> str:
     unlabelled = config.budget.unlabelled_batch if config.method.name != "supervised" else 0
     return f"{config.budget.labelled_batch} + {unlabelled}"
-
 
 
 _FEW, _MORE = 2, 4  # images of the batches whose arithmetic is counted

@@ -217,3 +217,15 @@ def _lives(holder: str) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def replace_between(text: str, begin: str, end: str, new: str, where: str) -> str:
+    """`text` with `new` between two marks.
+
+    Raises:
+        ValueError: when the marks are not there, once each and in order.
+    """
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"{where} must hold the lines {begin!r} and {end!r}, once each and in this order")
+    head, rest = text.split(begin)
+    return f"{head}{begin}\n{new}\n{end}{rest.split(end)[1]}"

@@ -109,7 +109,6 @@ def _way(timing: Timing, moved: int) -> dict[str, Any]:
     }
 
 
-
 _WARM = 2  # steps before the timed ones
 _BEGINNING = 5  # and of a way that compiles, shape after shape of batch, or that records, after some steps as always
 _WATCHED = 3  # steps whose parts are timed, after those

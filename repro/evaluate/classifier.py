@@ -200,4 +200,3 @@ def _output(path: Path | None) -> Iterator[TextIO]:
     with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         yield file
     part.replace(path)
-

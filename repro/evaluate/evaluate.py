@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from repro.config import Config, read_config
+from repro.config import Config, expected_networks, read_config
 from repro.data import source_of
 from repro.data.images import UNKNOWN, ImageFiles
 from repro.data.sets import Examples, HeldOutSet, Seeds, TrainingSet
@@ -31,15 +31,20 @@ from repro.engine.device import set_up_process, worker_pool
 from repro.evaluate.labels import LABELS, label_rows, labels_to_store, store_labels
 from repro.evaluate.predict import Predictor
 from repro.files import only_writer, remove_folder, restore_folder, sweep
-from repro.plan import read_plan
+from repro.plan import plan_path, read_plan
 from repro.results import (
     RUNS,
+    TOP,
     RecordError,
     Run,
+    accuracies,
+    has_top5,
     joined,
     predictions_hash,
     read_run,
     seeds_table,
+    settings_of,
+    top5_accuracies,
     with_record_hashes,
     write_run,
 )
@@ -47,14 +52,13 @@ from repro.seeding import seeds_label, seeds_listed
 from repro.train.checkpoint import Result, load_results
 from repro.train.launch import die_with_parent
 from repro.train.storage import Damaged, OtherFormat
-from repro.verify.evidence import expected_networks, settings_of
 
 TRAINED = Path("artifacts/runs")
 
 
 def evaluate_runs(arguments: argparse.Namespace) -> None:
     """Evaluates runs side by side in worker processes."""
-    names = arguments.runs or [planned.name for planned in read_plan(arguments.plan)]
+    names = arguments.runs or [planned.name for planned in read_plan(Path(plan_path(arguments.plan))).runs]
     set_up_process()
     workers, context = worker_pool(processes(len(names)))
     with only_writer(".evaluation", "what is recorded"), ProcessPoolExecutor(workers, context, _start_worker) as pool:
@@ -122,7 +126,6 @@ def with_seeds_seen(run: Run, root: Path = RUNS) -> Run:
     known = [text for text in old.seeds.get("seeds_before", pd.Series(dtype=str)).unique() if text]
     seen = list(dict.fromkeys([*known, *([before] if before != now else [])]))
     return replace(run, seeds=run.seeds.assign(seeds_before=" and ".join(seen))) if seen else run
-
 
 
 _DRAWN_SEEDS = 3  # two-moons seeds whose decision boundary is kept for the figure
@@ -288,30 +291,6 @@ def _share_that_stays_wrong(previous: np.ndarray | None, now: np.ndarray, truth:
     same = (was_wrong & (now == previous)).sum(axis=1)
     share: np.ndarray = np.divide(same, count, out=np.full(len(now), np.nan), where=count > 0)
     return share
-
-
-TOP = 5
-
-
-def has_top5(classes: int) -> bool:
-    """Whether the five likeliest of so many classes are recorded: among ten, half of all guesses would be right."""
-    return classes > 10
-
-
-def accuracies(classes: np.ndarray, labels: np.ndarray) -> list[float]:
-    """Share of correct predictions for each row of uint8 or uint16 [R, N] against int64 [R, N]."""
-    return [float(share) for share in (classes == labels).mean(axis=1)]
-
-
-def top5_accuracies(likeliest: np.ndarray, labels: np.ndarray) -> list[float]:
-    """For each row, the share of labels int64 [R, N] among the classes [R, N, 5] of their example."""
-    return [float(share) for share in in_top5(likeliest, labels).mean(axis=1)]
-
-
-def in_top5(likeliest: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Which labels [..., N] are among the classes [..., N, 5] of their example: bool [..., N]."""
-    found: np.ndarray = (likeliest == labels[..., None]).any(axis=-1)
-    return found
 
 
 def duplicates(train: TrainingSet, test: HeldOutSet, lead: tuple[int, ...]) -> dict[str, int]:

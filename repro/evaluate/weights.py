@@ -126,7 +126,6 @@ def _kept(name: str, results: list[Result], seed: int, network: str | None) -> K
     return KeptWeights(name, seed, wanted, result.config, revision, networks[wanted])
 
 
-
 _ENOUGH = 0.99  # of the predictions
 
 
@@ -159,4 +158,3 @@ def _as_recorded(kept: KeptWeights, found: Score) -> float:
     if kept.network not in recorded:
         raise ValueError(f"the record of {kept.run} has no network {kept.network}; evaluate it again")
     return float(np.mean(recorded[kept.network][0] == found.classes))
-

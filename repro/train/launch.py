@@ -193,7 +193,6 @@ def _others_stop_too(job: Job, flags: Flags) -> Iterator[set[Future[bool]]]:
         raise
 
 
-
 SECONDS_BETWEEN_LINES = 30.0  # of the log, for each worker
 
 _LONGEST = 1000  # characters of a line: a pipe takes 4,096 bytes at once

@@ -58,4 +58,3 @@ def _with_prepared_data(configs: Sequence[Config]) -> list[Config]:
     for key in dict.fromkeys(source.key for source in sources):
         first[key].prepare()
     return [checked(replace(config, data=source.settled())) for config, source in zip(configs, sources, strict=True)]
-

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from repro.config import Config, Departure, decisive, departures, lookup, read_config
+from repro.config import Departure, departures, expected_networks, lookup, read_config
 from repro.data import source_of
-from repro.evaluate.evaluate import TOP, has_top5, in_top5
 from repro.evaluate.labels import labels_key, labels_of
-from repro.results import LABELS, Run, predictions_hash, record_hash
+from repro.results import LABELS, TOP, Run, has_top5, in_top5, predictions_hash, record_hash
 from repro.settings import ConfigError
 from repro.verify.claims import Measure
 
@@ -163,15 +162,6 @@ def departure_in_words(departure: Departure) -> str:
     return f"{departure.key}: {departure.here}, {rest}"
 
 
-def expected_networks(config: Config) -> tuple[set[str], str]:
-    """The networks that a run of this configuration leaves, and the one whose accuracy is the method's."""
-    roles, averaged = config.method.networks, bool(config.optim.average_decay)
-    networks = {*roles, *(f"{role}_average" for role in roles if averaged)}
-    if config.finetune.steps:
-        networks.add(f"{roles[-1]}_finetuned")
-    return networks, f"{roles[-1]}_average" if averaged else roles[-1]
-
-
 def differing_keys(first: Mapping[str, Any], second: Mapping[str, Any], path: str = "") -> list[str]:
     """Dotted keys in which two resolved configurations differ, present in one only included."""
     found = []
@@ -182,15 +172,6 @@ def differing_keys(first: Mapping[str, Any], second: Mapping[str, Any], path: st
         elif a != b or (key in first) != (key in second):
             found.append(f"{path}{key}")
     return found
-
-
-def settings_of(run: Run) -> dict[str, Any]:
-    """Those that decide what one seed of the run computes, whatever plan it is of and however it was executed."""
-    try:
-        found = decisive(read_config(run.config))
-    except ConfigError:
-        found = run.config
-    return {key: value for key, value in found.items() if key not in {"title", "data_hash", "planned_seeds"}}
 
 
 def _unfit(run: Run) -> Iterator[str]:

@@ -6,21 +6,31 @@ the run the claim speaks of, gives INCONCLUSIVE, whatever the remaining numbers 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from repro.config import EXECUTION, as_mapping, lookup, read_config
-from repro.files import write_whole
-from repro.results import Run, read_record, read_runs
+from repro.results import Run, read_runs
 from repro.settings import ConfigError
 from repro.verify.absolute import judge_absolute
-from repro.verify.claims import Absolute, Claim, Measure, Ordering, Status, SuccessRate, Verdict, read_claims
+from repro.verify.claims import (
+    CLAIMS,
+    VERDICTS,
+    Absolute,
+    Claim,
+    Measure,
+    Ordering,
+    Status,
+    SuccessRate,
+    Verdict,
+    read_claims,
+    read_verdicts,
+    write_verdicts,
+)
 from repro.verify.evidence import Scores, differing_keys, scores_of
 from repro.verify.power import needed
 from repro.verify.statistics import (
@@ -34,9 +44,6 @@ from repro.verify.statistics import (
     seeds_needed,
     spread,
 )
-
-CLAIMS = Path("experiments/claims.yaml")
-VERDICTS = Path("results/verdicts.json")
 
 _DECIDES_NOTHING = ("title", "data_hash", "planned_seeds", "recipe", *EXECUTION)
 """Settings that describe a run or its execution, and leave its result alone."""
@@ -276,21 +283,3 @@ def verify(*, check: bool = False) -> int:
     write_verdicts(verdicts)
     print(f"{len(verdicts)} claims judged on {len(scores)} runs")
     return 0
-
-
-def write_verdicts(verdicts: Sequence[Verdict], path: Path = VERDICTS) -> None:
-    """Writes all verdicts, in the claims' order."""
-    write_whole(path, (json.dumps([asdict(verdict) for verdict in verdicts], indent=1) + "\n").encode())
-
-
-def read_verdicts(path: Path = VERDICTS) -> list[Verdict]:
-    """Reads what `write_verdicts` wrote.
-
-    Raises:
-        RecordError: when the file is missing or damaged.
-    """
-
-    def parse(text: bytes) -> list[Verdict]:
-        return [Verdict(**entry | {"status": Status(entry["status"])}) for entry in json.loads(text)]
-
-    return read_record(path, parse, "judge again with: repro verify")
