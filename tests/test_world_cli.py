@@ -129,7 +129,7 @@ def test_what_one_process_finds_not_finite_ends_all(place: Path) -> None:
     statuses = ends(together(place, spoil), 60)
 
     assert [2, 2] == statuses, printed(place)
-    kept = "the last saved state is kept in state/mpl/seed-0/checkpoint-000000020.pt"
+    kept = "the last saved state is kept in state/mpl/seed-0/checkpoint-"
     assert 1 == printed(place).count("error: ") == printed(place).count(kept)
 
 
