@@ -50,7 +50,7 @@ from repro.results import (
 )
 from repro.seeding import seeds_label, seeds_listed
 from repro.train.checkpoint import Result, load_results
-from repro.train.launch import die_with_parent
+from repro.train.stopping import die_with_parent
 from repro.train.storage import Damaged, OtherFormat
 
 TRAINED = Path("artifacts/runs")
