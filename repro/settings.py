@@ -344,7 +344,8 @@ class _UniqueKeys(yaml.SafeLoader):
             if not isinstance(self.anchors.get(event.anchor), yaml.ScalarNode):  # a few lines could stand for billions
                 problem = "refers to a list or mapping elsewhere in the file; write it out"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
-        return super().compose_node(parent, index)  # type: ignore[no-any-return]
+        found: yaml.Node | None = super().compose_node(parent, index)
+        return found
 
 
 def read_yaml(path: Path) -> Any:

@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 
+from repro.bench.page import page, section
 from repro.bench.plain import PlainTrainer, step_bytes
 from repro.config import Config
 from repro.cost import AT_ONCE, seconds_a_step, seconds_of, step_flops
@@ -37,8 +38,7 @@ from repro.engine.device import choose_device, finish, is_out_of_memory, peak_by
 from repro.files import readable_json, write_whole
 from repro.methods import Mpl
 from repro.plan import compose
-from repro.records.runs import read_record
-from repro.report.bench import page, section
+from repro.results import read_record
 from repro.settings import ConfigError, Engine, Precision
 from repro.train.job import environment, source_hashes
 from repro.train.loop import Trainer

@@ -28,11 +28,12 @@ from repro.data import source_of
 from repro.data.images import UNKNOWN, ImageFiles
 from repro.data.sets import Examples, HeldOutSet, Seeds, TrainingSet
 from repro.engine.device import set_up_process, worker_pool
-from repro.evaluate.labels import LABELS, label_rows, labels_to_store, store_labels
+from repro.evaluate.labels import label_rows, labels_to_store, store_labels
 from repro.evaluate.predict import Predictor
 from repro.files import only_writer, remove_folder, restore_folder, sweep
 from repro.plan import plan_path, read_plan
 from repro.results import (
+    LABELS,
     RUNS,
     TOP,
     RecordError,
