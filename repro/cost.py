@@ -115,7 +115,7 @@ def _row(name: str, *cells: str) -> str:
 EXIT_NEEDS_GPU = 3
 
 _DAY = 86_400
-_cost_WIDTHS = (5, 9, 13, 12, 8, 9)
+_COST_WIDTHS = (5, 9, 13, 12, 8, 9)
 
 
 def priced(arguments: argparse.Namespace) -> int:
@@ -175,7 +175,7 @@ def _is_priced(data: Data) -> bool:
 
 
 def _cost_row(name: str, *cells: str) -> str:
-    return f"{name:42}" + "".join(f" {cell:>{width}}" for cell, width in zip(cells, _cost_WIDTHS, strict=True))
+    return f"{name:42}" + "".join(f" {cell:>{width}}" for cell, width in zip(cells, _COST_WIDTHS, strict=True))
 
 
 def _threads() -> int:

@@ -233,18 +233,18 @@ def validated(kind: type[T], mapping: Any, where: str = "") -> T:
     """
     try:
         found: T = _adapter(kind).validate_python(mapping)  # type: ignore[arg-type]
-        return found
     except ValidationError as error:
         problems = [in_words(detail, mapping, kind) for detail in error.errors(include_url=False)]
         raise ConfigError("; ".join(f"{where}{problem}" for problem in dict.fromkeys(problems))) from None
     except RecursionError:
         raise ConfigError(f"{where or 'the settings'}: are nested too deeply; write them anew") from None
+    return found
 
 
 _WANTED = {"int_type": "a whole number", "float_type": "a number", "bool_type": "true or false", "string_type": "text"}
 
 
-def in_words(detail: ErrorDetails, mapping: Any, kind_of_all: Any) -> str:
+def in_words(detail: ErrorDetails, mapping: Any, kind_of_all: Any) -> str:  # noqa: PLR0911 - one for each kind
     """One of pydantic's errors as a sentence with key, value and remedy."""
     key, kind, value, context = _key(detail["loc"], mapping), detail["type"], detail["input"], detail.get("ctx", {})
     if kind in {"unexpected_keyword_argument", "extra_forbidden"}:
