@@ -1,4 +1,4 @@
-"""A trained classifier in one file: its weights, the names of its classes, and all that applies it to new images."""
+"""A trained classifier in one file, with all that applies it to new images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The labels of test examples, for whoever recomputes an accuracy; needs no model code."""
+"""The labels of test examples, for whoever recomputes an accuracy: shipped, or stored in results/labels."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""results/weights/<run>-seed-<n>-<network>.safetensors: a trained network, small enough to be kept with the results.
-
-Matrices and kernels are float16. What has one number a channel stays float32: a variance may be below float16's least.
-"""
+"""Trained networks kept with the results in half precision, and their test accuracy computed again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training of one chunk of seeds, from what is left of it to its result; by one process, or by several together."""
+"""The training of one run's seeds by this process: its environment, what is finished already, what must not be mixed."""
 
 from __future__ import annotations
 
