@@ -1,4 +1,4 @@
-"""The training of one run's seeds by this process: its environment, what is finished already, what must not be mixed."""
+"""The training of one run's seeds by this process, what it runs on, and what must not be mixed with it."""
 
 from __future__ import annotations
 

@@ -232,8 +232,8 @@ def _checked_labels(
     table, where = run.seeds.loc[list(seeds)], _where(run, group)
     found = training_hash_of(run.config, seeds)
     if found is not None and {found} != set(table["training_hash"]):
-        return None, [f"{where}: was trained on other data or another split than its settings and seeds give "
-                      f"(hash differs); {_RUN_AGAIN}"]  # fmt: skip
+        said = "was trained on other data or another split than its settings and seeds give (hash differs)"
+        return None, [f"{where}: {said}; {_RUN_AGAIN}"]
     try:
         labels, held_out_hash = labels_of(run, seeds)
     except ValueError as error:
