@@ -18,9 +18,9 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
+from yaml._yaml import CParser
 from yaml.composer import Composer
 from yaml.constructor import SafeConstructor
-from yaml.cyaml import CParser
 from yaml.resolver import Resolver
 
 T = TypeVar("T")
@@ -237,7 +237,7 @@ def validated(kind: type[T], mapping: Any, where: str = "") -> T:
         for problem in _endless(mapping):
             raise ConfigError(f"{where}{problem}")
         found: T = _adapter(kind).validate_python(mapping)  # type: ignore[arg-type]
-        return found
+        return found  # noqa: TRY300
     except ValidationError as error:
         problems = [in_words(detail, mapping, kind) for detail in error.errors(include_url=False)]
         raise ConfigError("; ".join(f"{where}{problem}" for problem in dict.fromkeys(problems))) from None
@@ -261,7 +261,7 @@ def _endless(value: Any, key: str = "") -> Iterator[str]:
 _WANTED = {"int_type": "a whole number", "float_type": "a number", "bool_type": "true or false", "string_type": "text"}
 
 
-def in_words(detail: ErrorDetails, mapping: Any, kind_of_all: Any) -> str:
+def in_words(detail: ErrorDetails, mapping: Any, kind_of_all: Any) -> str:  # noqa: PLR0911 - one for each kind
     """One of pydantic's errors as a sentence with key, value and remedy."""
     key, kind, value, context = _key(detail["loc"], mapping), detail["type"], detail["input"], detail.get("ctx", {})
     if kind in {"unexpected_keyword_argument", "extra_forbidden"}:
@@ -353,11 +353,11 @@ class _UniqueKeys(Composer, CParser, SafeConstructor, Resolver):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
+            event: Any = self.peek_event()
             if not isinstance(self.anchors.get(event.anchor), yaml.ScalarNode):  # a few lines could stand for billions
                 problem = "refers to a list or mapping elsewhere in the file; write it out"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
-        return super().compose_node(parent, index)  # type: ignore[no-any-return]
+        return super().compose_node(parent, index)
 
 
 def read_yaml(path: Path) -> Any:
@@ -372,8 +372,8 @@ def read_yaml(path: Path) -> Any:
     except yaml.MarkedYAMLError as error:
         at = error.problem_mark or error.context_mark
         line = f"line {at.line + 1}: " if at else ""
-        tabs = at and text.splitlines()[at.line : at.line + 1][0:1]
-        hint = " (YAML indents with spaces, not tabs)" if tabs and b"\t" in tabs[0] else ""
+        there = b"".join(text.splitlines()[at.line : at.line + 1]) if at else b""
+        hint = " (YAML indents with spaces, not tabs)" if b"\t" in there else ""
         raise ConfigError(f"{path}: {line}{error.problem or error.context}; mend that line{hint}") from None
     except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         reason = str(error).partition("\n")[0]

@@ -119,8 +119,9 @@ def with_changes(mapping: dict[str, Any], changes: Mapping[str, Any]) -> dict[st
     return mapping
 
 
-_ODD = [-(10**400), -1e300, -1, -1e-9, -0.0, 0, 5e-324, 0.5, 1, 1.0, 1 + 1e-9, 33, 2**31, 1e300, 2**63, 10**400, 10**5000,
-        math.nan, math.inf, None, True, False, "", "1", "nan", [], [1], {}, {"name": "mpl"}, {1: 2}, "\0"]  # fmt: skip
+_ODD = [-(10**400), -1e300, -1, -1e-9, -0.0, 0, 5e-324, 0.5, 1, 1.0, 1 + 1e-9, 33, 2**31, 1e300, 2**63, 10**400,
+        10**5000, math.nan, math.inf, None, True, False, "", "1", "nan", [], [1], {}, {"name": "mpl"}, {1: 2},
+        "\0"]  # fmt: skip
 
 
 def odd_values(setting: Setting) -> list[Any]:

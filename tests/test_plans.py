@@ -22,8 +22,8 @@ def test_seeds_are_read(text: str | int, seeds: tuple[int, ...]) -> None:
     assert seeds == parse_seeds(text)
 
 
-@pytest.mark.parametrize("text", ["", "0-", "-", "a", "-1", "3-1", "1,1", "0-2,2", "1;2", "0--1", "1.5", True, None, [0, 1],
-                                  {"a": 1}, "0 1", "0,", "٣-²", "0-99999999999", "9999999999", "0-999999999", "0-10000",
+@pytest.mark.parametrize("text", ["", "0-", "-", "a", "-1", "3-1", "1,1", "0-2,2", "1;2", "0--1", "1.5", True, None,
+                                  [0, 1], {"a": 1}, "0 1", "0,", "٣-²", "0-99999999999", "9999999999", "0-999999999", "0-10000",
                                   "0-9999,20000"])  # fmt: skip
 def test_seeds_without_end_or_sense_are_refused(text: str) -> None:
     """No list of seeds is made before its length is known; the text is repeated in the answer."""
@@ -106,7 +106,8 @@ def test_a_folder_is_no_plan(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("override", [
     "", "a", "=", "=1", "budget=3", "budget.steps=1,2", "budget.steps=???", "budget.steps=" + "9" * 5000, "title='",
-    "title=\n", "title=${x}", "data=nope", "~data", "+new=1", "data@x=digits", "setting=digits", "+setting=digits", "hydra.run.dir=x", "--help", "budget.steps=range(1,3)", "recipe.values={a: 1}",
+    "title=\n", "title=${x}", "data=nope", "~data", "+new=1", "data@x=digits",
+    "setting=digits", "+setting=digits", "hydra.run.dir=x", "--help", "budget.steps=range(1,3)", "recipe.values={a: 1}",
     "+recipe.open.nothing=here",
 ])  # fmt: skip
 def test_no_override_is_taken_for_another(override: str) -> None:
