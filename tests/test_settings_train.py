@@ -40,7 +40,6 @@ from tests.all_settings import (
 from tests.folders import listed, prepared, write_folder
 from tests.tiny import CPU
 
-
 PROFILE = {"derandomize": True, "deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 
 
