@@ -22,9 +22,10 @@ def test_seeds_are_read(text: str | int, seeds: tuple[int, ...]) -> None:
     assert seeds == parse_seeds(text)
 
 
-@pytest.mark.parametrize("text", ["", "0-", "-", "a", "-1", "3-1", "1,1", "0-2,2", "1;2", "0--1", "1.5", True, None,
-                                  [0, 1], {"a": 1}, "0 1", "0,", "٣-²", "0-99999999999", "9999999999", "0-999999999", "0-10000",
-                                  "0-9999,20000"])  # fmt: skip
+@pytest.mark.parametrize("text", [
+    "", "0-", "-", "a", "-1", "3-1", "1,1", "0-2,2", "1;2", "0--1", "1.5", True, None, [0, 1], {"a": 1}, "0 1", "0,", "٣-²",
+    "0-99999999999", "9999999999", "0-999999999", "0-10000", "0-9999,20000",
+])  # fmt: skip
 def test_seeds_without_end_or_sense_are_refused(text: str) -> None:
     """No list of seeds is made before its length is known; the text is repeated in the answer."""
     with pytest.raises(ConfigError, match="seeds = "):
