@@ -160,9 +160,9 @@ def setting_and_arm(run: str, root: Path = ROOT) -> tuple[Comparison, str]:
     Raises:
         ConfigError: when it is the name of no run.
     """
-    fitting = [one for one in comparisons(root).values() if run.startswith(f"{one.setting}_")]
-    for comparison in sorted(fitting, key=lambda one: -len(one.setting)):
-        arm = run.removeprefix(f"{comparison.setting}_")
+    fitting = [path for path in (root / "setting").glob("*.yaml") if run.startswith(f"{path.stem}_")]
+    for path in sorted(fitting, key=lambda path: -len(path.stem)):
+        comparison, arm = _comparison(path, root), run.removeprefix(f"{path.stem}_")
         if arm in comparison.arms:
             return comparison, arm
     raise ConfigError(f"run = {run!r} is no arm of a setting in {root / 'setting'}; {closest(run, run_names(root))}")

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_origin
+from typing import Annotated, Any, TypeVar, dataclass_transform, get_args
 
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
+from yaml._yaml import CParser
+from yaml.composer import Composer
+from yaml.constructor import SafeConstructor
+from yaml.resolver import Resolver
 
 T = TypeVar("T")
 _MOST_SEEDS = 10_000
@@ -63,10 +67,10 @@ class Range:
     below: bool = False  # whether `most` itself is too much
 
     def __get_pydantic_core_schema__(self, kind: type[Any], _: Any) -> CoreSchema:
-        """Strict: true is no number, and no text is one."""
+        """Strict: true is no number, and no text is one. NaN and infinity lie in no range."""
         schema: CoreSchema = core_schema.int_schema(strict=True)
         if kind is float:
-            schema = core_schema.float_schema(strict=True, allow_inf_nan=False)
+            schema = core_schema.float_schema(strict=True, allow_inf_nan=True)
         return core_schema.no_info_after_validator_function(self.checked, schema)
 
     def checked(self, value: float) -> float:
@@ -232,6 +236,8 @@ def validated(kind: type[T], mapping: Any, where: str = "") -> T:
         ConfigError: for all that is wrong, a sentence each.
     """
     try:
+        for problem in _endless(mapping):
+            raise ConfigError(f"{where}{problem}")
         found: T = _adapter(kind).validate_python(mapping)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = [in_words(detail, mapping, kind) for detail in error.errors(include_url=False)]
@@ -239,6 +245,19 @@ def validated(kind: type[T], mapping: Any, where: str = "") -> T:
     except RecursionError:
         raise ConfigError(f"{where or 'the settings'}: are nested too deeply; write them anew") from None
     return found
+
+
+def _endless(value: Any, key: str = "") -> Iterator[str]:
+    """Numbers of more than 4,300 digits, which Python does not even print."""
+    if isinstance(value, int) and value.bit_length() > 10_000:
+        yield f"{key or 'a key'} is a whole number of {value.bit_length():,} bits; write a smaller one"
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from _endless(name, key)
+            yield from _endless(part, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for part in value:
+            yield from _endless(part, key)
 
 
 _WANTED = {"int_type": "a whole number", "float_type": "a number", "bool_type": "true or false", "string_type": "text"}
@@ -251,22 +270,25 @@ def in_words(detail: ErrorDetails, mapping: Any, kind_of_all: Any) -> str:  # no
         return f"{key} is not a setting; {closest(str(detail['loc'][-1]), known_keys(kind_of_all, detail['loc'][:-1]))}"
     if kind == "value_error":
         said = str(context["error"])
-        return f"{key} = {value}: {said}" if key and said.startswith("must ") else said
+        return f"{key} = {short(value)}: {said}" if key and said.startswith("must ") else said
+    if kind == "float_type" and type(value) is int:
+        return f"{key} = {short(value)}: is too large for a number; write a smaller one"
     if kind in _WANTED:
         hint = " (YAML reads 1e-5 as text: write 1.0e-5)" if kind == "float_type" and isinstance(value, str) else ""
         return f"{key} = {short(value)}: wants {_WANTED[kind]}, not {article(value)}{hint}"
     if kind == "enum":
         choices = [str(choice).strip("'") for choice in str(context["expected"]).replace(" or ", ", ").split(", ")]
-        return f"{key} = {value!r} is unknown; {closest(str(value), choices)}"
+        return f"{key} = {short(value)} is unknown; {closest(short(value), choices)}"
     if kind in {"union_tag_invalid", "union_tag_not_found", "literal_error"}:
-        tags = str(context.get("expected_tags", context.get("expected", ""))).replace("'", "").split(", ")
+        named = kind == "literal_error"  # else the section, whose `name` does not say which of several it is
+        tags = [one.name for one in _kinds_at(kind_of_all, detail["loc"][:-1] if named else detail["loc"])]
         name = value.get("name") if isinstance(value, Mapping) else value
-        return f"{key}{'' if key.endswith('name') else '.name'} = {name!r} is unknown; {closest(str(name), tags)}"
+        return f"{key}{'' if named else '.name'} = {short(name)} is unknown; {closest(short(name), tags)}"
     if kind in {"dataclass_type", "dict_type", "model_attributes_type", "mapping_type"}:
-        return f"{key or 'configuration'} = {value!r}: wants a mapping of settings"
+        return f"{key or 'configuration'} = {short(value)}: wants a mapping of settings"
     if kind in {"missing", "missing_argument"}:
         return f"{key} is missing; add it"
-    return f"{key} = {value!r}: {detail['msg'].lower()}"
+    return f"{key} = {short(value)}: {detail['msg'].lower()}"
 
 
 def _key(loc: tuple[int | str, ...], mapping: Any) -> str:
@@ -281,16 +303,20 @@ def _key(loc: tuple[int | str, ...], mapping: Any) -> str:
     return ".".join(part for part in parts if part != "[key]")
 
 
-def known_keys(kind: Any, loc: Sequence[int | str]) -> list[str]:
-    """The keys of the settings at a place, of which `loc` also names the chosen members of unions."""
+def _kinds_at(kind: Any, loc: Sequence[int | str]) -> list[Any]:
+    """The classes of settings that a place may hold; `loc` also names the chosen members of unions."""
     for part in loc:
-        kinds = get_args(kind) if get_origin(kind) is not None else (kind,)
-        chosen = [one for one in kinds if getattr(one, "name", None) == part]
+        chosen = [one for one in get_args(kind) if getattr(one, "name", None) == part]
         if chosen:
             kind = chosen[0]
         elif str(part) in getattr(kind, "__pydantic_fields__", {}):
             kind = kind.__pydantic_fields__[str(part)].annotation
-    return sorted(getattr(kind, "__pydantic_fields__", {}))
+    return [one for one in get_args(kind) or (kind,) if hasattr(one, "__pydantic_fields__")]
+
+
+def known_keys(kind: Any, loc: Sequence[int | str]) -> list[str]:
+    """The keys of the settings at a place."""
+    return sorted({key for one in _kinds_at(kind, loc) for key in one.__pydantic_fields__})
 
 
 def article(value: Any) -> str:
@@ -325,8 +351,17 @@ def parse_seeds(text: str | int) -> tuple[int, ...]:
     return tuple(sorted(seeds))
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping; YAML itself would take the last without a word."""
+class _UniqueKeys(Composer, CParser, SafeConstructor, Resolver):
+    """Refuses a key that stands twice in one mapping; YAML itself would take the last without a word.
+
+    The C library reads the text, five times as fast as Python; PyYAML's own composer puts it together.
+    """
+
+    def __init__(self, text: bytes) -> None:
+        CParser.__init__(self, text)
+        Composer.__init__(self)
+        SafeConstructor.__init__(self)
+        Resolver.__init__(self)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[tuple[str, str]] = set()
@@ -340,7 +375,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
+            event: Any = self.peek_event()
             if not isinstance(self.anchors.get(event.anchor), yaml.ScalarNode):  # a few lines could stand for billions
                 problem = "refers to a list or mapping elsewhere in the file; write it out"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
@@ -354,12 +389,15 @@ def read_yaml(path: Path) -> Any:
     Raises:
         ConfigError: when the file is no YAML in UTF-8, a key stands twice in one mapping, or it has references.
     """
+    text = path.read_bytes()
     try:
-        return yaml.load(path.read_bytes(), _UniqueKeys)  # noqa: S506 - it is the safe loader
+        return _UniqueKeys(text).get_single_data()
     except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        hint = " (YAML indents with spaces)" if "\\t" in str(error.problem) else ""
-        raise ConfigError(f"{path}: {line}{error.problem}; mend that line{hint}") from None
+        at = error.problem_mark or error.context_mark
+        line = f"line {at.line + 1}: " if at else ""
+        there = b"".join(text.splitlines()[at.line : at.line + 1]) if at else b""
+        hint = " (YAML indents with spaces, not tabs)" if b"\t" in there else ""
+        raise ConfigError(f"{path}: {line}{error.problem or error.context}; mend that line{hint}") from None
     except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"{path}: is not a YAML file in UTF-8 ({reason}); write it again") from None

@@ -1,22 +1,28 @@
-"""Every setting that the schema has, found by walking its dataclasses, and values to try for each."""
+"""Every setting that there is, found by walking the classes of settings, and values to try for each."""
 
 from __future__ import annotations
 
 import math
-import types
-import typing
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from typing import Any
-
-from repro.config.limits import LIMITS, Limits
-from repro.config.read import type_hints
-from repro.config.schema import CHOICES
+from typing import Any, get_args
 
 from repro.config import Config, as_mapping, read_config
+from repro.data import Data
+from repro.methods import Method
+from repro.models import Model
+from repro.settings import Range
+
+
+def by_name(union: Any) -> dict[str, type[Any]]:
+    """The classes of settings among which a `name` chooses."""
+    return {kind.name: kind for kind in get_args(get_args(union)[0])}
+
+
+CHOICES = {"data": by_name(Data), "model": by_name(Model), "method": by_name(Method)}
 
 MOONS = {"data": "two_moons", "model": "moons_net"}
 DIGITS = {"data": "digits", "model": "small_conv"}
@@ -26,6 +32,7 @@ DEEP_IMAGES = {"data": "cifar10", "model": "resnet50"}
 SVHN = {"data": "svhn", "model": "wide_resnet"}
 FILES = {"data": "folder", "model": "resnet50"}
 PROBLEMS = (MOONS, DIGITS, IMAGES, FAST_IMAGES, DEEP_IMAGES, SVHN, FILES)
+CHOSEN = [{**problem, "method": method} for problem in PROBLEMS for method in CHOICES["method"]]
 
 Choice = Mapping[str, str]
 """The name of the chosen `data`, `model` and `method`."""
@@ -36,7 +43,6 @@ _SMALL: dict[str, dict[str, Any]] = {
     "cifar10": {"labels": 20, "train_images": 5060},
     "svhn": {"labels": 20, "train_images": 60},
     "folder": {"classes": 2, "image_size": 8},
-    "moons_net": {},
     "small_conv": {"width": 2},
     "wide_resnet": {"depth": 10, "width": 1},
     "resnet50": {"width": 4},
@@ -54,22 +60,13 @@ _MOST = {
 
 @dataclass(frozen=True)
 class Setting:
-    """One field: of which dataclass, under which dotted key, of which type."""
+    """One field: of which class, under which dotted key, of which type, and of a number its range."""
 
     key: str
     owner: type
     field: str
     kind: Any
-
-    @property
-    def limits(self) -> Limits:
-        """The range of a number."""
-        return LIMITS[self.owner][self.field]
-
-    @property
-    def is_number(self) -> bool:
-        """Whether it has a range."""
-        return self.kind in {int, float}
+    range: Range | None
 
     @property
     def is_switch(self) -> bool:
@@ -78,23 +75,24 @@ class Setting:
 
     @property
     def has_values(self) -> bool:
-        """Whether there are values to choose from that leave the dataclass as it is."""
-        return not self.names_its_owner and (self.is_number or self.is_switch or self.kind is str)
-
-    @property
-    def names_its_owner(self) -> bool:
-        """Whether another value would choose another dataclass."""
-        return self.field == "name" and self.owner in {cls for group in CHOICES.values() for cls in group.values()}
+        """Whether there are values to choose from."""
+        return bool(self.range or self.is_switch or self.kind is str)
 
 
-def all_settings(choice: Choice, owner: type = Config, path: str = "") -> Iterator[Setting]:
-    """Every field of the schema for one choice of data, model and method; sections too, before what is in them."""
-    for field, kind in type_hints(owner).items():
+def all_settings(choice: Choice, owner: Any = Config, path: str = "") -> Iterator[Setting]:
+    """Every field for one choice of data, model and method; sections too, before what is in them."""
+    for field, info in owner.__pydantic_fields__.items():
         key = f"{path}{field}"
-        chosen = CHOICES[key][choice[key]] if isinstance(kind, types.UnionType) else kind
-        yield Setting(key, owner, field, chosen)
-        if is_dataclass(chosen):
-            yield from all_settings(choice, typing.cast(type, chosen), f"{key}.")
+        kind = CHOICES[key][choice[key]] if key in CHOICES else info.annotation
+        ranges = [one for one in info.metadata if isinstance(one, Range)]
+        assert bool(ranges) == (kind in {int, float}), f"{owner.__name__}.{field}: every number has a range"
+        yield Setting(key, owner, field, kind, ranges[0] if ranges else None)
+        if hasattr(kind, "__pydantic_fields__"):
+            yield from all_settings(choice, kind, f"{key}.")
+
+
+EVERY = {(setting.owner, setting.key): (choice, setting) for choice in CHOSEN for setting in all_settings(choice)}
+"""Each setting once, with a choice of data, network and method that has it."""
 
 
 def small(choice: Choice) -> dict[str, Any]:
@@ -121,17 +119,15 @@ def with_changes(mapping: dict[str, Any], changes: Mapping[str, Any]) -> dict[st
     return mapping
 
 
-_NUMBERS = [-(10**400), -(2**63) - 1, -1e300, -1, -1e-9, -0.0, 0, 0.0, 5e-324, 1e-9, 0.5, 1 - 2**-53, 1, 1.0, 1 + 1e-9,
-            2, 3, 31, 32, 33, 2**31, 1e300, 2**63, 10**400, 10**5000, math.nan, math.inf, -math.inf]  # fmt: skip
-_NO_NUMBERS = [None, True, False, "", "1", "nan", [], [1], {}, {"name": "mpl"}, {1: 2}]
+_ODD = [-(10**400), -1e300, -1, -1e-9, -0.0, 0, 5e-324, 0.5, 1, 1.0, 1 + 1e-9, 33, 2**31, 1e300, 2**63, 10**400,
+        10**5000, math.nan, math.inf, None, True, False, "", "1", "nan", [], [1], {}, {"name": "mpl"}, {1: 2},
+        "\0"]  # fmt: skip
 
 
 def odd_values(setting: Setting) -> list[Any]:
     """What somebody might write there, most of it wrong."""
-    values = [*_NUMBERS, *_NO_NUMBERS, "\0", "no such value"]
-    if setting.is_number:
-        values += [setting.limits.least, setting.limits.most]
-    return values + (possible_values(setting) if setting.is_switch else [])
+    ends = [setting.range.least, setting.range.most] if setting.range else []
+    return [*_ODD, *ends, *(possible_values(setting) if setting.is_switch else [])]
 
 
 def possible_values(setting: Setting) -> list[Any]:
@@ -140,11 +136,9 @@ def possible_values(setting: Setting) -> list[Any]:
         return [False, True]
     if setting.is_switch:
         return [member.value for member in setting.kind]
-    if setting.kind is str:
-        return ["", "x"]
-    if not setting.is_number:
-        return [{}]
-    limits = setting.limits
+    if not setting.range:
+        return ["", "x"] if setting.kind is str else [{}]
+    limits = setting.range
     most = min(limits.most, _MOST.get(setting.key, _MOST.get(setting.field, math.inf)))
     low, high = limits.least, math.nextafter(most, 0) if limits.below and most == limits.most else most
     between = [low + (high - low) * share for share in (1e-9, 1e-3, 0.1, 0.5)] + [1, 2, 4, 6, 10, 20]

@@ -1,20 +1,15 @@
-"""Settings: everything wrong is refused by key, value and remedy; what is right comes back as it was."""
+"""A run's settings: everything wrong is refused by key, value and remedy; what is right comes back as it was."""
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from repro.config.check import check
-from repro.config.schema import CHOICES
 
 from repro.config import Config, as_mapping, departures, read_config, read_config_file
-from repro.methods import Feedback
-from repro.plan import read_plan
-from repro.settings import Budget, ConfigError, Engine, Finetune, Optim, Optimiser, parse_seeds
+from repro.settings import ConfigError
 from tests.tiny import METHODS, settings
 
 
@@ -33,15 +28,6 @@ def changed(data: str = "two_moons", method: str = "mpl", /, **changes: Any) -> 
     return mapping
 
 
-@pytest.mark.parametrize("part", [Budget, Engine, Finetune, Optim, Optimiser])
-def test_every_setting_can_be_given_on_a_command_line(part: type) -> None:
-    """Hydra takes overrides of what stands in the first of its files alone."""
-    known = yaml.safe_load((Path(__file__).parent.parent / "experiments/config.yaml").read_text())
-    there = known["optim"]["student"] if part is Optimiser else known[part.__name__.lower()]
-
-    assert [field.name for field in fields(part) if field.name not in there] == []
-
-
 @pytest.mark.parametrize("data", ["two_moons", "digits"])
 @pytest.mark.parametrize("method", METHODS)
 def test_mappings_round_trip(data: str, method: str) -> None:
@@ -51,7 +37,6 @@ def test_mappings_round_trip(data: str, method: str) -> None:
 
     assert config == read_config(mapping)
     assert mapping == yaml.safe_load(yaml.safe_dump(mapping))
-    assert [] == check(config)
 
 
 def test_settings_that_are_no_more_may_stand_in_a_record() -> None:
@@ -59,18 +44,18 @@ def test_settings_that_are_no_more_may_stand_in_a_record() -> None:
     old = changed(engine__recompute=False, engine__micro_batches=1, engine__side_by_side=1)
 
     assert read_config(changed()) == read_config(old)
-    with pytest.raises(ConfigError, match=r"engine\.micro_batches is not a setting of Engine"):
+    with pytest.raises(ConfigError, match=r"engine\.micro_batches is not a setting"):
         read_config(changed(engine__micro_batches=2))
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"optim__student__learning_rte": 0.1}, "learning_rte is not a setting of Optimiser; did you mean 'learning_rate'"),
-    ({"method__feedbak": "none"}, "method.feedbak is not a setting of Mpl; did you mean 'feedback'"),
-    ({"method__uda__wieght": 1.0}, "method.uda.wieght is not a setting of Uda; did you mean 'weight'"),
-    ({"zzz": 1}, "zzz is not a setting of Config; known: budget, data,"),
+    ({"optim__student__learning_rte": 0.1}, "learning_rte is not a setting; did you mean 'learning_rate'"),
+    ({"method__feedbak": "none"}, "method.feedbak is not a setting; did you mean 'feedback'"),
+    ({"method__uda__wieght": 1.0}, "method.uda.wieght is not a setting; did you mean 'weight'"),
+    ({"zzz": 1}, "zzz is not a setting; known: budget, data,"),
     ({"data__name": "two_mons"}, "data.name = 'two_mons' is unknown; did you mean 'two_moons'"),
     ({"method": {}}, "method.name = None is unknown; known: fixmatch, mpl,"),
-    ({"method__feedback": "dot_prodct"}, "method.feedback = 'dot_prodct' is not a Feedback; did you mean 'dot"),
+    ({"method__feedback": "dot_prodct"}, "method.feedback = 'dot_prodct' is unknown; did you mean 'dot"),
     ({"optim__student__learning_rate": "1e-5"}, r"wants a number, not text \(YAML reads 1e-5 as text: write 1.0e-5\)"),
     ({"budget__steps": 10.0}, "budget.steps = 10.0: wants a whole number, not a number"),
     ({"budget__steps": True}, "budget.steps = True: wants a whole number, not true or false"),
@@ -79,7 +64,7 @@ def test_settings_that_are_no_more_may_stand_in_a_record() -> None:
     ({"title": 3}, "title = 3: wants text, not a whole number"),
     ({"optim": 3}, "optim = 3: wants a mapping of settings"),
     ({"recipe__values": 3}, "recipe.values = 3: wants a mapping"),
-    ({"budget": None}, "missing 1 required positional argument: 'budget'"),
+    ({"budget": None}, "budget is missing; add it"),
 ])  # fmt: skip
 def test_what_cannot_be_read_is_refused(changes: dict[str, Any], message: str) -> None:
     """A misspelt key, an unknown choice or a wrong type is refused with its key, its value and the remedy."""
@@ -89,7 +74,7 @@ def test_what_cannot_be_read_is_refused(changes: dict[str, Any], message: str) -
 
 def test_a_file_must_hold_a_mapping(tmp_path: Path) -> None:
     """A missing file names the command that writes it; an empty one is refused."""
-    with pytest.raises(ConfigError, match=r"write it with: python -m repro.cli.prepare"):
+    with pytest.raises(ConfigError, match=r"write it with: repro prepare"):
         read_config_file(tmp_path / "config.yaml")
     (tmp_path / "config.yaml").write_text("")
     with pytest.raises(ConfigError, match="configuration = None: wants a mapping"):
@@ -109,13 +94,6 @@ def test_whole_numbers_are_numbers() -> None:
 @pytest.mark.parametrize(("start", "changes", "message"), [
     (("two_moons", "mpl"), {"data__noise": float("nan")}, r"data.noise = nan: must lie in \[0, 10\]"),
     (("two_moons", "mpl"), {"optim__teacher__learning_rate": float("inf")}, "rate = inf: must lie in"),
-    (("two_moons", "mpl"), {"data__noise": -0.1}, r"data.noise = -0.1: must lie in \[0, 10\]"),
-    (("two_moons", "mpl"), {"finetune__steps": -1}, "finetune.steps = -1: must lie in"),
-    (("two_moons", "mpl"), {"budget__log_every": 0}, r"budget.log_every = 0: must lie in \[1,"),
-    (("two_moons", "mpl"), {"method__shuffle_window": 0}, "method.shuffle_window = 0: must lie in"),
-    (("two_moons", "mpl"), {"method__uda__temperature": 0.0}, r"method.uda.temperature = 0.0: must lie in \[0.001,"),
-    (("two_moons", "mpl"), {"optim__student__momentum": 1.0}, r"momentum = 1.0: must lie in \[0, 1\)"),
-    (("two_moons", "mpl"), {"optim__average_decay": -0.1}, r"average_decay = -0.1: must lie in \[0, 1\)"),
     (("two_moons", "mpl"), {"data__points": 61}, "data.points = 61, data.labels = 6: both are split evenly"),
     (("two_moons", "mpl"), {"data__labels": 7}, "data.points = 60, data.labels = 7: both are split evenly"),
     (("two_moons", "mpl"), {"data__labels": 60}, "data.labels = 60: leaves none of data.points = 60"),
@@ -126,8 +104,6 @@ def test_whole_numbers_are_numbers() -> None:
     (("digits", "mpl"), {"budget__stack": 2}, "budget.stack = 2: model.name = small_conv cannot be stacked; set it"),
     (("two_moons", "mpl"), {"budget__labelled_batch": 7}, "budget.labelled_batch = 7: there are only data.labels = 6"),
     (("two_moons", "mpl"), {"finetune__steps": 1, "finetune__batch": 7}, "finetune.batch = 7: there are only"),
-    (("two_moons", "fixmatch"), {"method__threshold": 1.1}, r"threshold = 1.1: must lie in \[0, 1\], a prob"),
-    (("two_moons", "pseudo_label"), {"method__threshold": 1.1}, r"threshold = 1.1: must lie in \[0, 1\], a prob"),
     (("two_moons", "pseudo_label"), {"method__teacher_steps": 20}, "teacher_steps = 20: leaves the student none of"),
     (("two_moons", "mpl"), {"optim__student__wait_steps": 11, "optim__student__warmup_steps": 9},
      r"optim.student.wait_steps \+ optim.student.warmup_steps = 20: leaves none of budget.steps = 20"),
@@ -136,7 +112,6 @@ def test_whole_numbers_are_numbers() -> None:
     (("two_moons", "mpl"), {"method__feedback": "exact"}, "wants method.pseudo_label = soft, not sampled"),
     (("two_moons", "mpl"), {"method__feedback": "cosine", "method__feedback_scope": "example"},
      "method.feedback = cosine: has no value for each example"),
-    (("two_moons", "mpl"), {"method__baseline_rate": 1.5}, r"method.baseline_rate = 1.5: must lie in \[0, 1\]"),
 ])  # fmt: skip
 def test_impossible_values_are_refused(start: tuple[str, str], changes: dict[str, Any], message: str) -> None:
     """Each rule refuses what breaks it, naming key, value and remedy."""
@@ -165,15 +140,6 @@ def test_all_problems_are_told_at_once() -> None:
         read_config(changed(data__noise=-1.0, budget__log_every=0))
 
 
-def test_choices_carry_their_names() -> None:
-    """Every choice's default name is the one it is chosen by."""
-    for choices in CHOICES.values():
-        for name, cls in choices.items():
-            assert name == next(f.default for f in fields(cls) if f.name == "name")
-    assert "none" == as_mapping(settings("two_moons", {"name": "mpl", "feedback": "none"}))["method"]["feedback"]
-    assert Feedback.none is settings("two_moons", {"name": "mpl", "feedback": "none"}).method.feedback
-
-
 def test_departures_are_what_differs() -> None:
     """Settings that differ are listed with both values, then open ones; equal and inapplicable ones are not."""
     recipe = {
@@ -194,32 +160,3 @@ def test_misspelt_recipe_keys_are_refused(part: str, key: str) -> None:
     """A recipe's key that no run has cannot pass for a setting that this run lacks."""
     with pytest.raises(ConfigError, match=key):
         departures(read_config(changed(recipe={"name": "paper", part: {key: "x"}})))
-
-
-@pytest.mark.parametrize(("text", "seeds"), [(3, (3,)), ("0-2", (0, 1, 2)), ("0-1, 10", (0, 1, 10)), ("5-5", (5,))])
-def test_seeds_are_read(text: str | int, seeds: tuple[int, ...]) -> None:
-    """One seed, a range and a list are read in order."""
-    assert seeds == parse_seeds(text)
-
-
-@pytest.mark.parametrize("text", ["", "a", "3-1", "1,1", "0-2,2", "-1", "1;2"])
-def test_other_seeds_are_refused(text: str) -> None:
-    """Anything else, or a seed given twice, is refused by its text."""
-    with pytest.raises(ConfigError, match="seeds = "):
-        parse_seeds(text)
-
-
-def test_plans_are_read(tmp_path: Path) -> None:
-    """A plan names runs, experiments, overrides and seeds; a misspelt entry or none at all is refused."""
-    path = tmp_path / "plan.yaml"
-    path.write_text("runs:\n  a: {seeds: 0-1}\n  b: {experiment: a, overrides: [x=1], seeds: 3}\n")
-    first, second = read_plan(path)
-
-    assert ("a", "a", (), (0, 1)) == (first.name, first.experiment, first.overrides, first.seeds)
-    assert ("b", "a", ("x=1",), (3,)) == (second.name, second.experiment, second.overrides, second.seeds)
-    for text in ("runs: {a: {seds: 1}}", "runs: {}", "", "runs: {a: {seeds: 1, x: 2}}"):
-        path.write_text(text)
-        with pytest.raises(ConfigError, match=r"plan\.yaml: "):
-            read_plan(path)
-    with pytest.raises(ConfigError, match=r"no plan at"):
-        read_plan(tmp_path / "none.yaml")

@@ -1,4 +1,4 @@
-"""Plans, seeds and experiment files that are wrong: each one sentence that names the place and the remedy."""
+"""Plans, seeds, overrides and settings' files: what is right is read, what is wrong is refused in one sentence."""
 
 from __future__ import annotations
 
@@ -9,16 +9,24 @@ import pytest
 import yaml
 
 from repro.config import read_config_file
-from repro.plan import compose, experiments, read_plan
+from repro.plan import compose, read_plan
 from repro.settings import ConfigError, parse_seeds
 from repro.verify.claims import read_claims
 
 ROOT = Path(__file__).parent.parent / "experiments"
 
 
-@pytest.mark.parametrize("text", ["0-", "-", "a", "-1", "0--1", "1.5", True, None, [0, 1], {"a": 1}, "0 1", "0,", "٣-²",
-                                  "0-99999999999", "9999999999", "0-999999999", "0-10000", "0-9999,20000"]
-                                  )  # fmt: skip
+@pytest.mark.parametrize(("text", "seeds"), [(3, (3,)), ("0-2", (0, 1, 2)), ("0-1, 10", (0, 1, 10)), ("5-5", (5,))])
+def test_seeds_are_read(text: str | int, seeds: tuple[int, ...]) -> None:
+    """One seed, a range and a list are read in order."""
+    assert seeds == parse_seeds(text)
+
+
+@pytest.mark.parametrize("text", [
+    "", "0-", "-", "a", "-1", "3-1", "1,1", "0-2,2", "1;2", "0--1", "1.5", True, None, [0, 1], {"a": 1}, "0 1", "0,",
+    "٣-²",
+    "0-99999999999", "9999999999", "0-999999999", "0-10000", "0-9999,20000",
+])  # fmt: skip
 def test_seeds_without_end_or_sense_are_refused(text: str) -> None:
     """No list of seeds is made before its length is known; the text is repeated in the answer."""
     with pytest.raises(ConfigError, match="seeds = "):
@@ -31,20 +39,32 @@ def test_as_many_seeds_as_allowed_are_read() -> None:
     assert (999_999_999,) == parse_seeds("999999999")
 
 
+def test_plans_are_read(tmp_path: Path) -> None:
+    """A plan names runs, overrides and seeds."""
+    path = tmp_path / "plan.yaml"
+    path.write_text("overrides: [y=2]\nneeds: gpu\nruns:\n  a: {seeds: 0-1}\n  b: {overrides: [x=1], seeds: 3}\n")
+    plan = read_plan(path)
+
+    assert ("plan", True) == (plan.name, plan.needs_gpu)
+    assert [("a", ("y=2",), (0, 1)), ("b", ("y=2", "x=1"), (3,))] == [
+        (run.name, run.overrides, run.seeds) for run in plan.runs
+    ]
+
+
 @pytest.mark.parametrize(
     "name", ["a/b", "../a", "..", ".", "", "a b", ".a", "-a", "é", "a\n", 3, True, None, "x" * 101]
 )
 def test_a_run_names_a_folder_of_its_own(name: object, tmp_path: Path) -> None:
     """A name that would leave its folder, or hide in it, is no name of a run."""
     path = tmp_path / "plan.yaml"
-    path.write_text(yaml.safe_dump({"runs": {name: {"experiment": "digits_mpl", "seeds": 0}}}))
+    path.write_text(yaml.safe_dump({"runs": {name: {"seeds": 0}}}))
 
     with pytest.raises(ConfigError, match=r"plan\.yaml: runs: .* names a folder, so wants 1 to 100 letters"):
         read_plan(path)
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    (b"runs:\n\ta: 1\n", r"line 2: found character '\\t'.*YAML indents with spaces"),
+    (b"runs:\n\ta: 1\n", r"line 2: found character .*YAML indents with spaces"),
     (b"runs: {a: {seeds: 0}, b: {seeds: 0}, a: {seeds: 1}}\n", "line 1: a stands there twice, keep one"),
     (b"runs: {a: {seeds: 0, seeds: 1}}\n", "seeds stands there twice"),
     (b"runs: {a: {seeds: 0}}\n# caf\xe9\n", "is not a YAML file in UTF-8"),
@@ -60,7 +80,8 @@ def test_a_run_names_a_folder_of_its_own(name: object, tmp_path: Path) -> None:
     (b"runs: {a: }\n", r"runs\.a = None: wants seeds"),
     (b"runs: {a: [seeds]}\n", r"runs\.a = .*: wants seeds"),
     (b"runs: {a: {seeds: 0-}}\n", r"runs\.a: seeds = '0-': wants a list"),
-    (b"runs: {a: {seeds: 0, experiment: 3}}\n", r"runs\.a\.experiment = 3: wants the name of a file"),
+    (b"runs: {a: {seeds: 0, experiment: b}}\n", r"runs\.a = .*: wants seeds"),
+    (b"runs: {a: {seds: 0}}\n", r"runs\.a = .*: wants seeds"),
     (b"runs: {a: {seeds: 0, overrides: x=1}}\n", r"runs\.a\.overrides = 'x=1': wants a list of texts"),
     (b"runs: {a: {seeds: 0, overrides: [3]}}\n", r"runs\.a\.overrides = \[3\]: wants a list of texts"),
     (b"runs: {a: {seeds: 0, overrides: {x: 1}}}\n", r"runs\.a\.overrides = .*: wants a list of texts"),
@@ -87,8 +108,8 @@ def test_a_folder_is_no_plan(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("override", [
     "", "a", "=", "=1", "budget=3", "budget.steps=1,2", "budget.steps=???", "budget.steps=" + "9" * 5000, "title='",
-    "title=\n", "title=${x}", "data=nope", "~data", "+new=1", "data@x=digits", "experiment=digits_mpl",
-    "+experiment=digits_mpl", "hydra.run.dir=x", "--help", "budget.steps=range(1,3)", "recipe.values={a: 1}",
+    "title=\n", "title=${x}", "data=nope", "~data", "+new=1", "data@x=digits",
+    "setting=digits", "+setting=digits", "hydra.run.dir=x", "--help", "budget.steps=range(1,3)", "recipe.values={a: 1}",
     "+recipe.open.nothing=here",
 ])  # fmt: skip
 def test_no_override_is_taken_for_another(override: str) -> None:
@@ -99,25 +120,57 @@ def test_no_override_is_taken_for_another(override: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    ("", "wants a mapping of settings"),
-    ("budget:\n\tsteps: 3\n", r"line 3: found character '\\t'.*YAML indents with spaces"),
-    ("title: a\ntitle: b\n", "line 3: title stands there twice"),
-    ("3\n", "wants a mapping of settings"),
-    ("title: \x07\n", "is not a YAML file in UTF-8"),
-    ("defaults: [bad]\n", "bad: "),
-    ("defaults: 3\n", "must be a list"),
-    ("budget: {steps: 0x" + "f" * 5000 + "}\n", "budget.steps: is a whole number of 20000 bits"),
+@pytest.mark.parametrize(("overrides", "message"), [
+    (["method.feedbak=none"], "did you mean 'method.feedback'"),
+    (["method.feedback=cosin"], "did you mean 'cosine'"),
+    (["budget.steps=-1"], r"budget.steps = -1: must lie in \[1, 1,000,000,000\]"),
+    (["budget.steps=many"], "budget.steps = 'many': wants a whole number"),
+    (["data=digits"], "model.name = moons_net does not fit data.name = digits; use small_conv"),
+    (["method=mpi"], "mpi"),
 ])  # fmt: skip
-def test_a_damaged_experiment_is_refused_in_one_sentence(content: str, message: str, tmp_path: Path) -> None:
-    """A tab, a key that stands twice, or no settings at all."""
+def test_a_wrong_override_is_refused_by_name(overrides: list[str], message: str) -> None:
+    """One sentence with key, value and remedy."""
+    with pytest.raises(ConfigError, match=message) as caught:
+        compose("moons_stated_mpl", overrides, ROOT)
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("run", "message"), [
+    ("digits_mlp", r"run = 'digits_mlp' is no arm of a setting in .*; did you mean 'digits_mpl'"),
+    ("digits_mixup", "run = 'digits_mixup' is no arm"),  # there is such an arm, in another setting
+    ("../digits_mpl", "is no arm"),
+])  # fmt: skip
+def test_an_unknown_run_is_refused_with_the_nearest_one(run: str, message: str) -> None:
+    """A misspelt run names the one that was meant."""
+    with pytest.raises(ConfigError, match=message):
+        compose(run, root=ROOT)
+
+
+_COMPARISON = "comparison: {page: x, heading: x, introduction: x, reference: mpl, arms: {mpl: }}\n"
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ("", "wants a mapping `comparison:`"),
+    ("budget:\n\tsteps: 3\n", r"line 3: found character .*YAML indents with spaces"),
+    ("title: a\ntitle: b\n", "line 3: title stands there twice"),
+    ("3\n", "wants a mapping `comparison:`"),
+    ("comparison: {arms: {mpl: }}\n", "comparison: missing 4 required"),
+    (_COMPARISON.replace("page", "pge"), "comparison.pge is not a part of a comparison; did you mean 'page'"),
+    (_COMPARISON.replace("{mpl:", "{mlp:"), "comparison.arms.mlp has no row in .*; did you mean 'mpl'"),
+    (_COMPARISON + "defaults: [bad]\n", "bad_mpl: "),
+    (_COMPARISON + "defaults: 3\n", "must be a list"),
+    (_COMPARISON + "budgt: {steps: 3}\n", "budgt is not a setting; did you mean 'budget'"),
+    (_COMPARISON + "budget: {steps: 0x" + "f" * 5000 + "}\n", "budget.steps is a whole number of 20,000 bits"),
+])  # fmt: skip
+def test_a_damaged_setting_is_refused_in_one_sentence(content: str, message: str, tmp_path: Path) -> None:
+    """A tab, a key that stands twice, an unknown arm, or no comparison at all."""
     root = tmp_path / "experiments"
     shutil.copytree(ROOT, root)
-    (root / "experiment/bad.yaml").write_text(f"# @package _global_\n{content}" if content else "")
-    assert "bad" in experiments(root)
+    (root / "setting/bad.yaml").write_text(f"# @package _global_\n{content}" if content else "")
 
     with pytest.raises(ConfigError, match=message) as caught:
-        compose("bad", root=root)
+        compose("bad_mpl", root=root)
 
     assert "\n" not in str(caught.value)
 

@@ -10,8 +10,7 @@ import pytest
 
 from repro.config import Config, as_mapping, departures, lookup
 from repro.methods import Mpl
-from repro.methods.mpl import views
-from repro.plan import compose, experiments, read_plan
+from repro.plan import compose
 from repro.settings import View
 
 ROOT = Path(__file__).parent.parent / "experiments"
@@ -61,7 +60,7 @@ BASELINES: dict[str, dict[str, Any]] = {  # paper, Tables 6, 7 and 9
 
 @cache
 def composed(name: str) -> Config:
-    """The settings of an experiment; composing takes Hydra a tenth of a second."""
+    """The settings of a run; composing takes Hydra a tenth of a second."""
     return compose(name, root=ROOT)
 
 
@@ -75,7 +74,7 @@ def leaves(mapping: dict[str, Any], path: str = "") -> list[str]:
 
 
 def changed(like: str, arm: str) -> set[str]:
-    """The settings in which two experiments differ, their recipes aside."""
+    """The settings in which two runs differ, their recipes aside."""
     base, other = as_mapping(composed(like)), as_mapping(composed(arm))
     for mapping in (base, other):
         del mapping["recipe"]
@@ -163,13 +162,6 @@ def test_mpl_as_regulariser_has_no_other_images_and_no_strong_view() -> None:
     regulariser = composed(REGULARISER)
 
     assert isinstance(regulariser.method, Mpl)
-    assert {View.weak} == views(regulariser.method)
+    assert {View.weak} == regulariser.method.views
     for arm in ("alone", "smoothing"):
         assert regulariser.data == composed(f"svhn_paper_supervised_{arm}").data
-
-
-def test_every_arm_is_in_the_plan() -> None:
-    """None is written and forgotten."""
-    known = {name for name in experiments(ROOT) if name.startswith("svhn_")}
-
-    assert known == {run.experiment for run in read_plan(ROOT / "plan/svhn_1k.yaml")}

@@ -1,102 +1,102 @@
-"""All settings at once: each mapping is refused with the key named, or it trains."""
+"""The range of each number, typed here once more so that a slip shows; and odd values anywhere are refused by key."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from functools import partial
-from random import Random
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from repro.config.schema import CHOICES
 
 from repro.config import Config, as_mapping, read_config
-from repro.data.cifar10 import Cifar10
-from repro.data.folder import Folder
-from repro.data.images import ImageFiles, Listing
-from repro.data.svhn import Svhn
-from repro.evaluate.predict import Predictor
 from repro.settings import ConfigError
-from repro.train.kept import late_steps, networks, snapshot_steps
-from repro.train.loop import Trainer, finetune
-from repro.train.metrics import NotFinite
-from tests.all_settings import (
-    DEEP_IMAGES,
-    DIGITS,
-    FILES,
-    IMAGES,
-    MOONS,
-    PROBLEMS,
-    SVHN,
-    Choice,
-    Setting,
-    all_settings,
-    odd_values,
-    possible_values,
-    small,
-    with_changes,
-)
-from tests.folders import listed, prepared, write_folder
-from tests.tiny import CPU
+from tests.all_settings import CHOSEN, EVERY, Choice, Setting, all_settings, odd_values, small, with_changes
 
-PROFILE = {"derandomize": True, "deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+RANGES: dict[str, dict[str, str]] = {
+    "TwoMoonsData": {
+        "points": "[4, 1,000,000]", "labels": "[2, 1,000,000]", "test_points": "[1, 1,000,000]", "noise": "[0, 10]",
+        "jitter": "[0, 10]",
+    },
+    "MoonsNet": {"width": "[1, 4,096]", "initial_range": "[1e-06, 100]"},
+    "Supervised": {"label_smoothing": "[0, 1)", "mixup": "0 or [0.01, 100]"},
+    "Optimiser": {
+        "learning_rate": "[1e-12, 1,000]", "wait_steps": "[0, 1,000,000,000]", "warmup_steps": "[0, 1,000,000,000]",
+        "momentum": "[0, 1)", "weight_decay": "[0, 10]", "clip_norm": "0 or [1e-06, 1,000,000]",
+    },
+    "Optim": {"average_decay": "[0, 1)"},
+    "Budget": {
+        "steps": "[1, 1,000,000,000]", "labelled_batch": "[1, 1,000,000]", "unlabelled_batch": "[1, 1,000,000]",
+        "log_every": "[1, 1,000,000,000]", "snapshots": "[1, 10,000]", "stack": "[1, 10,000]", "workers": "[1, 256]",
+        "max_minutes": "[0, 1,000,000]", "checkpoint_minutes": "[0, 1,000,000]", "curve_examples": "[0, 1,000,000]",
+        "shortened_to": "[0, 1,000,000,000]",
+    },
+    "Finetune": {"steps": "[0, 1,000,000,000]", "learning_rate": "[1e-12, 1,000]", "batch": "[1, 1,000,000]"},
+    "Engine": {"threads": "[1, 256]", "readers": "[1, 256]", "batch_norm_processes": "[0, 65,536]"},
+    "PseudoLabelMethod": {"teacher_steps": "[1, 1,000,000,000]", "threshold": "[0, 1]", "label_smoothing": "[0, 1)"},
+    "Uda": {
+        "weight": "[0, 1,000,000]", "ramp_steps": "[0, 1,000,000,000]", "temperature": "[0.001, 1,000]",
+        "threshold": "[0, 2]", "label_smoothing": "[0, 1)",
+    },
+    "FixMatch": {"weight": "[0, 1,000,000]", "threshold": "[0, 1]", "label_smoothing": "[0, 1)"},
+    "Mpl": {
+        "feedback_weight": "[0, 1,000,000]", "feedback_share": "0 or [0.0001, 100]", "baseline_rate": "[0, 1]",
+        "teacher_mixup": "0 or [0.01, 100]", "student_label_smoothing": "[0, 1)", "shuffle_window": "[1, 1,000,000]",
+    },
+    "SelfTraining": {"weight": "[0, 1,000,000]", "threshold": "[0, 1]", "ramp_steps": "[0, 1,000,000,000]"},
+    "DigitsData": {"labels": "[10, 1,797]", "test_images": "[1, 1,797]"},
+    "SmallConv": {"width": "[1, 1,024]", "dropout": "[0, 1)"},
+    "Cifar10Data": {"labels": "[1, 50,000]", "train_images": "[1, 50,000]", "test_images": "[1, 10,000]"},
+    "ImageViews": {
+        "layers": "[1, 100]", "magnitude": "[0, 30]", "lowest_rate": "[0, 1]", "highest_rate": "[0, 1]",
+        "cutout": "[0, 32]", "crop_padding": "[0, 31]", "fill": "[0, 255]",
+    },
+    "WideResNet": {
+        "depth": "[10, 1,000]", "width": "[1, 64]", "student_dropout": "[0, 1)", "teacher_dropout": "[0, 1)",
+        "leak": "[0, 1]", "norm_decay": "[0, 1)", "norm_epsilon": "[1e-08, 1]",
+    },
+    "Airbench": {
+        "first_width": "[24, 1,024]", "width": "[24, 1,024]", "norm_decay": "[0, 1)", "norm_epsilon": "[1e-08, 1]",
+    },
+    "ResNet50": {
+        "width": "[1, 1,024]", "student_dropout": "[0, 1)", "teacher_dropout": "[0, 1)", "norm_decay": "[0, 1)",
+        "norm_epsilon": "[1e-08, 1]",
+    },
+    "SvhnData": {"labels": "[1, 73,257]", "train_images": "[1, 604,388]", "test_images": "[1, 26,032]"},
+    "FolderData": {
+        "labels": "[0, 100,000,000]", "image_size": "[8, 1,024]", "damaged": "[0, 1]", "classes": "0 or [2, 65,536]",
+    },
+    "CropViews": {
+        "layers": "[1, 100]", "magnitude": "[0, 30]", "lowest_rate": "[0, 1]", "highest_rate": "[0, 1]",
+        "cutout_share": "[0, 1]", "translate_share": "[0, 1]", "fill": "[0, 255]", "smallest_area": "[0.0001, 1]",
+        "widest_ratio": "[1, 10]", "evaluated_share": "[0.1, 1]",
+    },
+}  # fmt: skip
+"""What each field of each class may be."""
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _synthetic_images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Noise stands in for CIFAR-10 and SVHN, a folder of small pictures for any other, so these tests need no data."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (5200, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    place = tmp_path_factory.mktemp("folder")
-    root = write_folder(place / "images", {"cat": 40, "dog": 40, "unlabelled": 20})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
-        listing = listed(prepared(root))
-        elsewhere = partial(ImageFiles, root, listing.paths, listing.sides, listing.digests)
-        patch.setattr(Listing, "files", lambda _, __, size, views: elsewhere(size, views))
-        patch.setattr(Folder, "_listing", lambda _: listing)
-        labels = torch.arange(len(images)) % Cifar10.classes
-        patch.setattr(Cifar10, "read", lambda *_: (images, labels))
-        patch.setattr(
-            Svhn, "_load", lambda s: tuple(all_[: s.config.train_images].clone() for all_ in (images, labels))
-        )
-        yield
-
-
-def train_a_little(config: Config) -> None:
-    """The first steps, the last one, finetuning, and predictions; only numbers that overflow may end it early."""
-    budget = config.budget
-    seeds = [0, 1] if budget.stack > 1 else 0
-    trainer = Trainer(config, seeds, CPU)
-    assert snapshot_steps(budget.steps, budget.snapshots)
-    assert late_steps(budget.steps)
-    try:
-        for step in sorted({0, budget.steps - 1}):
-            trainer.state.step = step
-            trainer.advance()
-    except NotFinite:
-        return
-    weights = networks(trainer.state)
-    if config.finetune.steps:
-        weights["finetuned"] = finetune(trainer)
-    predictor = Predictor(config, seeds)
-    examples = trainer.data.labelled
-    for network in weights.values():
-        assert predictor.classes(network, examples).shape[-1] == trainer.data.labels.shape[-1]
+NUMBERS = {key: case for key, case in EVERY.items() if case[1].range}
 
 
-CHOSEN = [{**problem, "method": method} for problem in PROBLEMS for method in CHOICES["method"]]
-EVERY = {(setting.key, setting.owner): (choice, setting) for choice in CHOSEN for setting in all_settings(choice)}
-"""Each setting of the schema once, with a choice of data, network and method that has it."""
+@pytest.mark.parametrize(("choice", "setting"), NUMBERS.values(), ids=lambda case: getattr(case, "key", ""))
+def test_a_number_outside_its_range_is_refused_by_its_whole_key(choice: Choice, setting: Setting) -> None:
+    """Key, value and the range are in the sentence; a field without an entry in the table fails."""
+    assert setting.range
+    least, most, kind = setting.range.least, setting.range.most, setting.kind
+    below = (least / 2 if least > 0 and kind is float else least - 1) if least != 1 or kind is int else 0.99
+    outside = [kind(below), kind(most) if setting.range.below else kind(most + 1)]
+    for value in outside[setting.range.or_zero and outside[0] == 0 :]:
+        with pytest.raises(ConfigError) as caught:
+            read_config(with_changes(small(choice), {setting.key: value}))
+
+        text = RANGES[setting.owner.__name__][setting.field]
+        wanted = f"{setting.key} = {value}: must {'be ' * text.startswith('0 or ')}{text.replace('[', 'lie in [')}"
+        assert [wanted] == [one[: len(wanted)] for one in str(caught.value).split("; ") if one.startswith(wanted)]
 
 
-def name(case: object) -> str:
-    """For the test's name: data, network and method."""
-    return "-".join(case.values()) if isinstance(case, dict) else str(case)
+def test_every_range_in_the_table_is_that_of_a_number() -> None:
+    """A field that is gone leaves no row behind."""
+    fields = {(setting.owner.__name__, setting.field) for _, setting in NUMBERS.values()}
+
+    assert fields == {(owner, field) for owner, ranges in RANGES.items() for field in ranges}
 
 
 def answer(choice: Choice, changes: dict[str, Any]) -> Config | None:
@@ -121,103 +121,10 @@ def test_whatever_stands_at_a_key_is_taken_or_refused_by_name(choice: Choice, se
     assert len(taken) < len(odd_values(setting))
 
 
-@settings(**PROFILE, max_examples=300)
+@settings(derandomize=True, deadline=None, database=None, max_examples=200, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_several_odd_values_are_refused_by_name(data: st.DataObject) -> None:
     """Of three changes at once the refusal names at least one."""
     choice = data.draw(st.sampled_from(CHOSEN))
-    everything = list(all_settings(choice))
-    chosen = [everything[data.draw(st.integers(0, len(everything) - 1))] for _ in range(3)]
+    chosen = data.draw(st.lists(st.sampled_from(list(all_settings(choice))), min_size=3, max_size=3))
     answer(choice, {setting.key: data.draw(st.sampled_from(odd_values(setting))) for setting in chosen})
-
-
-@pytest.mark.slow
-@settings(**PROFILE, max_examples=120)
-@given(st.data())
-def test_what_is_accepted_trains(data: st.DataObject) -> None:
-    """Values from end to end of their ranges, as many together as are accepted, do not fail in a first or last step."""
-    # The larger a network, the fewer examples of it: one of WideResNet's takes as long as fifty of the moons'.
-    problem = data.draw(st.sampled_from([*3 * [MOONS], *3 * [DIGITS], IMAGES, DEEP_IMAGES, SVHN, FILES]))
-    choice = {**problem, "method": data.draw(st.sampled_from(list(CHOICES["method"])))}
-    values = {s.key: possible_values(s) for s in all_settings(choice) if s.has_values}
-    changes: dict[str, Any] = {}
-    for key in data.draw(st.lists(st.sampled_from(list(values)), max_size=10, unique=True)):
-        more = changes | {key: data.draw(st.sampled_from(values[key]))}
-        changes = more if answer(choice, more) else changes
-    train_a_little(read_config(with_changes(small(choice), changes)))
-
-
-IMPOSSIBLE = {
-    *((("method.feedback", "exact"), ("method.pseudo_label", label)) for label in ("sampled", "argmax")),
-    *((("method.feedback", form), ("method.feedback_scope", "example"))
-      for form in ("exact", "cosine", "finite_difference", "shuffled")),
-    (("method.feedback_scope", "example"), ("method.pseudo_label", "soft")),
-}  # fmt: skip
-"""The only pairs of switches that are refused, each key before the other in the alphabet."""
-IN_MIXED_PRECISION = {(("engine.precision", "bfloat16"), ("method.feedback", "exact"))}
-"""One more, for networks with convolutions."""
-DEEP = {("resnet50", method) for method in ("supervised", "uda", "mpl")}
-"""What is tried on the larger network: one method without unlabelled images, one network with them, and two."""
-COMPUTED_AGAIN = {(("engine.recompute", True), ("method.feedback", "exact"))}
-"""One more, for networks with residual blocks; others have nothing to compute again, whatever stands beside it."""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "choice",
-    [
-        c
-        for c in CHOSEN
-        if c["model"] in {"moons_net", "small_conv"}
-        or ((c["model"], c["method"]) in DEEP and c["data"] != "folder")
-        or (c["data"], c["method"]) == ("folder", "mpl")
-    ],
-    ids=name,
-)
-def test_every_pair_of_switches_trains(choice: Choice) -> None:
-    """Each value of each enum or boolean beside each of each other: the refused pairs are those listed, no others."""
-    switches = {s.key: possible_values(s) for s in all_settings(choice) if s.is_switch}
-    if choice["model"] != "resnet50":
-        switches["engine.recompute"].remove(True)
-    if choice["data"] == "folder" or choice["method"] in {"pseudo_label", "reduced_mpl"}:
-        switches["engine.cuda_graph"].remove(True)
-    sides = sorted((key, value) for key, values in switches.items() for value in values)
-    waiting = [pair for pair in itertools.combinations(sides, 2) if pair[0][0] != pair[1][0]]
-    refused, seen, random = set(), set(), Random(0)  # noqa: S311 - no secret
-    for pair in waiting:
-        if pair in seen:
-            continue
-        for _ in range(500):  # one in 24 rows with exact feedback is possible
-            row = {key: random.choice(values) for key, values in switches.items()} | dict(pair)
-            config = answer(choice, row)
-            if config:
-                train_a_little(config)
-                seen |= set(itertools.combinations(sorted(row.items()), 2))
-                break
-        else:
-            refused.add(pair)
-
-    place = {"mpl": "method", "reduced_mpl": "method.mpl"}.get(choice["method"])
-    impossible = IMPOSSIBLE if place else set()
-    mixed = IN_MIXED_PRECISION if place and choice["data"] != "two_moons" else set()
-    again = COMPUTED_AGAIN if place and choice["model"] == "resnet50" else set()
-    every = impossible | mixed | again
-    expected = {tuple((key.replace("method", place or "", 1), v) for key, v in pair) for pair in every}
-    assert expected == refused
-
-
-@pytest.mark.slow
-def test_all_forms_of_meta_pseudo_labels_train() -> None:
-    """Every combination of the method's switches, not only every pair, takes a step on the two moons."""
-    choice = {**MOONS, "method": "mpl"}
-    switches = {s.key: possible_values(s) for s in all_settings(choice) if s.is_switch and s.key.startswith("method.")}
-    trained = 0
-    for row in itertools.product(*switches.values()):
-        changes = dict(zip(switches, row, strict=True))
-        config = answer(choice, changes)
-        assert (config is None) == any(set(pair) <= changes.items() for pair in IMPOSSIBLE)
-        if config:
-            Trainer(config, 0, CPU).advance()
-            trained += 1
-
-    assert trained == 2560
