@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import load_file
 
 from repro.evaluate.weights import KeptWeights, read_weights, write_weights
-from repro.records.runs import RecordError
+from repro.results import RecordError
 from tests.entry_points import call
 
 ROOT = Path(__file__).parent.parent

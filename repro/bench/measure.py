@@ -37,7 +37,7 @@ from repro.engine.device import choose_device, finish, is_out_of_memory, peak_by
 from repro.files import readable_json, write_whole
 from repro.methods import Mpl
 from repro.plan import compose
-from repro.results import read_record
+from repro.records.runs import read_record
 from repro.report.bench import page, section
 from repro.settings import ConfigError, Engine, Precision
 from repro.train.job import environment, source_hashes

@@ -246,7 +246,7 @@ def take_over(job: Job, chunks: Sequence[list[int]], trained: Path, say: Callabl
     """Puts what an earlier plan trained of these seeds, in just this way, where training looks for what is done.
 
     Each result is given the settings of the new plan, which differ in the list of seeds and in what decides nothing.
-    Whether somebody had seen results before seeds were added is for the record to say: `repro.evaluate.evaluate.with_seeds_seen`.
+    Whether somebody had seen results before seeds were added is for the record to say: `repro.records.seen`.
 
     Args:
         job: the run, with all its seeds.
