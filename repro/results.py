@@ -74,7 +74,8 @@ class Run:
 
     def rows(self, seeds: Iterable[int]) -> list[int]:
         """Positions of these seeds on the seed axis."""
-        return [self.seeds.index.get_loc(seed) for seed in seeds]
+        place = {int(str(seed)): row for row, seed in enumerate(self.seeds.index)}
+        return [place[seed] for seed in seeds]
 
 
 def has_seed_axis(name: str) -> bool:

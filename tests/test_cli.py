@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from repro.records.runs import read_runs
+
 from repro.train.checkpoint import load_results
 from tests.entry_points import call
 

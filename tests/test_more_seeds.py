@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from repro.records.runs import read_runs
 from repro.records.scores import rebuild_all
 
-from repro.records.runs import read_runs
 from repro.train.checkpoint import load_result, load_results, save_result
 from tests.entry_points import call
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from repro.records.runs import read_runs
 from torch import Tensor
 
 from repro.config import Config
 from repro.data import SvhnData, source_of
 from repro.data.svhn import TEST
 from repro.plan import PlannedRun, compose, read_plan
-from repro.records.runs import read_runs
 from repro.train.loop import OutOfTime, Trainer, finetune
 from tests.entry_points import call
 from tests.samples import Svhn, taken_for_published

@@ -21,8 +21,8 @@ from repro.data import source_of
 from repro.engine.device import choose_device, describe_device, is_out_of_memory, set_up_process
 from repro.engine.distributed import ALONE, World
 from repro.files import partly, replace_folder
-from repro.plan import parse_seeds
 from repro.seeding import seeds_label
+from repro.settings import parse_seeds
 from repro.train.checkpoint import (
     SERIES,
     Refused,

@@ -198,7 +198,7 @@ def _incomplete(run: Run, config: Config, networks: set[str]) -> Iterator[str]:
     """What a run lacks, or has that its configuration does not give."""
     if set(run.networks) != networks:
         yield f"has predictions of {_names(run.networks)}, but its configuration trains {_names(networks)}"
-    stored = {name.removeprefix("accuracy.") for name in run.seeds if name.startswith("accuracy.")}
+    stored = {name.removeprefix("accuracy.") for name in map(str, run.seeds) if name.startswith("accuracy.")}
     if stored != set(run.networks):
         yield f"has accuracies of {_names(stored)}, but predictions of {_names(run.networks)}"
     steps, every = config.budget.steps, config.budget.log_every

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from repro.train.launch import EXIT_STOPPED
+from repro.train.stopping import EXIT_STOPPED
 from tests.survival.kills import Expected, difference, fresh_copy
 from tests.survival.workplace import ROOT, Process, evaluation, finished, printed, training
 

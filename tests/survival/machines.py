@@ -30,8 +30,9 @@ from repro.config import as_mapping
 from repro.data import source_of
 from repro.data.cifar10 import BATCHES
 from repro.files import write_whole
-from repro.plan import compose, parse_seeds
+from repro.plan import compose
 from repro.seeding import seeds_listed
+from repro.settings import parse_seeds
 from repro.train.job import environment
 from tests.survival.compare import Trained, between, load, table, with_table
 from tests.survival.variants import ARMS, VARIANTS, Arm, Variant, missing

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from torch import Tensor
-
 from repro.cli import prepare
 from repro.cli.entry import run
-from repro.evaluate import evaluate
 from repro.evaluate.run import predictions_hash
 from repro.records.runs import read_runs
+from torch import Tensor
+
+from repro.evaluate import evaluate
 from repro.train.checkpoint import load_results
 
 ROOT = Path(__file__).parents[2]
