@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from repro.config import read_config
@@ -44,10 +45,9 @@ def test_every_arm_is_recorded_and_learned(name: str) -> None:
 
 def test_arms_share_their_data() -> None:
     """One split and one test set for all arms and seeds."""
-    hashes = {pair for name in ARMS
-              for pair in recorded(name).seeds[["training_hash", "held_out_hash"]].itertuples(index=False, name=None)}  # fmt: skip
+    hashes = [recorded(name).seeds[["training_hash", "held_out_hash"]].drop_duplicates() for name in ARMS]
 
-    assert 1 == len(hashes)
+    assert 1 == len(pd.concat(hashes).drop_duplicates())
 
 
 def test_without_feedback_the_teacher_is_uda_s_network() -> None:
@@ -59,7 +59,7 @@ def test_without_feedback_the_teacher_is_uda_s_network() -> None:
 
 
 def test_the_released_form_s_feedback_has_no_gradient() -> None:
-    """With soft labels the feedback's gradient on the teacher is rounding, in every row; with sampled ones it is not."""
+    """With soft labels the feedback's gradient on the teacher is rounding, with sampled ones it is not."""
     norms = {
         name: recorded(f"cifar10_cpu_{name}").metrics["feedback_gradient_norm"] for name in ("mpl", "mpl_released")
     }

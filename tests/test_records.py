@@ -125,7 +125,6 @@ def test_seeds_recorded_apart_are_joined_in_order() -> None:
     pd.testing.assert_frame_equal(whole.seeds.drop(columns="record_hash"), found.seeds.drop(columns="record_hash"))
     for name, array in whole.arrays.items():
         assert np.array_equal(array, found.arrays[name])
-    assert found.seeds["record_hash"].tolist() == [*hashes(found).values()]
 
 
 def test_a_seed_twice_is_not_joined() -> None:
@@ -183,7 +182,7 @@ def test_damaged_verdicts_are_refused(tmp_path: Path) -> None:
 def test_check_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`verify --check` gives 1 and the claims that are judged otherwise, 0 when there is none; and leaves every file."""
+    """`verify --check` gives 1 and names the claims that are judged otherwise, else 0; it leaves every file."""
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
     write_run(run_of("mpl", HIGH, config(MPL)), tmp_path / "results/runs")
     monkeypatch.chdir(tmp_path)

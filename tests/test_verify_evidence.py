@@ -99,15 +99,20 @@ REFUSED: dict[str, tuple[Callable[[Run], Run], str]] = {
     "a number in metrics.csv": (lambda run: replace(run, metrics=run.metrics.assign(loss=0.9)), CHANGED),
     "text in metrics.csv": (lambda run: replace(run, metrics=run.metrics.assign(loss="x")), CHANGED),
     "a row of metrics.csv": (lambda run: with_log(run, lambda r: r.metrics.index != 3), CHANGED),
-    "a curve": (lambda run: with_array(run, "curve.accuracy.student", run.arrays["curve.accuracy.student"] + 1), CHANGED),
+    "a curve": (
+        lambda run: with_array(run, "curve.accuracy.student", run.arrays["curve.accuracy.student"] + 1), CHANGED),
     "settings": (lambda run: with_settings(run, finetune={**run.config["finetune"], "batch": 8}), CHANGED),
     "no hash of the predictions": (lambda run: without(run, "predictions_hash"), "no column predictions_hash"),
     "no hash of the record": (lambda run: without(run, "record_hash"), "no column record_hash"),
     # made up as a whole: every hash fits
-    "stored accuracy is NaN": (lambda run: hashed(cell(run, "accuracy.student", math.nan)), "was stored with accuracy nan"),
-    "stored accuracy is another": (lambda run: hashed(cell(run, "accuracy.student", 0.999)), "stored with accuracy 0.999"),
-    "stored accuracy is missing": (lambda run: hashed(without(run, "accuracy.student")), "has accuracies of teacher, but"),
-    "better predictions": (lambda run: hashed(better(run)), "was stored with accuracy 0.951, its predictions give 0.999"),
+    "stored accuracy is NaN": (
+        lambda run: hashed(cell(run, "accuracy.student", math.nan)), "was stored with accuracy nan"),
+    "stored accuracy is another": (
+        lambda run: hashed(cell(run, "accuracy.student", 0.999)), "stored with accuracy 0.999"),
+    "stored accuracy is missing": (
+        lambda run: hashed(without(run, "accuracy.student")), "has accuracies of teacher, but"),
+    "better predictions": (
+        lambda run: hashed(better(run)), "was stored with accuracy 0.951, its predictions give 0.999"),
     "too few examples": (lambda run: hashed(fewer_examples(run)), "has predictions [1, 999] for labels [1, 1000]"),
     "a class that does not exist": (
         lambda run: hashed(with_array(run, STUDENT, np.full(1000, 10, np.uint8), row=0)), "classes outside 0 to 9"),

@@ -22,8 +22,8 @@ def test_refused_seed_gives_no_number() -> None:
     found = rebuilt(hashed(cell(RUN, "training_hash", "train-9")))
 
     assert {1: 0.955, 2: 0.949, 3: 0.953, 4: 0.957} == found.accuracy["student"]
-    assert ["mpl, seed 0: was trained on other data or another split than its settings and seeds give (hash differs); "
-            "run it again: make reproduce"] == found.problems  # fmt: skip
+    assert [("mpl, seed 0: was trained on other data or another split than its settings and seeds give (hash differs); "
+            "run it again: make reproduce")] == found.problems  # fmt: skip
 
 
 def test_a_changed_record_gives_no_number_at_all() -> None:
@@ -31,8 +31,8 @@ def test_a_changed_record_gives_no_number_at_all() -> None:
     found = rebuilt(cell(RUN, "seconds", 9.0))
 
     assert {} == found.accuracy["student"]
-    assert ["mpl, seed 0: its record was changed after it was written (hash differs); take it back: git checkout -- "
-            "results/runs, or train and evaluate a plan that has the run again"] == found.problems  # fmt: skip
+    assert [("mpl, seed 0: its record was changed after it was written (hash differs); take it back: git checkout -- "
+            "results/runs, or train and evaluate a plan that has the run again")] == found.problems  # fmt: skip
 
 
 def test_what_no_setting_shows_stands_first_beside_a_verdict() -> None:

@@ -99,7 +99,8 @@ BAD: dict[str, tuple[Callable[[Run], Run], str]] = {
     "stored accuracy missing": (
         lambda run: hashed(replace(run, seeds=run.seeds.drop(columns=STUDENT))), "stored with top5 nan, its"),
     "better ones": (
-        lambda run: hashed(with_array(run, STUDENT, likeliest(500, 1000, 0), row=0)), "top5 0.9, its predictions give 1.0"),
+        lambda run: hashed(with_array(run, STUDENT, likeliest(500, 1000, 0), row=0)),
+        "top5 0.9, its predictions give 1.0"),
 }  # fmt: skip
 
 

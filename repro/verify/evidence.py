@@ -118,11 +118,12 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
     if not problems:  # what was changed after it was written may hold anything
         problems += [f"{run.name}: {problem}; {_RUN_AGAIN}" for problem in _incomplete(run, config, networks)]
         problems += [f"{run.name}: {problem}; {AGAIN}" for problem in _unfit_top5(run, source_of(config.data).classes)]
-    if not problems:
+    whole = not problems
+    if whole:
         problems += _other_seeds(run, training_hash_of)
     top5: dict[str, dict[int, float]] = {}
     held_out = 0
-    for group, seeds in {} if found.problems else run.groups().items():
+    for group, seeds in run.groups().items() if whole else ():
         labels, refused = _checked_labels(run, group, seeds, labels_of, training_hash_of)
         problems += refused
         if labels is None:

@@ -3,8 +3,8 @@
     python -m tests.supply.generated        (make check-generated)
 
 Text must be equal. Numbers in JSON may differ in their last digits, and a few pixels of a figure by a shade: another
-processor rounds sums otherwise. Figures are compared as PNG; SVG and index.html show the same ones. Exits with 1 and one
-sentence for each file that is not as generated.
+processor rounds sums otherwise. Figures are compared as PNG; SVG and index.html show the same ones. Exits with 1 and
+one sentence for each file that is not as generated.
 """
 
 from __future__ import annotations
