@@ -220,7 +220,8 @@ def test_a_claim_without_experiment_says_what_it_would_take(name: str) -> None:
 
 def test_every_claim_that_takes_a_gpu_has_a_cost() -> None:
     """What a CPU can run says so by its plan; all else says what it would take."""
-    plans = (ROOT / "plan" / f"{plan}.yaml" for plan in ("quick", "digits", "tiny_imagenet", "cifar10_cpu", "cifar10_small"))
+    names = ("quick", "digits", "tiny_imagenet", "cifar10_cpu", "cifar10_small")
+    plans = (ROOT / "plan" / f"{name}.yaml" for name in names)
     here = {run.name for plan in plans for run in read_plan(plan).runs}
 
     assert [] == [name for name, claim in CLAIMS.items() if not claim.cost and not set(claim.runs) <= here]
