@@ -155,9 +155,11 @@ def joined(runs: Sequence[Run]) -> Run:
     twice = sorted(seeds.index[seeds.index.duplicated()])
     if twice:
         raise ValueError(f"{first.name}: seed {twice[0]} is there twice; remove one of the two records")
+    steps = [name for name in first.arrays if name.startswith("curve.") and not has_seed_axis(name)]
     for run in runs[1:]:
-        if (run.name, run.config) != (first.name, first.config) or run.arrays.keys() != first.arrays.keys():
-            raise ValueError(f"{first.name}: its seeds were recorded with different settings or networks; "
+        alike = (run.name, run.config) == (first.name, first.config) and run.arrays.keys() == first.arrays.keys()
+        if not alike or not all(np.array_equal(run.arrays[name], first.arrays[name]) for name in steps):
+            raise ValueError(f"{first.name}: its seeds were recorded with different settings, networks or steps; "
                              f"train and evaluate them again: repro train {first.name}")  # fmt: skip
     order = np.argsort(seeds.index.to_numpy(), kind="stable")
     arrays = {}

@@ -11,30 +11,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from repro.evaluate.run import EvaluatedRun
-from repro.records.runs import read_runs
-from repro.records.scores import rebuild_all
-from repro.records.verdicts import BEGIN, END, read_verdicts
-from repro.verify.rebuild import Scores
 
-from repro.report.verdicts import readme_table
-from repro.verify.claims import Claim, Status, read_claims
+from repro.results import Run, read_run, read_runs
+from repro.verify.claims import Claim, Status, read_claims, read_verdicts
+from repro.verify.evidence import Scores, scores_of
 from repro.verify.rules import judge
 
 ROOT = Path(__file__).parent.parent
 CLAIMS = read_claims(ROOT / "experiments/claims.yaml")
+NAMES = sorted(path.name for path in (ROOT / "results/runs").glob("[!.]*"))
 
 
 @cache
-def recorded() -> dict[str, list[EvaluatedRun]]:
-    """All run folders."""
+def recorded() -> dict[str, Run]:
+    """All runs by name."""
     return read_runs(ROOT / "results/runs")
 
 
 @cache
 def scores() -> dict[str, Scores]:
     """All accuracies, recomputed."""
-    return rebuild_all(recorded())
+    return scores_of(recorded(), ROOT / "results/labels")
 
 
 def as_parameter(claim: Claim) -> object:
@@ -65,46 +62,30 @@ def test_recorded_verdicts_are_what_the_rules_say_today() -> None:
     """results/verdicts.json is not older than the rules, the claims or the runs."""
     today = {claim.id: judge(claim, scores()).status for claim in CLAIMS}
 
-    written = {verdict.claim: verdict.status for verdict in read_verdicts(ROOT / "results/verdicts.json")}
-
-    assert today == written
+    assert today == {verdict.claim: verdict.status for verdict in read_verdicts(ROOT / "results/verdicts.json")}
 
 
-def test_readme_shows_the_recorded_verdicts() -> None:
-    """The README's table is the generated one."""
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("name", NAMES)
+def test_a_record_explains_itself(name: str) -> None:
+    """Of every seed revision, versions, device, duration and hashes are there; every log ends with a finite number."""
+    run = read_run(ROOT / "results/runs" / name)
+    wanted = ["revision", "clean", "torch", "python", "device", "device_name", "source", "training_hash", "record_hash"]
 
-    shown = text.split(BEGIN)[1].split(END)[0].strip()
-
-    assert readme_table(CLAIMS, read_verdicts(ROOT / "results/verdicts.json")).strip() == shown
-
-
-def test_report_links_to_figures_that_are_there() -> None:
-    """Every picture of the report exists, and no stale one lies beside them."""
-    text = (ROOT / "results/REPORT.md").read_text()
-    linked = {part.split(")")[0] for part in text.split("](figures/")[1:]}
-
-    assert linked == {path.name for path in (ROOT / "results/figures").glob("*.png")}
-
-
-@pytest.mark.parametrize(
-    "run", [run for runs in recorded().values() for run in runs], ids=lambda r: f"{r.name}-{r.seeds[0]}"
-)
-def test_a_run_folder_explains_itself(run: EvaluatedRun) -> None:
-    """Revision, versions, device, duration, hashes and finite metrics are there."""
-    wanted = {"revision", "clean", "torch", "python", "device", "device_name", "seconds", "source"}
-
-    assert wanted - set(run.environment) == set()
-    assert run.metrics["step"].iloc[-1] == run.config["budget"]["steps"]
-    assert np.isfinite(run.metrics.drop(columns="step").to_numpy()[-1]).any()
+    assert not (run.seeds[wanted] == "").any(axis=None)
+    assert (run.seeds["seconds"] > 0).all()
     assert run.config["data_hash"]
+    for group in run.groups():
+        last = run.metrics[run.metrics["seed"] == group].iloc[-1]
+        assert last["step"] == run.config["budget"]["steps"]
+        assert np.isfinite(last.drop(["seed", "step"]).to_numpy(float)).any()
 
 
 def test_paired_arms_saw_the_same_data() -> None:
     """Runs of the same data settings and seeds have one training hash."""
-    hashes: dict[tuple[str, tuple[int, ...]], set[str]] = {}
-    for run in (run for runs in recorded().values() for run in runs):
-        hashes.setdefault((str(run.config["data"]), tuple(run.seeds)), set()).add(run.data["training_hash"])
+    hashes: dict[tuple[str, str], set[str]] = {}
+    for run in recorded().values():
+        for group, found in zip(run.seeds["group"], run.seeds["training_hash"], strict=True):
+            hashes.setdefault((str(run.config["data"]), group), set()).add(found)
 
     assert all(len(found) == 1 for found in hashes.values())
 
@@ -113,19 +94,14 @@ def test_h_0_teacher_is_the_uda_network_on_real_images() -> None:
     """In the recorded digits runs, MPL's teacher without feedback predicts exactly what UDA's network predicts."""
     uda, without = recorded()["digits_uda"], recorded()["digits_mpl_no_feedback"]
 
-    same = [
-        bool((a.predictions["teacher"] == b.predictions["teacher"]).all()) for a, b in zip(uda, without, strict=True)
-    ]
-
-    assert [True] * len(uda) == same
+    assert uda.seeds.index.tolist() == without.seeds.index.tolist()
+    assert np.array_equal(uda.predictions("teacher"), without.predictions("teacher"))
 
 
 def test_released_feedback_moves_no_teacher() -> None:
     """In the recorded runs the released form's feedback gradient is rounding, and that of sampled labels is not."""
-    released, sampled = (
-        max(run.metrics["feedback_gradient_norm"].median() for run in recorded()[name])
-        for name in ("digits_mpl_released", "digits_mpl")
-    )
+    medians = {name: [rows["feedback_gradient_norm"].median() for _, rows in recorded()[name].metrics.groupby("seed")]
+               for name in ("digits_mpl_released", "digits_mpl")}  # fmt: skip
 
-    assert released < 1e-6
-    assert sampled > 1e-3
+    assert max(medians["digits_mpl_released"]) < 1e-6
+    assert max(medians["digits_mpl"]) > 1e-3

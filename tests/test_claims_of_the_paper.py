@@ -10,7 +10,7 @@ import pytest
 
 from repro.config import Config
 from repro.methods import PseudoLabelMethod, Supervised
-from repro.plan import compose, experiments, read_plan
+from repro.plan import compose, compose_planned, read_plan, run_names
 from repro.verify.claims import Absolute, Measure, Ordering, Origin, SuccessRate, read_claims
 from repro.verify.rules import judge
 
@@ -196,10 +196,10 @@ def test_a_number_whose_runs_are_assumed_says_so() -> None:
 def test_a_cost_is_that_of_the_experiments(name: str) -> None:
     """Steps and images of every run that the claim needs are in its cost; the plan that it names has these runs."""
     claim = CLAIMS[name]
-    plan = {run.name: run for run in read_plan(ROOT / "plan" / f"{claim.cost.split('PLAN=')[1].split()[0]}.yaml")}
+    path = ROOT / "plan" / f"{claim.cost.split('PLAN=')[1].split()[0]}.yaml"
+    plan = {run.name: run for run in read_plan(path).runs}
 
-    configs = [compose(plan[run].experiment, plan[run].overrides, ROOT) for run in claim.runs]
-    prices = {steps_and_images(config) for config in configs}
+    prices = {steps_and_images(compose_planned(plan[run], path)) for run in claim.runs}
     assert [] == [price for price in prices if price not in " ".join(claim.cost.split())]
     assert [] == [run for run in claim.runs if f"{len(plan[run].seeds)} seed" not in claim.cost]
 
@@ -220,21 +220,21 @@ def test_a_claim_without_experiment_says_what_it_would_take(name: str) -> None:
 
 def test_every_claim_that_takes_a_gpu_has_a_cost() -> None:
     """What a CPU can run says so by its plan; all else says what it would take."""
-    plans = (ROOT / "plan" / f"{plan}.yaml" for plan in ("quick", "digits", "tiny_imagenet", "cifar10_cpu"))
-    here = {run.name for plan in plans for run in read_plan(plan)}
+    names = ("quick", "digits", "tiny_imagenet", "cifar10_cpu", "cifar10_small")
+    plans = (ROOT / "plan" / f"{name}.yaml" for name in names)
+    here = {run.name for plan in plans for run in read_plan(plan).runs}
 
     assert [] == [name for name, claim in CLAIMS.items() if not claim.cost and not set(claim.runs) <= here]
 
 
 def test_runs_that_an_ordering_compares_have_the_same_data() -> None:
     """Otherwise seeds are no pairs, and the verdict could only be that the evidence is refused."""
-    renamed = {run.name: run.experiment for plan in (ROOT / "plan").glob("*.yaml") for run in read_plan(plan)}
-    known = {name: name for name in experiments(ROOT)} | renamed
+    names = set(run_names(ROOT))
     apart = []
     for name, claim in CLAIMS.items():
         if not isinstance(claim.rule, Absolute) and claim.runs:
-            assert set(claim.runs) <= known.keys()
-            better, *others = (composed(known[run]).data for run in claim.runs)
+            assert set(claim.runs) <= names
+            better, *others = (composed(run).data for run in claim.runs)
             apart += [name for other in others if other != better]
 
     assert [] == apart

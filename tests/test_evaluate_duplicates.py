@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from repro.evaluate.run import EvaluatedRun
-from repro.records.runs import read_run, replace_run
-from repro.records.scores import rebuild_all
 from torch import Tensor
 
 from repro.data import Cifar10Data, DigitsData, Split, TwoMoonsData, source_of
 from repro.data.sets import HeldOutSet, TrainingSet
 from repro.data.toys import Digits
-from repro.evaluate import evaluate
+from repro.evaluate import evaluate as entry
 from repro.evaluate.evaluate import duplicates, evaluate, in_words
+from repro.results import Run, read_run, with_record_hashes, write_run
 from repro.train.checkpoint import Result
 from repro.train.loop import Trainer
+from repro.verify.evidence import scores_of
 from tests.tiny import CPU, left_by, settings
 
 IMAGES = torch.arange(12 * 48, dtype=torch.uint8).reshape(12, 3, 4, 4)
@@ -149,32 +146,32 @@ def leaky(count: int, shift: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Digits, "training_set", training)
 
 
+def columns(run: Run) -> tuple[float, float]:
+    """What the record of seed 0 says."""
+    return run.seeds.loc[0, "test_in_training"], run.seeds.loc[0, "other_label"]
+
+
 def test_a_run_records_them(result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What leaked into training stands in the record, and is read back."""
-    assert (0, 0) == counts(evaluate("run", result).data["duplicates"])
+    assert (0, 0) == columns(evaluate("run", result))
     leaky(7, 1, monkeypatch)
 
-    folder = replace_run([evaluate("run", result)], tmp_path)
-
-    assert (7, 7) == counts(read_run(folder / "seed-0").data["duplicates"])
+    assert (7, 7) == columns(read_run(write_run(evaluate("run", result), tmp_path)))
 
 
-def test_a_record_without_them_is_read(result: Result, tmp_path: Path) -> None:
-    """Runs recorded before they were counted keep their scores, and the count changes none."""
+def test_the_count_changes_no_score(result: Result) -> None:
+    """A record without it, from before it was counted, has the same scores."""
     run = evaluate("run", result)
-    older = replace(run, data={key: value for key, value in run.data.items() if key != "duplicates"})
-    folder = replace_run([older], tmp_path)
+    older = replace(run, seeds=run.seeds.drop(columns=["test_in_training", "other_label"]))
+    found = [scores_of({"run": with_record_hashes(one)})["run"] for one in (run, older)]
 
-    found = [rebuild_all({"run": [one]})["run"] for one in (run, read_run(folder / "seed-0"))]
-
-    assert "duplicates" not in json.loads((folder / "seed-0/evaluation.json").read_text())["data"]
     assert found[0].accuracy == found[1].accuracy
     assert found[0].problems == found[1].problems
     assert found[0].accuracy["teacher"]
 
 
 def test_the_line_of_a_run_says_so(result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`python -m repro.evaluate.evaluate` adds a clause where there are any, over all folders, and nothing else."""
+    """`repro evaluate` adds a clause where there are any, over all seeds, and nothing else."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(entry, "set_up_process", lambda: None)
     monkeypatch.setattr(entry, "load_results", lambda _: [result, replace(result, seeds=[1])])
@@ -188,8 +185,8 @@ def test_the_line_of_a_run_says_so(result: Result, tmp_path: Path, monkeypatch: 
 
 def test_words_are_for_what_was_found(result: Result) -> None:
     """Nothing is said of nothing."""
-    run: EvaluatedRun = evaluate("run", result)
-    other: dict[str, Any] = run.data | {"duplicates": {"test_in_training": 1, "other_label": 1}}
+    run = evaluate("run", result)
+    other = replace(run, seeds=run.seeds.assign(test_in_training=1.0, other_label=1.0))
 
-    assert not in_words([run, run])
-    assert "; NOTE: 1 of " in in_words([run, replace(run, data=other)])
+    assert not in_words(run, "teacher")
+    assert "; NOTE: 1 of " in in_words(other, "teacher")

@@ -1,163 +1,203 @@
-"""Run folders: written whole, read back the same, damage named."""
+"""Recorded runs: written whole, read back the same, joined with care, damage named; verdicts likewise."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from repro.evaluate.run import EvaluatedRun, predictions_hash
-from repro.records import runs as records
-from repro.records.runs import RecordError, read_run, read_runs, replace_run
-from repro.records.verdicts import BEGIN, END, read_verdicts, replace_generated, write_verdicts
 
-from repro import files
-from repro.verify.claims import Status, Verdict
+from repro import results
+from repro.results import RecordError, Run, joined, read_run, read_runs, record_hash, with_record_hashes, write_run
+from repro.verify import rules
+from repro.verify.claims import Status, Verdict, read_verdicts, write_verdicts
+from repro.verify.evidence import Scores
+from tests.verify_cases import HIGH, MPL, config, run_of
+
+ROOT = Path(__file__).parent.parent
+FILES = ["config.yaml", "seeds.csv", "metrics.csv", "arrays.npz"]
 
 
-def a_run(seed: int = 3) -> EvaluatedRun:
-    """A small run with one network."""
-    predictions = {"teacher": np.array([[0, 1, 1]], dtype=np.uint8)}
-    return EvaluatedRun(
-        name="arm", seeds=[seed], config={"title": "Arm"}, counted="teacher", predictions=predictions,
-        accuracy={"teacher": [2 / 3]}, data={"predictions_hash": predictions_hash(predictions)},
-        environment={"torch": "2"}, metrics=pd.DataFrame([{"step": 1, "loss": 0.5}]),
-        curve={"step": np.array([0, 1]), "accuracy/teacher": np.zeros((1, 2), dtype=np.float32)},
-    )  # fmt: skip
+def a_run(*seeds: int) -> Run:
+    """A run of these seeds, with a number in its log that has no short decimal form."""
+    run = run_of("arm", dict.fromkeys(seeds, 900), config(MPL))
+    metrics = run.metrics.assign(loss=np.arange(len(run.metrics)) / 3, late=np.nan)
+    settings = run.config | {"data_hash": "of all seeds"}
+    return with_record_hashes(replace(run, metrics=metrics, config=settings))
+
+
+def hashes(run: Run) -> dict[str, str]:
+    """Of each group, computed anew."""
+    return {group: record_hash(run, group) for group in run.groups()}
 
 
 def test_a_run_reads_back_as_written(tmp_path: Path) -> None:
-    """Every field survives, array types and slashed names too."""
-    run = a_run()
+    """Every field survives, numbers of the log to six digits; the hashes are those of what is read."""
+    run = a_run(3, 12)
+    back = read_run(write_run(run, tmp_path))
 
-    replace_run([run], tmp_path)
-    back = read_run(tmp_path / "arm" / "seed-3")
+    assert (run.name, run.config, run.groups()) == (back.name, back.config, back.groups())
+    pd.testing.assert_frame_equal(run.seeds, back.seeds)
+    pd.testing.assert_frame_equal(run.metrics, back.metrics, rtol=1e-5, check_column_type=False)
+    assert list(run.arrays) == list(back.arrays)
+    for name, array in run.arrays.items():
+        assert array.dtype == back.arrays[name].dtype
+        assert np.array_equal(array, back.arrays[name])
+    assert back.seeds["record_hash"].tolist() == [*hashes(back).values()] == [*hashes(run).values()]
 
-    assert run.accuracy == back.accuracy
-    assert run.data == back.data
-    assert list(run.curve) == list(back.curve)
-    assert back.predictions["teacher"].dtype == np.uint8
-    assert (run.predictions["teacher"] == back.predictions["teacher"]).all()
-    assert predictions_hash(back.predictions) == run.data["predictions_hash"]
-    pd.testing.assert_frame_equal(run.metrics, back.metrics)
+
+def test_writing_what_was_read_changes_no_byte(tmp_path: Path) -> None:
+    """Of a recorded run too, whose every hash is that of what is there."""
+    recorded = read_run(ROOT / "results/runs/digits_mpl")
+    place = write_run(recorded, tmp_path)
+
+    assert recorded.seeds["record_hash"].tolist() == [*hashes(recorded).values()]
+    for name in FILES[:-1]:
+        assert (ROOT / "results/runs/digits_mpl" / name).read_bytes() == (place / name).read_bytes()
 
 
 def test_replacing_a_run_leaves_no_old_seed_behind(tmp_path: Path) -> None:
     """A plan with fewer seeds does not keep the others' numbers."""
-    replace_run([a_run(1), a_run(2)], tmp_path)
-    replace_run([a_run(2)], tmp_path)
+    write_run(a_run(1, 2), tmp_path)
+    write_run(a_run(2), tmp_path)
 
-    assert [[2]] == [run.seeds for run in read_runs(tmp_path)["arm"]]
+    assert {"arm": [2]} == {name: run.seeds.index.tolist() for name, run in read_runs(tmp_path).items()}
 
 
 def test_a_failed_write_keeps_the_old_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is half-written: the record before stays whole and no temporary folder remains."""
-    replace_run([a_run()], tmp_path)
+    """Nothing is half-written: the record before stays whole, and what is under way is no run."""
+    write_run(a_run(1), tmp_path)
 
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    def full(path: Path, *_: object) -> None:
+        if path.name == "arrays.npz":
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(records, "_save_arrays", full)
+    monkeypatch.setattr(results, "write_whole", full)
     with pytest.raises(OSError, match="No space left"):
-        replace_run([replace(a_run(), accuracy={"teacher": [0.0]})], tmp_path)
+        write_run(a_run(2), tmp_path)
 
-    assert {"teacher": [2 / 3]} == read_run(tmp_path / "arm" / "seed-3").accuracy
-    assert ["arm"] == [path.name for path in tmp_path.iterdir()]
+    assert {"arm": [1]} == {name: run.seeds.index.tolist() for name, run in read_runs(tmp_path).items()}
 
 
-@pytest.mark.parametrize("name", ["evaluation.json", "predictions.npz", "config.yaml", "metrics.csv"])
+@pytest.mark.parametrize("name", FILES)
 def test_a_damaged_folder_is_refused_by_name(tmp_path: Path, name: str) -> None:
-    """A truncated, exchanged or missing file is named with what to do, and none of its parser's words."""
-    folder = replace_run([a_run()], tmp_path) / "seed-3"
+    """A truncated, exchanged or missing file is named with what to do."""
+    folder = write_run(a_run(1), tmp_path)
     content = (folder / name).read_bytes()
-    remedy = f"take it back: git checkout -- {folder}, or train and evaluate a plan that has the run again"
+    remedy = f"; take it back: git checkout -- {folder}, or train and evaluate the run again: repro train arm"
 
     (folder / name).unlink()
     with pytest.raises(RecordError) as missing:
         read_run(folder)
-    assert f"{folder / name} is missing; {remedy}" == str(missing.value)
-    damages = [b"", b"text", content[: len(content) // 2]] if name.endswith((".npz", ".json")) else [b""]
-    for damage in damages:
+    assert f"{folder / name} is missing{remedy}" == str(missing.value)
+    for damage in [b"", b"text", *([content[: len(content) // 2]] if name == "arrays.npz" else [])]:
         (folder / name).write_bytes(damage)
         with pytest.raises(RecordError) as damaged:
             read_run(folder)
-        assert f"{folder / name} is not what was recorded; {remedy}" == str(damaged.value)
+        assert str(damaged.value).startswith(str(folder))
+        assert str(damaged.value).endswith(remedy)
 
 
-@pytest.mark.parametrize("killed_at", [1, 2, 3])
-def test_what_a_killed_evaluation_leaves_is_no_run(
-    killed_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Folders under way are passed over; where the old one is still put aside, the command that ends it is named."""
-    replace_run([a_run()], tmp_path)
-    replace_run([replace(a_run(), name="other")], tmp_path)
-    left = files.partly(tmp_path / "arm")
-    replace_run([a_run()], tmp_path / "under_way")
-    (tmp_path / "under_way/arm").rename(left)
-    (tmp_path / "under_way").rmdir()
-    calls: list[object] = []
+def test_files_of_other_seeds_are_refused(tmp_path: Path) -> None:
+    """Rows of seeds.csv and of the arrays are the same seeds; a seed is a whole number, an accuracy a number."""
+    folder = write_run(a_run(1, 2), tmp_path)
+    rows = (folder / "seeds.csv").read_text().splitlines(keepends=True)
+    for text, said in (
+        ("".join(rows[:-1]), "predictions.student has not one row for each of 1 seeds"),
+        ("".join([*rows, rows[-1].replace("2,2,", "7,7,", 1)]), "has not one row for each of 3 seeds"),
+        ("".join([rows[0], rows[1].replace("1,", "one,", 1), rows[2]]), "no whole numbers as seeds"),
+        ("".join([rows[0], rows[1].replace("0.9,", "most,", 1), rows[2]]), "could not convert string to float"),
+    ):
+        (folder / "seeds.csv").write_text(text)
+        with pytest.raises(RecordError, match=said):
+            read_run(folder)
 
-    def kill(source: Path, target: Path) -> None:
-        calls.append(source)
-        if len(calls) == killed_at:
-            raise KeyboardInterrupt
-        source.rename(target)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", kill)
-        patch.setattr(files.shutil, "rmtree", lambda *_, **__: None)
-        if killed_at < 3:
-            with pytest.raises(KeyboardInterrupt):
-                files.replace_folder(left, tmp_path / "arm")
-        else:
-            files.replace_folder(left, tmp_path / "arm")
+def test_seeds_recorded_apart_are_joined_in_order() -> None:
+    """Rows, logs and arrays stay together; what all seeds share is there once."""
+    apart, whole = [a_run(seed) for seed in (5, 1, 3)], a_run(1, 3, 5)
+    found = joined(apart)
 
-    assert [path for path in tmp_path.iterdir() if path.name.startswith(".")]
-    if killed_at == 2:
-        with pytest.raises(RecordError, match=r"arm is missing: an evaluation was interrupted; run it .*cli\.evaluate"):
-            read_runs(tmp_path)
-        files.sweep(tmp_path)
-    assert {"arm": 1, "other": 1} == {name: len(folders) for name, folders in read_runs(tmp_path).items()}
+    assert [1, 3, 5] == found.seeds.index.tolist()
+    pd.testing.assert_frame_equal(whole.seeds.drop(columns="record_hash"), found.seeds.drop(columns="record_hash"))
+    for name, array in whole.arrays.items():
+        assert np.array_equal(array, found.arrays[name])
+
+
+def test_a_seed_twice_is_not_joined() -> None:
+    """Which of the two would count?"""
+    with pytest.raises(ValueError, match="arm: seed 3 is there twice; remove one of the two records"):
+        joined([a_run(1, 3), a_run(3)])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(a_run(3), config=a_run(3).config | {"finetune": {"steps": 3}}),
+        replace(a_run(3), name="other"),
+        replace(a_run(3), arrays={"predictions.student": a_run(3).arrays["predictions.student"]}),
+        replace(a_run(3), arrays=a_run(3).arrays | {"curve.step": np.array([0, 400])}),
+    ],
+    ids=["settings", "name", "networks", "steps"],
+)
+def test_other_settings_are_not_joined(other: Run) -> None:
+    """Seeds of one run differ in nothing else."""
+    with pytest.raises(
+        ValueError, match="recorded with different settings, networks or steps; train and evaluate them again"
+    ):
+        joined([a_run(1), other])
+
+
+VERDICTS = [
+    Verdict("a", Status.NOT_RUN, "no results"),
+    Verdict("b", Status.REPRODUCED, "so it is", 1.5, 0.5, 2.5, 5, 0.01, departures=["x"]),
+]
 
 
 def test_verdicts_read_back_as_written(tmp_path: Path) -> None:
     """Status and numbers survive JSON."""
-    verdicts = [
-        Verdict("a", Status.NOT_RUN, "no results"),
-        Verdict("b", Status.REPRODUCED, "so it is", 1.5, 0.5, 2.5, 5, 0.01),
-    ]
+    write_verdicts(VERDICTS, tmp_path / "verdicts.json")
 
-    write_verdicts(verdicts, tmp_path / "verdicts.json")
-
-    assert verdicts == read_verdicts(tmp_path / "verdicts.json")
+    assert VERDICTS == read_verdicts(tmp_path / "verdicts.json")
 
 
 def test_damaged_verdicts_are_refused(tmp_path: Path) -> None:
     """A missing or cut file, or a folder in its place, names the command that makes it anew, without an errno."""
     path = tmp_path / "verdicts.json"
-    with pytest.raises(RecordError, match=r"verdicts\.json is missing; judge again with: .*repro\.cli\.verify$"):
+    with pytest.raises(RecordError, match=r"verdicts\.json is missing; judge again with: make verify$"):
         read_verdicts(path)
     for content in ("[{", "[3]", '[{"status": "x"}]'):
         path.write_text(content)
-        with pytest.raises(RecordError, match=r"verdicts\.json is not what was recorded; .*repro\.cli\.verify$"):
+        with pytest.raises(RecordError, match=r"verdicts\.json is not what was recorded \(.*\); .*make verify$"):
             read_verdicts(path)
     path.unlink()
     path.mkdir()
-    with pytest.raises(RecordError, match=r"verdicts\.json cannot be opened \(Is a directory\); .*cli\.verify$"):
+    with pytest.raises(RecordError, match=r"verdicts\.json cannot be opened \(Is a directory\); .*make verify$"):
         read_verdicts(path)
 
 
-def test_only_the_generated_part_of_the_readme_is_replaced() -> None:
-    """What stands around the marks is kept to the letter."""
-    text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+def test_check_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`verify --check` gives 1 and names the claims that are judged otherwise, else 0; it leaves every file."""
+    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    write_run(run_of("mpl", HIGH, config(MPL)), tmp_path / "results/runs")
+    monkeypatch.chdir(tmp_path)
+    today: list[Verdict] = VERDICTS
+    nothing: dict[str, Scores] = {}
+    monkeypatch.setattr(rules, "judged", lambda _: (today, nothing))
 
-    assert f"before\n{BEGIN}\nnew\n{END}\nafter\n" == replace_generated(text, "new")
+    def contents() -> dict[Path, tuple[bytes, int]]:
+        return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.rglob("*") if path.is_file()}
 
-
-@pytest.mark.parametrize("text", ["", BEGIN, f"{END} {BEGIN}", f"{BEGIN}{BEGIN}{END}"])
-def test_a_readme_without_marks_is_refused(text: str) -> None:
-    """The table is not put in a place of its own choosing."""
-    with pytest.raises(RecordError, match="README"):
-        replace_generated(text, "table")
+    assert 0 == rules.verify()
+    before = contents()
+    assert VERDICTS == read_verdicts()
+    assert 0 == rules.verify(check=True)
+    today = [VERDICTS[0], replace(VERDICTS[1], estimate=1.6)]
+    assert 1 == rules.verify(check=True)
+    assert before == contents()
+    assert "1 other than results/verdicts.json says: b" in capsys.readouterr().out

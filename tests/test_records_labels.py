@@ -9,15 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from repro.evaluate.run import EvaluatedRun
-from repro.records.runs import RUNS, RecordError, read_runs
-from repro.records.scores import rebuild_all
-from repro.verify.rebuild import Scores
 
 from repro.config import Config, as_mapping
-from repro.evaluate import evaluate
-from repro.evaluate.evaluate import evaluate
-from repro.evaluate.labels import LABELS, StoredLabels, labels_to_store, read_labels, store_labels
+from repro.evaluate import evaluate as entry
+from repro.evaluate.labels import StoredLabels, labels_to_store, read_labels, store_labels
+from repro.results import LABELS, RecordError, Run, read_runs, with_record_hashes
+from repro.verify.evidence import Scores, scores_of
 from tests.folder_runs import CLASSES, TEST_IMAGES, config_of, images, trained_on
 from tests.tiny import settings
 
@@ -27,7 +24,7 @@ STORED = StoredLabels("folder", np.array([0, 2, 1], np.uint8), np.array(["a", "b
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory in which a run on a folder was trained, evaluated and recorded, as the entry point does."""
+    """A working directory in which a run on a folder was trained, evaluated and recorded, as the command does."""
     place = tmp_path_factory.mktemp("place")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
@@ -46,14 +43,19 @@ def elsewhere(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return tmp_path
 
 
-def the_run() -> EvaluatedRun:
+def the_run() -> Run:
     """What is recorded in the working directory."""
-    return read_runs()["folder_uda"][0]
+    return read_runs()["folder_uda"]
 
 
-def scores() -> Scores:
+def held_out_hash(run: Run) -> str:
+    """Of the test data that it was evaluated on."""
+    return str(run.seeds.loc[0, "held_out_hash"])
+
+
+def scores(run: Run | None = None) -> Scores:
     """Its scores."""
-    return rebuild_all(read_runs())["folder_uda"]
+    return scores_of({"folder_uda": run or the_run()})["folder_uda"]
 
 
 def the_file() -> Path:
@@ -83,13 +85,13 @@ def test_accuracies_are_recomputed_without_images(elsewhere: Path) -> None:
     assert CLASSES * TEST_IMAGES == found.held_out
     assert {"teacher", "teacher_average"} == set(found.accuracy) == set(found.top5)
     for network in found.accuracy:
-        assert {0: run.accuracy[network][0]} == found.accuracy[network]
-        assert {0: run.top5_accuracy[network][0]} == found.top5[network]
+        assert {0: run.seeds.loc[0, f"accuracy.{network}"]} == found.accuracy[network]
+        assert {0: run.seeds.loc[0, f"top5.{network}"]} == found.top5[network]
 
 
 def test_labels_are_stored_once_and_small(elsewhere: Path) -> None:
     """One file for the test set, named after the hash in the run's record, with the classes' names."""
-    stored = read_labels("folder", the_run().data["held_out_hash"])
+    stored = read_labels("folder", held_out_hash(the_run()))
 
     assert [f"folder-{the_run().data['held_out_hash'][:12]}.npz"] == [path.name for path in LABELS.iterdir()]
     assert np.uint8 == stored.labels.dtype
@@ -114,39 +116,39 @@ def as_others(stored: StoredLabels, predicted: np.ndarray) -> StoredLabels:
     return replace(stored, labels=predicted.astype(np.uint8))
 
 
-def missing(_run: EvaluatedRun) -> str:
+def missing(_run: Run) -> str:
     """The file is not there."""
     the_file().unlink()
     return "is missing; "
 
 
-def damaged(_run: EvaluatedRun) -> str:
+def damaged(_run: Run) -> str:
     """The file was cut short."""
     the_file().write_bytes(the_file().read_bytes()[:-30])
-    return "is not what was recorded; "
+    return r"is not what was recorded \(.*\); "
 
 
-def no_labels(_run: EvaluatedRun) -> str:
+def no_labels(_run: Run) -> str:
     """The file holds something else."""
     np.savez_compressed(the_file(), labels=np.zeros((3, 3)), class_names=np.array(["a"]), examples=np.array("0" * 64))
-    return "is not what was recorded; "
+    return r"is not what was recorded \(.*\); "
 
 
-def flattering(run: EvaluatedRun) -> str:
+def flattering(run: Run) -> str:
     """The labels are those that the network predicts."""
-    stored = read_labels("folder", run.data["held_out_hash"])
-    other = as_others(stored, run.predictions[run.counted][0])
+    stored = read_labels("folder", held_out_hash(run))
+    other = as_others(stored, run.predictions("teacher_average")[0])
     store_labels(other, LABELS).rename(the_file_of(run))
     return r"holds labels of other test data than were evaluated on \(hash differs\); "
 
 
-def the_file_of(run: EvaluatedRun) -> Path:
+def the_file_of(run: Run) -> Path:
     """Where the run looks for its labels."""
     return LABELS / f"folder-{run.data['held_out_hash'][:12]}.npz"
 
 
 @pytest.mark.parametrize("spoil", [missing, damaged, no_labels, flattering])
-def test_labels_that_are_not_the_runs_give_no_number(spoil: Callable[[EvaluatedRun], str], elsewhere: Path) -> None:
+def test_labels_that_are_not_the_runs_give_no_number(spoil: Callable[[Run], str], elsewhere: Path) -> None:
     """Missing, damaged or exchanged labels are refused by name, with what to do."""
     said = spoil(the_run())
     found = scores()
@@ -154,20 +156,20 @@ def test_labels_that_are_not_the_runs_give_no_number(spoil: Callable[[EvaluatedR
     assert {} == found.accuracy["teacher"] == found.top5
     (problem,) = found.problems
     with pytest.raises(RecordError, match=f"^{LABELS}/folder-.*npz {said}{REMEDY}$"):
-        read_labels("folder", the_run().data["held_out_hash"])
+        read_labels("folder", held_out_hash(the_run()))
     assert problem.startswith("folder_uda, seed 0: the test labels cannot be had: results/labels/folder-")
 
 
 def test_labels_and_hash_exchanged_together_are_refused(elsewhere: Path) -> None:
     """Labels that flatter, with the hash in the record to match, leave the stored accuracy behind."""
     run = the_run()
-    other = as_others(read_labels("folder", run.data["held_out_hash"]), run.predictions[run.counted][0])
+    other = as_others(read_labels("folder", held_out_hash(run)), run.predictions("teacher_average")[0])
     store_labels(other)
-    touched = replace(run, data=run.data | {"held_out_hash": other.held_out_hash})
+    touched = with_record_hashes(replace(run, seeds=run.seeds.assign(held_out_hash=other.held_out_hash)))
 
-    found = rebuild_all({"folder_uda": [touched]})["folder_uda"]
+    found = scores(touched)
 
-    assert run.accuracy["teacher"] != [1.0]
+    assert run.seeds.loc[0, "accuracy.teacher"] != 1.0
     assert {} == found.accuracy["teacher"]
     assert "was stored with accuracy" in found.problems[0]
 
@@ -208,7 +210,7 @@ def test_evaluation_and_verification_agree_on_the_hash(recorded: Path, monkeypat
     """Where the images are, the record's hash is that of the data set itself, evaluated anew."""
     monkeypatch.chdir(recorded)
     config = config_of(recorded / "images")
-    again = evaluate("folder_uda", trained_on(config, recorded / "again"))
+    again = entry.evaluate("folder_uda", trained_on(config, recorded / "again"))
 
-    assert hash_of(config) == again.data["held_out_hash"] == the_run().data["held_out_hash"]
-    assert (RUNS / "folder_uda/seed-0/top5.npz").is_file()
+    assert hash_of(config) == held_out_hash(again) == held_out_hash(the_run())
+    assert {"top5.teacher", "top5.teacher_average"} <= the_run().arrays.keys()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import subprocess
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repro.plan import read_whole_plan
+from repro.plan import read_plan
 from tests.supply import lock
 from tests.supply.audit import CLEAN, NOT_AUDITED, VULNERABLE, audit
 from tests.supply.generated import figure_problem, json_problem, text_problem
@@ -93,9 +92,9 @@ def test_the_lock_is_resolved_as_it_was_made() -> None:
 
 def test_the_canary_is_a_part_of_the_quick_plan() -> None:
     """CI's runs are those of quick, with their names, settings and seeds: equal records replace theirs."""
-    canary, quick = (read_whole_plan(ROOT / f"experiments/plan/{name}.yaml") for name in ("canary", "quick"))
+    canary, quick = (read_plan(ROOT / f"experiments/plan/{name}.yaml").runs for name in ("canary", "quick"))
 
-    assert set(canary.runs) < set(quick.runs)
+    assert set(canary) < set(quick)
 
 
 def answer(*pins: dict[str, object]) -> str:
@@ -155,17 +154,17 @@ def test_a_figure_must_show_the_same(tmp_path: Path) -> None:
     """A shade of one pixel is no difference; a moved line, another size or a missing file is."""
     pixels = np.full((200, 200, 3), 255, np.uint8)
     pixels[100] = 0
-
-    def png(changed: np.ndarray) -> bytes:
-        Image.fromarray(changed).save(buffer := io.BytesIO(), format="png")
-        return buffer.getvalue()
-
-    path = tmp_path / "figure.png"
-    assert "is not there" in figure_problem(path, png(pixels))[0]
-    path.write_bytes(png(pixels))
     shaded, moved = pixels.copy(), np.roll(pixels, 1, axis=0)
     shaded[0, 0] = 250
+    recorded, generated = tmp_path / "figure.png", tmp_path / "generated.png"
 
-    assert [] == figure_problem(path, png(pixels)) + figure_problem(path, png(shaded))
-    assert "1.00% of it differs" in figure_problem(path, png(moved))[0]
-    assert "another size" in figure_problem(path, png(pixels[1:]))[0]
+    def problem(other: np.ndarray) -> list[str]:
+        Image.fromarray(other).save(generated)
+        return figure_problem(recorded, generated)
+
+    assert "is not there" in problem(pixels)[0]
+    Image.fromarray(pixels).save(recorded)
+
+    assert [] == problem(pixels) + problem(shaded)
+    assert "1.00% of it differs" in problem(moved)[0]
+    assert "another size" in problem(pixels[1:])[0]

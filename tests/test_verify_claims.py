@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from pathlib import Path
@@ -110,7 +111,7 @@ def test_claim_id_used_twice(tmp_path: Path) -> None:
     """Two claims of one id would hide one verdict behind the other."""
     first = yaml.safe_load(CLAIMS.read_text())["claims"][0]
     file = tmp_path / "claims.yaml"
-    file.write_text(yaml.safe_dump({"claims": [first, first]}))
+    file.write_text(yaml.safe_dump({"claims": [first, copy.deepcopy(first)]}))
 
     with pytest.raises(ValueError, match="used twice"):
         read_claims(file)

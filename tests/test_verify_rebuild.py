@@ -6,127 +6,80 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
-from repro.evaluate.run import predictions_hash
-from repro.verify.completeness import expected_networks
-from repro.verify.rebuild import rebuild
 
-from repro.config import as_mapping
-from repro.methods import METHODS
-from repro.report.verdicts import departed
-from repro.train.loop import Trainer
-from repro.verify.claims import Status, Verdict
-from tests.tiny import CPU, settings
-from tests.verify_cases import (
-    HIGH,
-    MPL,
-    SUPERVISED,
-    N,
-    config,
-    folder,
-    folders,
-    labels_of,
-    rebuilt,
-    shuffled,
-    training_hash_of,
-)
+from repro.config import expected_networks, read_config
+from repro.verify.evidence import score_table
+from tests.tiny import METHODS, settings, trained
+from tests.verify_cases import HIGH, MPL, N, cell, config, hashed, planned, rebuilt, run_of, training_hash_of
 
-
-def test_seed_given_twice_counts_not_at_all() -> None:
-    """A copied folder is named, and its seed gives no number."""
-    found = rebuilt([*folders("mpl", HIGH, MPL), folder("mpl", 2, 960, config(MPL))])
-
-    assert [0, 1, 3, 4] == sorted(found.accuracy["student"])
-    assert ["mpl, seed 2: is there twice; remove the folder not of the plan"] == found.problems
+RUN = run_of("mpl", HIGH, config(MPL))
 
 
 def test_refused_seed_gives_no_number() -> None:
     """The other seeds are recomputed; the refused one is absent, and the sentence names run, seed and remedy."""
-    first, *rest = folders("mpl", HIGH, MPL)
-    found = rebuilt([shuffled(first), *rest])
+    found = rebuilt(hashed(cell(RUN, "training_hash", "train-9")))
 
     assert {1: 0.955, 2: 0.949, 3: 0.953, 4: 0.957} == found.accuracy["student"]
-    assert 1 == len(found.problems)
-    assert "mpl, seed 0: " in found.problems[0]
-    assert "git checkout -- results/runs, or train and evaluate" in found.problems[0]
+    assert [("mpl, seed 0: was trained on other data or another split than its settings and seeds give (hash differs); "
+            "run it again: make reproduce")] == found.problems  # fmt: skip
 
 
-def test_seeds_of_one_run_are_trained_alike() -> None:
-    """A time limit or another number of workers decides no number, and another number of steps does."""
-    *rest, last = folders("mpl", HIGH, MPL)
-    for key, value, left in (("max_minutes", 9.0, 5), ("workers", 7, 5), ("steps", 7, 4)):
-        changed = replace(last, config=last.config | {"budget": last.config["budget"] | {key: value}})
-        found = rebuilt([*rest, changed])
+def test_a_changed_record_gives_no_number_at_all() -> None:
+    """Whoever changed one seed may have changed the others; where to have it back is said."""
+    found = rebuilt(cell(RUN, "seconds", 9.0))
 
-        assert left == len(found.accuracy["student"])
-        refused = [f"differs from that of mpl, seed 0 in budget.{key};" in problem for problem in found.problems]
-        assert refused == ([] if left == 5 else [True])
+    assert {} == found.accuracy["student"]
+    assert [("mpl, seed 0: its record was changed after it was written (hash differs); take it back: git checkout -- "
+            "results/runs, or train and evaluate a plan that has the run again")] == found.problems  # fmt: skip
 
 
 def test_what_no_setting_shows_stands_first_beside_a_verdict() -> None:
-    """Seeds chosen after a look, seeds of several machines: seen in a row of three, whatever the recipe prescribes."""
+    """Seeds chosen after a look, seeds of several machines, code nobody else has: before what the recipe prescribes."""
     prescribed = {"budget.steps": 1_000_000, "optim.average_decay": 0.5, "data.labels": 1, "finetune.steps": 77}
-    runs = folders("mpl", HIGH, MPL, recipe__values=prescribed)
-    told = {"seeds_before": ["0,1"], "device_name": "a GPU"}
-    runs = [replace(run, environment=run.environment | {"device_name": "a CPU"} | (told if run.seeds == [1] else {}))
-            for run in runs]  # fmt: skip
+    run = run_of("mpl", HIGH, config(MPL, recipe__values=prescribed))
+    told = {"seeds_before": "0,1", "device_name": ["a GPU", *["a CPU"] * 4], "clean": "False", "revision": "abc"}
+    found = rebuilt(hashed(replace(run, seeds=run.seeds.assign(**told))))
 
-    found = rebuilt(runs)
-    row = departed(Verdict("c", Status.REPRODUCED, "r", departures=[f"mpl: {text}" for text in found.departures]))
-
-    assert 6 == len(found.departures)
-    assert row.startswith("recorded before with seeds 0,1: intervals do not allow")
-    assert "its seeds were trained by different devices: a CPU, a GPU; " in row
+    assert [] == found.problems
+    assert found.departures[0].startswith("recorded before with seeds 0,1: intervals do not allow")
+    assert ["its seeds were trained by different devices: a CPU, a GPU",
+            "trained by code with uncommitted changes, at revision abc"] == found.departures[1:3]  # fmt: skip
+    assert 3 + len(prescribed) == len(found.departures)
 
 
-def test_rebuild_reads_stacked_seeds() -> None:
-    """A folder of several seeds gives one accuracy and one row of right answers for each."""
-    runs = folders("mpl", [900, 950], MPL)
-    found = {role: np.concatenate([run.predictions[role] for run in runs]) for role in ("teacher", "student")}
-    accuracy = {role: [0.9, 0.95] for role in found}
-    hashes = {"predictions_hash": predictions_hash(found), "training_hash": training_hash_of({}, [4, 9])}
-    stacked = replace(runs[0], seeds=[4, 9], predictions=found, accuracy=accuracy, data=runs[0].data | hashes)
-    actual = rebuilt([stacked])
+def test_stacked_seeds_are_read() -> None:
+    """Seeds that were trained together give one accuracy and one row of right answers each."""
+    run = run_of("mpl", {4: 900, 9: 950}, config(MPL))
+    together = run.seeds.assign(group="4-9", training_hash=training_hash_of({}, [4, 9]))
+    log = run.metrics[run.metrics["seed"] == "4"].assign(seed="4-9")
+    stacked = rebuilt(hashed(replace(run, seeds=together, metrics=log, config=planned(run.config, [4, 9]))))
 
-    assert [] == actual.problems
-    assert {4: 0.9, 9: 0.95} == actual.accuracy["student"]
-    assert {4: 900, 9: 950} == {seed: int(hits.sum()) for seed, hits in actual.correct["student"].items()}
-    assert (N, False) == (actual.held_out, actual.reduced)
+    assert [] == stacked.problems
+    assert {4: 0.9, 9: 0.95} == stacked.accuracy["student"]
+    assert {4: 900, 9: 950} == {seed: int(hits.sum()) for seed, hits in stacked.correct["student"].items()}
+    assert (N, False, {(4, 9): "train-4,9"}) == (stacked.held_out, stacked.reduced, stacked.training_hash)
 
 
-def test_rebuild_wants_folders_of_one_run() -> None:
-    """Mixing runs is a mistake of the caller."""
-    with pytest.raises(ValueError, match="one run"):
-        rebuild([*folders("mpl", [900], MPL), *folders("base", [900], SUPERVISED)], labels_of, training_hash_of)
+def test_scores_as_a_table() -> None:
+    """A row for each seed and network; the network that counts is marked."""
+    table = score_table({"mpl": rebuilt(RUN)})
+    expected = pd.DataFrame(
+        [("mpl", 0, "student", 0.951, True)], columns=["run", "seed", "network", "share", "counted"]
+    )
+
+    assert 10 == len(table)
+    found = table[(table["network"] == "student") & (table["seed"] == 0)].drop(columns="measure")
+    pd.testing.assert_frame_equal(expected, found.reset_index(drop=True))
 
 
-def test_a_run_on_other_training_data_is_refused_by_itself() -> None:
-    """The hash of what it was trained on must be that of its settings and seed, whatever it is compared with."""
-    first, *rest = folders("mpl", HIGH, MPL)
-    found = rebuilt([replace(first, data=first.data | {"training_hash": "train-9"}), *rest])
+@pytest.mark.parametrize("name", METHODS)
+def test_expected_networks_are_those_that_the_methods_train(name: str) -> None:
+    """The networks that the verifier expects are those that training has."""
+    small = settings("digits", {"name": name, **({"teacher_steps": 5} if name == "pseudo_label" else {})})
 
-    assert [1, 2, 3, 4] == sorted(found.accuracy["student"])
-    assert "was trained on other data or another split" in found.problems[0]
-
-
-def test_the_counted_network_is_not_a_matter_of_choice() -> None:
-    """Even where every folder says so, MPL's teacher does not stand for MPL."""
-    found = rebuilt([replace(run, counted="teacher") for run in folders("mpl", HIGH, MPL)])
-
-    assert {} == found.accuracy["student"]
-    assert "counts the network 'teacher', but by its configuration 'student' counts" in found.problems[0]
-
-
-def test_expected_networks_are_those_that_the_methods_train() -> None:
-    """The verifier's own list of networks, kept apart from training code, is the methods' list."""
-    for name, method in METHODS.items():
-        trained = settings("digits", {"name": name, **({"teacher_steps": 5} if name == "pseudo_label" else {})})
-        trainer = Trainer(trained, 0, CPU)
-
-        networks, counted = expected_networks(as_mapping(trained))
-
-        assert set(trainer.state.learners) == networks
-        assert method.COUNTED == counted
+    assert set(trained(small, steps=0).state.learners) == expected_networks(small)[0]
 
 
 @pytest.mark.parametrize(
@@ -142,4 +95,12 @@ def test_expected_networks_are_those_that_the_methods_train() -> None:
 )
 def test_averages_and_finetuned_weights_are_expected(changes: dict[str, Any], networks: set[str], counted: str) -> None:
     """Averaged weights count where there are any, finetuned ones never."""
-    assert (networks, counted) == expected_networks(config(MPL, **changes))
+    assert (networks, counted) == expected_networks(read_config(config(MPL, **changes)))
+
+
+def test_right_answers_are_those_of_the_labels() -> None:
+    """Example by example, and their share is the accuracy."""
+    found = rebuilt(RUN)
+
+    assert {seed: n / N for seed, n in enumerate(HIGH)} == found.accuracy["student"] == found.accuracy["teacher"]
+    assert [np.mean(found.correct["student"][seed]) for seed in range(5)] == [n / N for n in HIGH]

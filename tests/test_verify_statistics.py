@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from repro.verify import stat_new as statistics
+from repro.verify import statistics
 
 
 def test_mean_interval_is_students() -> None:

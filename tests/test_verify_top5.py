@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from repro.evaluate.run import EvaluatedRun, predictions_hash
-from repro.verify.rebuild import Scores, rebuild
 
 from repro.config import as_mapping, read_config
-from repro.evaluate.evaluate import top5_accuracies
+from repro.results import Run
 from repro.verify.claims import Measure, Status
+from repro.verify.evidence import Scores, rebuild
 from repro.verify.rules import judge
-from tests.verify_cases import HIGH, LOW, NUMBER, ORDERING, SUPERVISED, N, folder, training_hash_of, with_rule
+from tests.verify_cases import (
+    HIGH,
+    LOW,
+    NUMBER,
+    ORDERING,
+    SUPERVISED,
+    N,
+    cell,
+    hashed,
+    recorded,
+    training_hash_of,
+    with_array,
+    with_rule,
+    without,
+)
 from tests.verify_cases import MPL as METHOD
 from tests.verify_cases import scores as of_ten
 
@@ -26,45 +38,35 @@ MANY = {
     "data": {"name": "folder", "classes": CLASSES, "labels": CLASSES}, "model": {"name": "resnet50"}, "optim": {},
     "budget": {}, "finetune": {}, "recipe": {"name": "paper", "values": {"budget.steps": 1000}},
 }  # fmt: skip
-
-
-def config(method: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a run on 1,000 classes that follows its recipe."""
-    return as_mapping(read_config({**MANY, "method": dict(method)}))
+STUDENT = "top5.student"
 
 
 def likeliest(first: int, among: int, seed: int) -> np.ndarray:
-    """uint16 [1, N, 5]: the label comes first for `first` examples, and among the five for `among`."""
+    """uint16 [N, 5]: the label comes first for `first` examples, and among the five for `among`."""
     places = np.random.default_rng(seed).permutation(N)
     found = (LABELS[:, None] + np.arange(1, 6)) % CLASSES
     found[places[:first], 0] = LABELS[places[:first]]
     found[places[first:among], 3] = LABELS[places[first:among]]
-    return found.astype(np.uint16)[None]
+    return found.astype(np.uint16)
 
 
-def run(name: str, seed: int, first: int, among: int, method: dict[str, Any]) -> EvaluatedRun:
-    """A folder with that many examples right, and right among five."""
-    made = folder(name, seed, 500, config(method))
-    top5 = {network: likeliest(first, among, seed) for network in made.predictions}
-    found = {network: values[..., 0] for network, values in top5.items()}
-    return replace(
-        made, predictions=found, top5=top5,
-        accuracy={network: [first / N] for network in found},
-        top5_accuracy={network: top5_accuracies(values, LABELS[None]) for network, values in top5.items()},
-        data=made.data | {"predictions_hash": predictions_hash(found), "top5_hash": predictions_hash(top5)},
-    )  # fmt: skip
+def a_run(
+    name: str, among: Sequence[int], method: dict[str, Any], first: int = 500, labels: np.ndarray = LABELS
+) -> Run:
+    """A run on 1,000 classes: for each seed so many right among five, and about `first` right at once."""
+    top5 = np.stack([likeliest(first + seed, n, seed) for seed, n in enumerate(among)])
+    settings = as_mapping(read_config({**MANY, "method": dict(method)}))
+    return recorded(name, np.ascontiguousarray(top5[..., 0]), range(len(among)), settings, labels, top5)
 
 
-def rebuilt(runs: Sequence[EvaluatedRun]) -> Scores:
-    """Scores of folders that were planned as they are."""
-    planned = training_hash_of({}, sorted(seed for one in runs for seed in one.seeds))
-    as_planned = [replace(one, config=one.config | {"data_hash": planned}) for one in runs]
-    return rebuild(as_planned, lambda one: (np.tile(LABELS, (len(one.seeds), 1)), "test"), training_hash_of)
+def rebuilt(run: Run, labels: np.ndarray = LABELS) -> Scores:
+    """Its scores."""
+    return rebuild(run, lambda _, seeds: (np.tile(labels, (len(seeds), 1)), "test"), training_hash_of)
 
 
 def scores(name: str, among: Sequence[int], method: dict[str, Any], first: int = 500) -> dict[str, Scores]:
-    """One folder for each seed, with so many right among five, and about `first` right at once."""
-    return {name: rebuilt([run(name, seed, first + seed, n, method) for seed, n in enumerate(among)])}
+    """The scores of such a run, by name."""
+    return {name: rebuilt(a_run(name, among, method, first))}
 
 
 def test_top5_is_recomputed() -> None:
@@ -76,35 +78,29 @@ def test_top5_is_recomputed() -> None:
     assert {0: 0.5, 1: 0.501} == found.accuracy["student"] == found.measured(Measure.accuracy)["student"]
 
 
-def other_top5(one: EvaluatedRun, values: np.ndarray, hashed: bool = True) -> EvaluatedRun:
-    """The student's five classes exchanged."""
-    top5 = one.top5 | {"student": values}
-    return replace(one, top5=top5, data=one.data | ({"top5_hash": predictions_hash(top5)} if hashed else {}))
+def reordered(run: Run, *order: int) -> Run:
+    """The student's likeliest classes in another order."""
+    return with_array(run, STUDENT, run.arrays[STUDENT][..., list(order)])
 
 
-def swapped(values: np.ndarray, first: int, second: int) -> np.ndarray:
-    """Two places of the order exchanged."""
-    order = np.arange(5)
-    order[[first, second]] = second, first
-    return values[..., order]
-
-
-BAD: dict[str, tuple[Callable[[EvaluatedRun], EvaluatedRun], str]] = {
-    "nothing recorded": (lambda one: replace(one, top5={}, top5_accuracy={}), "of other networks than"),
-    "a network left out": (lambda one: replace(one, top5={"student": one.top5["student"]}), "of other networks than"),
-    "exchanged after evaluation": (
-        lambda one: other_top5(one, swapped(one.top5["student"], 1, 2), hashed=False), "hash differs"),
+NETWORKS = ("top5.student", "top5.teacher")
+BAD: dict[str, tuple[Callable[[Run], Run], str]] = {
+    "nothing recorded": (lambda run: hashed(without(run, *NETWORKS)), "of other networks than"),
+    "a network left out": (lambda run: hashed(without(run, "top5.teacher")), "of other networks than"),
+    "exchanged after evaluation": (lambda run: reordered(run, 0, 2, 1, 3, 4), "hash differs"),
     "the first is not the prediction": (
-        lambda one: other_top5(one, swapped(one.top5["student"], 0, 3)), "another class than the first"),
-    "four of them": (lambda one: other_top5(one, one.top5["student"][..., :4]), r"for predictions uint16 \[1, 1000\]"),
-    "another type": (lambda one: other_top5(one, one.top5["student"].astype(np.int64)), "has likeliest classes int64"),
-    "a class twice": (
-        lambda one: other_top5(one, one.top5["student"][..., [0, 1, 2, 3, 3]]), "has a class twice"),
-    "stored accuracy edited": (
-        lambda one: replace(one, top5_accuracy=one.top5_accuracy | {"student": [0.99]}), "top-5 accuracy 0.99, its"),
-    "stored accuracy missing": (lambda one: replace(one, top5_accuracy={}), "top-5 accuracy nan, its"),
-    "another accuracy, consistent but for the label": (
-        lambda one: other_top5(one, likeliest(500, 1000, 0)), "top-5 accuracy 0.9, its likeliest classes give 1.0"),
+        lambda run: hashed(reordered(run, 3, 1, 2, 0, 4)), "another class than the first"),
+    "four of them": (lambda run: hashed(reordered(run, 0, 1, 2, 3)), "for predictions uint16 [3, 1000]"),
+    "another type": (
+        lambda run: hashed(with_array(run, STUDENT, run.arrays[STUDENT].astype(np.int64))), "likeliest classes int64"),
+    "a class twice": (lambda run: hashed(reordered(run, 0, 1, 2, 3, 3)), "has a class twice"),
+    "stored accuracy edited": (lambda run: cell(run, STUDENT, 0.99), "hash differs"),
+    "stored accuracy is another": (lambda run: hashed(cell(run, STUDENT, 0.99)), "stored with top5 0.99, its"),
+    "stored accuracy missing": (
+        lambda run: hashed(replace(run, seeds=run.seeds.drop(columns=STUDENT))), "stored with top5 nan, its"),
+    "better ones": (
+        lambda run: hashed(with_array(run, STUDENT, likeliest(500, 1000, 0), row=0)),
+        "top5 0.9, its predictions give 1.0"),
 }  # fmt: skip
 
 
@@ -112,14 +108,12 @@ BAD: dict[str, tuple[Callable[[EvaluatedRun], EvaluatedRun], str]] = {
 def test_what_does_not_fit_gives_no_number(case: str) -> None:
     """The seed has neither accuracy nor top-5 accuracy; the sentence says what is wrong and what to do."""
     spoil, said = BAD[case]
-    first, *rest = [run("mpl", seed, 500 + seed, 900 + seed, METHOD) for seed in range(3)]
-    found = rebuilt([spoil(first), *rest])
+    found = rebuilt(spoil(a_run("mpl", [900, 901, 902], METHOD)))
 
-    assert [1, 2] == sorted(found.accuracy["student"])
+    assert 0 not in found.accuracy["student"]
     assert 0 not in found.top5.get("student", {})
-    problems = [text for text in found.problems if "mpl, seed 0: " in text]
-    assert any(re.search(said, text) for text in problems)
-    assert all(text.endswith("train and evaluate a plan that has the run again") for text in problems)
+    assert said in found.problems[0]
+    assert all(text.endswith("train and evaluate a plan that has the run again") for text in found.problems)
 
 
 def test_a_number_is_judged_by_the_measure_of_its_claim() -> None:
@@ -154,10 +148,6 @@ def test_without_top5_a_claim_on_it_is_open() -> None:
 
 def test_classes_that_no_test_label_has_may_be_predicted() -> None:
     """Where few test images leave the last classes out, predicting them is wrong but no damage."""
-    labels = np.zeros((1, N), dtype=np.int64)
-    one = run("mpl", 0, 500, 900, METHOD)
-    hits = {network: [float((values == 0).mean())] for network, values in one.predictions.items()}
-    among = {network: top5_accuracies(values, labels) for network, values in one.top5.items()}
-    planned = replace(one, accuracy=hits, top5_accuracy=among, config=one.config | {"data_hash": "train-0"})
+    zeros = np.zeros(N, dtype=np.int64)
 
-    assert [] == rebuild([planned], lambda _: (labels, "test"), training_hash_of).problems
+    assert [] == rebuilt(a_run("mpl", [900], METHOD, labels=zeros), zeros).problems

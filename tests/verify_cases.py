@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from repro.evaluate.run import EvaluatedRun, predictions_hash
-from repro.verify.completeness import ROLES
-from repro.verify.rebuild import Scores, rebuild
 
-from repro.config import as_mapping, read_config
+from repro.config import as_mapping, expected_networks, read_config
+from repro.results import Run, accuracies, predictions_hash, seeds_table, top5_accuracies, with_record_hashes
 from repro.verify.claims import Absolute, Claim, Ordering, SuccessRate, Verdict
+from repro.verify.evidence import Scores, rebuild
 from repro.verify.rules import judge
 
 N = 1000
@@ -35,59 +34,105 @@ def config(method: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 def predictions(correct: int, seed: int = 0) -> np.ndarray:
-    """uint8 [1, N] with `correct` right classes, at places that depend on the seed."""
+    """uint8 [N] with `correct` right classes, at places that depend on the seed."""
     classes = LABELS.copy()
     wrong = np.random.default_rng(seed + 1).permutation(N)[correct:]
     classes[wrong] = (classes[wrong] + 1) % 10
-    return classes.astype(np.uint8)[None]
+    return classes.astype(np.uint8)
 
 
-def folder(name: str, seed: int, correct: int, settings: dict[str, Any]) -> EvaluatedRun:
-    """A run folder of one seed as evaluation would write it; a teacher, where there are both, is right as often."""
-    roles = ROLES[settings["method"]["name"]]
-    found = {role: predictions(correct, seed) for role in roles}
-    share = float((found[roles[-1]][0] == LABELS).mean())
-    return EvaluatedRun(
-        name=name, seeds=[seed], config=settings, counted=roles[-1], predictions=found,
-        accuracy={role: [share] for role in roles},
-        data={"training_hash": training_hash_of(settings, [seed]), "held_out_hash": "test",
-              "predictions_hash": predictions_hash(found)},
-        environment={}, metrics=log_of(settings),
-    )  # fmt: skip
+def recorded(
+    name: str, classes: np.ndarray, seeds: Sequence[int], settings: dict[str, Any],
+    labels: np.ndarray = LABELS, top5: np.ndarray | None = None,
+) -> Run:  # fmt: skip
+    """A run as evaluation would record it, with the same predictions of each of its networks.
 
-
-def log_of(settings: dict[str, Any]) -> pd.DataFrame:
-    """A log with all its rows."""
+    Args:
+        name: of the run.
+        classes: [R, N].
+        seeds: R of them, all that were planned.
+        settings: resolved.
+        labels: [N].
+        top5: [R, N, 5] for more than ten classes.
+    """
+    networks = sorted(expected_networks(read_config(settings))[0])
+    columns: dict[str, Any] = {"group": [str(seed) for seed in seeds]}
+    columns |= {f"accuracy.{network}": accuracies(classes, labels[None]) for network in networks}
+    arrays = {f"predictions.{network}": classes for network in networks}
+    if top5 is not None:
+        columns |= {f"top5.{network}": top5_accuracies(top5, labels[None]) for network in networks}
+        arrays |= {f"top5.{network}": top5 for network in networks}
+    columns |= {"seconds": 1.5, "training_hash": [training_hash_of({}, [seed]) for seed in seeds],
+                "held_out_hash": "test"}  # fmt: skip
+    arrays |= {"curve.step": np.array([0, 500]), "curve.accuracy.student": np.zeros((len(seeds), 2), np.float32)}
     steps, every = settings["budget"]["steps"], settings["budget"]["log_every"]
-    return pd.DataFrame({"step": sorted({*range(every, steps + 1, every), steps}), "student_loss": 1.0})
+    logs = [pd.DataFrame({"seed": str(seed), "step": sorted({*range(every, steps + 1, every), steps}), "loss": 1.0})
+            for seed in seeds]  # fmt: skip
+    table = seeds_table(pd.DataFrame(columns, index=pd.Index(seeds, name="seed")))
+    run = Run(name, planned(settings, seeds), table, pd.concat(logs, ignore_index=True), arrays)
+    return hashed(run)
 
 
-def labels_of(run: EvaluatedRun) -> tuple[np.ndarray, str]:
+def planned(settings: dict[str, Any], seeds: Sequence[int]) -> dict[str, Any]:
+    """The settings, of a plan with these seeds."""
+    return settings | {"data_hash": training_hash_of({}, sorted(seeds))}
+
+
+def hashed(run: Run) -> Run:
+    """The run with hashes that fit whatever it holds now: damage that no hash shows."""
+    seeds = run.seeds.copy()
+    for group in run.groups().values():
+        found = {network: run.predictions(network)[run.rows(group)] for network in run.networks}
+        seeds.loc[group, "predictions_hash"] = predictions_hash(found)
+    return with_record_hashes(replace(run, seeds=seeds))
+
+
+def cell(run: Run, column: str, value: Any, seed: int = 0) -> Run:
+    """The run with another value in seeds.csv, hashes left."""
+    seeds = run.seeds.copy()
+    seeds.loc[seed, column] = value
+    return replace(run, seeds=seeds)
+
+
+def with_array(run: Run, name: str, values: np.ndarray, row: int | None = None) -> Run:
+    """The run with other values in an array, or in the row of one seed, hashes left."""
+    if row is not None:
+        values = np.concatenate([run.arrays[name][:row], values[None], run.arrays[name][row + 1 :]])
+    return replace(run, arrays=run.arrays | {name: values})
+
+
+def without(run: Run, *names: str) -> Run:
+    """The run without these columns of seeds.csv and these arrays, hashes left."""
+    arrays = {name: array for name, array in run.arrays.items() if name not in names}
+    return replace(run, seeds=run.seeds.drop(columns=list(names), errors="ignore"), arrays=arrays)
+
+
+def run_of(name: str, correct: Sequence[int] | Mapping[int, int], settings: dict[str, Any]) -> Run:
+    """A run with so many right classes of 1,000, for the seeds 0, 1, ... or those named."""
+    right = correct if isinstance(correct, Mapping) else dict(enumerate(correct))
+    return recorded(name, np.stack([predictions(n, seed) for seed, n in right.items()]), [*right], settings)
+
+
+def labels_of(_: Run, seeds: Sequence[int]) -> tuple[np.ndarray, str]:
     """The data set's own labels."""
-    return np.tile(LABELS, (len(run.seeds), 1)), "test"
+    return np.tile(LABELS, (len(seeds), 1)), "test"
 
 
-def training_hash_of(settings: dict[str, Any], seeds: Sequence[int]) -> str:
+def training_hash_of(_: dict[str, Any], seeds: Sequence[int]) -> str:
     """Stands for the hash of these seeds' training data."""
     return f"train-{','.join(map(str, seeds))}"
 
 
-def rebuilt(runs: Sequence[EvaluatedRun]) -> Scores:
-    """Scores of run folders that were planned as they are."""
-    planned = training_hash_of({}, sorted(seed for run in runs for seed in run.seeds))
-    return rebuild(
-        [replace(run, config=run.config | {"data_hash": planned}) for run in runs], labels_of, training_hash_of
-    )
+def rebuilt(run: Run) -> Scores:
+    """Its scores."""
+    return rebuild(run, labels_of, training_hash_of)
 
 
-def folders(name: str, correct: Sequence[int], method: dict[str, Any], **changes: Any) -> list[EvaluatedRun]:
-    """One folder for each seed 0, 1, ... with so many right classes of 1,000."""
-    return [folder(name, seed, right, config(method, **changes)) for seed, right in enumerate(correct)]
-
-
-def scores(name: str, correct: Sequence[int], method: dict[str, Any], **changes: Any) -> dict[str, Scores]:
-    """Their scores, by name."""
-    return {name: rebuilt(folders(name, correct, method, **changes))}
+def scores(
+    name: str, correct: Sequence[int] | Mapping[int, int], method: dict[str, Any], **changes: Any
+) -> dict[str, Scores]:
+    """The scores of a run with so many right classes of 1,000, by name."""
+    return {name: rebuilt(run_of(name, correct, config(method, **changes)))}
 
 
 def claim(rule: Absolute | Ordering | SuccessRate, **changes: Any) -> Claim:
@@ -113,16 +158,3 @@ def compared(better: Sequence[int], worse: Sequence[int], of: Claim = ORDERING) 
 
 
 HIGH, LOW = [951, 955, 949, 953, 957], [901, 903, 902, 906, 899]
-
-
-def with_predictions(run: EvaluatedRun, classes: np.ndarray, consistent: bool) -> EvaluatedRun:
-    """Other predictions, with or without a hash to match."""
-    found = run.predictions | {"student": classes}
-    hashed = {"predictions_hash": predictions_hash(found)} if consistent else {}
-    return replace(run, predictions=found, data=run.data | hashed)
-
-
-def shuffled(run: EvaluatedRun) -> EvaluatedRun:
-    """The right number of each class, in a wrong order."""
-    classes = np.random.default_rng(5).permutation(run.predictions["student"][0])
-    return with_predictions(run, classes[None], consistent=False)

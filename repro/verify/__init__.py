@@ -1,1 +1,1 @@
-"""Claims x evaluated runs -> verdicts. Needs no training code; start reading at `judge.py`."""
+"""Claims x recorded runs -> verdicts. Needs no training code; start reading at `rules.py`."""

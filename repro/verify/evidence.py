@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from repro.config import Departure, departures, expected_networks, lookup, read_config
+from repro.config import Config, Departure, departures, expected_networks, lookup, read_config
 from repro.data import source_of
 from repro.evaluate.labels import labels_key, labels_of
 from repro.results import LABELS, TOP, Run, has_top5, in_top5, predictions_hash, record_hash
@@ -114,13 +114,16 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
         found.problems.append(f"{run.name}: the configuration cannot be read ({error}); {_RUN_AGAIN}")
         return found
     networks, counted = expected_networks(config)
-    problems = [*found.problems, *(f"{run.name}: {problem}; {_RUN_AGAIN}" for problem in _incomplete(run, networks))]
-    problems += [f"{run.name}: {problem}; {AGAIN}" for problem in _unfit_top5(run, source_of(config.data).classes)]
-    if not problems:
+    problems = [*found.problems]
+    if not problems:  # what was changed after it was written may hold anything
+        problems += [f"{run.name}: {problem}; {_RUN_AGAIN}" for problem in _incomplete(run, config, networks)]
+        problems += [f"{run.name}: {problem}; {AGAIN}" for problem in _unfit_top5(run, source_of(config.data).classes)]
+    whole = not problems
+    if whole:
         problems += _other_seeds(run, training_hash_of)
     top5: dict[str, dict[int, float]] = {}
     held_out = 0
-    for group, seeds in {} if found.problems else run.groups().items():
+    for group, seeds in run.groups().items() if whole else ():
         labels, refused = _checked_labels(run, group, seeds, labels_of, training_hash_of)
         problems += refused
         if labels is None:
@@ -192,14 +195,14 @@ def _unfit(run: Run) -> Iterator[str]:
             yield f"{_where(run, group)}: its record was changed after it was written (hash differs); {AGAIN}"
 
 
-def _incomplete(run: Run, networks: set[str]) -> Iterator[str]:
+def _incomplete(run: Run, config: Config, networks: set[str]) -> Iterator[str]:
     """What a run lacks, or has that its configuration does not give."""
     if set(run.networks) != networks:
         yield f"has predictions of {_names(run.networks)}, but its configuration trains {_names(networks)}"
     stored = {name.removeprefix("accuracy.") for name in map(str, run.seeds) if name.startswith("accuracy.")}
     if stored != set(run.networks):
         yield f"has accuracies of {_names(stored)}, but predictions of {_names(run.networks)}"
-    steps, every = int(run.config["budget"]["steps"]), int(run.config["budget"]["log_every"])
+    steps, every = config.budget.steps, config.budget.log_every
     wanted = sorted({*range(every, steps + 1, every), steps})
     for group in run.groups():
         log = run.metrics[run.metrics["seed"] == group]

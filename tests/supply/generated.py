@@ -1,18 +1,19 @@
-"""Is every generated file what the recorded runs give? Recomputes, compares, writes nothing.
+"""Is every generated file what the recorded runs give? Recomputes and compares; the working directory is left alone.
 
     python -m tests.supply.generated        (make check-generated)
 
 Text must be equal. Numbers in JSON may differ in their last digits, and a few pixels of a figure by a shade: another
-processor rounds sums otherwise. Exits with 1 and one sentence for each file that is not as generated.
+processor rounds sums otherwise. Figures are compared as PNG; SVG and index.html show the same ones. Exits with 1 and
+one sentence for each file that is not as generated.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
@@ -20,16 +21,14 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from repro.cli.entry import run
-from repro.cli.report import drawn, rendered
-from repro.cli.verify import judged
-from repro.evaluate.run import EvaluatedRun
-from repro.records.runs import read_runs
-from repro.records.verdicts import CLAIMS, VERDICTS, read_verdicts, replace_generated
 
+from repro.__main__ import BEGIN, END
 from repro.engine.device import set_up_process
-from repro.report.verdicts import readme_table
-from repro.verify.claims import read_claims
+from repro.files import replace_between
+from repro.report.pages import RESULTS, read_for_answers, readme_rows, write_report
+from repro.results import read_runs
+from repro.verify.claims import Verdict, read_verdicts
+from repro.verify.rules import judged
 from tests.supply import lock
 from tests.survival.compare import table, with_table
 
@@ -68,40 +67,54 @@ def _short(value: Any) -> str:
     return text if len(text := json.dumps(value)) <= 80 else f"{text[:77]}..."
 
 
-def figure_problem(path: Path, png: bytes) -> list[str]:
-    """Whether the file shows another picture than these bytes."""
+def figure_problem(recorded: Path, generated: Path) -> list[str]:
+    """Whether the recorded file shows another picture than the generated one."""
     remedy = "draw it again with: make report"
-    if not path.is_file():
-        return [f"{path} is not there; {remedy}"]
-    with Image.open(path) as mine, Image.open(io.BytesIO(png)) as theirs:
+    if not recorded.is_file():
+        return [f"{recorded} is not there; {remedy}"]
+    with Image.open(recorded) as mine, Image.open(generated) as theirs:
         a, b = (np.asarray(image.convert("RGB"), np.int16) for image in (mine, theirs))
     if a.shape != b.shape:
-        return [f"{path} has another size than the figure of the recorded runs; {remedy}"]
+        return [f"{recorded} has another size than the figure of the recorded runs; {remedy}"]
     share = float((np.abs(a - b).max(axis=-1) >= SHADE).mean())
-    return (
-        [f"{path} is not the figure of the recorded runs: {share:.2%} of it differs; {remedy}"] if share > SHARE else []
-    )
+    said = f"{recorded} is not the figure of the recorded runs: {share:.2%} of it differs; {remedy}"
+    return [said] if share > SHARE else []
 
 
-def problems(runs: Mapping[str, Sequence[EvaluatedRun]]) -> list[str]:
-    """Everything in the working directory that is not as generated from these runs."""
-    verdicts, scores = judged(runs)
+def verdict_problem(recorded: Sequence[Verdict], today: Sequence[Verdict]) -> str:
+    """Whether other verdicts are recorded than the rules give today."""
+    return json_problem(*(json.loads(json.dumps([asdict(one) for one in ones])) for ones in (recorded, today)))
+
+
+def problems(fresh: Path) -> list[str]:
+    """Everything in the working directory that is not as generated; the report is written into the folder `fresh`."""
     found = []
-    now = json.loads(json.dumps([asdict(verdict) for verdict in verdicts]))
-    if problem := json_problem(json.loads(VERDICTS.read_text()), now):
-        found.append(f"{VERDICTS}: {problem}; judge again with: make verify")
+    if problem := verdict_problem(read_verdicts(), judged(read_runs())[0]):
+        found.append(f"{RESULTS}/verdicts.json: {problem}; judge again with: make verify")
     readme, protocol = Path("README.md"), Path("REPRODUCE.md")
-    shown = readme_table(read_claims(CLAIMS), read_verdicts())
-    found += text_problem(readme, (text := readme.read_text()), replace_generated(text, shown), "make verify")
-    measured = table(json.loads(Path("results/determinism.json").read_text()))
+    shown = replace_between(text := readme.read_text(), BEGIN, END, readme_rows(read_for_answers()), "README.md")
+    found += text_problem(readme, text, shown, "make report")
+    measured = table(json.loads((RESULTS / "determinism.json").read_text()))
     again = "python -m tests.survival.machines"
-    found += text_problem(protocol, (text := protocol.read_text()), with_table(text, measured), again)
-    report, path = rendered(runs, scores), Path("results/REPORT.md")
-    found += text_problem(path, path.read_text(), report.markdown, "make report")
-    for key, png in drawn(report.figures).items():
-        found += figure_problem(Path(f"results/figures/{key}.png"), png)
-    stale = {path.stem for path in Path("results/figures").glob("*.png")} - report.figures.keys()
-    return found + [f"results/figures/{key}.png is of no recorded run; delete it: make report" for key in sorted(stale)]
+    found += text_problem(protocol, text := protocol.read_text(), with_table(text, measured), again)
+    return found + report_problems(fresh)
+
+
+def report_problems(fresh: Path, root: Path = RESULTS) -> list[str]:
+    """What differs between the report in `root` and the one that is written into `fresh` from the same records."""
+    for name in ("runs", "labels", "verdicts.json"):
+        (fresh / name).symlink_to((root / name).resolve())
+    write_report(fresh)
+    found = []
+    for path in sorted(fresh.glob("*.md")):
+        found += text_problem(root / path.name, (root / path.name).read_text(), path.read_text(), "make report")
+    numbers = (json.loads((folder / "metrics.json").read_text()) for folder in (root, fresh))
+    if problem := json_problem(*numbers):
+        found.append(f"{root}/metrics.json: {problem}; write it with: make report")
+    for path in sorted(fresh.glob("figures/*.png")):
+        found += figure_problem(root / "figures" / path.name, path)
+    stale = {path.name for path in root.glob("figures/*")} - {path.name for path in fresh.glob("figures/*")}
+    return found + [f"{root}/figures/{name} is of no recorded run; delete it: make report" for name in sorted(stale)]
 
 
 def main() -> int:
@@ -109,7 +122,8 @@ def main() -> int:
     set_up_process()
     found, how = lock.check(Path())
     print(f"requirements.lock: {how}", flush=True)
-    found += problems(read_runs())
+    with tempfile.TemporaryDirectory() as fresh:
+        found += problems(Path(fresh))
     for problem in found:
         print(f"error: {problem}", file=sys.stderr)
     if not found:
@@ -118,4 +132,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    sys.exit(main())
