@@ -161,7 +161,7 @@ def left_by(trainer: Trainer, finetuned: dict[str, Tensor] | None = None) -> Res
     """What a trained run of seed 0 leaves, its weights in memory."""
     snapshots, late = (list(trainer.kept.series[name]) for name in ("snapshots", "late"))
     return Result(
-        as_mapping(trainer.config), [0], False, trainer.method.COUNTED, {}, trainer.rows, snapshots, late,
+        as_mapping(trainer.config), [0], False, trainer.config.method.networks[-1], {}, trainer.rows, snapshots, late,
         finetuned or {}, {},
     )  # fmt: skip
 

@@ -5,8 +5,8 @@
 
 Reads artifacts/configs/<run>.yaml, leaves artifacts/runs/<run>/. Its state is kept in state/<run>/ until all seeds are
 done: started again after an interruption, it goes on where it was. Seeds that a shorter plan trained in the same way
-stay as they are. SIGTERM, SIGHUP, Ctrl-C and the end of
-`budget.max_minutes` save first, and exit with a status of their own: 85, 130 and 75.
+stay as they are. SIGTERM and SIGHUP, Ctrl-C, and the end of `budget.max_minutes` save first, and exit with a status of
+their own: 85, 130 and 75.
 """
 
 from __future__ import annotations
@@ -413,9 +413,6 @@ class Progress:
         return f", about {(self._last - begun) * (self._total - done) / (done - before):.0f} s left"
 
 
-SECONDS_BETWEEN_LINES_ranks = 30.0  # of the log
-
-
 class Unsaid(Exception):
     """Something went wrong that another process has said."""
 
@@ -485,7 +482,7 @@ def _listener(job: Job, chunks: int, flags: Flags, block: ExitStack, world: Worl
 
     def log(text: str) -> None:
         nonlocal last
-        if time.monotonic() - last >= SECONDS_BETWEEN_LINES_ranks:
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
             progress.say(text)
 
