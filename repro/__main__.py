@@ -1,4 +1,4 @@
-"""`repro <verb>`: every command of the project. A verb imports what it needs when it runs, and `--help` runs nothing."""
+"""`repro <verb>`: every command of the project. A verb imports what it needs when it runs; `--help` runs nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BEGIN, END = "<!-- verdicts: generated, do not edit -->", "<!-- end of verdicts 
 Command = Callable[[argparse.Namespace], int | None]
 
 
-def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:  # noqa: PLR0915 - a list
     """The parser of all verbs, and that of each."""
     top = argparse.ArgumentParser("repro", description="Reproduces and cross-examines Meta Pseudo Labels.")
     verbs, each = top.add_subparsers(metavar="verb", required=True), {}

@@ -86,7 +86,7 @@ def read_config_file(path: Path) -> Config:
 
 def as_mapping(config: Config) -> dict[str, Any]:
     """The inverse of `read_config`: nested plain dictionaries, ready for YAML."""
-    found: dict[str, Any] = _plain(asdict(config))  # type: ignore[call-overload]
+    found: dict[str, Any] = _plain(asdict(config))
     return found
 
 

@@ -1,4 +1,4 @@
-"""A network with its optimiser state and its weight average."""
+"""Gradient descent of one network: its schedules, momentum and clipping, and the moving average of its weights."""
 
 from __future__ import annotations
 

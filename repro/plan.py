@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from repro.config import Config, as_mapping, checked, departures, read_config, shortened
-from repro.settings import ConfigError, closest, read_yaml
+from repro.settings import ConfigError, closest, parse_seeds, read_yaml
 
 ROOT = Path("experiments")
 
@@ -28,7 +28,6 @@ _PARTS, _ENTRY = {"runs", "overrides", "needs"}, {"seeds", "overrides"}  # of a 
 _COMPARISON = {"page", "heading", "introduction", "reference", "like", "again", "sweep", "good", "regions", "methods",
                "arms"}  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-_MOST_SEEDS = 10_000
 _DAMAGED = (yaml.YAMLError, ValueError, LookupError, OSError, RecursionError)  # what Hydra lets through
 
 
@@ -287,26 +286,6 @@ def _mapping(content: Any, path: Path, key: str) -> Mapping[Any, Any]:
     if not isinstance(found, dict) or not found:
         raise ConfigError(f"{path}: wants a mapping `{key}:`")
     return found
-
-
-def parse_seeds(text: str | int) -> tuple[int, ...]:
-    """`3`, `0-4` or `0-4,10` to seeds in ascending order.
-
-    Raises:
-        ConfigError: for anything else, or a seed given twice.
-    """
-    seeds: list[int] = []
-    for part in str(text).split(","):
-        match = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", part)
-        if not match or (match[2] and int(match[2]) < int(match[1])):
-            raise ConfigError(f"seeds = {text!r}: wants a list such as 0-4 or 0,2,5 of seeds below {10**9:,}")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if len(seeds) + last - first >= _MOST_SEEDS:
-            raise ConfigError(f"seeds = {text!r}: are more than {_MOST_SEEDS:,}; name fewer")
-        seeds += range(first, last + 1)
-    if len(set(seeds)) != len(seeds):
-        raise ConfigError(f"seeds = {text!r}: names a seed twice")
-    return tuple(sorted(seeds))
 
 
 def _explain(run: str, overrides: Sequence[str], error: str, root: Path) -> str:

@@ -74,7 +74,8 @@ class Run:
 
     def rows(self, seeds: Iterable[int]) -> list[int]:
         """Positions of these seeds on the seed axis."""
-        return [self.seeds.index.get_loc(seed) for seed in seeds]
+        place = {int(str(seed)): row for row, seed in enumerate(self.seeds.index)}
+        return [place[seed] for seed in seeds]
 
 
 def has_seed_axis(name: str) -> bool:
@@ -127,7 +128,7 @@ def record_hash(run: Run, group: str) -> str:
     seeds = run.groups()[group]
     digest = hashlib.sha256(json.dumps(run.config, sort_keys=True).encode())
     for seed, row in run.seeds.loc[seeds].drop(columns="record_hash", errors="ignore").iterrows():
-        known = {key: value for key, value in row.items() if value not in ("", None) and value == value}
+        known = {key: value for key, value in row.items() if not (pd.isna(value) or value == "")}
         digest.update(json.dumps([seed, known], sort_keys=True).encode())
     digest.update(_table(run.metrics[run.metrics["seed"] == group].dropna(axis=1, how="all"), "%.6g"))
     rows = run.rows(seeds)

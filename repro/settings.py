@@ -7,6 +7,7 @@ all runs have.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -20,6 +21,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
 T = TypeVar("T")
+_MOST_SEEDS = 10_000
 
 
 class ConfigError(ValueError):
@@ -231,18 +233,18 @@ def validated(kind: type[T], mapping: Any, where: str = "") -> T:
     """
     try:
         found: T = _adapter(kind).validate_python(mapping)  # type: ignore[arg-type]
-        return found
     except ValidationError as error:
         problems = [in_words(detail, mapping, kind) for detail in error.errors(include_url=False)]
         raise ConfigError("; ".join(f"{where}{problem}" for problem in dict.fromkeys(problems))) from None
     except RecursionError:
         raise ConfigError(f"{where or 'the settings'}: are nested too deeply; write them anew") from None
+    return found
 
 
 _WANTED = {"int_type": "a whole number", "float_type": "a number", "bool_type": "true or false", "string_type": "text"}
 
 
-def in_words(detail: ErrorDetails, mapping: Any, kind_of_all: Any) -> str:
+def in_words(detail: ErrorDetails, mapping: Any, kind_of_all: Any) -> str:  # noqa: PLR0911 - one for each kind
     """One of pydantic's errors as a sentence with key, value and remedy."""
     key, kind, value, context = _key(detail["loc"], mapping), detail["type"], detail["input"], detail.get("ctx", {})
     if kind in {"unexpected_keyword_argument", "extra_forbidden"}:
@@ -303,6 +305,26 @@ def short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
+def parse_seeds(text: str | int) -> tuple[int, ...]:
+    """`3`, `0-4` or `0-4,10` to seeds in ascending order.
+
+    Raises:
+        ConfigError: for anything else, or a seed given twice.
+    """
+    seeds: list[int] = []
+    for part in str(text).split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", part)
+        if not match or (match[2] and int(match[2]) < int(match[1])):
+            raise ConfigError(f"seeds = {text!r}: wants a list such as 0-4 or 0,2,5 of seeds below {10**9:,}")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if len(seeds) + last - first >= _MOST_SEEDS:
+            raise ConfigError(f"seeds = {text!r}: are more than {_MOST_SEEDS:,}; name fewer")
+        seeds += range(first, last + 1)
+    if len(set(seeds)) != len(seeds):
+        raise ConfigError(f"seeds = {text!r}: names a seed twice")
+    return tuple(sorted(seeds))
+
+
 class _UniqueKeys(yaml.SafeLoader):
     """Refuses a key that stands twice in one mapping; YAML itself would take the last without a word."""
 
@@ -322,7 +344,8 @@ class _UniqueKeys(yaml.SafeLoader):
             if not isinstance(self.anchors.get(event.anchor), yaml.ScalarNode):  # a few lines could stand for billions
                 problem = "refers to a list or mapping elsewhere in the file; write it out"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
-        return super().compose_node(parent, index)  # type: ignore[no-any-return]
+        found: yaml.Node | None = super().compose_node(parent, index)
+        return found
 
 
 def read_yaml(path: Path) -> Any:

@@ -31,7 +31,7 @@ import yaml
 from repro.__main__ import main as repro
 from repro.results import predictions_hash, read_run
 from repro.train.checkpoint import load_results
-from repro.train.launch import EXIT_INTERRUPTED, EXIT_STOPPED
+from repro.train.stopping import EXIT_INTERRUPTED, EXIT_STOPPED
 
 ROOT = Path(__file__).parents[1]
 _SHORT = ["budget.steps=60", "budget.log_every=7", "budget.snapshots=5", "budget.checkpoint_minutes=0.001",

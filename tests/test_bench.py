@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from repro.report.bench import page, section
 from torch.utils.flop_counter import FlopCounterMode
 
 from repro.bench.measure import AT_ONCE, BENCH, Parts, read_benches, write_bench
@@ -18,7 +19,6 @@ from repro.config import Config
 from repro.models import WideResNet
 from repro.models.networks import build_model
 from repro.plan import compose
-from repro.report.bench import page, section
 from repro.seeding import Streams
 from repro.train.loop import Trainer
 from tests.tiny import CPU

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from repro.evaluate.run import EvaluatedRun
+from repro.records.runs import read_runs
 
 from repro.config import read_config
 from repro.data import source_of
 from repro.evaluate.predict import Predictor
-from repro.evaluate.run import EvaluatedRun
 from repro.evaluate.weights import read_weights
 from repro.plan import read_plan
-from repro.records.runs import read_runs
 
 ROOT = Path(__file__).parent.parent
 PREFIX = "cifar10_smoke_"

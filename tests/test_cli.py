@@ -16,7 +16,6 @@ import pytest
 import yaml
 
 from repro.results import read_runs
-from repro.train.checkpoint import load_results
 from tests.entry_points import call
 from tests.survival import outcome
 
@@ -69,7 +68,8 @@ def test_the_chain_from_plan_to_report(workplace: Path) -> None:
 
     assert [(0, "")] * 5 == [(done.returncode, done.stderr) for done in calls]
     assert {"0-1": [0, 1], "2-3": [2, 3]} == {
-        name.removeprefix("seeds-"): seeds for name, seeds in read_runs(workplace / "results/runs")[RUN].groups().items()
+        name.removeprefix("seeds-"): seeds
+        for name, seeds in read_runs(workplace / "results/runs")[RUN].groups().items()
     }
     assert "NOT RUN" in calls[-1].stdout
     assert (workplace / "results/REPORT.md").is_file()
@@ -103,7 +103,9 @@ def test_a_killed_worker_is_reported_with_the_remedy(workplace: Path) -> None:
 
     training = start_training(workplace)
     children = Path(f"/proc/{training.pid}/task/{training.pid}/children")
-    workers = wait_until(lambda: found if len(found := children.read_text().split()) > 1 else [])  # one may be another's
+    workers = wait_until(
+        lambda: found if len(found := children.read_text().split()) > 1 else []
+    )  # one may be another's
     os.kill(int(workers[0]), signal.SIGKILL)
     _, complaint = training.communicate(timeout=100)
 

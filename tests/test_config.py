@@ -13,8 +13,8 @@ from repro.config.schema import CHOICES
 
 from repro.config import Config, as_mapping, departures, read_config, read_config_file
 from repro.methods import Feedback
-from repro.plan import parse_seeds, read_plan
-from repro.settings import Budget, ConfigError, Engine, Finetune, Optim, Optimiser
+from repro.plan import read_plan
+from repro.settings import Budget, ConfigError, Engine, Finetune, Optim, Optimiser, parse_seeds
 from tests.tiny import METHODS, settings
 
 

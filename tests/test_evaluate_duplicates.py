@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from repro.evaluate.run import EvaluatedRun
+from repro.records.runs import read_run, replace_run
 from repro.records.scores import rebuild_all
 from torch import Tensor
 
@@ -17,8 +19,6 @@ from repro.data.sets import HeldOutSet, TrainingSet
 from repro.data.toys import Digits
 from repro.evaluate import evaluate
 from repro.evaluate.evaluate import duplicates, evaluate, in_words
-from repro.evaluate.run import EvaluatedRun
-from repro.records.runs import read_run, replace_run
 from repro.train.checkpoint import Result
 from repro.train.loop import Trainer
 from tests.tiny import CPU, left_by, settings

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from repro.report.series import curve as series_of
 from torch import Tensor
 
 from repro.config import Config, read_config
@@ -22,7 +23,6 @@ from repro.evaluate import evaluate, predict
 from repro.evaluate.evaluate import evaluate, in_top5
 from repro.evaluate.predict import Predictor
 from repro.models.networks import build_model
-from repro.report.series import curve as series_of
 from repro.seeding import Streams
 from repro.train.checkpoint import Result
 from tests.folder_runs import CLASSES, TEST_IMAGES, config_of, images, trained_on

@@ -10,8 +10,8 @@ import yaml
 from repro.config.schema import CHOICES
 
 from repro.config import as_mapping, departures, lookup, read_config
-from repro.plan import compose, experiments, parse_seeds, read_plan
-from repro.settings import ConfigError
+from repro.plan import compose, experiments, read_plan
+from repro.settings import ConfigError, parse_seeds
 from repro.verify.claims import read_claims
 
 ROOT = Path(__file__).parent.parent / "experiments"

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from repro.config import read_config_file
-from repro.plan import compose, experiments, parse_seeds, read_plan
-from repro.settings import ConfigError
+from repro.plan import compose, experiments, read_plan
+from repro.settings import ConfigError, parse_seeds
 from repro.verify.claims import read_claims
 
 ROOT = Path(__file__).parent.parent / "experiments"

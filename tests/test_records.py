@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
-from repro import files
 from repro.evaluate.run import EvaluatedRun, predictions_hash
 from repro.records import runs as records
 from repro.records.runs import RecordError, read_run, read_runs, replace_run
 from repro.records.verdicts import BEGIN, END, read_verdicts, replace_generated, write_verdicts
+
+from repro import files
 from repro.verify.claims import Status, Verdict
 
 

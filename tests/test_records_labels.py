@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from repro.evaluate.run import EvaluatedRun
+from repro.records.runs import RUNS, RecordError, read_runs
 from repro.records.scores import rebuild_all
 from repro.verify.rebuild import Scores
 
@@ -16,8 +18,6 @@ from repro.config import Config, as_mapping
 from repro.evaluate import evaluate
 from repro.evaluate.evaluate import evaluate
 from repro.evaluate.labels import LABELS, StoredLabels, labels_to_store, read_labels, store_labels
-from repro.evaluate.run import EvaluatedRun
-from repro.records.runs import RUNS, RecordError, read_runs
 from tests.folder_runs import CLASSES, TEST_IMAGES, config_of, images, trained_on
 from tests.tiny import settings
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from repro.records.runs import RecordError
 from safetensors.torch import load_file
 
 from repro.evaluate.weights import KeptWeights, read_weights, write_weights
-from repro.records.runs import RecordError
 from tests.entry_points import call
 
 ROOT = Path(__file__).parent.parent

@@ -1,4 +1,4 @@
-"""One strike of every kind; `python -m tests.survival` makes many."""
+"""A few strikes; `python -m tests.survival` makes many."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from tests.survival import ROOT, RUNS, STRIKES, prepared, trials
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("run", "kinds"), [("digits_mpl", STRIKES), ("moons_tuned_mpl", STRIKES[:3])])
+@pytest.mark.parametrize(("run", "kinds"), [
+    ("digits_mpl", ("all SIGKILL", "worker SIGKILL", "all SIGTERM", "all SIGINT")),
+    ("moons_tuned_mpl", ("leader SIGKILL", "all, and SIGKILL while they save SIGTERM")),
+])  # fmt: skip
 def test_what_is_struck_down_ends_as_if_it_had_not_been(run: str, kinds: tuple[str, ...], tmp_path: Path) -> None:
     """The same weights, log and predictions, the right exit status, and nothing left behind."""
+    assert set(kinds) <= set(STRIKES)
     found = trials(tmp_path / "place", run, kinds, 1, random.Random(3))  # noqa: S311 - moments are no secret
 
     assert [] == [why for tried in found.values() for _, why in tried if why]

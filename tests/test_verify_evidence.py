@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from repro.evaluate.run import EvaluatedRun, predictions_hash
 from repro.verify.rebuild import rebuild
 
-from repro.evaluate.run import EvaluatedRun, predictions_hash
 from repro.verify.claims import Claim, Status, Verdict
 from repro.verify.rules import judge
 from tests.verify_cases import (

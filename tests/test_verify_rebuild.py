@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from repro.evaluate.run import predictions_hash
 from repro.verify.completeness import expected_networks
 from repro.verify.rebuild import rebuild
 
 from repro.config import as_mapping
-from repro.evaluate.run import predictions_hash
 from repro.methods import METHODS
 from repro.report.verdicts import departed
 from repro.train.loop import Trainer

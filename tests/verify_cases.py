@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from repro.evaluate.run import EvaluatedRun, predictions_hash
 from repro.verify.completeness import ROLES
 from repro.verify.rebuild import Scores, rebuild
 
 from repro.config import as_mapping, read_config
-from repro.evaluate.run import EvaluatedRun, predictions_hash
 from repro.verify.claims import Absolute, Claim, Ordering, SuccessRate, Verdict
 from repro.verify.rules import judge
 

@@ -170,8 +170,7 @@ def start(
         do()
 
     return [
-        survival.start(place, partial(begin, rank, environment))
-        for rank, environment in enumerate(environments(size))
+        survival.start(place, partial(begin, rank, environment)) for rank, environment in enumerate(environments(size))
     ]
 
 

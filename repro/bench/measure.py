@@ -29,16 +29,16 @@ from typing import Any
 
 import torch
 
+from repro.bench.page import page, section
 from repro.bench.plain import PlainTrainer, step_bytes
 from repro.config import Config
-from repro.cost import step_flops
+from repro.cost import AT_ONCE, seconds_a_step, seconds_of, step_flops
 from repro.data import source_of
 from repro.engine.device import choose_device, finish, is_out_of_memory, peak_bytes, set_up_process
 from repro.files import readable_json, write_whole
 from repro.methods import Mpl
 from repro.plan import compose
-from repro.records.runs import read_record
-from repro.report.bench import page, section
+from repro.results import read_record
 from repro.settings import ConfigError, Engine, Precision
 from repro.train.job import environment, source_hashes
 from repro.train.loop import Trainer
@@ -271,24 +271,6 @@ def _best(call: Callable[[], object], device: torch.device) -> float:
     """Seconds of the fastest call, after one that is not timed."""
     call()
     return min(seconds_of(call, device) for _ in range(_REPEATS[device.type]))
-
-
-AT_ONCE = {"cpu": 1, "cuda": 10}
-"""Steps between which nobody waits for the device, as between rows of a log: meanwhile the host runs ahead of it."""
-
-
-def seconds_of(call: Callable[[], object], device: torch.device) -> float:
-    """Of one call, the device waited for before and after it."""
-    finish(device)
-    started = time.perf_counter()
-    call()
-    finish(device)
-    return time.perf_counter() - started
-
-
-def seconds_a_step(step: Callable[[], object], steps: int, device: torch.device) -> float:
-    """Of so many steps in a row, the device waited for before and after all of them."""
-    return seconds_of(lambda: [step() for _ in range(steps)], device) / steps
 
 
 class Parts:

@@ -60,6 +60,12 @@ class HeldOutSet:
     labels: Tensor  # int64 [*lead, N]
 
 
+def _by_seed(stacked: TrainingSet | HeldOutSet) -> list[Tensor]:
+    """All tensors of the first seed, then of the second, ...; the seeds are made at once, which is much faster."""
+    parts: list[Tensor] = list(vars(stacked).values())
+    return [part[row] for row in range(len(parts[0])) for part in parts]
+
+
 D = TypeVar("D", bound=DataSettings)
 
 
@@ -138,6 +144,8 @@ class Source(ABC, Generic[D]):
 
     def training_hash(self, seeds: Sequence[int]) -> str:
         """SHA-256 over the training data and split of every seed, in order; views and `data.root` do not enter."""
+        if self.stacks:
+            return fingerprint(*_by_seed(self.training_set(list(seeds))))
         return fingerprint(*(tensor for seed in seeds for tensor in self.evidence(seed)))
 
     def evidence(self, seed: int) -> Sequence[Tensor]:
@@ -171,6 +179,8 @@ class Source(ABC, Generic[D]):
 
     def held_out_labels(self, seeds: Sequence[int]) -> Tensor:
         """Labels of the test examples of every seed, int64 [R, N]."""
+        if self.stacks:
+            return self.held_out_set(list(seeds)).labels
         return torch.stack([self.held_out_set(seed).labels for seed in seeds])
 
     def held_out_evidence(self, seed: int) -> Sequence[Tensor]:
@@ -185,6 +195,8 @@ class Source(ABC, Generic[D]):
         """
         if not self.ships_labels:
             return bound_hash(self.held_out_examples_hash(), self.held_out_labels([0])[0])
+        if self.stacks:
+            return fingerprint(*_by_seed(self.held_out_set(list(seeds))))
         return fingerprint(*(tensor for seed in seeds for tensor in self.held_out_evidence(seed)))
 
     def held_out_examples_hash(self) -> str:

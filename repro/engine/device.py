@@ -1,4 +1,4 @@
-"""The process and the device: threads, determinism, workers, and what they are called."""
+"""The process and the device: threads, determinism, workers; and a network's memory format and precision there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trained classifier in one file: its weights, the names of its classes, and all that applies it to new images."""
+"""A trained classifier in one file, with all that applies it to new images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro.classify import MODEL
 from repro.config import Config, read_config
 from repro.data import source_of
 from repro.data.images import image_names
@@ -116,6 +115,9 @@ def _probabilities(predictor: Predictor, weights: dict[str, Tensor], images: Seq
     found: np.ndarray = predictor.probabilities(weights, torch.stack(list(images))).numpy()
     return found
 
+
+MODEL = "model.pt"
+"""What fit leaves in a model's folder."""
 
 _NAMED = 10  # unreadable images on the screen
 _SAY_EVERY = 5.0  # seconds

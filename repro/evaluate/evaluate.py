@@ -28,11 +28,12 @@ from repro.data import source_of
 from repro.data.images import UNKNOWN, ImageFiles
 from repro.data.sets import Examples, HeldOutSet, Seeds, TrainingSet
 from repro.engine.device import set_up_process, worker_pool
-from repro.evaluate.labels import LABELS, label_rows, labels_to_store, store_labels
+from repro.evaluate.labels import label_rows, labels_to_store, store_labels
 from repro.evaluate.predict import Predictor
 from repro.files import only_writer, remove_folder, restore_folder, sweep
 from repro.plan import plan_path, read_plan
 from repro.results import (
+    LABELS,
     RUNS,
     TOP,
     RecordError,
@@ -50,7 +51,7 @@ from repro.results import (
 )
 from repro.seeding import seeds_label, seeds_listed
 from repro.train.checkpoint import Result, load_results
-from repro.train.launch import die_with_parent
+from repro.train.stopping import die_with_parent
 from repro.train.storage import Damaged, OtherFormat
 
 TRAINED = Path("artifacts/runs")

@@ -1,4 +1,4 @@
-"""The labels of test examples, for whoever recomputes an accuracy; needs no model code."""
+"""The labels of test examples, for whoever recomputes an accuracy: shipped, or stored in results/labels."""
 
 from __future__ import annotations
 
@@ -112,14 +112,19 @@ def read_labels(data: str, held_out_hash: str, root: Path = LABELS) -> StoredLab
 
 def labels_of(run: Run, seeds: Sequence[int], root: Path = LABELS) -> tuple[np.ndarray, str]:
     """Labels int64 [R, N] of the test examples of some seeds, shipped or stored, and the hash of their test data."""
-    held_out = str(run.seeds.loc[seeds[0], "held_out_hash"])
+    held_out = _held_out_hash(run, seeds)
     return test_labels(run.config, seeds, lambda data: read_labels(data, held_out, root))
 
 
 def labels_key(run: Run, seeds: Sequence[int]) -> str:
     """Equal for seeds of the same labels."""
     stored = stores_labels(read_config(run.config).data)
-    return f"{run.config['data']}{run.seeds.loc[seeds[0], 'held_out_hash'] if stored else ''}{list(seeds)}"
+    return f"{run.config['data']}{_held_out_hash(run, seeds) if stored else ''}{list(seeds)}"
+
+
+def _held_out_hash(run: Run, seeds: Sequence[int]) -> str:
+    found: Any = run.seeds.loc[seeds[0], "held_out_hash"]
+    return str(found)
 
 
 def _path(root: Path, data: str, held_out_hash: str) -> Path:

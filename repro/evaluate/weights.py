@@ -1,7 +1,4 @@
-"""results/weights/<run>-seed-<n>-<network>.safetensors: a trained network, small enough to be kept with the results.
-
-Matrices and kernels are float16. What has one number a channel stays float32: a variance may be below float16's least.
-"""
+"""Trained networks kept with the results in half precision, and their test accuracy computed again."""
 
 from __future__ import annotations
 
@@ -25,8 +22,7 @@ from repro.engine.device import free_processors, set_up_process
 from repro.evaluate.classifier import Score, score
 from repro.evaluate.evaluate import TRAINED, counted_network
 from repro.files import only_writer, restore_folder, write_whole
-from repro.records.runs import RUNS, read_record, read_run
-from repro.seeding import seeds_label
+from repro.results import RUNS, read_record, read_run
 from repro.train.checkpoint import Result, load_results
 from repro.train.storage import Damaged, OtherFormat
 
@@ -93,7 +89,8 @@ def read_weights(path: Path) -> KeptWeights:
             {name: value.float() if value.dtype == torch.float16 else value for name, value in load(content).items()},
         )  # fmt: skip
 
-    return read_record(path, parse, f"take it back: git checkout -- {path}, or export the run again")
+    found: KeptWeights = read_record(path, parse, f"take it back: git checkout -- {path}, or export the run again")
+    return found
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -154,7 +151,9 @@ def recompute(arguments: argparse.Namespace) -> int:
 
 def _as_recorded(kept: KeptWeights, found: Score) -> float:
     """The share of the predictions that are those of the run's record."""
-    recorded = read_run(RUNS / kept.run / seeds_label([kept.seed])).predictions
-    if kept.network not in recorded:
-        raise ValueError(f"the record of {kept.run} has no network {kept.network}; evaluate it again")
-    return float(np.mean(recorded[kept.network][0] == found.classes))
+    recorded = read_run(RUNS / kept.run)
+    if kept.network not in recorded.networks or kept.seed not in recorded.seeds.index:
+        raise ValueError(
+            f"the record of {kept.run} has no network {kept.network} of seed {kept.seed}; evaluate it again"
+        )
+    return float(np.mean(recorded.predictions(kept.network)[recorded.rows([kept.seed])[0]] == found.classes))

@@ -8,8 +8,8 @@
     theta_S, theta_S'           the student before and after its step
     h                           h                        [*lead], or [*lead, U(, K)] for each example (and class)
 
-`lead` is () for one run, (R,) for R runs stacked. Each disputed choice is a field of `Mpl`, by name. The forms of h stand
-in `feedback.py`.
+`lead` is () for one run, (R,) for R runs stacked. Each disputed choice is a field of `Mpl`, by name. The forms of h
+stand in `feedback.py`.
 """
 
 from __future__ import annotations

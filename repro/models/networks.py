@@ -1,4 +1,4 @@
-"""From a model's settings to a network with reproducible initial weights."""
+"""The networks, and how one is built from its settings with reproducible initial weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of one run's state: its last two checkpoints, and the weights kept along the way."""
+"""What a training saves: its last two checkpoints, to go on from, and its result, for evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training of one chunk of seeds, from what is left of it to its result; by one process, or by several together."""
+"""The training of one run's seeds by this process, what it runs on, and what must not be mixed with it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from repro.data import source_of
 from repro.engine.device import choose_device, describe_device, is_out_of_memory, set_up_process
 from repro.engine.distributed import ALONE, World
 from repro.files import partly, replace_folder
-from repro.plan import parse_seeds
 from repro.seeding import seeds_label
+from repro.settings import parse_seeds
 from repro.train.checkpoint import (
     SERIES,
     Refused,
@@ -172,7 +172,7 @@ CODE = ["repro", "experiments", "dvc.yaml", "requirements.lock"]
 """What decides a number; other uncommitted files do not make a run unclean."""
 
 
-_NO_NUMBER = {("train", "launch"), ("train", "prepare")}
+_NO_NUMBER = {("train", "launch"), ("train", "prepare"), ("train", "stopping")}
 """Files among those that train which decide no number: whoever mends a sentence in them may go on."""
 
 

@@ -1,4 +1,4 @@
-"""What is kept of a run along its training, for the curves that evaluation draws: weights, and what was wrong."""
+"""What is kept of a run along its training: weights for the curves, and whether its network still learns."""
 
 from __future__ import annotations
 

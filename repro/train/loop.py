@@ -1,4 +1,4 @@
-"""Whom a training run tells what, and how it ends before its time."""
+"""The training loop: batches, the method's step, metrics, weights kept, checkpoints; and finetuning after it."""
 
 from __future__ import annotations
 

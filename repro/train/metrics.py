@@ -1,4 +1,4 @@
-"""Metrics between two rows of the log: their means and spreads over the steps, kept on the device."""
+"""Metrics between two rows of the log, kept on the device: means, spreads, NaN found, and a row as a line to read."""
 
 from __future__ import annotations
 

@@ -148,9 +148,9 @@ def _build(cls: type, mapping: dict[str, Any], where: str) -> Any:
     for key in mapping:
         if key not in hints:
             raise ValueError(f"{where}.{key} is not a field of {cls.__name__}; {closest(str(key), list(hints))}")
-    for field in fields(cls):
-        if field.default is MISSING and field.name not in mapping:
-            raise ValueError(f"{where}.{field.name} is missing; add it (null where the claim has none and may lack it)")
+    for one in fields(cls):
+        if one.default is MISSING and one.name not in mapping:
+            raise ValueError(f"{where}.{one.name} is missing; add it (null where the claim has none and may lack it)")
     return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in mapping.items()})
 
 

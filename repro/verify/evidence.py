@@ -196,7 +196,7 @@ def _incomplete(run: Run, networks: set[str]) -> Iterator[str]:
     """What a run lacks, or has that its configuration does not give."""
     if set(run.networks) != networks:
         yield f"has predictions of {_names(run.networks)}, but its configuration trains {_names(networks)}"
-    stored = {name.removeprefix("accuracy.") for name in run.seeds if name.startswith("accuracy.")}
+    stored = {name.removeprefix("accuracy.") for name in map(str, run.seeds) if name.startswith("accuracy.")}
     if stored != set(run.networks):
         yield f"has accuracies of {_names(stored)}, but predictions of {_names(run.networks)}"
     steps, every = int(run.config["budget"]["steps"]), int(run.config["budget"]["log_every"])
@@ -232,8 +232,8 @@ def _checked_labels(
     table, where = run.seeds.loc[list(seeds)], _where(run, group)
     found = training_hash_of(run.config, seeds)
     if found is not None and {found} != set(table["training_hash"]):
-        return None, [f"{where}: was trained on other data or another split than its settings and seeds give "
-                      f"(hash differs); {_RUN_AGAIN}"]  # fmt: skip
+        said = "was trained on other data or another split than its settings and seeds give (hash differs)"
+        return None, [f"{where}: {said}; {_RUN_AGAIN}"]
     try:
         labels, held_out_hash = labels_of(run, seeds)
     except ValueError as error:

@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-
 from repro.cli.entry import run
 from repro.cli.report import drawn, rendered
 from repro.cli.verify import judged
-from repro.engine.device import set_up_process
 from repro.evaluate.run import EvaluatedRun
 from repro.records.runs import read_runs
 from repro.records.verdicts import CLAIMS, VERDICTS, read_verdicts, replace_generated
+
+from repro.engine.device import set_up_process
 from repro.report.verdicts import readme_table
 from repro.verify.claims import read_claims
 from tests.supply import lock

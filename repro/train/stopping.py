@@ -1,0 +1,183 @@
+"""How a training is stopped and watched: signals, flags that workers look at, exit statuses, a line of progress."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing import connection
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from tqdm import tqdm
+
+EXIT_OUT_OF_TIME = 75  # EX_TEMPFAIL: the state is saved, run the same command again
+EXIT_STOPPED = 85  # by SIGTERM or SIGHUP; the state is saved: a status that batch systems are told to start again on
+EXIT_INTERRUPTED = 130  # by Ctrl-C; the state is saved too
+
+_STATUS = {signal.SIGTERM: EXIT_STOPPED, signal.SIGHUP: EXIT_STOPPED, signal.SIGINT: EXIT_INTERRUPTED}
+
+_ONE_WISH = 2.0
+"""Seconds in which further signals are the same wish: batch systems signal the main process and then all."""
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Two shared bytes, each of which is only ever raised: so that nobody waits for a lock whose holder was killed."""
+
+    shared: Any  # [save and stop; and end, since the pool is broken and nothing else will end an idle worker]
+
+    def stop(self) -> None:
+        """Workers save and stop after this step."""
+        self.shared[0] = 1
+
+    def end(self) -> None:
+        """Workers save, stop and end."""
+        self.shared[0] = self.shared[1] = 1
+
+    @property
+    def stops(self) -> bool:
+        """Whether to save and stop."""
+        return bool(self.shared[0])
+
+    @property
+    def ends(self) -> bool:
+        """Whether to end when idle."""
+        return bool(self.shared[1])
+
+
+class Stopping:
+    """Within the block, SIGTERM, SIGHUP and Ctrl-C raise the flag instead of ending the process.
+
+    A second one, some seconds later, ends it at once. What `nohup` ignores stays ignored.
+
+    Args:
+        flags: that workers look at after each step.
+    """
+
+    def __init__(self, flags: Flags) -> None:
+        self._flags = flags
+        self._before: dict[int, Any] = {}
+        self._first = math.inf
+        self.status = 0  # the exit status that the first signal asks for
+        self.name = ""  # of that signal
+
+    def __enter__(self) -> Self:
+        heard = [number for number in _STATUS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._raise) for number in heard}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _raise(self, number: int, _: FrameType | None) -> None:
+        if time.monotonic() > self._first + _ONE_WISH:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        if not self.status:
+            self._first = time.monotonic()
+            self.status, self.name = _STATUS[signal.Signals(number)], signal.Signals(number).name
+        self._flags.stop()
+
+    @staticmethod
+    @contextlib.contextmanager
+    def held_back() -> Iterator[None]:
+        """Workers that start within the block get the signals only once they listen, in `in_worker`."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STATUS)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    @staticmethod
+    def in_worker(flags: Flags) -> None:
+        """Batch systems signal every process of a job: a worker then raises the flag too; Ctrl-C is its parent's."""
+        signal.signal(signal.SIGTERM, lambda *_: flags.stop())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STATUS)
+
+
+def die_with_parent(or_when: Callable[[], bool] = lambda: False) -> None:
+    """Ends this worker as soon as its parent is gone, however it went, so that no two processes write one state.
+
+    Args:
+        or_when: asked twice a second; ends the worker too.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        raise RuntimeError("only a worker process has a parent to die with")
+
+    def watch() -> None:
+        while not connection.wait([parent.sentinel], timeout=0.5) and not or_when():
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+_LINES = 20  # the last ones, by which the time left is judged
+
+
+class Progress:
+    """Steps done of `total`.
+
+    Args:
+        label: what is being done.
+        total: steps in all.
+        interval: seconds between plain lines.
+    """
+
+    def __init__(self, label: str, total: int, interval: float = 15.0) -> None:
+        self._label, self._total, self._interval = label, total, interval
+        self._started = self._last = time.monotonic()
+        self._done = 0
+        self._lines: deque[tuple[float, int]] = deque(maxlen=_LINES)  # when each was written, and what was done by then
+        self._bar = tqdm(total=total, desc=label, unit="step") if sys.stderr.isatty() else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif kind is None:
+            of = "" if self._done >= self._total else f" of {self._total}"
+            print(f"{self._label}: {self._done}{of} steps after {time.monotonic() - self._started:.0f} s", flush=True)
+
+    def say(self, line: str) -> None:
+        """A line of its own, above the bar where there is one."""
+        if self._bar is not None:
+            self._bar.write(line)
+        else:
+            print(line, flush=True)
+
+    def show(self, done: int) -> None:
+        """`done` steps of the total are done."""
+        self._done = min(done, self._total)
+        if self._bar is not None:
+            self._bar.update(min(done, self._total) - self._bar.n)
+        elif time.monotonic() - self._last >= self._interval:
+            self._last = time.monotonic()
+            print(f"{self._label}: {done}/{self._total} steps{self._left(done)}", flush=True)
+
+    def _left(self, done: int) -> str:
+        """How long it will take, by the last lines: what came before may be of another day, or of another pace."""
+        self._lines.append((self._last, done))
+        begun, before = self._lines[0]
+        if done == before:
+            return ""
+        return f", about {(self._last - begun) * (self._total - done) / (done - before):.0f} s left"
