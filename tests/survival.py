@@ -205,7 +205,8 @@ def strike(kind: str, process: Process, chance: random.Random) -> set[int]:
 
 
 STRIKES = ("all SIGKILL", "leader SIGKILL", "worker SIGKILL", "leader SIGTERM", "all SIGTERM",
-           "leader, then all SIGTERM", "all, and SIGKILL while they save SIGTERM", "all SIGHUP", "all SIGINT")  # fmt: skip
+           "leader, then all SIGTERM", "all, and SIGKILL while they save SIGTERM", "all SIGHUP",
+           "all SIGINT")  # fmt: skip
 """Who gets which signal: power failures, ends of memory, batch systems, closed terminals and Ctrl-C."""
 
 
@@ -267,7 +268,8 @@ def main() -> int:
                 failed = [why for _, why in found if why]
                 failures += len(failed)
                 print(f"{run}, {kind}: {sum(met for met, _ in found)} strikes, "
-                      f"{len(found) - len(failed)} of {len(found)} survived", *failed, sep="\n  ", flush=True)  # fmt: skip
+                      f"{len(found) - len(failed)} of {len(found)} survived", *failed, sep="\n  ", flush=True,
+                )  # fmt: skip
     return int(bool(failures))
 
 

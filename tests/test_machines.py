@@ -31,7 +31,8 @@ for run, seeds, changes in (("digits_mpl", 0, ["budget.steps=4", "finetune.steps
     for tensor in [*trainer.state.state_dict().values(), *finetune(trainer).values()]:
         digest.update(tensor.numpy().tobytes())
     listed = [seeds] if isinstance(seeds, int) else seeds
-    print(digest.hexdigest(), source_of(config.data).training_hash(listed), source_of(config.data).held_out_hash(listed))
+    source = source_of(config.data)
+    print(digest.hexdigest(), source.training_hash(listed), source.held_out_hash(listed))
 """
 
 

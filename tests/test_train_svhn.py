@@ -97,9 +97,9 @@ def test_arms_of_a_seed_see_the_same_batches() -> None:
 def test_the_whole_way_on_real_digits(svhn_digits: Svhn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prepare, train and evaluate MPL by both settings as a user runs them: every test image has its prediction."""
     smaller = [f"data.root={svhn_digits.root}", "data.train_images=60", "data.labels=20", "budget.shortened_to=6",
-               "data.test_images=20", "data.balanced=false", "model.depth=10", "model.width=1", "engine.channels_last=false",
-               "engine.precision=float32", "budget.labelled_batch=8", "budget.unlabelled_batch=8", "finetune.batch=8",
-               "budget.snapshots=2", "budget.curve_examples=10"]  # fmt: skip
+               "data.test_images=20", "data.balanced=false", "model.depth=10", "model.width=1", "finetune.batch=8",
+               "engine.channels_last=false", "engine.precision=float32", "budget.labelled_batch=8",
+               "budget.unlabelled_batch=8", "budget.snapshots=2", "budget.curve_examples=10"]  # fmt: skip
     names = ["svhn_released_mpl", "svhn_paper_mpl"]
     plan = {"runs": {name: {"overrides": smaller, "seeds": "0"} for name in names}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(plan))
