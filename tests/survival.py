@@ -39,10 +39,8 @@ _SHORT = ["budget.steps=60", "budget.log_every=7", "budget.snapshots=5", "budget
 _DIGITS = [*_SHORT, "finetune.steps=6", "finetune.learning_rate=0.01", "finetune.batch=20", "model.width=2",
            "budget.unlabelled_batch=32", "budget.labelled_batch=10"]  # fmt: skip
 RUNS: dict[str, list[str]] = {
-    "digits_supervised": _DIGITS,
+    **dict.fromkeys(("digits_supervised", "digits_uda", "digits_fixmatch"), _DIGITS),
     "digits_pseudo_label": [*_DIGITS, "method.teacher_steps=25"],
-    "digits_uda": _DIGITS,
-    "digits_fixmatch": _DIGITS,
     "digits_mpl": [*_DIGITS, "method.baseline=moving_average"],
     "digits_mpl_shuffled": [*_DIGITS, "method.shuffle_window=9"],
     "moons_tuned_mpl": [*_SHORT, "budget.steps=150", "budget.stack=2", "data.points=200"],
@@ -124,16 +122,11 @@ def training(place: Path, run: str) -> Process:
 
 
 def finished(process: Process, place: Path) -> None:
-    """Waits for a process that must end well.
-
-    Raises:
-        AssertionError: with the end of the log, when it does not.
-    """
+    """Waits for a process that must end well; otherwise the error has the end of the log."""
     status = process.wait()
     if status is None:
         process.send_all(signal.SIGKILL)
-    if status != 0:
-        raise AssertionError(f"exit status {status}: {printed(place)[-2000:]}")
+    assert status == 0, f"exit status {status}: {printed(place)[-2000:]}"
 
 
 def printed(place: Path) -> str:
@@ -186,22 +179,18 @@ def strike(kind: str, process: Process, chance: random.Random) -> set[int]:
     whom, _, name = kind.rpartition(" ")
     number = signal.Signals[name]
     if whom == "worker":
-        workers = process.workers()
-        if workers:
-            os.kill(chance.choice(workers), number)
+        for pid in chance.sample(workers := process.workers(), min(1, len(workers))):
+            os.kill(pid, number)
         return {2}  # the main process tells what to do
-    if whom in {"leader", "leader, then all"}:
+    if whom.startswith("leader"):
         process.send(number)
-    if whom in {"all", "leader, then all"}:
+    if whom != "leader":
         process.send_all(number)
-    if whom == "all, and SIGKILL while they save":
-        process.send_all(number)
+    if whom.endswith("save"):
         time.sleep(chance.uniform(0.0, 0.1))
         process.send_all(signal.SIGKILL)
         return {EXIT_STOPPED, -number, -signal.SIGKILL}
-    if number == signal.SIGINT:
-        return {EXIT_INTERRUPTED}
-    return {-number} if number == signal.SIGKILL else {EXIT_STOPPED, -number}  # the latter before it listens
+    return {EXIT_INTERRUPTED} if name == "SIGINT" else {-number, EXIT_STOPPED if name != "SIGKILL" else -number}
 
 
 STRIKES = ("all SIGKILL", "leader SIGKILL", "worker SIGKILL", "leader SIGTERM", "all SIGTERM",
@@ -211,18 +200,9 @@ STRIKES = ("all SIGKILL", "leader SIGKILL", "worker SIGKILL", "leader SIGTERM", 
 
 
 def trial(place: Path, run: str, kind: str, seconds: float, expected: str, chance: random.Random) -> tuple[int, str]:
-    """Trains with up to three strikes, each followed by the same command, then evaluates.
+    """Trains, in a copy of `place`, with up to three strikes, each followed by the same command; then evaluates.
 
-    Args:
-        place: a prepared folder, which is copied.
-        run: to train.
-        kind: of `STRIKES`.
-        seconds: that training takes.
-        expected: the outcome when nothing happens.
-        chance: chooses the moments.
-
-    Returns:
-        How many strikes met a running process, and what went wrong; empty when nothing did.
+    Gives how many strikes met a running process, and what went wrong; empty when nothing did.
     """
     place, met = copied(place, f"{run}-struck"), 0
     for _ in range(chance.randint(1, 3)):
