@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from repro import files
 from repro.files import Held, only_writer
 
 ROOT = Path(__file__).parents[1]
@@ -63,18 +64,18 @@ def test_a_killed_holder_lets_go(workplace: Path) -> None:
     first.communicate()
 
     with only_writer("run", "run x"):
-        assert f"process {os.getpid()} on" in (lock.LOCKS / "run.lock").read_text()
-    assert "" == (lock.LOCKS / "run.lock").read_text()
+        assert f"process {os.getpid()} on" in (files.LOCKS / "run.lock").read_text()
+    assert "" == (files.LOCKS / "run.lock").read_text()
 
 
 def test_the_workers_of_a_dead_holder_are_waited_for(workplace: Path) -> None:
     """They hold the lock too, until they notice; a holder on another machine is not taken for dead."""
     first = holder(workplace)
-    path = lock.LOCKS / "run.lock"
+    path = files.LOCKS / "run.lock"
     said = path.read_text()
     path.write_text(said.replace(str(first.pid), "4194305"))  # above the largest process number
 
-    patience, lock._PATIENCE = lock._PATIENCE, 0.5
+    patience, files._PATIENCE = files._PATIENCE, 0.5
     began = time.monotonic()
     try:
         with pytest.raises(Held), only_writer("run", "run x"):
@@ -86,7 +87,7 @@ def test_the_workers_of_a_dead_holder_are_waited_for(workplace: Path) -> None:
             pass
         assert time.monotonic() - began < 0.4 < waited
     finally:
-        lock._PATIENCE = patience
+        files._PATIENCE = patience
         first.kill()
         first.communicate()
 

@@ -17,11 +17,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from repro import optim
 from repro.config import Config
 from repro.engine.distributed import World
-from repro.methods import teacher, uda
+from repro.methods import mpl, uda
 from repro.seeding import Streams
-from repro.settings import ConfigError
+from repro.settings import ConfigError, Optimiser, Schedule
 from repro.train.loop import Stopped, Trainer
 from repro.train.recorded import CudaGraph
 from tests.recording import Tape, record_on_tapes
@@ -57,10 +58,10 @@ def rates_as_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
     def on_device(step: int | Tensor) -> Tensor:
         return step if isinstance(step, Tensor) else torch.tensor(step)
 
-    rate, decay, ramp = schedules.learning_rate, schedules.average_decay, schedules.ramp
-    monkeypatch.setattr(learner, "learning_rate", lambda config, step, total: rate(config, on_device(step), total))
-    monkeypatch.setattr(learner, "average_decay", lambda most, step: decay(most, on_device(step)))
-    for module in (teacher, uda):
+    rate, decay, ramp = optim.learning_rate, optim.average_decay, optim.ramp
+    monkeypatch.setattr(optim, "learning_rate", lambda config, step, total: rate(config, on_device(step), total))
+    monkeypatch.setattr(optim, "average_decay", lambda most, step: decay(most, on_device(step)))
+    for module in (mpl, uda):
         monkeypatch.setattr(module, "ramp", lambda step, steps: ramp(on_device(step), steps))
 
 
@@ -155,16 +156,16 @@ def test_draws_of_a_recorded_step(seeds: Any, shape: tuple[int, ...], in_blocks:
 
 def test_schedules_of_a_tensor_are_those_of_a_number() -> None:
     """At every step, to the precision of the tensor."""
-    optimiser = learner.Optimiser(0.3, schedules.Schedule.cosine, wait_steps=3, warmup_steps=4)
+    optimiser = Optimiser(learning_rate=0.3, schedule=Schedule.cosine, wait_steps=3, warmup_steps=4)
     for step in range(30):
         now = torch.tensor(step)
-        rate, ramp = schedules.learning_rate(optimiser, now, 30), schedules.ramp(now, 7)
+        rate, ramp = optim.learning_rate(optimiser, now, 30), optim.ramp(now, 7)
         assert isinstance(rate, Tensor)
         assert isinstance(ramp, Tensor)
         assert rate.dtype == ramp.dtype == torch.float32
-        assert float(rate) == pytest.approx(schedules.learning_rate(optimiser, step, 30), rel=1e-6)
-        assert float(ramp) == pytest.approx(schedules.ramp(step, 7), rel=1e-6)
-        assert float(schedules.average_decay(0.9, now)) == pytest.approx(schedules.average_decay(0.9, step), rel=1e-12)
+        assert float(rate) == pytest.approx(optim.learning_rate(optimiser, step, 30), rel=1e-6)
+        assert float(ramp) == pytest.approx(optim.ramp(step, 7), rel=1e-6)
+        assert float(optim.average_decay(0.9, now)) == pytest.approx(optim.average_decay(0.9, step), rel=1e-12)
 
 
 def test_a_number_from_python_would_be_seen(tapes: list[Tape]) -> None:

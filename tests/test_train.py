@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
 from repro.config import Config
 from repro.train.checkpoint import Refused, Result, load_results, save_result
 from repro.train.kept import late_steps, snapshot_steps
 from repro.train.loop import OutOfTime, Stopped, Trainer, finetune
 from repro.train.metrics import NotFinite, Window
-from repro.train.storage import Damaged, load, save
 from tests.tiny import CPU, METHODS, all_weights, assert_same, settings
 
 VARIANTS: dict[str, dict[str, Any]] = METHODS | {
@@ -47,14 +48,14 @@ def assert_same_run(expected: Trainer, actual: Trainer) -> None:
                 assert_same(values, b["networks"][network])
 
 
-@pytest.mark.parametrize(("data", "seeds"), [("two_moons", 0), ("two_moons", [0, 1]), ("digits", 0)])
+@pytest.mark.parametrize(("data", "seeds"), [("two_moons", [0, 1]), ("digits", 0)])
 @pytest.mark.parametrize("method", VARIANTS)
 def test_killed_runs_resume_bit_for_bit(data: str, seeds: int | list[int], method: str, tmp_path: Path) -> None:
     """A run stopped within windows, and resumed by a fresh trainer each time, ends as the uninterrupted one."""
     config, state_file = long(data, method), tmp_path / "state"
     whole = Trainer(config, seeds, CPU)
     whole.run(tmp_path / "other")
-    for stopped_at in (7, 8, 23, 38):
+    for stopped_at in (8, 23):
         trainer = Trainer(config, seeds, CPU)
         with pytest.raises(Stopped):
             trainer.run(state_file, stop=partial(has_reached, trainer, stopped_at))
@@ -101,17 +102,6 @@ def test_more_time_goes_on_from_the_state(tmp_path: Path) -> None:
     trainer.run(tmp_path / "state", progress=told.append)
 
     assert [16, 16, 8, 0] == told
-
-
-def test_progress_counts_the_steps(tmp_path: Path) -> None:
-    """The steps told to the progress bar add up to those of the budget, across a resume too."""
-    told: list[int] = []
-    with pytest.raises(OutOfTime):
-        Trainer(long("two_moons", "uda"), 0, CPU).run(tmp_path / "state", deadline=0)
-    Trainer(long("two_moons", "uda"), 0, CPU).run(tmp_path / "state", progress=told.append)
-
-    assert 16 == told[0]
-    assert sum(told) == 40
 
 
 def test_one_bad_run_of_a_stack_stops_it() -> None:
@@ -197,30 +187,33 @@ def test_finetuning_changes_a_copy(data: str, average: float, tmp_path: Path) ->
     assert_same({k: v.clone() for k, v in start.items()}, finetune(trainer))
 
 
-def test_finetuning_is_plain_gradient_descent(tmp_path: Path) -> None:
-    """One step on all labels moves the weights by minus the rate times the labelled gradient."""
-    changes = {"finetune__steps": 1, "finetune__learning_rate": 0.05, "finetune__batch": 6}
-    trainer = Trainer(long("two_moons", "mpl", optim__average_decay=0.0, **changes), 0, CPU)
-    model = trainer.state.learners["student"].model
-    loss = torch.nn.functional.cross_entropy(model(trainer.data.labelled), trainer.data.labels)
-    (gradient,) = torch.autograd.grad(loss, list(model.parameters()))
+def test_finetuning_is_plain_gradient_descent() -> None:
+    """Three steps on all labels are three steps of gradient descent at one rate."""
+    changes = {"finetune__steps": 3, "finetune__learning_rate": 0.05, "finetune__batch": 6}
+    trainer = Trainer(settings("two_moons", {"name": "mpl"}, **changes), 0, CPU)
+    other = Trainer(settings("two_moons", {"name": "mpl"}), 0, CPU).state.learners["student"].model
+    optimiser = torch.optim.SGD(other.parameters(), 0.05)
+    for _ in range(3):
+        optimiser.zero_grad()
+        functional.cross_entropy(other(trainer.data.labelled), trainer.data.labels).backward()
+        optimiser.step()
 
-    moved = finetune(trainer)["weights"] - model.state_dict()["weights"]
-
-    torch.testing.assert_close(moved, -0.05 * gradient, rtol=0, atol=1e-6)  # float32 rounding of weights below 1
+    torch.testing.assert_close(finetune(trainer)["weights"], other.state_dict()["weights"], rtol=0, atol=1e-6)
 
 
-def test_saved_content_is_plain(tmp_path: Path) -> None:
-    """Nested tensors and values come back; code in a file is not executed."""
-    content = {"a": [torch.arange(3), 1.5], "b": {"c": "text"}}
-    save(tmp_path / "file", content)
-    loaded = load(tmp_path / "file")
-    assert torch.equal(content["a"][0], loaded["a"][0])
-    assert {"c": "text"} == loaded["b"]
+@pytest.mark.parametrize("data", ["two_moons", "digits"])
+def test_every_seed_and_role_starts_elsewhere(data: str) -> None:
+    """Teachers and students of two seeds are four different networks before the first step; stacked seeds are those."""
 
-    save(tmp_path / "object", {"path": Path("a")})
-    with pytest.raises(Damaged, match="does not hold tensors and plain values alone"):
-        load(tmp_path / "object")
+    def weights(trainer: Trainer) -> list[torch.Tensor]:
+        return [learner.parameters[0].detach() for learner in trainer.state.learners.values()]
+
+    first, second = (weights(Trainer(settings(data, {"name": "mpl"}), seed, CPU)) for seed in (3, 8))
+
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations([*first, *second], 2))
+    if data == "two_moons":
+        stacked = weights(Trainer(settings(data, {"name": "mpl"}), [3, 8], CPU))
+        assert all(torch.equal(torch.stack(pair), both) for *pair, both in zip(first, second, stacked, strict=True))
 
 
 def test_results_come_back_in_order(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tests.samples import TINY_IMAGENET
 from tests.tiny import CPU, METHODS, all_weights, assert_same
 
 ROOT = Path(__file__).parent.parent / "experiments"
-ARMS = [run.experiment for run in read_plan(ROOT / "plan/tiny_imagenet.yaml")]
+ARMS = [run.name for run in read_plan(ROOT / "plan/tiny_imagenet.yaml").runs]
 SMALL = ["budget.steps=6", "budget.labelled_batch=4", "budget.unlabelled_batch=6", "budget.log_every=1",
          "budget.snapshots=2", "budget.curve_examples=8", "model.width=4", "data.image_size=16",
          "optim.student.warmup_steps=1", "optim.teacher.warmup_steps=1", "model.norm_decay=0.5"]  # fmt: skip
@@ -47,7 +47,7 @@ def mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_reading_ahead_and_the_number_of_readers_change_no_batch(mixed: Path) -> None:
     """Step after step, alone, backwards and with four readers: the same pixels."""
     config = on(mixed, "folder_mpl", "budget.steps=12")
-    views = Trainer(config, 0, CPU).method.views(config.method)
+    views = config.method.views
     ahead = Batches(config, views, 0, CPU)
     many = Batches(replace(config, engine=replace(config.engine, readers=4)), views, 0, CPU)
     back = Batches(config, views, 0, CPU)
@@ -62,7 +62,7 @@ def test_reading_ahead_and_the_number_of_readers_change_no_batch(mixed: Path) ->
 def test_processes_read_their_rows_of_one_batch(mixed: Path) -> None:
     """Two processes together hold images, crops and views of one, read ahead; partners of SamplePairing are of both."""
     config = on(mixed, "folder_mpl", "budget.steps=4", "data.views.operations=paper", "data.views.lowest_rate=0.8")
-    views = Trainer(config, 0, CPU).method.views(config.method)
+    views = config.method.views
     handed: list[list[torch.Tensor]] = [[], []]  # by each process, in the order of its steps
 
     def batches(rank: int) -> Batches:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from repro.config import Config
-from repro.plan import compose, experiments
+from repro.plan import compose, run_names
 from repro.settings import View
 from repro.train.loop import OutOfTime, Trainer, finetune
 from tests.tiny import CPU, all_weights, assert_same
@@ -21,10 +21,10 @@ from tests.tiny import CPU, all_weights, assert_same
 ROOT = Path(__file__).parent.parent / "experiments"
 RELEASED, PAPER = "cifar10_released_", "cifar10_paper_"
 TEACHERS = ("mpl", "mixup", "randaugment", "mpl_pseudo_label", "mpl_mixup", "mpl_randaugment")
-ARMS = {name.removeprefix(RELEASED): name for name in experiments(ROOT) if name.startswith(RELEASED)} | {
+ARMS = {name.removeprefix(RELEASED): name for name in run_names(ROOT) if name.startswith(RELEASED)} | {
     f"paper_{arm}": f"{PAPER}{arm}" for arm in TEACHERS
 }
-"""All of the released setting, and MPL and Table 10's other teachers in the paper's: short name to experiment."""
+"""All of the released setting, and MPL and Table 10's other teachers in the paper's: short name to run."""
 STEPS = 8
 WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::is_nonzero"}
 """Operations whose result's value or shape the host needs: on a GPU the loop would stand still for each."""
@@ -88,7 +88,7 @@ def seen(arm: str, step: int) -> dict[str, Tensor]:
     trainer = Trainer(settings(arm), 0, CPU)
     batch = trainer.batch(step)
     views = {"labelled": batch.labelled, "labels": batch.labels}
-    for view in trainer.method.views(trainer.config.method):
+    for view in trainer.config.method.views:
         views |= {view.value: getattr(batch, view.value), "hidden": batch.hidden_labels}
     return views
 
@@ -118,10 +118,10 @@ def test_views_are_normalised_real_images() -> None:
     assert abs(float(mean)) < 0.5  # six images of a set of mean 0 and deviation 1
     assert 0.5 < float(deviation) < 1.5
     assert not torch.equal(batch.weak, batch.strong)
-    assert {View.weak, View.strong} == trainer.method.views(trainer.config.method)
+    assert {View.weak, View.strong} == trainer.config.method.views
 
 
-@pytest.mark.parametrize("arm", ["mpl", "mpl_released", "mpl_cosine", "mpl_shuffled", "pseudo_label"])
+@pytest.mark.parametrize("arm", ["mpl", "mpl_released", "mpl_shuffled", "pseudo_label"])
 def test_stopped_runs_on_images_resume_bit_for_bit(arm: str, tmp_path: Path) -> None:
     """With averages, running statistics and finetuning, a run stopped on the way ends as the uninterrupted one."""
     config = settings(arm, "budget.shortened_to=20", "finetune.steps=2")

@@ -1,4 +1,4 @@
-"""Training on SVHN: every arm of the smoke plan for some steps, and the whole way through the entry points."""
+"""Training on SVHN: every run of the plan for some steps, and the whole way through the entry points."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from repro.records.runs import read_runs
 from torch import Tensor
 
-from repro.config import Config
+from repro.config import Config, expected_networks, read_config
 from repro.data import SvhnData, source_of
 from repro.data.svhn import TEST
-from repro.plan import PlannedRun, compose, read_plan
+from repro.plan import compose, read_plan
+from repro.results import read_runs
 from repro.train.loop import OutOfTime, Trainer, finetune
 from tests.entry_points import call
 from tests.samples import Svhn, taken_for_published
@@ -24,7 +24,7 @@ from tests.tiny import CPU, all_weights, assert_same
 
 PROJECT = Path(__file__).parent.parent
 ROOT = PROJECT / "experiments"
-ARMS = {run.name.removeprefix("svhn_smoke_"): run for run in read_plan(ROOT / "plan/svhn_smoke.yaml")}
+RUNS = [run.name for run in read_plan(ROOT / "plan/svhn_1k.yaml").runs]
 
 
 @pytest.fixture
@@ -37,23 +37,25 @@ def workplace(svhn_noise: Svhn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @cache
-def settings(arm: str, *changes: str) -> Config:
-    """An arm as the smoke plan has it, over a few steps on 60 images of `train` and 80 of `extra`."""
-    run: PlannedRun = ARMS[arm]
-    steps = 8 * (2 if arm == "pseudo_label" else 1)
-    images = 20 if arm == "paper_mpl_regulariser" else 140
-    smaller = ["budget.labelled_batch=6", "budget.unlabelled_batch=8", "data.labels=20", f"data.train_images={images}",
+def settings(run: str, *changes: str) -> Config:
+    """A run as the plan has it, with a small network, over a few steps on 60 images of `train` and 80 of `extra`."""
+    two_phases = run.endswith("pseudo_label")
+    images = 20 if run.endswith("regulariser") else 140
+    smaller = ["model.depth=10", "model.width=1", "engine.precision=float32", "engine.channels_last=false",
+               "budget.labelled_batch=6", "budget.unlabelled_batch=8", "data.labels=20", f"data.train_images={images}",
                "data.test_images=30", "optim.student.wait_steps=0", "optim.student.warmup_steps=0",
                "optim.teacher.warmup_steps=0", "finetune.batch=6"]  # fmt: skip
-    few = [f"budget.shortened_to={steps}", "budget.log_every=1", "budget.snapshots=2"]
-    return compose(run.experiment, [*run.overrides, *smaller, *few, *changes], ROOT)
+    if run.startswith("svhn_released"):  # a ramp of 5,000 of a million steps would be none
+        smaller.append(f"method.{'' if run.endswith('_uda') else 'uda.'}ramp_steps=200000")
+    few = [f"budget.shortened_to={16 if two_phases else 8}", "budget.log_every=1", "budget.snapshots=2"]
+    return compose(run, [*smaller, *few, *changes], ROOT)
 
 
 @pytest.mark.usefixtures("workplace")
-@pytest.mark.parametrize("arm", ARMS)
-def test_every_arm_trains_and_the_same_twice(arm: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("run", RUNS)
+def test_every_run_trains_and_the_same_twice(run: str, tmp_path: Path) -> None:
     """Steps are finite, and identical when run again."""
-    first, second = (Trainer(settings(arm), 0, CPU) for _ in range(2))
+    first, second = (Trainer(settings(run), 0, CPU) for _ in range(2))
     for number, trainer in enumerate((first, second)):
         trainer.run(tmp_path / f"state-{number}")
 
@@ -63,11 +65,10 @@ def test_every_arm_trains_and_the_same_twice(arm: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("workplace")
-@pytest.mark.parametrize("arm", ["mpl_released", "paper_mpl"])
-@pytest.mark.parametrize("balanced", ["false", "true"])
-def test_stopped_runs_resume_bit_for_bit(arm: str, balanced: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("run", "balanced"), [("svhn_released_mpl_released", "false"), ("svhn_paper_mpl", "true")])
+def test_stopped_runs_resume_bit_for_bit(run: str, balanced: str, tmp_path: Path) -> None:
     """A run stopped on the way ends as the uninterrupted one: its images lie in the same order when mapped again."""
-    config = settings(arm, f"data.balanced={balanced}", "budget.shortened_to=20", "finetune.steps=2")
+    config = settings(run, f"data.balanced={balanced}", "budget.shortened_to=20", "finetune.steps=2")
     whole, state = Trainer(config, 0, CPU), tmp_path / "state"
     whole.run(tmp_path / "none")
     with pytest.raises(OutOfTime):
@@ -84,47 +85,40 @@ def test_stopped_runs_resume_bit_for_bit(arm: str, balanced: str, tmp_path: Path
 def test_arms_of_a_seed_see_the_same_batches() -> None:
     """Labelled and unlabelled images, their labels and views are those of UDA whatever the method."""
 
-    def seen(arm: str) -> dict[str, Tensor]:
-        batch = Trainer(settings(arm), 0, CPU).batch(3)
+    def seen(run: str) -> dict[str, Tensor]:
+        batch = Trainer(settings(run), 0, CPU).batch(3)
         return {name: getattr(batch, name) for name in ("labelled", "labels", "weak", "strong", "hidden_labels")}
 
-    for arms in (
-        ("uda", "mpl", "mpl_no_feedback", "mpl_released"),
-        ("paper_uda", "paper_mpl", "paper_mpl_no_feedback"),
-    ):
-        first, *others = (seen(arm) for arm in arms)
-        for other in others:
-            assert_same(first, other)
-    assert not torch.equal(seen("uda")["weak"], seen("paper_uda")["weak"])  # the labelled ones are among the unlabelled
+    for setting in ("svhn_released", "svhn_paper"):
+        for arm in ("mpl", "mpl_no_feedback"):
+            assert_same(seen(f"{setting}_uda"), seen(f"{setting}_{arm}"))
+    assert not torch.equal(seen("svhn_released_uda")["weak"], seen("svhn_paper_uda")["weak"])  # which has labelled ones
 
 
 @pytest.mark.slow
 def test_the_whole_way_on_real_digits(svhn_digits: Svhn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prepare, train and evaluate MPL by both settings as a user runs them: every test image has its prediction."""
     smaller = [f"data.root={svhn_digits.root}", "data.train_images=60", "data.labels=20", "budget.shortened_to=6",
-               "data.test_images=20", "data.balanced=false",
-               "budget.labelled_batch=8", "finetune.batch=8",
-               "budget.snapshots=2", "budget.curve_examples=10"]  # fmt: skip
-    plan = read_plan(ROOT / "plan/svhn_smoke.yaml")
-    runs = {run.name: {"experiment": run.experiment, "overrides": [*run.overrides, *smaller], "seeds": "0"}
-            for run in plan if run.name in {"svhn_smoke_mpl", "svhn_smoke_paper_mpl"}}  # fmt: skip
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"runs": runs}))
+               "data.test_images=20", "data.balanced=false", "model.depth=10", "model.width=1", "finetune.batch=8",
+               "engine.channels_last=false", "engine.precision=float32", "budget.labelled_batch=8",
+               "budget.unlabelled_batch=8", "budget.snapshots=2", "budget.curve_examples=10"]  # fmt: skip
+    names = ["svhn_released_mpl", "svhn_paper_mpl"]
+    plan = {"runs": {name: {"overrides": smaller, "seeds": "0"} for name in names}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(plan))
     (tmp_path / "experiments").symlink_to(ROOT)
     svhn_digits.stand_in(monkeypatch)
 
-    for arguments in (["prepare"], *(["train", name, "--seeds", "0"] for name in runs), ["evaluate"]):
-        done = call(tmp_path, *arguments, spoil=partial(taken_for_published, svhn_digits.published))
+    for words in (["prepare"], *(["train", name, "--seeds", "0"] for name in names), ["evaluate"]):
+        done = call(tmp_path, *words, spoil=partial(taken_for_published, svhn_digits.published))
         assert (0, "") == (done.returncode, done.stderr), done.stdout
 
-    labels = svhn_digits.labels[TEST]
-    recorded = read_runs(tmp_path / "results/runs")
-    assert recorded.keys() == runs.keys()
-    for name, folders in recorded.items():
-        assert [[0]] == [run.seeds for run in folders]
-        for run in folders:
-            assert len(labels) == run.predictions[run.counted].shape[1]
-            share = float((run.predictions[run.counted][0] == labels).mean())
-            assert run.accuracy[run.counted] == [pytest.approx(share, abs=1e-12)]
-            assert {"test_in_training": 0, "other_label": 0} == run.data["duplicates"]
-            assert "datasets" == run.config["data"]["root"]
-        assert ("student_finetuned" in folders[0].predictions) == (name == "svhn_smoke_paper_mpl")
+    labels, recorded = svhn_digits.labels[TEST], read_runs(tmp_path / "results/runs")
+    assert sorted(names) == sorted(recorded)
+    for name, run in recorded.items():
+        counted = expected_networks(read_config(run.config))[1]
+        assert (1, len(labels)) == run.predictions(counted).shape
+        share = float((run.predictions(counted)[0] == labels).mean())
+        assert share == pytest.approx(run.seeds[f"accuracy.{counted}"].item(), abs=1e-12)
+        assert (0, 0) == (run.seeds["test_in_training"].item(), run.seeds["other_label"].item())
+        assert "datasets" == run.config["data"]["root"]
+        assert ("student_finetuned" in run.networks) == (name == "svhn_paper_mpl")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from repro.engine.device import is_out_of_memory
+from repro.train import job, launch
 from tests.tiny import METHODS, settings
 
 
@@ -15,12 +16,12 @@ def test_lines_come_from_time_to_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of the log that follow each other within half a minute are left out."""
     said: list[str] = []
     now = [0.0]
-    monkeypatch.setattr(worker, "_worker", {"last_line": 0.0})
-    monkeypatch.setattr(worker, "_put", said.append)
-    monkeypatch.setattr(worker.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(launch, "_worker", {"last_line": 0.0})
+    monkeypatch.setattr(launch, "_put", said.append)
+    monkeypatch.setattr(launch.time, "monotonic", lambda: now[0])
     for row in range(6):
         now[0] += 12.0
-        worker._say(f"row {row}")
+        launch._say(f"row {row}")
 
     assert said == ["row 2", "row 5"]
 
@@ -33,26 +34,26 @@ def test_lines_come_from_time_to_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_end_of_memory_is_one_sentence(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It names the settings and the checkpoint that is kept; other errors pass as they are."""
     config = settings("digits", METHODS["uda"], budget__labelled_batch=6, budget__workers=2)
-    job = chunk.Job("mine", config, tmp_path / "mine", {}, 1e30)
-    listener = chunk.Listener(lambda _: None, print, print, lambda: False)
+    mine = job.Job("mine", config, tmp_path / "mine", {}, 1e30)
+    listener = job.Listener(lambda _: None, print, print, lambda: False)
     (tmp_path / "mine/seed-3").mkdir(parents=True)
     (tmp_path / "mine/seed-3/checkpoint-000000007.pt").touch()
 
     def fail(*_: object) -> bool:
         raise error
 
-    monkeypatch.setattr(chunk, "Trainer", fail)
-    with pytest.raises(chunk.OutOfMemory) as caught:
-        chunk.train_chunk(job, [3], listener)
+    monkeypatch.setattr(job, "Trainer", fail)
+    with pytest.raises(job.OutOfMemory) as caught:
+        job.train_chunk(mine, [3], listener)
 
     said = str(caught.value)
     assert said.startswith("mine seed-3: memory ran out; lower budget.workers = 2, or take smaller batches (budget.lab")
     assert "budget.labelled_batch = 6" in said
     assert "checkpoint-000000007.pt" in said
     assert "\n" not in said
-    monkeypatch.setattr(chunk, "Trainer", lambda *_: (_ for _ in ()).throw(RuntimeError("another")))
+    monkeypatch.setattr(job, "Trainer", lambda *_: (_ for _ in ()).throw(RuntimeError("another")))
     with pytest.raises(RuntimeError, match=r"^another$"):
-        chunk.train_chunk(job, [3], listener)
+        job.train_chunk(mine, [3], listener)
 
 
 def test_a_refused_allocation_of_this_machine_is_recognised() -> None:

@@ -12,7 +12,7 @@ from repro.engine.distributed import Pace, World
 from repro.seeding import Draws, Shard, Streams
 from repro.settings import ConfigError
 from repro.train.loop import Trainer
-from tests.survival.workplace import ROOT, printed
+from tests.survival import ROOT, printed
 from tests.tiny import CPU, METHODS, settings
 from tests.world_cases import CASES, compute, ends, norm_example, start
 

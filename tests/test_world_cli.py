@@ -9,19 +9,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from repro.__main__ import main
 from repro.files import only_writer
-from repro.methods import teacher
+from repro.methods import mpl
 from repro.optim import Learner
-from tests.survival.workplace import ROOT, SEEDS, Process, outcome, prepared, printed
+from tests.survival import ROOT, Process, outcome, prepared, printed, seeds_of
 from tests.world_cases import ends, start
 
-RUN = "mpl"
-ARGUMENTS = (RUN, "--seeds", SEEDS[RUN])
+RUN = "digits_mpl"
+ARGUMENTS = ("train", RUN, "--seeds", seeds_of(RUN))
+TRAIN = partial(main, list(ARGUMENTS))
 GONE = "another process of this training ended or does not answer"
 
 
@@ -47,13 +50,13 @@ def place(ready: Path, tmp_path: Path) -> Path:
 
 def together(place: Path, spoil: Callable[[int], None] = lambda _: None) -> list[Process]:
     """Two processes that train the run."""
-    return start(2, place, train.main, *ARGUMENTS, spoil=spoil)
+    return start(2, place, TRAIN, spoil=spoil)
 
 
 def wait_for_checkpoint(place: Path) -> None:
     """Of the first seed, or what training has said instead."""
     until = time.monotonic() + 60
-    while not list(place.glob("state/mpl/seed-0/checkpoint-*.pt")):
+    while not list(place.glob("state/digits_mpl/seed-0/checkpoint-*.pt")):
         assert time.monotonic() < until, printed(place)
         time.sleep(0.01)
 
@@ -84,8 +87,8 @@ def test_a_signal_to_one_stops_all_and_another_number_may_go_on(place: Path) -> 
     processes[1].send(signal.SIGTERM)
 
     assert [85, 85] == ends(processes), printed(place)
-    assert 1 == printed(place).count("mpl: stopped by SIGTERM; the state is saved, run again to go on")
-    assert [0] == ends(start(1, place, train.main, *ARGUMENTS)), printed(place)
+    assert 1 == printed(place).count("digits_mpl: stopped by SIGTERM; the state is saved, run again to go on")
+    assert [0] == ends(start(1, place, TRAIN)), printed(place)
     assert "with 1 process instead of 2: the last bits may differ" in printed(place)
 
 
@@ -93,11 +96,11 @@ def test_a_signal_to_one_stops_all_and_another_number_may_go_on(place: Path) -> 
 def test_what_the_first_process_meets_ends_all_with_one_sentence(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Here a lock that another training holds: nobody waits for the first process, and only one speaks."""
     monkeypatch.chdir(place)
-    with only_writer(RUN, "run mpl"):
+    with only_writer(RUN, "run digits_mpl"):
         statuses = ends(together(place), 30)
 
     assert [2, 2] == statuses
-    assert 1 == printed(place).count("error: run mpl is being written by process")
+    assert 1 == printed(place).count("error: run digits_mpl is being written by process")
     assert "Traceback" not in printed(place)
 
 
@@ -114,7 +117,7 @@ def test_processes_that_drift_apart_are_told_so(place: Path) -> None:
 
     assert [2, 2] == statuses, printed(place)
     assert 1 == printed(place).count("error: process 1 does not hold the state of process 0 (teacher.model.")
-    assert [] == list(place.glob("state/mpl/*/checkpoint-*"))
+    assert [] == list(place.glob("state/digits_mpl/*/checkpoint-*"))
 
 
 @pytest.mark.slow
@@ -122,14 +125,14 @@ def test_what_one_process_finds_not_finite_ends_all(place: Path) -> None:
     """All stop at the row that shows it, with one sentence."""
 
     def spoil(rank: int) -> None:
-        ramp = teacher.ramp
+        ramp = mpl.ramp
         if rank == 1:
-            teacher.ramp = lambda step, steps: ramp(step, steps) * (torch.nan if step == 20 else 1)
+            mpl.ramp = lambda step, steps: ramp(step, steps) * (torch.nan if step == 20 else 1)
 
     statuses = ends(together(place, spoil), 60)
 
     assert [2, 2] == statuses, printed(place)
-    kept = "the last saved state is kept in state/mpl/seed-0/checkpoint-"
+    kept = "the last saved state is kept in state/digits_mpl/seed-0/checkpoint-"
     assert 1 == printed(place).count("error: ") == printed(place).count(kept)
 
 
@@ -145,14 +148,14 @@ def test_processes_that_do_not_see_the_same_files_are_told_so(place: Path, tmp_p
     statuses = ends(together(place, lambda rank: os.chdir(other) if rank == 1 else None), 30)
 
     assert [2, 2] == statuses, printed(place)
-    assert 1 == printed(place).count("all must see the files in state/mpl/seed-0")
+    assert 1 == printed(place).count("all must see the files in state/digits_mpl/seed-0")
 
 
 @pytest.mark.slow
 def test_torchrun_starts_it_and_is_outlived_by_no_process(place: Path, unbroken: str) -> None:
     """Its processes save and stop when it is killed; started again, it ends with an unbroken training's bits."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m",
-               "repro.train.launch", *ARGUMENTS]  # fmt: skip
+               "repro", *ARGUMENTS]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with (place / "log").open("w") as log:
         launcher = subprocess.Popen(command, cwd=place, env=environment, stdout=log, stderr=log)  # noqa: S603 - our own
@@ -162,13 +165,13 @@ def test_torchrun_starts_it_and_is_outlived_by_no_process(place: Path, unbroken:
         until = time.monotonic() + 30
         while "its launcher is gone; the state is saved" not in printed(place) and time.monotonic() < until:
             time.sleep(0.1)
-        assert "mpl: its launcher is gone; the state is saved, run again to go on" in printed(place)
+        assert "digits_mpl: its launcher is gone; the state is saved, run again to go on" in printed(place)
         again = subprocess.run(command, cwd=place, env=environment, stdout=log, stderr=log, check=False, timeout=100)  # noqa: S603 - our own
 
     assert 0 == again.returncode, printed(place)
     assert unbroken == outcome(place, RUN)
-    assert [0] == ends(start(1, place, train.main, *ARGUMENTS))
-    assert "mpl: finished already, nothing to train" in printed(place)
+    assert [0] == ends(start(1, place, TRAIN))
+    assert "digits_mpl: finished already, nothing to train" in printed(place)
 
 
 def test_an_incomplete_environment_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -176,7 +179,7 @@ def test_an_incomplete_environment_is_named(monkeypatch: pytest.MonkeyPatch, tmp
     (tmp_path / "experiments").mkdir()
     monkeypatch.setenv("WORLD_SIZE", "2")
 
-    status = ends(start(1, tmp_path, train.main, *ARGUMENTS))
+    status = ends(start(1, tmp_path, TRAIN))
 
     assert [2] == status
     assert "error: WORLD_SIZE = 2: RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT are not set" in printed(tmp_path)

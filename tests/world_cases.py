@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -20,8 +19,8 @@ from repro.data.cifar10 import Cifar10
 from repro.engine.distributed import ALONE, Differing, World, connected, require_same
 from repro.models.layers import BatchNorm, Together
 from repro.train.loop import Trainer
-from tests.survival import workplace
-from tests.survival.workplace import Process
+from tests import survival
+from tests.survival import Process
 from tests.tiny import CPU, METHODS, settings
 
 STEPS = 6
@@ -154,32 +153,24 @@ def environments(size: int) -> list[dict[str, str]]:
 
 
 def start(
-    size: int,
-    place: Path,
-    main: Callable[[], int | None],
-    *arguments: str,
-    spoil: Callable[[int], None] = lambda _: None,
+    size: int, place: Path, do: Callable[[], object], spoil: Callable[[int], None] = lambda _: None
 ) -> list[Process]:
-    """Forks `size` processes that find one another and run an entry point in `place`; all print to `place`/log.
+    """Forks `size` processes that find one another and call `do` in `place`; all print to `place`/log.
 
     Args:
         size: how many.
         place: the working directory.
-        main: of the entry point.
-        arguments: on its command line.
+        do: what each does.
         spoil: called first in each process, with its rank.
     """
 
     def begin(rank: int, environment: dict[str, str]) -> None:
         os.environ.update(environment)
-        sys.stdout, sys.stderr = (
-            os.fdopen(number, "w", closefd=False) for number in (1, 2)
-        )  # not what pytest captures
         spoil(rank)
+        do()
 
     return [
-        workplace.start(place, main, *arguments, spoil=partial(begin, rank, environment))
-        for rank, environment in enumerate(environments(size))
+        survival.start(place, partial(begin, rank, environment)) for rank, environment in enumerate(environments(size))
     ]
 
 

@@ -172,15 +172,14 @@ CODE = ["repro", "experiments", "dvc.yaml", "requirements.lock"]
 """What decides a number; other uncommitted files do not make a run unclean."""
 
 
-_NO_NUMBER = {("data", "download"), ("data", "part"), ("data", "archive"), ("train", "log"),
-              ("train", "cost")}  # fmt: skip
+_NO_NUMBER = {("train", "launch"), ("train", "prepare"), ("train", "stopping")}
 """Files among those that train which decide no number: whoever mends a sentence in them may go on."""
 
 
 def session(device: torch.device) -> dict[str, Any]:
     """What one process of a training runs on; a training that was interrupted has several."""
     return {
-        "revision": _git("rev-parse", "HEAD") or _bundled(),
+        "revision": _git("rev-parse", "HEAD") or "unknown",
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "device_name": describe_device(device)["device_name"],
@@ -198,7 +197,7 @@ def environment(
     changes = _git("status", "--porcelain", "--", *CODE)
     return (
         {
-            "revision": revision or _bundled(),
+            "revision": revision or "unknown",
             "clean": changes == "" if revision else None,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(sum(one["seconds"] for one in sessions), 2),
@@ -217,19 +216,14 @@ def source_hashes() -> dict[str, str]:
     """SHA-256 of each file that decides what training computes."""
     package = Path(__file__).parent.parent
     found = {}
-    for part in ("augment", "config", "data", "engine", "losses", "methods", "models", "optim", "seeding", "train"):
+    for part in ("augment", "config", "data", "engine", "losses", "methods", "models", "optim", "seeding", "settings",
+                 "train"):  # fmt: skip
         place = package / part
         for path in sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]:
             if (part, path.stem) in _NO_NUMBER:
                 continue
             found[str(path.relative_to(package))] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
-
-
-def _bundled() -> str:
-    """The revision that `make bundle` took along, for a machine where there is no git."""
-    path = Path("REVISION")
-    return path.read_text().strip() if path.is_file() else "unknown"
 
 
 def _git(*arguments: str) -> str | None:
@@ -246,7 +240,7 @@ def take_over(job: Job, chunks: Sequence[list[int]], trained: Path, say: Callabl
     """Puts what an earlier plan trained of these seeds, in just this way, where training looks for what is done.
 
     Each result is given the settings of the new plan, which differ in the list of seeds and in what decides nothing.
-    Whether somebody had seen results before seeds were added is for the record to say: `repro.records.seen`.
+    Whether somebody had seen results before seeds were added is for the record to say, which evaluation writes.
 
     Args:
         job: the run, with all its seeds.

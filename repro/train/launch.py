@@ -5,8 +5,8 @@
 
 Reads artifacts/configs/<run>.yaml, leaves artifacts/runs/<run>/. Its state is kept in state/<run>/ until all seeds are
 done: started again after an interruption, it goes on where it was. Seeds that a shorter plan trained in the same way
-stay as they are. SIGTERM, SIGHUP, Ctrl-C and the end of
-`budget.max_minutes` save first, and exit with a status of their own: 85, 130 and 75.
+stay as they are. SIGTERM and SIGHUP, Ctrl-C, and the end of `budget.max_minutes` save first, and exit with a status of
+their own: 85, 130 and 75.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def prepare(path: Path) -> None:
     whole = read_plan(path)
     if whole.needs_gpu and choose_device().type == "cpu":
         raise ConfigError(f"plan {whole.name} needs a GPU, and PyTorch finds none here; what it would cost: "
-                          "python -m repro.cost; a plan for a CPU: make reproduce PLAN=quick")  # fmt: skip
+                          f"repro plan {path} --arithmetic; a plan for a CPU: make reproduce PLAN=quick")  # fmt: skip
     plan = whole.runs
     configs = _with_prepared_data([compose_planned(planned, path) for planned in plan])
     for folder in (CONFIGS, PLACE / "splits"):
