@@ -24,7 +24,7 @@ from repro.config import Config, as_mapping, checked, read_config_file, shortene
 from repro.data import FolderData, source_of
 from repro.data.folder import IMAGENET_10PERCENT, PARTS
 from repro.engine.device import choose_device, set_up_process, worker_pool
-from repro.evaluate.classifier import Score, TrainedModel, load_model, save_model, score
+from repro.evaluate.classifier import MODEL, Score, TrainedModel, load_model, save_model, score
 from repro.evaluate.evaluate import counted_network
 from repro.files import only_writer, remove_folder, write_whole
 from repro.plan import compose
@@ -36,7 +36,6 @@ from repro.train.loop import Trainer
 from repro.train.storage import Damaged
 from repro.verify.statistics import rate_interval
 
-MODEL = "model.pt"
 SETTINGS, OPTIONS = "settings.yaml", "options.yaml"
 
 

@@ -27,12 +27,20 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from repro.bench.measure import AT_ONCE, seconds_a_step, seconds_of
 from repro.config import Config
 from repro.data import Data, source_of
 from repro.data.images import ImageFiles
 from repro.data.sets import Seeds
-from repro.engine.device import choose_device, describe_device, peak_bytes, set_up_process, worker_pool
+from repro.engine.device import (
+    AT_ONCE,
+    choose_device,
+    describe_device,
+    peak_bytes,
+    seconds_a_step,
+    seconds_of,
+    set_up_process,
+    worker_pool,
+)
 from repro.evaluate.evaluate import processes, some_of
 from repro.evaluate.predict import Predictor
 from repro.methods import PseudoLabelMethod, method_of

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro.classify import MODEL
 from repro.config import Config, read_config
 from repro.data import source_of
 from repro.data.images import image_names
@@ -27,6 +26,7 @@ from repro.engine.device import free_processors, set_up_process
 from repro.evaluate.predict import Predictor
 from repro.train.storage import Damaged, OtherFormat, load, save
 
+MODEL = "model.pt"
 _AT_ONCE = 512  # images in memory
 
 
