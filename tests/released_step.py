@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from repro import optim as optim_room
 from repro.methods import Baseline, BatchNormBatch, Feedback, FeedbackSign, Mpl, PseudoLabel, Uda, mpl
-from repro.methods import teacher as teacher_module
 from repro.methods.state import Batch, State
 from repro.models import WideResNet
 from repro.models.networks import build_model
@@ -116,7 +116,7 @@ def observed_step(state: State, batch: Batch, config: Mpl) -> dict[str, Tensor]:
     rates = {f"log/lr/{role}": learner.learning_rate(state.step) for role, learner in state.learners.items()}
     with pytest.MonkeyPatch.context() as patch:
         for name, calls in seen.items():
-            module: Any = {"clip_norm": learner_module, "consistency": teacher_module}.get(name, mpl)
+            module: Any = optim_room if name == "clip_norm" else mpl
             patch.setattr(module, name, _spy(getattr(module, name), calls))
         hooks = [
             learner.model.register_forward_hook(lambda _m, _x, out, role=role: logits[role].append(out.detach()))

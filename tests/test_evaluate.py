@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from repro.config import expected_networks, read_config
 from repro.data import source_of
 from repro.evaluate.evaluate import counted_network, evaluate
 from repro.evaluate.predict import Predictor
@@ -35,19 +36,19 @@ def test_predictions_are_the_networks_own(finished: tuple[Trainer, Result]) -> N
         for name, weights in ((role, own), (f"{role}_average", learner.average)):
             model.load_state_dict(weights)
             expected = model.eval()(test.examples.float() / 16).argmax(dim=-1).numpy()
-            np.testing.assert_array_equal(run.predictions[name][0], expected)
-            assert [float((expected == test.labels.numpy()).mean())] == run.accuracy[name]
+            np.testing.assert_array_equal(run.predictions(name)[0], expected)
+            assert [float((expected == test.labels.numpy()).mean())] == run.seeds[f"accuracy.{name}"].tolist()
         model.load_state_dict(own)
         model.train()
-    assert not np.array_equal(run.predictions["student_average"], run.predictions["teacher_average"])
+    assert not np.array_equal(run.predictions("student_average"), run.predictions("teacher_average"))
 
 
 def test_average_counts_and_finetuned_weights_do_not(finished: tuple[Trainer, Result]) -> None:
     """The averaged student counts where there is one, the student itself else; finetuned weights stay an extra."""
     run = evaluate("run", finished[1])
 
-    assert "student_average" == run.counted
-    assert "student_finetuned" in run.predictions
+    assert "student_average" == expected_networks(read_config(run.config))[1]
+    assert "student_finetuned" in run.networks
     assert "student" == counted_network("student", {"student": 0, "teacher": 0, "student_finetuned": 0})
 
 
@@ -60,8 +61,8 @@ def test_last_weights_count_even_if_others_were_better(finished: tuple[Trainer, 
     for result in (forward, backward):
         expected = predictor.classes(result.snapshots[-1]["networks"]["student"], test.examples)
         run = evaluate("run", result)
-        np.testing.assert_array_equal(run.predictions["student"], expected)
-        found.append(run.accuracy["student"][0])
+        np.testing.assert_array_equal(run.predictions("student"), expected)
+        found.append(run.seeds["accuracy.student"].item())
 
     assert found[0] != found[1]
 

@@ -25,8 +25,7 @@ from repro.engine.device import free_processors, set_up_process
 from repro.evaluate.classifier import Score, score
 from repro.evaluate.evaluate import TRAINED, counted_network
 from repro.files import only_writer, restore_folder, write_whole
-from repro.records.runs import RUNS, read_record, read_run
-from repro.seeding import seeds_label
+from repro.results import RUNS, read_record, read_run
 from repro.train.checkpoint import Result, load_results
 from repro.train.storage import Damaged, OtherFormat
 
@@ -40,7 +39,7 @@ class KeptWeights:
 
     run: str
     seed: int
-    network: str  # a key of `EvaluatedRun.predictions`
+    network: str  # one of `Run.networks`
     config: dict[str, Any]  # resolved settings of its training
     revision: str  # of the code that trained it
     weights: dict[str, Tensor]  # float32, though of half the precision
@@ -154,7 +153,10 @@ def recompute(arguments: argparse.Namespace) -> int:
 
 def _as_recorded(kept: KeptWeights, found: Score) -> float:
     """The share of the predictions that are those of the run's record."""
-    recorded = read_run(RUNS / kept.run / seeds_label([kept.seed])).predictions
-    if kept.network not in recorded:
-        raise ValueError(f"the record of {kept.run} has no network {kept.network}; evaluate it again")
-    return float(np.mean(recorded[kept.network][0] == found.classes))
+    recorded = read_run(RUNS / kept.run)
+    if kept.network not in recorded.networks or kept.seed not in recorded.seeds.index:
+        raise ValueError(
+            f"the record of {kept.run} has no network {kept.network} of seed {kept.seed}; evaluate it again"
+        )
+    (row,) = recorded.rows([kept.seed])
+    return float(np.mean(recorded.predictions(kept.network)[row] == found.classes))
