@@ -65,7 +65,7 @@ def setup(case: str) -> Setup:
     """The settings of case A or B."""
     model = WideResNet(width=1, student_dropout=0.0, teacher_dropout=0.0)
     if case == "A":
-        return Setup(case, model, released_method(5000), released_optim(3000, 5000, 5000, 1e9), 300_000, 8500)
+        return Setup(case, model, released_method(5000), released_optim(3000, 5000, 5000, 1e6), 300_000, 8500)
     return Setup(case, model, released_method(3), released_optim(2, 2, 3, 2.0), 12, 0)
 
 

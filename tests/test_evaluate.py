@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from repro.classify import Options, _finish
 from repro.config import expected_networks, read_config
 from repro.data import source_of
+from repro.data.toys import Digits
+from repro.evaluate.classifier import MODEL, load_model, score
 from repro.evaluate.evaluate import counted_network, evaluate
 from repro.evaluate.predict import Predictor
 from repro.train.checkpoint import Result
 from repro.train.loop import Trainer, finetune
-from tests.tiny import CPU, left_by, settings
+from tests.tiny import CPU, assert_same, left_by, settings
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +83,50 @@ def test_examples_in_pieces_are_the_whole(data: str, monkeypatch: pytest.MonkeyP
     assert len(test.labels) % 64
     # Not bit for bit: kernels may sum otherwise for other batch sizes.
     torch.testing.assert_close(pieces, whole, rtol=0, atol=1e-5)
+
+
+def test_rows_of_the_confusion_matrix_are_the_true_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where everything is taken for a 3, column 3 has all images, and the 3s alone are right."""
+    config = settings("digits", {"name": "supervised"})
+    labels = source_of(config.data).held_out_set(0).labels
+    monkeypatch.setattr(Predictor, "classes", lambda *_: np.full((1, len(labels)), 3, np.uint8))
+
+    found = score(config, 0, {})
+
+    assert found is not None
+    counts = torch.bincount(labels, minlength=10).tolist()
+    assert [[count if k == 3 else 0 for k in range(10)] for count in counts] == found.confusion
+    assert counts[3] == found.right
+
+
+def test_accuracy_is_computed_in_float32_whatever_training_was() -> None:
+    """The same weights give the same probabilities, bit for bit, in a run of bfloat16."""
+    plain, half = (settings("digits", {"name": "supervised"}, engine__precision=p) for p in ("float32", "bfloat16"))
+    test, learner = source_of(plain.data).held_out_set(0), Trainer(plain, 0, CPU).state.learners["teacher"]
+    found = [Predictor(config, 0).probabilities(learner.model.state_dict(), test.examples) for config in (plain, half)]
+
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_a_fit_keeps_the_weights_that_count(
+    tuned: bool, finished: tuple[Trainer, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The finetuned ones where there are any, else the averaged ones; `model.pt` has the score of just these."""
+    monkeypatch.setattr(Digits, "class_names", lambda _: list("0123456789"))
+    trainer, result = finished
+    result = result if tuned else replace(result, finetuned={})
+    options = Options("images", "", 0, "", "mpl", "", 0, 1.0, 0, 0, [])
+
+    facts = _finish(tmp_path, trainer.config, options, result)
+
+    model = load_model(tmp_path / MODEL)
+    expected = result.finetuned if tuned else trainer.state.learners["student"].average
+    assert ("student_average, finetuned" if tuned else "student_average") == model.network
+    assert_same(dict(expected), model.weights)
+    found = score(trainer.config, 0, model.weights)
+    assert found is not None
+    assert found.right == facts["right"]
+    assert all(
+        f"| {sum(row)} | {row[k]} |" in (tmp_path / "README.md").read_text() for k, row in enumerate(found.confusion)
+    )
