@@ -31,7 +31,16 @@ from repro.config import Config
 from repro.data import Data, source_of
 from repro.data.images import ImageFiles
 from repro.data.sets import Seeds
-from repro.engine.device import choose_device, describe_device, finish, peak_bytes, set_up_process, worker_pool
+from repro.engine.device import (
+    AT_ONCE,
+    choose_device,
+    describe_device,
+    peak_bytes,
+    seconds_a_step,
+    seconds_of,
+    set_up_process,
+    worker_pool,
+)
 from repro.evaluate.evaluate import processes, some_of
 from repro.evaluate.predict import Predictor
 from repro.methods import PseudoLabelMethod, method_of
@@ -426,21 +435,3 @@ def _evaluation(config: Config, seeds: Seeds, trainer: Trainer, kept: dict[str, 
     passing = seconds_of(lambda: predictor.classes(weights, images), device)
     read, passed = files_read(config, seeds, total), passes_of_evaluation(config, seeds, len(kept), total)
     return (read * reading + passed * passing) / few
-
-
-AT_ONCE = {"cpu": 1, "cuda": 10}
-"""Steps between which nobody waits for the device, as between rows of a log: meanwhile the host runs ahead of it."""
-
-
-def seconds_of(call: Callable[[], object], device: torch.device) -> float:
-    """Of one call, the device waited for before and after it."""
-    finish(device)
-    started = time.perf_counter()
-    call()
-    finish(device)
-    return time.perf_counter() - started
-
-
-def seconds_a_step(step: Callable[[], object], steps: int, device: torch.device) -> float:
-    """Of so many steps in a row, the device waited for before and after all of them."""
-    return seconds_of(lambda: [step() for _ in range(steps)], device) / steps

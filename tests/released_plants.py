@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from repro import optim
 from repro.losses import cross_entropy, probabilities
-from repro.methods import BatchNormBatch, FeedbackSign, Mpl, PseudoLabel, feedback, student, teacher
+from repro.methods import BatchNormBatch, FeedbackSign, Mpl, PseudoLabel, feedback, mpl
 from repro.methods.state import State
+from repro.models import networks
 from repro.models.layers import BatchNorm, same_convolution
 from repro.optim import Learner, average_decay, clip_norm, learning_rate, ramp
 from repro.settings import AverageStart, View
@@ -56,7 +58,7 @@ def symmetric(x: Tensor, kernel: Tensor, stride: int = 1) -> Tensor:
     return functional.conv2d(x, kernel, stride=stride, padding=kernel.shape[-1] // 2)
 
 
-def raw_shortcut(self: wide_resnet.Block, x: Tensor) -> Tensor:
+def raw_shortcut(self: networks.Block, x: Tensor) -> Tensor:
     """The projection is of the input, not of what batch norm and activation make of it."""
     active = functional.leaky_relu(self.norm_1(x), self.leak)
     hidden = self.norm_2(same_convolution(active, self.convolution_1, self.stride))
@@ -71,7 +73,7 @@ def apply(self: Learner, gradients: Sequence[Tensor], step: int, *, nesterov: bo
     decay = [self.config.weight_decay if i in self._decayed else 0.0 for i in range(len(gradients))]
     decays = [factor * p.detach() for factor, p in zip(decay, self.parameters, strict=True)]
     given = list(gradients) if decay_last else [g + d for g, d in zip(gradients, decays, strict=True)]
-    given = learner_module.clip_norm(given, self.config.clip_norm, self.lead)
+    given = optim.clip_norm(given, self.config.clip_norm, self.lead)
     if decay_last:
         given = [g + d for g, d in zip(given, decays, strict=True)]
     with torch.no_grad():
@@ -123,8 +125,7 @@ def baseline_first(h: Tensor, config: Mpl, memory: dict[str, Tensor], _: Any) ->
 
 def smoothed_feedback(patch: pytest.MonkeyPatch, _: Setup) -> None:
     """Label smoothing in the student's labelled losses too."""
-    for module in (student, feedback):
-        patch.setattr(module, "cross_entropy", lambda logits, labels, _=0.0: cross_entropy(logits, labels, 0.15))
+    patch.setattr(feedback, "cross_entropy", lambda logits, labels: cross_entropy(logits, labels, 0.15))
 
 
 def only_parameters(state: State) -> None:
@@ -144,7 +145,7 @@ def undecayed_bias(learner: Learner) -> None:
     learner._decayed.remove(index)
 
 
-_consistency, _logits_of, _labelled_loss = teacher.consistency, student.logits_of, student.labelled_loss
+_consistency, _logits_of, _labelled_loss = mpl.consistency, mpl.logits_of, feedback.labelled_loss
 
 FAR_INTO_TRAINING: dict[str, Plant] = {
     "leak of 0.1": configured(lambda s: setattr(s.model, "leak", 0.1)),
@@ -152,8 +153,8 @@ FAR_INTO_TRAINING: dict[str, Plant] = {
     "PyTorch's epsilon": configured(lambda s: setattr(s.model, "norm_epsilon", 1e-5)),
     "PyTorch's decay": configured(lambda s: setattr(s.model, "norm_decay", 0.9)),
     "unbiased variance": patched(BatchNorm, "forward", unbiased),
-    "symmetric padding": patched(wide_resnet, "same_convolution", symmetric),
-    "raw shortcut": patched(wide_resnet.Block, "forward", raw_shortcut),
+    "symmetric padding": patched(networks, "same_convolution", symmetric),
+    "raw shortcut": patched(networks.Block, "forward", raw_shortcut),
     "batch norm decayed": each_learner(lambda learner: setattr(learner, "_decayed", range(len(learner.parameters)))),
     "dense bias not decayed": each_learner(undecayed_bias),
     "no decay": configured(lambda s: both(s, "weight_decay", 0.0)),
@@ -165,14 +166,14 @@ FAR_INTO_TRAINING: dict[str, Plant] = {
     "no smoothing of soft labels": configured(lambda s: setattr(s.method, "student_label_smoothing", 0.0)),
     "no smoothing for the teacher": configured(lambda s: setattr(s.method.uda, "label_smoothing", 0.0)),
     "no sharpening": configured(lambda s: setattr(s.method.uda, "temperature", 1.0)),
-    "threshold before sharpening": patched(teacher, "consistency", mask_by_plain_confidence),
-    "mean over kept examples": patched(teacher, "consistency", mean_of_kept),
+    "threshold before sharpening": patched(mpl, "consistency", mask_by_plain_confidence),
+    "mean over kept examples": patched(mpl, "consistency", mean_of_kept),
     "hard labels": configured(lambda s: setattr(s.method, "pseudo_label", PseudoLabel.argmax)),
     "student sees the weak view": configured(lambda s: setattr(s.method, "student_view", View.weak)),
     "old loss on labels alone": configured(lambda s: setattr(s.method, "feedback_batch_norm", BatchNormBatch.matched)),
-    "joint batch in another order": patched(student, "logits_of", swapped),
-    "new loss before the step": lambda patch, _: patch.setattr(student, "labelled_loss", stale()),
-    "baseline moved last": patched(student, "as_entered", baseline_first),
+    "joint batch in another order": patched(mpl, "logits_of", swapped),
+    "new loss before the step": lambda patch, _: patch.setattr(feedback, "labelled_loss", stale()),
+    "baseline moved last": patched(mpl, "as_entered", baseline_first),
     "old - new": configured(lambda s: setattr(s.method, "feedback_sign", FeedbackSign.old_minus_new)),
 }
 """Seen after one step of case A."""
@@ -180,13 +181,13 @@ FAR_INTO_TRAINING: dict[str, Plant] = {
 FROM_THE_START: dict[str, tuple[int, Plant]] = {
     "decay after clipping": (1, patched(Learner, "apply", partialmethod(apply, decay_last=True))),
     "no clipping": (1, configured(lambda s: both(s, "clip_norm", 1e9))),
-    "clipping of each tensor": (1, patched(learner_module, "clip_norm", lambda gs, bound, lead: [
+    "clipping of each tensor": (1, patched(optim, "clip_norm", lambda gs, bound, lead: [
         clip_norm([g], bound, lead)[0] for g in gs])),
     "idle while waiting": (2, patched(Learner, "apply", partialmethod(apply, wait=True))),
     "no wait": (1, configured(lambda s: setattr(s.optim.student, "wait_steps", 0))),
-    "warm-up a step late": (1, patched(learner_module, "learning_rate", lambda c, s, n: learning_rate(c, s - 1, n))),
-    "ramp a step early": (1, patched(teacher, "ramp", lambda step, steps: ramp(step + 1, steps))),
-    "average a step early": (1, patched(learner_module, "average_decay", lambda d, step: average_decay(d, step + 1))),
-    "average of fixed decay": (1, patched(learner_module, "average_decay", lambda d, _: d)),
+    "warm-up a step late": (1, patched(optim, "learning_rate", lambda c, s, n: learning_rate(c, s - 1, n))),
+    "ramp a step early": (1, patched(mpl, "ramp", lambda step, steps: ramp(step + 1, steps))),
+    "average a step early": (1, patched(optim, "average_decay", lambda d, step: average_decay(d, step + 1))),
+    "average of fixed decay": (1, patched(optim, "average_decay", lambda d, _: d)),
 }  # fmt: skip
 """Seen in case B, after so many steps."""

@@ -199,7 +199,8 @@ def test_centres_are_uniform() -> None:
 
 def test_partners_are_the_other_images() -> None:
     """Each image meets every other one equally often and never itself; a single image meets itself."""
-    layers = draw_strong(Streams(0), 0, 5, ImageViews(operations=Operations.paper, layers=2000)).layers
+    many = ImageViews(operations=Operations.paper, layers=100)
+    layers = [layer for step in range(20) for layer in draw_strong(Streams(0), step, 5, many).layers]
     ahead = (torch.stack([layer.partner for layer in layers]) - torch.arange(5) - 1) % 5
     for of_one_image in ahead.unbind(-1):
         assert_uniform(of_one_image, 4)
@@ -271,9 +272,9 @@ def test_strong_view_is_layers_then_cutout_then_crop() -> None:
 
 
 def test_parts_of_the_strong_view_can_be_left_out() -> None:
-    """Without layers, Cutout and second crop the strong view is the weak one; each alone changes something."""
-    bare = {"layers": 0, "cutout": 0, "recrop": False}
-    for change in ({}, {"layers": 2}, {"cutout": 16}, {"recrop": True}):
+    """Without operations, Cutout and second crop the strong view is the weak one; each alone changes something."""
+    bare = {"lowest_rate": 0.0, "highest_rate": 0.0, "cutout": 0, "recrop": False}
+    for change in ({}, {"highest_rate": 1.0}, {"cutout": 16}, {"recrop": True}):
         views = ImageViews(**{**bare, **change})  # type: ignore[arg-type]
         result = apply_strong(IMAGES, draw_strong(Streams(0), 0, 64, views), views)
         assert (not change) == torch.equal(IMAGES, result)
@@ -408,4 +409,3 @@ def test_numbers_of_layers_follow_the_settings() -> None:
     assert 3 == len(three)
     for two_of_three, of_two in zip(three[:2], STRONG.layers, strict=True):
         assert torch.equal(two_of_three.operation, of_two.operation)
-    assert () == draw_strong(Streams(0), 0, 64, ImageViews(layers=0)).layers

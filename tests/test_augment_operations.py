@@ -138,11 +138,13 @@ def test_halves_are_rounded_away_from_zero() -> None:
 
 
 def test_arguments_at_the_released_settings() -> None:
-    """Magnitude 16 at 32x32 pixels, and 17 at 224x224 with the constants of ImageNet."""
+    """Magnitude 16 at 32x32 pixels, and 17 at 224x224 with the constants of ImageNet; whole numbers are truncated."""
     small = arguments(ImageViews(magnitude=16))
+    between = arguments(ImageViews(magnitude=17))  # 6.8 bits and pixels
     large = arguments(ImageViews(magnitude=17), cutout_const=40, translate_const=100)
 
     assert (6, 409, 6) == (small.bits, small.threshold, small.half)
+    assert (6, 435, 6) == (between.bits, between.threshold, between.half)
     assert (48, 0.48, 6.4, 2.98) == pytest.approx((small.degrees, small.slope, small.pixels, small.factor))
     assert (68, 170.0) == (large.half, pytest.approx(large.pixels))
     assert 196.0 == randaugment.contrast_pivot(torch.zeros(1, 3, 224, 224, dtype=torch.uint8), Arithmetic.released)

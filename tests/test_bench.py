@@ -10,10 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from repro.report.bench import page, section
 from torch.utils.flop_counter import FlopCounterMode
 
+from repro.bench import measure
 from repro.bench.measure import AT_ONCE, BENCH, Parts, read_benches, write_bench
+from repro.bench.page import page, section
 from repro.bench.plain import PlainTrainer, Traffic, network, step_bytes
 from repro.config import Config
 from repro.models import WideResNet
@@ -98,7 +99,7 @@ def test_a_step_in_bfloat16_moves_less(config: Config) -> None:
 def test_parts_are_timed_each_for_itself(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that ticks at every look, a part takes one tick a call, and is called as often as the method says."""
     ticks: Iterator[int] = iter(range(10_000))
-    monkeypatch.setattr(parts_module, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     trainer = Trainer(config, 0, CPU)
     parts = Parts(trainer, CPU)
 

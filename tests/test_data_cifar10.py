@@ -240,7 +240,7 @@ def test_training_and_evaluation_open_their_own_files_alone(cifar10_sample: Path
 
         works(0)
         assert source.describe_split([0]) if works == source.training_set else True
-        with pytest.raises(ValueError, match=rf"{name} (has MD5|is missing).*; prepare it again: python -m repro.cli"):
+        with pytest.raises(ValueError, match=rf"{name} (has MD5|is missing).*; prepare it again: repro prepare"):
             refuses(0)
         (folder / "test_batch").write_bytes(kept)
 
@@ -313,23 +313,24 @@ def test_prepare_as_a_user_runs_it(cifar10_workplace: Path) -> None:
     """Runs that differ in views or in where the files were share one split; the place is not recorded."""
     common = ["data=cifar10", "model=wide_resnet", "data.labels=50", "data.train_images=6000"]
     runs = {
-        "one": [*common, f"data.root={PROJECT / 'datasets'}"],
-        "same": [*common, "data.root=/elsewhere"],
-        "other": [*common, "data.views.magnitude=3.0"],
-        "more": [*common, "data.labels=60"],
+        "digits_quick_supervised": [*common, f"data.root={PROJECT / 'datasets'}"],
+        "digits_quick_uda": [*common, "data.root=/elsewhere"],
+        "digits_quick_mpl": [*common, "data.views.magnitude=3.0"],
+        "digits_quick_mpl_no_feedback": [*common, "data.labels=60"],
     }
-    plan = {name: {"experiment": "digits_supervised", "overrides": o, "seeds": "0-1"} for name, o in runs.items()}
+    plan = {name: {"overrides": o, "seeds": "0-1"} for name, o in runs.items()}
     Path("params.yaml").write_text(yaml.safe_dump({"runs": plan}, sort_keys=False))
     Path("experiments").symlink_to(PROJECT / "experiments")
 
-    command = [sys.executable, "-W", "error", "-m", "repro.cli.prepare", "--plan", "params.yaml"]
+    command = [sys.executable, "-W", "error", "-m", "repro", "prepare", "--plan", "params.yaml"]
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
 
     assert (0, "") == (done.returncode, done.stderr)
-    configs = {name: yaml.safe_load(Path(f"artifacts/configs/{name}.yaml").read_text()) for name in runs}
-    assert configs["one"] == configs["same"]
-    assert {"datasets"} == {config["data"]["root"] for config in configs.values()}
-    assert configs["one"]["data_hash"] == configs["other"]["data_hash"] != configs["more"]["data_hash"]
+    configs = [yaml.safe_load(Path(f"artifacts/configs/{name}.yaml").read_text()) for name in runs]
+    hashes = [config["data_hash"] for config in configs]
+    assert configs[0]["data"] == configs[1]["data"]
+    assert {"datasets"} == {config["data"]["root"] for config in configs}
+    assert hashes[0] == hashes[1] == hashes[2] != hashes[3]
     assert 2 == len(list(Path("artifacts/data/splits").glob("cifar10-*.json")))
-    assert configs["one"]["data_hash"] == source_of(Cifar10Data(labels=50, train_images=6000)).training_hash([0, 1])
+    assert hashes[0] == source_of(Cifar10Data(labels=50, train_images=6000)).training_hash([0, 1])

@@ -293,7 +293,7 @@ def test_damaged_arrays_are_refused_and_mended(root: Path, name: str, harm: str)
         path.write_bytes(damaged[harm])
 
     if (name, harm) not in {("images.npy", "flipped"), ("contents.json", "flipped")}:
-        with pytest.raises(ValueError, match=rf"^{ARRAYS} .*; prepare it again: python -m repro.cli.prepare$"):
+        with pytest.raises(ValueError, match=rf"^{ARRAYS} .*; prepare it again: repro prepare$"):
             unlabelled(LARGE)
     source_of(LARGE).prepare()
     assert before == path.read_bytes()
@@ -362,7 +362,7 @@ def test_a_changed_test_file_stops_evaluation_alone(root: Path, harm: str) -> No
         (root / TEST).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
     assert 140 == len(unlabelled(LARGE))
-    with pytest.raises(ValueError, match=rf"{TEST} (has MD5 .*|is missing); prepare it again: python -m repro.cli"):
+    with pytest.raises(ValueError, match=rf"{TEST} (has MD5 .*|is missing); prepare it again: repro prepare"):
         source_of(LARGE).held_out_set(0)
 
 

@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from repro.classify import Options, _finish
+from repro.config import expected_networks, read_config
 from repro.data import source_of
+from repro.data.toys import Digits
+from repro.evaluate.classifier import MODEL, load_model, score
 from repro.evaluate.evaluate import counted_network, evaluate
 from repro.evaluate.predict import Predictor
 from repro.train.checkpoint import Result
 from repro.train.loop import Trainer, finetune
-from tests.tiny import CPU, left_by, settings
+from tests.tiny import CPU, assert_same, left_by, settings
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +39,19 @@ def test_predictions_are_the_networks_own(finished: tuple[Trainer, Result]) -> N
         for name, weights in ((role, own), (f"{role}_average", learner.average)):
             model.load_state_dict(weights)
             expected = model.eval()(test.examples.float() / 16).argmax(dim=-1).numpy()
-            np.testing.assert_array_equal(run.predictions[name][0], expected)
-            assert [float((expected == test.labels.numpy()).mean())] == run.accuracy[name]
+            np.testing.assert_array_equal(run.predictions(name)[0], expected)
+            assert [float((expected == test.labels.numpy()).mean())] == run.seeds[f"accuracy.{name}"].tolist()
         model.load_state_dict(own)
         model.train()
-    assert not np.array_equal(run.predictions["student_average"], run.predictions["teacher_average"])
+    assert not np.array_equal(run.predictions("student_average"), run.predictions("teacher_average"))
 
 
 def test_average_counts_and_finetuned_weights_do_not(finished: tuple[Trainer, Result]) -> None:
     """The averaged student counts where there is one, the student itself else; finetuned weights stay an extra."""
     run = evaluate("run", finished[1])
 
-    assert "student_average" == run.counted
-    assert "student_finetuned" in run.predictions
+    assert "student_average" == expected_networks(read_config(run.config))[1]
+    assert "student_finetuned" in run.networks
     assert "student" == counted_network("student", {"student": 0, "teacher": 0, "student_finetuned": 0})
 
 
@@ -60,8 +64,8 @@ def test_last_weights_count_even_if_others_were_better(finished: tuple[Trainer, 
     for result in (forward, backward):
         expected = predictor.classes(result.snapshots[-1]["networks"]["student"], test.examples)
         run = evaluate("run", result)
-        np.testing.assert_array_equal(run.predictions["student"], expected)
-        found.append(run.accuracy["student"][0])
+        np.testing.assert_array_equal(run.predictions("student"), expected)
+        found.append(run.seeds["accuracy.student"].item())
 
     assert found[0] != found[1]
 
@@ -79,3 +83,50 @@ def test_examples_in_pieces_are_the_whole(data: str, monkeypatch: pytest.MonkeyP
     assert len(test.labels) % 64
     # Not bit for bit: kernels may sum otherwise for other batch sizes.
     torch.testing.assert_close(pieces, whole, rtol=0, atol=1e-5)
+
+
+def test_rows_of_the_confusion_matrix_are_the_true_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where everything is taken for a 3, column 3 has all images, and the 3s alone are right."""
+    config = settings("digits", {"name": "supervised"})
+    labels = source_of(config.data).held_out_set(0).labels
+    monkeypatch.setattr(Predictor, "classes", lambda *_: np.full((1, len(labels)), 3, np.uint8))
+
+    found = score(config, 0, {})
+
+    assert found is not None
+    counts = torch.bincount(labels, minlength=10).tolist()
+    assert [[count if k == 3 else 0 for k in range(10)] for count in counts] == found.confusion
+    assert counts[3] == found.right
+
+
+def test_accuracy_is_computed_in_float32_whatever_training_was() -> None:
+    """The same weights give the same probabilities, bit for bit, in a run of bfloat16."""
+    plain, half = (settings("digits", {"name": "supervised"}, engine__precision=p) for p in ("float32", "bfloat16"))
+    test, learner = source_of(plain.data).held_out_set(0), Trainer(plain, 0, CPU).state.learners["teacher"]
+    found = [Predictor(config, 0).probabilities(learner.model.state_dict(), test.examples) for config in (plain, half)]
+
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_a_fit_keeps_the_weights_that_count(
+    tuned: bool, finished: tuple[Trainer, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The finetuned ones where there are any, else the averaged ones; `model.pt` has the score of just these."""
+    monkeypatch.setattr(Digits, "class_names", lambda _: list("0123456789"))
+    trainer, result = finished
+    result = result if tuned else replace(result, finetuned={})
+    options = Options("images", "", 0, "", "mpl", "", 0, 1.0, 0, 0, [])
+
+    facts = _finish(tmp_path, trainer.config, options, result)
+
+    model = load_model(tmp_path / MODEL)
+    expected = result.finetuned if tuned else trainer.state.learners["student"].average
+    assert ("student_average, finetuned" if tuned else "student_average") == model.network
+    assert_same(dict(expected), model.weights)
+    found = score(trainer.config, 0, model.weights)
+    assert found is not None
+    assert found.right == facts["right"]
+    assert all(
+        f"| {sum(row)} | {row[k]} |" in (tmp_path / "README.md").read_text() for k, row in enumerate(found.confusion)
+    )

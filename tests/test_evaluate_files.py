@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from repro.report.series import curve as series_of
 from torch import Tensor
 
 from repro.config import Config, read_config
@@ -19,10 +18,11 @@ from repro.data import images as image_files
 from repro.data import source_of
 from repro.data.folder import Folder
 from repro.data.images import ImageFiles
-from repro.evaluate import evaluate, predict
-from repro.evaluate.evaluate import evaluate, in_top5
+from repro.evaluate import predict
+from repro.evaluate.evaluate import _part, evaluate
 from repro.evaluate.predict import Predictor
 from repro.models.networks import build_model
+from repro.results import in_top5
 from repro.seeding import Streams
 from repro.train.checkpoint import Result
 from tests.folder_runs import CLASSES, TEST_IMAGES, config_of, images, trained_on
@@ -136,14 +136,15 @@ def test_top5_goes_with_predictions_and_labels(result: Result, place: Path) -> N
     """Every final network has its five likeliest classes in order; their accuracy is that of labels among them."""
     run, test = evaluate("run", result), source_of(config_of(place / "images").data).held_out_set(0)
 
-    assert NETWORKS == set(run.top5) == set(run.predictions)
-    for network, likeliest in run.top5.items():
+    assert NETWORKS == set(run.networks) == {name[5:] for name in run.arrays if name.startswith("top5.")}
+    for network in NETWORKS:
+        likeliest = run.arrays[f"top5.{network}"]
         assert (1, CLASSES * TEST_IMAGES, 5) == likeliest.shape
-        assert np.uint8 == likeliest.dtype == run.predictions[network].dtype
-        np.testing.assert_array_equal(run.predictions[network], likeliest[..., 0])
+        assert np.uint8 == likeliest.dtype == run.predictions(network).dtype
+        np.testing.assert_array_equal(run.predictions(network), likeliest[..., 0])
         hits = [label in row for row, label in zip(likeliest[0].tolist(), test.labels.tolist(), strict=True)]
-        assert [sum(hits) / len(hits)] == run.top5_accuracy[network]
-        assert run.top5_accuracy[network][0] >= run.accuracy[network][0]
+        assert [sum(hits) / len(hits)] == run.seeds[f"top5.{network}"].tolist()
+        assert run.seeds[f"top5.{network}"].item() >= run.seeds[f"accuracy.{network}"].item()
 
 
 def test_likeliest_classes_are_in_order(place: Path) -> None:
@@ -182,8 +183,7 @@ def test_ten_classes_have_no_top5(place: Path) -> None:
     """Among ten classes, five guesses are right half of the time: nothing is recorded."""
     run = evaluate("run", trained_on(config_of(images(place / "images", classes=10), labels=10), place))
 
-    assert {} == run.top5 == run.top5_accuracy
-    assert "top5_hash" not in run.data
+    assert [] == [name for name in (*run.arrays, *run.seeds) if name.startswith("top5")]
 
 
 def test_wrong_pseudo_labels_are_not_counted_where_classes_are_unknown(place: Path) -> None:
@@ -193,15 +193,13 @@ def test_wrong_pseudo_labels_are_not_counted_where_classes_are_unknown(place: Pa
         for name, count in (("known", 0), ("unknown", 1))
     ]
     known, unknown = (evaluate("run", result) for result in found)
-    keys = {"pseudo_label_wrong", "wrong_stays"}
+    keys = {"curve.pseudo_label_wrong", "curve.wrong_stays"}
 
-    assert keys <= set(known.curve)
-    assert np.isfinite(known.curve["pseudo_label_wrong"]).all()
-    assert not keys & set(unknown.curve)
-    assert set(known.curve) - keys == set(unknown.curve)
+    assert keys <= set(known.arrays)
+    assert np.isfinite(known.arrays["curve.pseudo_label_wrong"]).all()
+    assert set(known.arrays) - keys == set(unknown.arrays)
     assert "pseudo_label_wrong" in known.metrics
     assert "pseudo_label_wrong" not in unknown.metrics
-    assert series_of([unknown], "pseudo_label_wrong") is None
 
 
 def test_curves_of_some_examples_are_of_all_classes(place: Path) -> None:
@@ -209,8 +207,8 @@ def test_curves_of_some_examples_are_of_all_classes(place: Path) -> None:
     config = config_of(images(place / "images"))
     test, train = source_of(config.data).held_out_set(0), source_of(config.data).training_set(0)
 
-    part, labels = curve._part(test.examples, test.labels[None].numpy(), 0, CLASSES)
-    whole, all_labels = curve._part(train.unlabelled, train.hidden_labels[None].numpy(), 0, 0)
+    part, labels = _part(test.examples, test.labels[None].numpy(), 0, CLASSES)
+    whole, all_labels = _part(train.unlabelled, train.hidden_labels[None].numpy(), 0, 0)
 
     assert list(range(CLASSES)) == labels[0].tolist()
     assert isinstance(part, ImageFiles)
@@ -223,7 +221,7 @@ def test_curves_of_some_examples_are_not_of_the_labelled_ones() -> None:
     rows = torch.arange(24).expand(3, 24)
 
     for lead, examples in ((0, rows[0]), (1, rows)):
-        part, labels = curve._part(examples[..., None], rows[: max(1, 3 * lead)].numpy(), lead, 8)
+        part, labels = _part(examples[..., None], rows[: max(1, 3 * lead)].numpy(), lead, 8)
         assert isinstance(part, torch.Tensor)
         assert part[..., 0].reshape(-1, 8).tolist() == labels.tolist() == [list(range(0, 24, 3))] * max(1, 3 * lead)
 

@@ -41,7 +41,7 @@ def workplace(tmp_path: Path) -> Path:
 
 
 def said(workplace: Path, *arguments: str, status: int = 0) -> str:
-    """All that `python -m repro.cli.<arguments>` prints."""
+    """All that `python -m repro <arguments>` prints."""
     done = call(workplace, *arguments)
     assert status == done.returncode, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -113,7 +113,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(workplace: Path) -> None:
     """Interrupted while it trains, it exits with 130 and keeps its state; then it ends as an uninterrupted one."""
     slow = ["fit", "my images", *FAST[:3], "60", *FAST[4:], "budget.checkpoint_minutes=0"]
     said(workplace, *slow, "--out", "whole")
-    with subprocess.Popen([sys.executable, "-m", *[f"repro.cli.{slow[0]}", *slow[1:], "--out", "broken"]],  # noqa: S603
+    with subprocess.Popen([sys.executable, "-m", "repro", *slow, "--out", "broken"],  # noqa: S603
                           cwd=workplace, env=os.environ | {"PYTHONPATH": str(PROJECT)}) as process:  # fmt: skip
         until = time.monotonic() + 120
         while not list(workplace.glob("broken/state/seed-0/checkpoint-*")):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repro.models import Model, ResNet50, WideResNet
+from repro.models import Model, ResNet50, WideResNet, networks
 from repro.models.networks import build_model
 from repro.seeding import Streams
 from tests.released import (
@@ -88,7 +88,7 @@ def symmetric(x: Tensor, kernel: Tensor, stride: int = 1) -> Tensor:
     return nn.functional.conv2d(x, kernel, stride=stride, padding=kernel.shape[-1] // 2)
 
 
-def stride_first(self: resnet50.Bottleneck, x: Tensor) -> Tensor:
+def stride_first(self: networks.Bottleneck, x: Tensor) -> Tensor:
     """The stride on the first 1x1 convolution, as in the paper of 2015."""
     self.reduce.stride, self.spatial.stride = self.spatial.stride, self.reduce.stride
     shortcut = x if self.shortcut is None else self.shortcut(x)
@@ -96,8 +96,8 @@ def stride_first(self: resnet50.Bottleneck, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("target", "name", "value"), [
-    (resnet50, "same_max_pool", zero_padded_pool), (resnet50, "same_convolution", symmetric),
-    (resnet50.Bottleneck, "forward", stride_first),
+    (networks, "same_max_pool", zero_padded_pool), (networks, "same_convolution", symmetric),
+    (networks.Bottleneck, "forward", stride_first),
 ])  # fmt: skip
 def test_resnet50_golden_tells(target: Any, name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Symmetric padding of pool or convolutions, or the stride elsewhere, is far outside the tolerance."""

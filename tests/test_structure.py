@@ -128,7 +128,12 @@ def test_the_house_stays_small() -> None:
 def test_no_file_names_what_users_do_not_have() -> None:
     """No test or message names a folder beside the project, and no file a registry's host."""
     names = ("../sha" + "red", "p" + "ypi.org", "pythonhos" + "ted")
-    texts = {path: path.read_text() for folder in ("repro", "tests", "experiments") for path in (ROOT / folder).rglob("*")
-             if path.suffix in {".py", ".yaml", ".md"}}  # fmt: skip
+    folders = [ROOT / name for name in ("repro", "tests", "experiments")]
+    texts = {
+        path: path.read_text()
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.suffix in {".py", ".yaml", ".md"}
+    }
 
     assert [] == [str(path) for path, text in texts.items() if any(name in text for name in names)]

@@ -201,6 +201,22 @@ def test_finetuning_is_plain_gradient_descent() -> None:
     torch.testing.assert_close(finetune(trainer)["weights"], other.state_dict()["weights"], rtol=0, atol=1e-6)
 
 
+def test_views_of_finetuning_are_drawn_after_those_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its steps are counted on from the last one of training, so that no view comes a second time."""
+    changes = {"finetune__steps": 3, "finetune__batch": 6}
+    trainer = Trainer(settings("digits", {"name": "mpl"}, **changes), 0, CPU)
+    seen, views = [], trainer.batches.labelled_alone
+    monkeypatch.setattr(
+        trainer.batches, "labelled_alone", lambda index, step: seen.append((step, views(index, step))) or seen[-1][1]
+    )
+
+    finetune(trainer)
+
+    assert [20, 21, 22] == [step for step, _ in seen]
+    index = torch.arange(6)
+    assert not torch.equal(views(index, 0)[0], views(index, 20)[0])
+
+
 @pytest.mark.parametrize("data", ["two_moons", "digits"])
 def test_every_seed_and_role_starts_elsewhere(data: str) -> None:
     """Teachers and students of two seeds are four different networks before the first step; stacked seeds are those."""

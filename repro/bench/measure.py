@@ -3,8 +3,8 @@
     repro bench                                          a step of the released recipe
     repro bench cifar10_paper_mpl budget.unlabelled_batch=112 --steps 20
 
-On a CPU batches are 16 + 112 images unless the overrides say otherwise. Leaves a file of the device, the experiment and
-the batches in results/bench/, and results/bench/README.md with the tables of all. The plain implementation draws hard
+On a CPU batches are 16 + 112 images unless the overrides say otherwise. Leaves a file of the device, the run and the
+batches in results/bench/, and results/bench/README.md with the tables of all. The plain implementation draws hard
 labels and takes h as the old minus the new loss, whatever the experiment does: of MPL on CIFAR-10, those that do the
 same compare best.
 """
@@ -32,9 +32,18 @@ import torch
 from repro.bench.page import page, section
 from repro.bench.plain import PlainTrainer, step_bytes
 from repro.config import Config
-from repro.cost import AT_ONCE, seconds_a_step, seconds_of, step_flops
+from repro.cost import step_flops
 from repro.data import source_of
-from repro.engine.device import choose_device, finish, is_out_of_memory, peak_bytes, set_up_process
+from repro.engine.device import (
+    AT_ONCE,
+    choose_device,
+    finish,
+    is_out_of_memory,
+    peak_bytes,
+    seconds_a_step,
+    seconds_of,
+    set_up_process,
+)
 from repro.files import readable_json, write_whole
 from repro.methods import Mpl
 from repro.plan import compose
@@ -54,13 +63,11 @@ def bench(arguments: argparse.Namespace) -> None:
     left_out = {"compiled": arguments.uncompiled, "recorded": device.type == "cpu"}
     ways = tuple(way for way in WAYS if not any(getattr(way, kind) and out for kind, out in left_out.items()))
     smaller = _ON_A_CPU if device.type == "cpu" else []
-    config = compose(arguments.experiment, [*smaller, f"engine.threads={cores}", *arguments.overrides])
+    config = compose(arguments.run, [*smaller, f"engine.threads={cores}", *arguments.overrides])
     if not (config.data.shape == (3, 32, 32) and isinstance(config.method, Mpl)):
-        raise ConfigError(
-            f"{arguments.experiment}: the plain implementation is of MPL on CIFAR-10; name such an experiment"
-        )
+        raise ConfigError(f"{arguments.run}: the plain implementation is of MPL on CIFAR-10; name such an experiment")
     source_of(config.data).prepare()
-    print(f"{arguments.experiment}: {len(ways)} ways, {arguments.rounds} times, each for {steps} steps", flush=True)
+    print(f"{arguments.run}: {len(ways)} ways, {arguments.rounds} times, each for {steps} steps", flush=True)
     timings = measure(config, steps, partial(print, flush=True), arguments.rounds, ways)
     set_up_process(config.engine.threads)  # not before: processes were started that must not inherit them
     moved = {
@@ -68,7 +75,7 @@ def bench(arguments: argparse.Namespace) -> None:
         for alike, way in {_alike(timing.way): timing.way for timing in timings}.items()
     }
     record = {
-        "step": _step(arguments.experiment, config, timings),
+        "step": _step(arguments.run, config, timings),
         "environment": environment(device, [], source_hashes()),
         "ceilings": asdict(measure_ceilings(device)),
         "ways": [_way(timing, moved[_alike(timing.way)]) for timing in timings],

@@ -6,7 +6,9 @@ import multiprocessing
 import os
 import platform
 import resource
+import time
 import warnings
+from collections.abc import Callable
 from functools import partial
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -52,6 +54,24 @@ def finish(device: torch.device) -> None:
     """Waits until the device has done what it was given; a CPU always has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+AT_ONCE = {"cpu": 1, "cuda": 10}
+"""Steps between which nobody waits for the device, as between rows of a log: meanwhile the host runs ahead of it."""
+
+
+def seconds_of(call: Callable[[], object], device: torch.device) -> float:
+    """Of one call, the device waited for before and after it."""
+    finish(device)
+    started = time.perf_counter()
+    call()
+    finish(device)
+    return time.perf_counter() - started
+
+
+def seconds_a_step(step: Callable[[], object], steps: int, device: torch.device) -> float:
+    """Of so many steps in a row, the device waited for before and after all of them."""
+    return seconds_of(lambda: [step() for _ in range(steps)], device) / steps
 
 
 def is_out_of_memory(error: BaseException) -> bool:

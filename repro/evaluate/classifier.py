@@ -26,6 +26,7 @@ from repro.engine.device import free_processors, set_up_process
 from repro.evaluate.predict import Predictor
 from repro.train.storage import Damaged, OtherFormat, load, save
 
+MODEL = "model.pt"
 _AT_ONCE = 512  # images in memory
 
 

@@ -194,7 +194,7 @@ def counted_network(role: str, networks: dict[str, Any]) -> str:
 def _boundary(
     config: Config, seeds: list[int], predictor: Predictor, final: dict[str, dict[str, Tensor]]
 ) -> dict[str, np.ndarray]:
-    """The networks on a grid over the plane, for the first data sets; see `EvaluatedRun.boundary`."""
+    """The networks on a grid over the plane, for the first data sets; the arrays `boundary.*` of its record."""
     if config.data.shape != (2,):  # only points lie in a plane
         return {}
     drawn = min(_DRAWN_SEEDS, len(seeds))
@@ -224,7 +224,7 @@ _HELD = 2**30  # bytes of decoded images that are kept from one snapshot to the 
 def curve_of(
     config: Config, result: Result, predictor: Predictor, examples: Examples, labels: np.ndarray, train: TrainingSet
 ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Tensor]]]:
-    """The curves, see `EvaluatedRun.curve`, and the final networks, which are those of the last snapshot.
+    """The curves, arrays `curve.*` of the record, and the final networks, which are those of the last snapshot.
 
     Snapshots are read one file at a time. Where the class of any unlabelled example is unknown, nothing is said of
     pseudo labels.

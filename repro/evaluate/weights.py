@@ -36,7 +36,7 @@ class KeptWeights:
 
     run: str
     seed: int
-    network: str  # a key of `EvaluatedRun.predictions`
+    network: str  # one of `Run.networks`
     config: dict[str, Any]  # resolved settings of its training
     revision: str  # of the code that trained it
     weights: dict[str, Tensor]  # float32, though of half the precision
@@ -156,4 +156,5 @@ def _as_recorded(kept: KeptWeights, found: Score) -> float:
         raise ValueError(
             f"the record of {kept.run} has no network {kept.network} of seed {kept.seed}; evaluate it again"
         )
-    return float(np.mean(recorded.predictions(kept.network)[recorded.rows([kept.seed])[0]] == found.classes))
+    (row,) = recorded.rows([kept.seed])
+    return float(np.mean(recorded.predictions(kept.network)[row] == found.classes))

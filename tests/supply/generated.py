@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from tests.survival.compare import table, with_table
 
 from repro.__main__ import BEGIN, END
 from repro.engine.device import set_up_process
@@ -30,7 +31,6 @@ from repro.results import read_runs
 from repro.verify.claims import Verdict, read_verdicts
 from repro.verify.rules import judged
 from tests.supply import lock
-from tests.survival.compare import table, with_table
 
 NUMBERS = 1e-9
 """Relative difference of two numbers in JSON that counts as none; and 1e-12, absolutely, beside 0."""
