@@ -22,7 +22,7 @@ from repro.config.models import WideResNet
 from repro.config.schema import Config
 from repro.models.build import build_model
 from repro.records.bench import BENCH, read_benches, write_bench
-from repro.report.bench import page, section
+from repro.bench.page import page, section
 from repro.seeding import Streams
 from repro.train.loop import Trainer
 from tests.tiny import CPU

@@ -29,7 +29,7 @@ from repro.config.schema import Config
 from repro.data import source_of
 from repro.engine.device import choose_device, set_up_process
 from repro.records.bench import write_bench
-from repro.report.bench import section
+from repro.bench.page import section
 from repro.train.cost import step_flops
 
 _STEPS = {"cpu": 6, "cuda": 100}

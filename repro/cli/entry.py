@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,10 @@ def run(main: Callable[[], int | None]) -> None:
                            "cd to the folder with dvc.yaml"))  # fmt: skip
     try:
         status = main() or 0
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has seen enough: `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains again at its end
+        status = 128 + signal.SIGPIPE
     except FileNotFoundError as error:
         lost = error.filename
         remedy = f"{lost} is missing; where it belongs to the project: git checkout -- {lost}"

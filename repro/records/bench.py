@@ -9,7 +9,7 @@ from typing import Any
 
 from repro.files import readable_json, write_whole
 from repro.records.runs import read_record
-from repro.report.bench import page
+from repro.bench.page import page
 
 BENCH = Path("results/bench")
 

@@ -93,6 +93,7 @@ class Drawn:
     key: str
     name: str  # of its caption
     page: str  # empty: the report itself
+    title: str  # of its setting, where a page has several of them; else empty
     figure: Figure
 
 
@@ -106,8 +107,9 @@ def all_figures(record: Record) -> list[Drawn]:
                 pages = (page,) if page else tuple(PAGES)
                 shown = [one for each in pages for one in record.of_page(each) if not one.again]
                 for suffix, drawing in maker.draw(record, shown) if shown else ():
-                    key = "_".join(part for part in (page, maker.name, suffix) if part)
-                    found.append(Drawn(key, maker.name, page, drawing))
+                    key = "_".join(part for part in (page, maker.name, suffix.removeprefix("moons_")) if part)
+                    title = next((one.heading for one in shown if one.setting == suffix), "")
+                    found.append(Drawn(key, maker.name, page, title, drawing))
     return found
 
 

@@ -37,6 +37,7 @@ PAGES = {
     "svhn_1k": "SVHN with 1,000 labels",
     "imagenet_10pct": "ImageNet with 10 % of the labels",
 }
+BRIEF = {"two_moons": "two moons", "digits": "digits", "cifar10_4k": "CIFAR-10", "svhn_1k": "SVHN", "imagenet_10pct": "ImageNet"}
 NETWORKS = {
     "teacher": "teacher",
     "teacher_average": "teacher, averaged",
@@ -44,6 +45,8 @@ NETWORKS = {
     "student_average": "student, averaged",
     "student_finetuned": "student, finetuned",
 }
+FEW = 5
+"""Up to so many seeds the chance in the choice of test images is worth a table of its own."""
 NOTHING = 1e-6
 """A feedback gradient below this, beside others of about 1, is what rounding leaves of zero."""
 
@@ -365,10 +368,11 @@ class SameImages:
 
 
 def same_images(record: Record, comparison: Comparison) -> list[SameImages]:
-    """Every arm against the reference; empty where seeds have test images of their own."""
+    """Every arm against the reference; empty where seeds have test images of their own, or are more than `FEW`."""
     reference = comparison.run(comparison.reference) if comparison.reference else ""
     hashes = {h for run in comparison.runs.values() if run in record.runs for h in record.runs[run].seeds["held_out_hash"]}
-    if not record.has(reference) or len(hashes) != 1 or comparison.page == "two_moons":
+    few = record.has(reference) and len(record.percent(record.counted(reference))) <= FEW
+    if not few or len(hashes) != 1 or comparison.page == "two_moons":
         return []
     theirs = record.scores[reference].correct[record.counted(reference).network]
     rows = []

@@ -138,8 +138,8 @@ def shown_rule(claim: Claim) -> str:
     """What passes and what refutes, in points."""
     rule = claim.rule
     if isinstance(rule, Absolute):
-        return f"within {rule.margin:g}"
-    return f"above {rule.at_least:g}; below {rule.meaningful:g} refutes"
+        return f"± {rule.margin:g}"
+    return f"{rule.at_least:g} / {rule.meaningful:g}"
 
 
 def chance_of_false_pass(tests: int) -> float:
