@@ -230,7 +230,8 @@ def _picture(key: str) -> Picture:
 def as_html(record: Record, texts: Mapping[str, str], pictures: Mapping[str, Picture]) -> str:
     """All pages as one file that needs nothing else; claims can be sorted and filtered."""
     names = {"REPORT": "Report", **PAGES}
-    claims = _render("claims.html.j2", rows=claim_rows(record), statuses={s.value: s.replace("_", " ") for s in Status})
+    rows = sorted(claim_rows(record), key=lambda row: not row.ran)
+    claims = _render("claims.html.j2", rows=rows, statuses={s.value: s.replace("_", " ") for s in Status})
     shown = [
         {"key": key, "title": title, "html": _body(key, texts[f"{key}.md"], claims, pictures)}
         for key, title in names.items()
@@ -243,7 +244,7 @@ def _body(page: str, text: str, claims: str, pictures: Mapping[str, Picture]) ->
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("commonmark").enable("table")
-    tokens = parser.parse(text)
+    tokens = parser.parse(re.sub(r"^(The same as one page|\[Report\]\(REPORT\.md\)).*$", "", text, flags=re.MULTILINE))
     heads: list[str] = []
     column, hidden, waits_for_claims = 0, False, False
     kept = []
@@ -272,6 +273,7 @@ def _body(page: str, text: str, claims: str, pictures: Mapping[str, Picture]) ->
             block = type(token)("html_block", "", 0, content=claims)
             kept.append(block)
     html: str = parser.renderer.render(kept, parser.options, {})
+    html = html.replace("<table>", '<div class="wide"><table>').replace("</table>\n", "</table></div>\n")
     return re.sub(r"<p>(<img [^>]*>)</p>\s*<p><em>(.*?)</em></p>", r"<figure>\1<figcaption>\2</figcaption></figure>", html)
 
 
