@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
+import platform
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +149,83 @@ def readable_json(value: Any, margin: str = "") -> str:
         return json.dumps(value)
     entries = (f"{margin} {json.dumps(key)}: {readable_json(item, f'{margin} ')}" for key, item in value.items())
     return "{\n" + ",\n".join(entries) + f"\n{margin}}}"
+
+
+LOCKS = Path("state/.locks")
+
+_PATIENCE = 10.0
+"""Seconds in which the workers of a killed process notice that it is gone and let go."""
+
+
+class Held(RuntimeError):
+    """Another process holds the lock; the message says which."""
+
+
+@contextlib.contextmanager
+def only_writer(name: str, what: str) -> Iterator[None]:
+    """Holds the lock `name` for the block.
+
+    Forked workers hold it too, so that a killed process's place is free when the last of them is gone. The file stays,
+    empty, when it is released: removing it would let two processes hold two files of one name.
+
+    Raises:
+        Held: when another process holds it, unless that process dies within some seconds.
+        OSError: when the lock's folder cannot be written.
+    """
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    path = LOCKS / f"{name}.lock"
+    with path.open("a+") as file:
+        _acquire(file.fileno(), path, what)
+        os.ftruncate(file.fileno(), 0)
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        holder = f"process {os.getpid()} on {platform.node()} since {since} ({' '.join(['python', *sys.argv])})"
+        with contextlib.suppress(OSError):  # a courtesy, for which a full disk need have no room
+            os.write(file.fileno(), holder.encode())
+        try:
+            yield
+        finally:
+            os.ftruncate(file.fileno(), 0)
+
+
+def _acquire(handle: int, path: Path, what: str) -> None:
+    """Takes the lock; waits for it only where its holder is gone."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = path.read_text()
+            if time.monotonic() < until and not _lives(holder):
+                time.sleep(0.1)
+                continue
+            raise Held(f"{what} is being written by {holder or 'another process'}; wait for it, or stop it") from None
+        else:
+            return
+
+
+def _lives(holder: str) -> bool:
+    """Whether the process that a lock names is there; one of another machine is taken to be."""
+    words = holder.split()
+    if len(words) < 4:
+        return False  # between taking the lock and saying so
+    if words[3] != platform.node():
+        return True
+    try:
+        os.kill(int(words[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def replace_between(text: str, begin: str, end: str, new: str, where: str) -> str:
+    """`text` with `new` between two marks.
+
+    Raises:
+        ValueError: when the marks are not there, once each and in order.
+    """
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"{where} must hold the lines {begin!r} and {end!r}, once each and in this order")
+    head, rest = text.split(begin)
+    return f"{head}{begin}\n{new}\n{end}{rest.split(end)[1]}"

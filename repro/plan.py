@@ -3,7 +3,7 @@
 A run is a setting x an arm x seeds. Its name is `<setting>_<arm>`: digits_mpl is the arm mpl in the setting digits.
 
     experiments/arms.yaml            the table of ablations: each arm once
-    experiments/setting/<name>.yaml  what the arms of a comparison share, and under `comparison` what it is called, which
+    experiments/setting/<name>.yaml  what the arms of a comparison share; under `comparison` what it is called, which
                                      arms it has, what each method and each arm changes besides
     experiments/plan/<name>.yaml     runs with their seeds
 """
@@ -19,10 +19,8 @@ from typing import Any
 
 import yaml
 
-from repro.config.departures import departures
-from repro.config.read import ConfigError, as_mapping, checked, closest, read_config, read_yaml
-from repro.config.schema import Config
-from repro.config.shorten import shortened
+from repro.config import Config, as_mapping, checked, departures, read_config, shortened
+from repro.settings import ConfigError, closest, read_yaml
 
 ROOT = Path("experiments")
 
@@ -141,7 +139,9 @@ def _comparison(path: Path, root: Path) -> Comparison:
                               f"{closest(arm, list(all_arms(root)))}")  # fmt: skip
     if base:
         arms = {arm: {**base.arms.get(arm, {}), **changes} for arm, changes in arms.items()}
-        methods = {name: {**base.methods.get(name, {}), **methods.get(name, {})} for name in {**base.methods, **methods}}
+        methods = {
+            name: {**base.methods.get(name, {}), **methods.get(name, {})} for name in {**base.methods, **methods}
+        }
     for key in ("good", "regions"):
         content[key] = tuple(content.get(key, ()))
     try:
@@ -243,6 +243,21 @@ def read_plan(path: Path) -> Plan:
     shared = _overrides(content, f"{path}: ")
     planned = [_planned(name, entry, shared, f"{path}: runs") for name, entry in runs.items()]
     return Plan(path.resolve().stem, tuple(planned), content.get("needs") == "gpu")
+
+
+def plan_names(root: Path = ROOT) -> dict[str, str]:
+    """The plans there are, each with the first sentence of its file."""
+    found = {}
+    for path in sorted((root / "plan").glob("*.yaml")):
+        comment = " ".join(line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#"))
+        found[path.stem] = re.split(r"(?<=[.:]) ", comment)[0]
+    return found
+
+
+def plan_path(what: str | Path, root: Path = ROOT) -> str:
+    """The file of a plan that is named; anything else as it is."""
+    named = root / "plan" / f"{what}.yaml"
+    return str(named if named.is_file() else what)
 
 
 def _planned(name: Any, entry: Any, shared: tuple[str, ...], where: str) -> PlannedRun:

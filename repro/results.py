@@ -24,10 +24,15 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from repro.config import decisive, read_config
 from repro.files import partly, replace_folder, write_whole
+from repro.settings import ConfigError
 
 RUNS = Path("results/runs")
 LABELS = Path("results/labels")
+
+TOP = 5
+"""So many of the likeliest classes of an example are recorded where there are more than ten."""
 
 _Content = TypeVar("_Content")
 _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
@@ -75,6 +80,36 @@ class Run:
 def has_seed_axis(name: str) -> bool:
     """Whether an array of a run has one row for each seed."""
     return not name.startswith(_SHARED)
+
+
+def has_top5(classes: int) -> bool:
+    """Whether the five likeliest of so many classes are recorded: among ten, half of all guesses would be right."""
+    return classes > 10
+
+
+def accuracies(classes: np.ndarray, labels: np.ndarray) -> list[float]:
+    """Share of correct predictions for each row of uint8 or uint16 [R, N] against int64 [R, N]."""
+    return [float(share) for share in (classes == labels).mean(axis=1)]
+
+
+def top5_accuracies(likeliest: np.ndarray, labels: np.ndarray) -> list[float]:
+    """For each row, the share of labels int64 [R, N] among the classes [R, N, 5] of their example."""
+    return [float(share) for share in in_top5(likeliest, labels).mean(axis=1)]
+
+
+def in_top5(likeliest: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Which labels [..., N] are among the classes [..., N, 5] of their example: bool [..., N]."""
+    found: np.ndarray = (likeliest == labels[..., None]).any(axis=-1)
+    return found
+
+
+def settings_of(run: Run) -> dict[str, Any]:
+    """Those that decide what one seed of the run computes, whatever plan it is of and however it was executed."""
+    try:
+        found = decisive(read_config(run.config))
+    except ConfigError:
+        found = run.config
+    return {key: value for key, value in found.items() if key not in {"title", "data_hash", "planned_seeds"}}
 
 
 def predictions_hash(predictions: Mapping[str, np.ndarray]) -> str:

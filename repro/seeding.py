@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 Step = int | Tensor
-"""A step, counted from 0. Within a recorded step (`repro.engine.graph`) it is int64 [] on the device."""
+"""A step, counted from 0. Within a recorded step (`repro.train.recorded`) it is int64 [] on the device."""
 
 _GOLDEN = 0x9E3779B97F4A7C15  # the odd integer nearest 2**64 / golden ratio: SplitMix64's increment
 _AHEAD = 1 << 16  # most integers computed ahead for a stream: 512 KiB

@@ -13,8 +13,10 @@ from functools import cache
 from typing import Any
 
 from repro.config.limits import LIMITS, Limits
-from repro.config.read import as_mapping, read_config, type_hints
-from repro.config.schema import CHOICES, Config
+from repro.config.read import type_hints
+from repro.config.schema import CHOICES
+
+from repro.config import Config, as_mapping, read_config
 
 MOONS = {"data": "two_moons", "model": "moons_net"}
 DIGITS = {"data": "digits", "model": "small_conv"}
@@ -41,12 +43,11 @@ _SMALL: dict[str, dict[str, Any]] = {
     "airbench": {"first_width": 24, "width": 24},
     "pseudo_label": {"teacher_steps": 9},
     "mpl": {"uda": {"weight": 1.0}, "shuffle_window": 4},
-    "reduced_mpl": {"teacher_steps": 9, "hidden": 5, "mpl": {"uda": {"weight": 1.0}, "shuffle_window": 4}},
 }
 _MOST = {
     "points": 400, "test_points": 400, "train_images": 5200, "test_images": 400, "labels": 60, "width": 4, "depth": 16,
     "layers": 3, "shuffle_window": 1000, "labelled_batch": 16, "unlabelled_batch": 24, "batch": 16, "threads": 2,
-    "finetune.steps": 2, "hidden": 64, "image_size": 24, "classes": 4, "readers": 2,
+    "finetune.steps": 2, "image_size": 24, "classes": 4, "readers": 2,
 }  # fmt: skip
 """By field, or by its whole key: the most that a test can train with; all else goes up to the end of its range."""
 

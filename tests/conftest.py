@@ -1,4 +1,4 @@
-"""One thread, since tensors are tiny here and thread counts must not matter; and real images: samples, or all of them."""
+"""One thread, since tensors are tiny here and thread counts must not matter; and images: samples, or all of them."""
 
 from __future__ import annotations
 

@@ -6,10 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from repro.config.read import read_config
-from repro.config.schema import Config
+from repro.config import Config, read_config
+from repro.train.checkpoint import Result
 from repro.train.loop import Trainer
-from repro.train.result import Result
 from tests.folders import prepared, write_image
 from tests.tiny import CPU, METHODS, left_by
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from repro.config.data import FolderData
-from repro.data import training
+from repro.data import FolderData, source_of
+from repro.data.folder import folder_of, listing_path
+from repro.data.images import ImageFiles, Listing, read_listing
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -40,7 +41,17 @@ def write_folder(root: Path, counts: dict[str, int], suffix: str = "jpg") -> Pat
 def prepared(root: Path, **settings: Any) -> FolderData:
     """The settings of a folder after `prepare`, in the working directory."""
     config = FolderData(root=str(root), **settings)
-    training.prepare(config, Path("artifacts/data"))
-    settled = training.settled(config)
+    source_of(config).prepare()
+    settled = source_of(config).settled()
     assert isinstance(settled, FolderData)
     return settled
+
+
+def listed(config: FolderData, part: str = "train") -> Listing:
+    """What `prepare` found."""
+    return read_listing(config.root, listing_path(config, part))
+
+
+def files_of(config: FolderData) -> ImageFiles:
+    """Its training images."""
+    return listed(config).files(folder_of(config, "train"), config.image_size, config.views)

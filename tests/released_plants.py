@@ -11,17 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from repro.config.methods import BatchNormBatch, FeedbackSign, Mpl, PseudoLabel, View
-from repro.config.schema import AverageStart
 from repro.losses import cross_entropy, probabilities
-from repro.methods import feedback, student, teacher
+from repro.methods import BatchNormBatch, FeedbackSign, Mpl, PseudoLabel, feedback, student, teacher
 from repro.methods.state import State
-from repro.models import wide_resnet
 from repro.models.layers import BatchNorm, same_convolution
-from repro.optim import learner as learner_module
-from repro.optim.learner import Learner
-from repro.optim.schedules import average_decay, learning_rate, ramp
-from repro.optim.vectors import clip_norm
+from repro.optim import Learner, average_decay, clip_norm, learning_rate, ramp
+from repro.settings import AverageStart, View
 from tests.released_step import Setup
 
 Plant = Callable[[pytest.MonkeyPatch, Setup], None]

@@ -10,16 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from repro.config.methods import Baseline, BatchNormBatch, Feedback, FeedbackSign, Mpl, PseudoLabel, Uda
-from repro.config.models import WideResNet
-from repro.config.schema import AverageStart, Optim, Optimiser, Schedule
-from repro.methods import mpl
+from repro.methods import Baseline, BatchNormBatch, Feedback, FeedbackSign, Mpl, PseudoLabel, Uda, mpl
 from repro.methods import teacher as teacher_module
 from repro.methods.state import Batch, State
-from repro.models.build import build_model
-from repro.optim import learner as learner_module
-from repro.optim.vectors import norm
+from repro.models import WideResNet
+from repro.models.networks import build_model
+from repro.optim import norm
 from repro.seeding import Draws, Streams
+from repro.settings import AverageStart, Optim, Optimiser, Schedule
 from tests.released import Arrays, give_weights, images, released_name, to_ours, to_released, unpack
 
 SCOPES = {"student": "model/wrn-28-1/", "teacher": "teacher/wrn-28-1/"}

@@ -7,21 +7,23 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from repro.augment import digits, points
-from repro.augment.digits import Geometry
-from repro.augment.views import labelled_view, to_input, unlabelled_views
-from repro.config.data import DigitsData, TwoMoonsData
-from repro.config.methods import View
+from repro.augment import views
+from repro.augment.views import Part
+from repro.data import Cifar10Data, DigitsData, TwoMoonsData, source_of
+from repro.data.toys import Motion, draw_jitter, draw_motions, draw_shifts, move
 from repro.seeding import Streams
+from repro.settings import View
 
 IMAGES = Streams(0).uniform("images", 0, (4, 1, 8, 8))
 BOTH = {View.weak, View.strong}
+DIGITS, MOONS, SMALL = (source_of(kind()) for kind in (DigitsData, TwoMoonsData, Cifar10Data))
+PIXELS = Streams(0).integers("images", 0, 256, (16, 3, 32, 32)).to(torch.uint8)
 LEAST_P = 1e-3  # the seeds are fixed, so a sound generator passes for ever; a broken one gives a p far below this
 
 
-def geometry(right: float = 0, down: float = 0, degrees: float = 0, shear: float = 0) -> Geometry:
+def geometry(right: float = 0, down: float = 0, degrees: float = 0, shear: float = 0) -> Motion:
     """The same map for all four images."""
-    return Geometry(torch.tensor([[right, down]] * 4), torch.full((4,), degrees), torch.full((4,), shear))
+    return Motion(torch.tensor([[right, down]] * 4), torch.full((4,), degrees), torch.full((4,), shear))
 
 
 def shifted(images: Tensor, right: int, down: int) -> Tensor:
@@ -33,21 +35,21 @@ def shifted(images: Tensor, right: int, down: int) -> Tensor:
 
 def test_no_motion_leaves_images_unchanged() -> None:
     """The identity map gives the images themselves, bit for bit."""
-    assert torch.equal(IMAGES, digits.apply(IMAGES, geometry()))
+    assert torch.equal(IMAGES, move(IMAGES, geometry()))
 
 
 @pytest.mark.parametrize("right", [-1, 0, 1, 3])
 @pytest.mark.parametrize("down", [-1, 0, 2])
 def test_whole_shifts_move_pixels(right: int, down: int) -> None:
     """A shift by whole pixels moves them right and down, bit for bit, and zeros come in."""
-    assert torch.equal(shifted(IMAGES, right, down), digits.apply(IMAGES, geometry(right, down)))
+    assert torch.equal(shifted(IMAGES, right, down), move(IMAGES, geometry(right, down)))
 
 
 def test_half_shift_averages_neighbours() -> None:
     """Half a pixel to the right averages each pixel with its left neighbour, zero at the edge."""
     expected = (IMAGES + shifted(IMAGES, 1, 0)) / 2
 
-    torch.testing.assert_close(digits.apply(IMAGES, geometry(right=0.5)), expected, rtol=0, atol=1e-6)  # float32
+    torch.testing.assert_close(move(IMAGES, geometry(right=0.5)), expected, rtol=0, atol=1e-6)  # float32
 
 
 @pytest.mark.parametrize(("degrees", "turns"), [(90, 1), (-90, -1), (180, 2)])
@@ -55,14 +57,12 @@ def test_rotation_is_anticlockwise(degrees: int, turns: int) -> None:
     """90 degrees turn an image once anticlockwise as seen."""
     expected = torch.rot90(IMAGES, turns, (-2, -1))
 
-    torch.testing.assert_close(
-        digits.apply(IMAGES, geometry(degrees=degrees)), expected, rtol=0, atol=1e-5
-    )  # cos 90 > 0
+    torch.testing.assert_close(move(IMAGES, geometry(degrees=degrees)), expected, rtol=0, atol=1e-5)  # cos 90 > 0
 
 
 def test_shear_moves_rows_against_each_other() -> None:
     """A shear of 2 shifts a row y pixels below the centre by 2 y: those next to the centre by one, opposite ways."""
-    out = digits.apply(IMAGES, geometry(shear=2.0))
+    out = move(IMAGES, geometry(shear=2.0))
     left, right = shifted(IMAGES, -1, 0), shifted(IMAGES, 1, 0)
 
     torch.testing.assert_close(out[..., 4, :], left[..., 4, :], rtol=0, atol=1e-5)  # float32
@@ -71,8 +71,8 @@ def test_shear_moves_rows_against_each_other() -> None:
 
 def test_each_image_has_its_own_map() -> None:
     """One map for each image: only the second moves."""
-    maps = Geometry(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]), torch.zeros(4), torch.zeros(4))
-    out = digits.apply(IMAGES, maps)
+    maps = Motion(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]), torch.zeros(4), torch.zeros(4))
+    out = move(IMAGES, maps)
 
     assert torch.equal(shifted(IMAGES, 1, 0)[1], out[1])
     assert torch.equal(IMAGES[[0, 2, 3]], out[[0, 2, 3]])
@@ -80,7 +80,7 @@ def test_each_image_has_its_own_map() -> None:
 
 def test_weak_draws_are_whole_shifts() -> None:
     """All nine shifts by up to one pixel are equally frequent; nothing turns or shears."""
-    drawn = digits.draw_weak(Streams(0), "weak view", 0, 9000)
+    drawn = draw_shifts(Streams(0), 0, 9000)
     counts = torch.bincount(((drawn.shift + 1) @ torch.tensor([3.0, 1.0])).long(), minlength=9)
 
     assert {-1.0, 0.0, 1.0} == set(drawn.shift.unique().tolist())
@@ -91,7 +91,7 @@ def test_weak_draws_are_whole_shifts() -> None:
 
 def test_strong_draws_are_uniform_in_their_range() -> None:
     """Shifts within 1.5 pixels, turns within 30 degrees, shears within 0.3, each uniform and unrelated."""
-    drawn = digits.draw_strong(Streams(0), 0, 9000)
+    drawn = draw_motions(Streams(0), 0, 9000)
     units = torch.stack([drawn.shift[:, 0] / 1.5, drawn.shift[:, 1] / 1.5, drawn.degrees / 30, drawn.shear / 0.3])
     for unit in units:
         assert LEAST_P < stats.kstest(unit.numpy(), stats.uniform(-1, 2).cdf).pvalue
@@ -101,20 +101,21 @@ def test_strong_draws_are_uniform_in_their_range() -> None:
 
 def test_jitter_has_its_spread() -> None:
     """Offsets of points are normal with the given standard deviation, and are added."""
-    offsets = points.draw_strong(Streams([1, 2]), 0, 4000, 0.15)
+    offsets = draw_jitter(Streams([1, 2]), 0, 4000, 0.15)
     examples = Streams([1, 2]).uniform("x", 0, (4000, 2))
+    source, part = source_of(TwoMoonsData(jitter=0.15)), Part(Streams([1, 2]), 0)
 
     assert (2, 4000, 2) == tuple(offsets.shape)
     assert LEAST_P < stats.kstest(offsets.flatten().double().numpy(), stats.norm(0, 0.15).cdf).pvalue
-    assert torch.equal(examples + offsets, points.apply(examples, offsets))
+    assert torch.equal(examples + offsets, source.unlabelled_views(examples, BOTH, part)[1])
 
 
 def test_views_of_digits_differ() -> None:
     """Weak, strong and labelled views are drawn apart, anew at each step, and the same for the same step."""
     raw = (IMAGES * 16).to(torch.uint8).repeat(8, 1, 1, 1)
-    weak, strong = unlabelled_views(raw, DigitsData(), BOTH, Streams(0), 5)
-    labelled = labelled_view(raw, DigitsData(), Streams(0), 5)
-    again, later = (unlabelled_views(raw, DigitsData(), BOTH, Streams(0), step) for step in (5, 6))
+    weak, strong = DIGITS.unlabelled_views(raw, BOTH, Part(Streams(0), 5))
+    labelled = DIGITS.labelled_view(raw, Part(Streams(0), 5))
+    again, later = (DIGITS.unlabelled_views(raw, BOTH, Part(Streams(0), step)) for step in (5, 6))
 
     assert not torch.equal(weak, strong)
     assert not torch.equal(weak, labelled)
@@ -128,23 +129,59 @@ def test_views_of_digits_differ() -> None:
 def test_an_unwanted_view_changes_no_other(view: View) -> None:
     """A view computed alone is the one computed with the other."""
     raw, index = (IMAGES * 16).to(torch.uint8), 0 if view is View.weak else 1
-    both, alone = (unlabelled_views(raw, DigitsData(), wanted, Streams(0), 5) for wanted in (BOTH, {view}))
+    both, alone = (DIGITS.unlabelled_views(raw, wanted, Part(Streams(0), 5)) for wanted in (BOTH, {view}))
 
     assert torch.equal(both[index], alone[index])
-    assert torch.equal(to_input(raw, DigitsData()), alone[1 - index])
+    assert torch.equal(DIGITS.to_input(raw), alone[1 - index])
 
 
 def test_views_of_points() -> None:
     """A point's weak and labelled views are itself, its strong view is moved."""
     x = Streams(0).uniform("x", 0, (5, 2))
-    weak, strong = unlabelled_views(x, TwoMoonsData(), BOTH, Streams(0), 0)
+    weak, strong = MOONS.unlabelled_views(x, BOTH, Part(Streams(0), 0))
 
     assert x is weak
-    assert x is labelled_view(x, TwoMoonsData(), Streams(0), 0)
+    assert x is MOONS.labelled_view(x, Part(Streams(0), 0))
     assert not torch.equal(x, strong)
 
 
 def test_grey_levels_become_numbers_up_to_one() -> None:
     """Grey levels 0, 8, 16 are 0, 0.5, 1; points stay."""
-    assert [0.0, 0.5, 1.0] == to_input(torch.tensor([0, 8, 16], dtype=torch.uint8), DigitsData()).tolist()
-    assert [16.0] == to_input(torch.tensor([16.0]), TwoMoonsData()).tolist()
+    assert [0.0, 0.5, 1.0] == DIGITS.to_input(torch.tensor([0, 8, 16], dtype=torch.uint8)).tolist()
+    assert [16.0] == MOONS.to_input(torch.tensor([16.0])).tolist()
+
+
+# 32x32 images
+
+
+def test_views_of_images_are_normalised_crops_and_distortions() -> None:
+    """The weak view is the normalised crop, the strong view the normalised distortion of that crop."""
+    weak, strong = SMALL.unlabelled_views(PIXELS, BOTH, Part(Streams(0), 3))
+    cropped = views.apply_crop(
+        PIXELS, views.draw_crop(Streams(0), "weak view", 3, 16, SMALL.config.views), SMALL.config.views
+    )
+    distorted = views.apply_strong(
+        cropped, views.draw_strong(Streams(0), 3, 16, SMALL.config.views), SMALL.config.views
+    )
+
+    assert torch.equal(views.normalise(cropped, SMALL.mean, SMALL.deviation), weak)
+    assert torch.equal(views.normalise(distorted, SMALL.mean, SMALL.deviation), strong)
+    assert not torch.equal(weak, strong)
+
+
+def test_labelled_and_unlabelled_views_are_drawn_apart() -> None:
+    """The same images get other flips and crops as labelled ones than as unlabelled ones."""
+    weak, strong = SMALL.unlabelled_views(PIXELS, BOTH, Part(Streams(0), 3))
+    labelled = SMALL.labelled_view(PIXELS, Part(Streams(0), 3))
+
+    for view in (weak, strong):
+        same = (view == labelled).flatten(1).all(dim=1)
+        assert int(same.sum()) <= 2  # 16 images, of which one in 162 is moved alike by chance
+
+
+def test_labelled_and_unlabelled_images_have_one_scale() -> None:
+    """Normalised images of all values have about mean 0 and deviation 1 in every view."""
+    weak, strong = SMALL.unlabelled_views(PIXELS, BOTH, Part(Streams(0), 3))
+    for view in (weak, strong, SMALL.labelled_view(PIXELS, Part(Streams(0), 3))):
+        assert abs(float(view.mean())) < 0.5
+        assert 0.6 < float(view.std()) < 1.6

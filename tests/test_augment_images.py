@@ -15,10 +15,10 @@ from scipy import stats
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from repro.augment import operations
-from repro.augment.images import Crop, Strong, apply_crop, apply_strong, draw_crop, draw_strong, normalise
-from repro.augment.operations import POOLS, Layer, Operation
-from repro.config.data import Arithmetic, ImageViews, Operations
+from repro.augment import randaugment
+from repro.augment.randaugment import POOLS, Layer, Operation
+from repro.augment.views import Crop, Strong, apply_crop, apply_strong, draw_crop, draw_strong, normalise
+from repro.data import Arithmetic, ImageViews, Operations
 from repro.seeding import Streams
 
 Bytes = npt.NDArray[np.uint8]
@@ -256,10 +256,10 @@ def test_a_batch_is_its_images_one_by_one(arithmetic: Arithmetic) -> None:
 
 def test_strong_view_is_layers_then_cutout_then_crop() -> None:
     """Layer by layer, then a square of 16 pixels, then flip and crop, each as written down in NumPy."""
-    args = operations.arguments(VIEWS)
+    args = randaugment.arguments(VIEWS)
     after = IMAGES
     for layer in STRONG.layers:
-        after = operations.apply(after, IMAGES, layer, args)
+        after = randaugment.apply(after, IMAGES, layer, args)
     expected = after.numpy().copy()
     for index, image in enumerate(expected):
         row, column = (int(at) for at in STRONG.cutout[index] * 32)
@@ -349,9 +349,9 @@ def test_everything_stays_on_the_device() -> None:
         assert ("meta", torch.uint8, (64, 3, 32, 32)) == (strong.device.type, strong.dtype, tuple(strong.shape))
         assert "meta" == normalise(strong, (0.5,) * 3, (0.25,) * 3).device.type
         # An index on the meta device hides where the table that it reads is.
-        args, device = operations.arguments(views), images.device
-        tables = [operations._tables(args, device), operations._factors(args, device)]
-        tables += [operations._maps(args, 32, 32, device), operations.pool(views.operations, device)]
+        args, device = randaugment.arguments(views), images.device
+        tables = [randaugment._tables(args, device), randaugment._factors(args, device)]
+        tables += [randaugment._maps(args, 32, 32, device), randaugment.pool(views.operations, device)]
         assert {"meta"} == {table.device.type for table in tables}
 
 

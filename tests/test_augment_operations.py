@@ -20,9 +20,9 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from repro.augment import colour, geometry, operations
-from repro.augment.operations import POOLS, Layer, Operation, arguments
-from repro.config.data import Arithmetic, ImageViews, Operations
+from repro.augment import randaugment
+from repro.augment.randaugment import POOLS, Layer, Operation, arguments
+from repro.data import Arithmetic, ImageViews, Operations
 from repro.seeding import Streams
 
 Bytes = npt.NDArray[np.uint8]
@@ -72,7 +72,7 @@ def layer_of(
 
 def applied(images: Tensor, operation: Operation, views: ImageViews, *, negative: bool = False) -> Tensor:
     """The images after one operation."""
-    return operations.apply(images, images, layer_of(operation, len(images), negative=negative), arguments(views))
+    return randaugment.apply(images, images, layer_of(operation, len(images), negative=negative), arguments(views))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.parts[-3])
@@ -90,12 +90,12 @@ def test_operations_give_the_released_bytes(name: str, path: Path) -> None:
     row, column = (float(at) / 32 for at in file["cutout_centre_yx"])
     layer = layer_of(BY_NAME[operation], len(images), negative=rest[-1:] == ["neg"], centre=(row, column))
     if operation == "Contrast" and rest[-1] == "saturated":
-        pivot = torch.full((1, 1, 1, 1), colour.contrast_pivot(images, Arithmetic.released))
-        result = colour.blend(pivot, images.float(), args.factor, Arithmetic.standard)
+        pivot = torch.full((1, 1, 1, 1), randaugment.contrast_pivot(images, Arithmetic.released))
+        result = randaugment.blend(pivot, images.float(), args.factor, Arithmetic.standard)
     elif rest[-1:] == ["saturated"]:
-        result = operations.apply(images, images, layer, replace(args, arithmetic=Arithmetic.standard))
+        result = randaugment.apply(images, images, layer, replace(args, arithmetic=Arithmetic.standard))
     else:
-        result = operations.apply(images, images, layer, args)
+        result = randaugment.apply(images, images, layer, args)
 
     np.testing.assert_array_equal(to_arrays(result), file[name])
 
@@ -115,7 +115,7 @@ def test_maps_are_the_released_ones(name: str) -> None:
     """The six numbers of every map, within the float32 rounding of the released code's own trigonometry."""
     _, operation, magnitude, sign = name.split("/")
     args = arguments(ImageViews(magnitude=float(magnitude[1:])))
-    maps = operations._maps(args, 32, 32, torch.device("cpu"))[BY_NAME[operation], int(sign == "neg")]
+    maps = randaugment._maps(args, 32, 32, torch.device("cpu"))[BY_NAME[operation], int(sign == "neg")]
 
     np.testing.assert_allclose(maps.numpy(), goldens(GOLDENS)[name][:6], rtol=0, atol=2e-6)
 
@@ -124,7 +124,7 @@ def test_the_last_cutout_is_the_released_one() -> None:
     """A 16x16 square about the reference's centre, cut off at the right edge."""
     file = goldens(GOLDENS)
     images, (row, column) = to_batch(file["images"]), (float(at) / 32 for at in file["cutout_centre_yx"])
-    erased = geometry.square(torch.tensor([[row, column]]), 8, 32, 32)
+    erased = randaugment.square(torch.tensor([[row, column]]), 8, 32, 32)
 
     np.testing.assert_array_equal(to_arrays(images.masked_fill(erased[:, None], 128)), file["final_cutout16"])
 
@@ -134,7 +134,7 @@ def test_halves_are_rounded_away_from_zero() -> None:
     below = float(np.nextafter(np.float32(0.5), np.float32(0)))
     values = torch.tensor([-1.5, -0.5, -below, 0.0, below, 0.5, 1.5, 2.5, 2.4, -3.6])
 
-    assert [-2, -1, 0, 0, 0, 1, 2, 3, 2, -4] == geometry.round_half_away(values).tolist()
+    assert [-2, -1, 0, 0, 0, 1, 2, 3, 2, -4] == randaugment.round_half_away(values).tolist()
 
 
 def test_arguments_at_the_released_settings() -> None:
@@ -145,7 +145,7 @@ def test_arguments_at_the_released_settings() -> None:
     assert (6, 409, 6) == (small.bits, small.threshold, small.half)
     assert (48, 0.48, 6.4, 2.98) == pytest.approx((small.degrees, small.slope, small.pixels, small.factor))
     assert (68, 170.0) == (large.half, pytest.approx(large.pixels))
-    assert 196.0 == colour.contrast_pivot(torch.zeros(1, 3, 224, 224, dtype=torch.uint8), Arithmetic.released)
+    assert 196.0 == randaugment.contrast_pivot(torch.zeros(1, 3, 224, 224, dtype=torch.uint8), Arithmetic.released)
 
 
 def test_pools() -> None:
@@ -257,7 +257,7 @@ def test_geometry_is_pillows_but_for_ties(
     """
     height, width = images.shape[-2:]
     views = ImageViews(magnitude=magnitude)
-    maps = operations._maps(arguments(views), height, width, torch.device("cpu"))[operation, int(negative)]
+    maps = randaugment._maps(arguments(views), height, width, torch.device("cpu"))[operation, int(negative)]
     a, b, c, d, e, f = maps.tolist()
     in_pillows_terms = (a, b, c + 0.5 - (a + b) / 2, d, e, f + 0.5 - (d + e) / 2)
     pillow = by_pillow(
@@ -317,13 +317,13 @@ def test_what_changes_nothing(arithmetic: Arithmetic) -> None:
         assert torch.equal(images, applied(images, Operation[name], replace(views, magnitude=5.0)))
     for operation in Operation:
         layer = replace(layer_of(operation, 40), applied=torch.zeros(40, dtype=torch.bool))
-        assert torch.equal(images, operations.apply(images, images, layer, args))
+        assert torch.equal(images, randaugment.apply(images, images, layer, args))
 
 
 def test_posterize_outside_its_bits() -> None:
     """0 bits leave black, 8 and more everything."""
-    assert {0} == set(colour.posterize_table(0))
-    assert list(range(256)) == colour.posterize_table(8) == colour.posterize_table(12)
+    assert {0} == set(randaugment.posterize_table(0))
+    assert list(range(256)) == randaugment.posterize_table(8) == randaugment.posterize_table(12)
 
 
 @pytest.mark.parametrize(("magnitude", "weight"), [(5.0, 0.2), (10.0, 0.4), (12.5, 0.5), (16.0, 0.5), (30.0, 0.5)])
@@ -332,7 +332,7 @@ def test_sample_pairing_mixes_in_the_partner(magnitude: float, weight: float) ->
     weak = Streams(0).integers("pixels", 0, 256, (6, 3, 16, 16)).to(torch.uint8)
     images = Streams(0).integers("others", 0, 256, (6, 3, 16, 16)).to(torch.uint8)
     args = arguments(ImageViews(operations=Operations.paper, magnitude=magnitude))
-    ours = operations.apply(images, weak, layer_of(Operation.sample_pairing, 6), args)
+    ours = randaugment.apply(images, weak, layer_of(Operation.sample_pairing, 6), args)
     exact = ((1 - weight) * images.double() + weight * weak.roll(-1, 0).double()) * (255.5 / 255)
 
     assert weight == pytest.approx(args.pairing)
@@ -346,4 +346,4 @@ def test_memory_layout_means_nothing() -> None:
     args = arguments(ImageViews(operations=Operations.paper))
     other = images.to(memory_format=torch.channels_last)
 
-    assert torch.equal(operations.apply(images, images, layer, args), operations.apply(other, other, layer, args))
+    assert torch.equal(randaugment.apply(images, images, layer, args), randaugment.apply(other, other, layer, args))

@@ -12,16 +12,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from repro.bench import parts as parts_module
-from repro.bench.clock import AT_ONCE
-from repro.bench.parts import Parts
-from repro.bench.plain import PlainTrainer, network
-from repro.bench.traffic import Traffic, step_bytes
-from repro.config.compose import compose
-from repro.config.models import WideResNet
-from repro.config.schema import Config
-from repro.models.build import build_model
-from repro.records.bench import BENCH, read_benches, write_bench
+from repro.bench.measure import AT_ONCE, BENCH, Parts, read_benches, write_bench
+from repro.bench.plain import PlainTrainer, Traffic, network, step_bytes
+from repro.config import Config
+from repro.models import WideResNet
+from repro.models.networks import build_model
+from repro.plan import compose
 from repro.bench.page import page, section
 from repro.seeding import Streams
 from repro.train.loop import Trainer

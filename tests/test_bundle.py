@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from repro.cli.environment import session
+from repro.train.job import session
 from tests.tiny import CPU
 
 PROJECT = Path(__file__).parents[1]

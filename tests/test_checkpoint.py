@@ -11,8 +11,7 @@ import torch
 
 from repro.train import checkpoint
 from repro.train.checkpoint import Refused
-from repro.train.series import Series
-from repro.train.storage import FORMAT, Damaged, OtherFormat, load, save
+from repro.train.storage import FORMAT, Damaged, OtherFormat, Series, load, save
 
 MADE_BY = {"config": {"budget": {"steps": 9}}, "seeds": 0, "source": {"train/loop.py": "a"}}
 

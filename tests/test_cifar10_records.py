@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from repro.config.compose import read_plan
-from repro.config.read import read_config
-from repro.data.held_out import held_out_set
+from repro.config import read_config
+from repro.data import source_of
 from repro.evaluate.predict import Predictor
 from repro.evaluate.run import EvaluatedRun
+from repro.evaluate.weights import read_weights
+from repro.plan import read_plan
 from repro.records.runs import read_runs
-from repro.records.weights import read_weights
 
 ROOT = Path(__file__).parent.parent
 PREFIX = "cifar10_smoke_"
@@ -132,7 +132,7 @@ def test_kept_weights_predict_what_is_recorded(path: Path) -> None:
     assert kept.config == run.config
     assert kept.revision == run.environment["revision"]
     config = read_config(kept.config)
-    images = held_out_set(config.data, kept.seed).examples
+    images = source_of(config.data).held_out_set(kept.seed).examples
 
     classes = Predictor(config, kept.seed).classes(kept.weights, images[:128])[0]
 

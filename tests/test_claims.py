@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from repro.records.scores import rebuild_all
+from repro.verify.rebuild import Scores
 
 from repro.evaluate.run import EvaluatedRun
 from repro.records.runs import read_runs
-from repro.records.scores import rebuild_all
 from repro.records.verdicts import BEGIN, END, read_verdicts
 from repro.report.verdicts import readme_table
 from repro.verify.claims import Claim, Status, read_claims
-from repro.verify.rebuild import Scores
 from repro.verify.rules import judge
 
 ROOT = Path(__file__).parent.parent

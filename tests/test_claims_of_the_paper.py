@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from repro.config.compose import compose, experiments, read_plan
-from repro.config.methods import PseudoLabelMethod, Supervised
-from repro.config.schema import Config
+from repro.config import Config
+from repro.methods import PseudoLabelMethod, Supervised
+from repro.plan import compose, experiments, read_plan
 from repro.verify.claims import Absolute, Measure, Ordering, Origin, SuccessRate, read_claims
 from repro.verify.rules import judge
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from repro.records.runs import read_runs
-from repro.train.result import load_results
+from repro.train.checkpoint import load_results
 from tests.entry_points import call
 
 ROOT = Path(__file__).parent.parent
@@ -41,7 +41,7 @@ def workplace(tmp_path: Path) -> Path:
 def start_training(workplace: Path) -> subprocess.Popen[bytes]:
     """Training of the tiny plan in the background."""
     return subprocess.Popen(
-        [sys.executable, "-m", "repro.cli.train", "tiny_mpl", "--seeds", "0-3"],
+        [sys.executable, "-m", "repro.train.launch", "tiny_mpl", "--seeds", "0-3"],
         cwd=workplace, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from repro.cli import environment, evaluate, report
+from repro.cli import report
 from repro.cli.entry import run
+from repro.evaluate import evaluate
 from repro.report.render import Report
 from tests.entry_points import call
 from tests.test_cli import ROOT, workplace

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import yaml
-
 from repro.config.check import check
-from repro.config.compose import parse_seeds, read_plan
-from repro.config.departures import departures
-from repro.config.methods import Feedback
-from repro.config.read import ConfigError, as_mapping, read_config, read_config_file
-from repro.config.schema import CHOICES, Budget, Config, Engine, Finetune, Optim, Optimiser
+from repro.config.schema import CHOICES
+
+from repro.config import Config, as_mapping, departures, read_config, read_config_file
+from repro.methods import Feedback
+from repro.plan import parse_seeds, read_plan
+from repro.settings import Budget, ConfigError, Engine, Finetune, Optim, Optimiser
 from tests.tiny import METHODS, settings
 
 

@@ -1,51 +1,82 @@
-"""Data: balance, disjointness, fixed hashes, and the door between training and test data."""
+"""What holds for every source: recorded hashes, the door before test data, and one description in one place."""
 
 from __future__ import annotations
 
 import ast
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
+from repro.config.limits import LIMITS, Limits
+from torch import Tensor
 
-from repro.config.data import Data, DigitsData, Placement, TwoMoonsData
-from repro.data import digits
-from repro.data.held_out import held_out_hash, held_out_set
-from repro.data.sets import class_counts, fingerprint
-from repro.data.training import describe_split, prepare, training_hash, training_set
+from repro import data as data_room
+from repro.augment.views import Part
+from repro.config import data as settings
+from repro.config import read_config
+from repro.data import Data, DigitsData, Placement, SvhnData, TwoMoonsData, source_of
+from repro.data.sets import HeldOutSet, Source, TrainingSet, check_content, class_counts, fingerprint, in_runs
+from repro.data.toys import load_digits
+from repro.evaluate.evaluate import evaluate
+from repro.seeding import Streams
+from repro.settings import ConfigError
+from repro.train.loop import Trainer
+from tests.tiny import CPU, left_by
 
 MOONS = TwoMoonsData()
 SPREAD = TwoMoonsData(placement=Placement.spread)
-TRAINING_HASHES = {
-    "moons": "05bc9a3daf7bb901a52eeb183c965377b82abb788890d0677e6f73f065b6be9f",
-    "spread": "5c469d1188d240ae78d1bc4923a0355db8c741dfd2214e8f38adcc235f601044",
-    "digits": "5726a3a7a0d84f6e7501e56153f76b5cb34fd2792f695f93fa52d9cdad113fda",
-}
-HELD_OUT_HASHES = {
-    "moons": "011eb68ca0661ebde52e9c99fb47818721b1a83b8389d0fb90b34f0f8eafd760",
-    "digits": "892156b5b76993fc51961c20017768e63a5455c526d556f9b6159080381b0fc4",
-}
+DIGITS = DigitsData()
+PACKAGE = Path(__file__).parents[1] / "repro"
 
 
-@pytest.mark.parametrize("config", [MOONS, SPREAD, DigitsData()])
+def trained_on(config: Data, seed: int | list[int] = 0) -> TrainingSet:
+    """The training data."""
+    return source_of(config).training_set(seed)
+
+
+def held_out_of(config: Data, seed: int | list[int] = 0) -> HeldOutSet:
+    """The test data."""
+    return source_of(config).held_out_set(seed)
+
+
+@pytest.mark.parametrize(
+    ("config", "training", "held_out"),
+    [
+        (MOONS, "05bc9a3daf7bb901a52eeb183c965377b82abb788890d0677e6f73f065b6be9f",
+         "011eb68ca0661ebde52e9c99fb47818721b1a83b8389d0fb90b34f0f8eafd760"),
+        (SPREAD, "5c469d1188d240ae78d1bc4923a0355db8c741dfd2214e8f38adcc235f601044",
+         "011eb68ca0661ebde52e9c99fb47818721b1a83b8389d0fb90b34f0f8eafd760"),
+        (DIGITS, "5726a3a7a0d84f6e7501e56153f76b5cb34fd2792f695f93fa52d9cdad113fda",
+         "892156b5b76993fc51961c20017768e63a5455c526d556f9b6159080381b0fc4"),
+    ],
+    ids=["moons", "spread", "digits"],
+)  # fmt: skip
+def test_data_are_the_recorded_ones(config: Data, training: str, held_out: str) -> None:
+    """The hashes over data and split of two seeds are those recorded here."""
+    assert training == source_of(config).training_hash([0, 1])
+    assert held_out == source_of(config).held_out_hash([0, 1])
+
+
+@pytest.mark.parametrize("config", [MOONS, SPREAD, DIGITS])
 def test_labels_are_balanced(config: Data) -> None:
-    """Every class has the same number of labelled examples; the moons' points are halved as well."""
-    data = training_set(config, 3)
-    classes = 10 if isinstance(config, DigitsData) else 2
+    """Every class has the same number of labelled examples."""
+    source = source_of(config)
 
-    assert [config.labels // classes] * classes == class_counts(data.labels, classes)
-    if isinstance(config, TwoMoonsData):
-        assert [997, 997] == class_counts(data.hidden_labels, 2)
+    counts = class_counts(source.training_set(3).labels, source.classes)
+
+    assert [config.labels // source.classes] * source.classes == counts
 
 
 def test_digits_are_disjoint_and_complete() -> None:
-    """Labelled, unlabelled and held-out images are all 1,797, each once, under every seed."""
-    images, labels = digits.load()
-    held_out = held_out_set(DigitsData(), 0)
+    """Labelled, unlabelled and held-out images are all 1,797, each once, under every seed; seeds label others."""
+    images, labels = load_digits()
+    held_out = held_out_of(DIGITS)
     for seed in (0, 1):
-        data = training_set(DigitsData(), seed)
+        data = trained_on(DIGITS, seed)
         index = torch.cat([data.labelled_indices, data.unlabelled_indices])
         rest = torch.ones(len(labels), dtype=torch.bool).index_fill(0, index, False)
 
@@ -55,26 +86,23 @@ def test_digits_are_disjoint_and_complete() -> None:
         # every held-out image is one of the others: the same multiset of (image, label)
         expected = sorted(fingerprint(i, k) for i, k in zip(images[rest], labels[rest], strict=True))
         assert expected == sorted(fingerprint(i, k) for i, k in zip(held_out.examples, held_out.labels, strict=True))
+    assert set(trained_on(DIGITS, 0).labelled_indices.tolist()) != set(trained_on(DIGITS, 1).labelled_indices.tolist())
+    assert torch.equal(held_out.labels, held_out_of(DigitsData(labels=100), 1).labels)
 
 
-def test_digits_split_depends_on_the_seed_alone() -> None:
-    """Seeds label other images; the test images stay."""
-    one, other = (training_set(DigitsData(), seed) for seed in (0, 1))
+def test_other_digits_of_scikit_learn_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the installed package that is to be replaced."""
+    images, labels = load_digits()
+    monkeypatch.setattr("repro.data.toys._from_scikit_learn", lambda: (images, labels.roll(1)))
 
-    assert set(one.labelled_indices.tolist()) != set(other.labelled_indices.tolist())
-    assert torch.equal(held_out_set(DigitsData(), 0).examples, held_out_set(DigitsData(), 1).examples)
-
-
-def test_more_labels_keep_the_test_images() -> None:
-    """The number of labels does not move the test set."""
-    assert torch.equal(held_out_set(DigitsData(labels=20), 0).labels, held_out_set(DigitsData(labels=100), 0).labels)
+    with pytest.raises(ValueError, match=r"from scikit-learn are not .*; install the version of requirements.lock"):
+        trained_on(DIGITS)
 
 
 def test_moons_lie_on_their_arcs() -> None:
     """Without noise class 0 is the upper unit half circle about 0, class 1 the lower one about (1, 0.5)."""
-    data = training_set(TwoMoonsData(noise=0.0), 0)
-    centre = torch.tensor([[0.0, 0.0], [1.0, 0.5]])[data.hidden_labels]
-    offset = data.unlabelled - centre
+    data = trained_on(TwoMoonsData(noise=0.0))
+    offset = data.unlabelled - torch.tensor([[0.0, 0.0], [1.0, 0.5]])[data.hidden_labels]
 
     # 4 decimals are kept
     torch.testing.assert_close(offset.norm(dim=-1), torch.ones(1994), rtol=0, atol=1e-4)
@@ -84,7 +112,7 @@ def test_moons_lie_on_their_arcs() -> None:
 @pytest.mark.parametrize("noise", [0.05, 0.2])
 def test_noise_has_its_level(noise: float) -> None:
     """The points' offsets from the noise-free ones have the standard deviation asked for, in both coordinates."""
-    clean, noisy = (training_set(TwoMoonsData(points=8000, noise=n), 0).unlabelled for n in (0.0, noise))
+    clean, noisy = (trained_on(TwoMoonsData(points=8000, noise=n)).unlabelled for n in (0.0, noise))
 
     for spread in (noisy - clean).std(dim=0):
         assert noise == pytest.approx(float(spread), rel=0.032)  # 4 standard errors of 8,000 draws
@@ -92,30 +120,29 @@ def test_noise_has_its_level(noise: float) -> None:
 
 def test_spread_labels_show_the_shape() -> None:
     """Spread labels lie at the middles of equal parts of each arc; the unlabelled points stay what they were."""
-    clean = training_set(TwoMoonsData(noise=0.0, placement=Placement.spread), 0)
+    clean = trained_on(TwoMoonsData(noise=0.0, placement=Placement.spread))
     angle = torch.tensor([1, 3, 5]) * math.pi / 6
 
-    upper, lower = clean.labelled[0::2], clean.labelled[1::2]
     expected = torch.stack([angle.cos(), angle.sin()], dim=-1)
-    torch.testing.assert_close(upper, expected, rtol=0, atol=1e-4)  # 4 decimals are kept
-    torch.testing.assert_close(lower, torch.tensor([1.0, 0.5]) - expected, rtol=0, atol=1e-4)
-    assert torch.equal(training_set(MOONS, 0).unlabelled, training_set(SPREAD, 0).unlabelled)
-    assert not torch.equal(training_set(SPREAD, 0).labelled, training_set(SPREAD, 1).labelled)
+    torch.testing.assert_close(clean.labelled[0::2], expected, rtol=0, atol=1e-4)  # 4 decimals are kept
+    torch.testing.assert_close(clean.labelled[1::2], torch.tensor([1.0, 0.5]) - expected, rtol=0, atol=1e-4)
+    assert torch.equal(trained_on(MOONS).unlabelled, trained_on(SPREAD).unlabelled)
+    assert not torch.equal(trained_on(SPREAD, 0).labelled, trained_on(SPREAD, 1).labelled)
 
 
 def test_stacked_moons_are_each_seeds_moons() -> None:
     """Row r of stacked data is the data of seed r, training and test."""
     for config in (MOONS, SPREAD):
-        stacked, held = training_set(config, [4, 7]), held_out_set(config, [4, 7])
+        stacked, held = trained_on(config, [4, 7]), held_out_of(config, [4, 7])
         for row, seed in enumerate([4, 7]):
-            for key, value in vars(training_set(config, seed)).items():
+            for key, value in vars(trained_on(config, seed)).items():
                 assert torch.equal(value, getattr(stacked, key)[row])
-            assert torch.equal(held_out_set(config, seed).examples, held.examples[row])
+            assert torch.equal(held_out_of(config, seed).examples, held.examples[row])
 
 
 def test_moons_test_points_are_others() -> None:
     """No test point is a training point."""
-    data, held = training_set(MOONS, 0), held_out_set(MOONS, 0)
+    data, held = trained_on(MOONS), held_out_of(MOONS)
     seen = {tuple(p) for p in torch.cat([data.labelled, data.unlabelled]).tolist()}
 
     assert 1000 == len(held.labels)
@@ -123,100 +150,151 @@ def test_moons_test_points_are_others() -> None:
     assert len([p for p in held.examples.tolist() if tuple(p) in seen]) <= 1
 
 
-@pytest.mark.parametrize(("name", "config"), [("moons", MOONS), ("spread", SPREAD), ("digits", DigitsData())])
-def test_training_data_are_the_recorded_ones(name: str, config: Data) -> None:
-    """The hash over data and split of two seeds is the one recorded here."""
-    assert TRAINING_HASHES[name] == training_hash(config, [0, 1])
+@pytest.mark.parametrize("config", [DIGITS, SvhnData()])
+def test_other_data_cannot_be_stacked(config: Data) -> None:
+    """Several seeds at once are refused with the remedy."""
+    with pytest.raises(ValueError, match=rf"data.name = {config.name}: cannot be .* set budget.stack to 1"):
+        trained_on(config, [0, 1])
 
 
-@pytest.mark.parametrize(("name", "config"), [("moons", MOONS), ("digits", DigitsData())])
-def test_held_out_data_are_the_recorded_ones(name: str, config: Data) -> None:
-    """The hash over test data of two seeds is the one recorded here."""
-    assert HELD_OUT_HASHES[name] == held_out_hash(config, [0, 1])
+def test_the_split_is_described() -> None:
+    """The split file names indices, class counts and hash of every seed."""
+    described = json.loads(source_of(DigitsData(labels=20)).describe_split([0, 3]))
+
+    assert ["0", "3"] == list(described["seeds"])
+    assert {"name": "digits", "labels": 20, "test_images": 597} == described["data"]
+    assert [2] * 10 == described["seeds"]["3"]["labelled_class_counts"]
+    assert trained_on(DigitsData(labels=20), 3).labelled_indices.tolist() == described["seeds"]["3"]["labelled_indices"]
+    assert [9, 4, 5, "0-2", 7] == in_runs(torch.tensor([9, 4, 5, 0, 1, 2, 7]))
+    assert [] == in_runs(torch.tensor([], dtype=torch.int64))
 
 
 def test_fingerprint_sees_values_types_and_shapes() -> None:
     """Another value, type or shape of the same bytes has another fingerprint."""
-    tensors = [
-        torch.tensor([1, 2]),
-        torch.tensor([1, 3]),
-        torch.tensor([[1, 2]]),
-        torch.tensor([1, 2], dtype=torch.int32),
-    ]
+    tensors = [torch.tensor([1, 2]), torch.tensor([1, 3]), torch.tensor([[1, 2]]), torch.tensor([1, 2]).int()]
 
     assert 4 == len({fingerprint(tensor) for tensor in tensors})
 
 
-def test_digits_cannot_be_stacked() -> None:
-    """Stacked digits are refused with the remedy."""
-    with pytest.raises(ValueError, match=r"set budget.stack to 1"):
-        training_set(DigitsData(), [0, 1])
+@pytest.mark.parametrize(
+    ("images", "labels", "says"),
+    [
+        (torch.zeros(2, 3), torch.tensor([0, 9]), r"its images are float32 \[2, 3\], not uint8 \[2, 3\]"),
+        (torch.zeros(1, 3).byte(), torch.tensor([0, 9]), r"its images are uint8 \[1, 3\], not uint8 \[2, 3\]"),
+        (torch.zeros(2, 3).byte(), torch.tensor([0]), r"its labels are int64 \[1\], not 2 whole numbers"),
+        (torch.zeros(2, 3).byte(), torch.tensor([0.0, 9.0]), r"its labels are float32 \[2\], not 2 whole numbers"),
+        (torch.zeros(2, 3).byte(), torch.tensor([0, 10]), "1 labels are outside 0 to 9, such as 10"),
+        (torch.zeros(2, 3).byte(), torch.tensor([-1, 10]), "2 labels are outside 0 to 9, such as -1"),
+    ],
+)
+def test_wrong_content_is_refused_by_what_is_wrong(images: Tensor, labels: Tensor, says: str) -> None:
+    """Where, what is there, what should be, and the remedy."""
+    check_content(torch.zeros(2, 3).byte(), torch.tensor([0, 9]), (2, 3), 10, "here", "mend it")
+    with pytest.raises(ValueError, match=f"here: {says}; mend it"):
+        check_content(images, labels, (2, 3), 10, "here", "mend it")
 
 
-def test_prepared_digits_are_checked(tmp_path: Path) -> None:
-    """The prepared file is read back; a changed one is refused by its path."""
-    prepare(DigitsData(), tmp_path)
-    images, labels = digits.load(tmp_path / "digits.npz")
+# The door before test data
 
-    assert digits.SHA256 == fingerprint(images, labels)
-    import numpy as np
-
-    np.savez(tmp_path / "digits.npz", images=images.numpy(), labels=labels.roll(1).numpy())
-    with pytest.raises(ValueError, match=r"not the published ones"):
-        digits.load(tmp_path / "digits.npz")
-
-
-def test_split_is_described() -> None:
-    """The split file names indices, class counts and hash of every seed."""
-    described = json.loads(describe_split(DigitsData(labels=20), [0, 3]))
-
-    assert ["0", "3"] == list(described["seeds"])
-    assert [2] * 10 == described["seeds"]["3"]["labelled_class_counts"]
-    assert (
-        training_set(DigitsData(labels=20), 3).labelled_indices.tolist() == described["seeds"]["3"]["labelled_indices"]
-    )
-
-
-def imported(path: Path) -> set[str]:
-    """Modules that a file imports, with the names it takes from them."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
-
-
-MODULES = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in Path("repro").rglob("*.py")}
-
-
-def closure(start: str) -> set[str]:
-    """Modules of this project that a package's files reach through imports."""
-    reached, waiting = set(), {name for name in MODULES if name == start or name.startswith(f"{start}.")}
-    while waiting:
-        name = waiting.pop()
-        reached.add(name)
-        waiting |= {m for m in imported(MODULES[name]) if m in MODULES and m not in reached}
-    return reached
+DOORS = {"held_out_set", "held_out_labels", "held_out_evidence"}
 
 
 def test_only_evaluation_opens_test_data() -> None:
-    """Outside repro/data, only repro/evaluate takes anything that opens test data."""
-    doors = {"repro.data.held_out"} | {f"repro.data.{m}.held_out_set" for m in ("digits", "two_moons", "held_out")}
-    users = {name for name, path in MODULES.items() if doors & imported(path) and not name.startswith("repro.data")}
+    """Outside `repro/data` and `repro/evaluate`, nothing asks a source for what it holds out, by whatever way."""
+    opening = set()
+    for path in PACKAGE.rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        used |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        opening |= {path.relative_to(PACKAGE).parts[0]} if used & DOORS else set()
 
-    assert users
-    assert {"evaluate"} == {name.split(".")[1] for name in users}
-    for name, path in MODULES.items():
-        used = {n.attr for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Attribute)}
-        assert name == "repro.data.held_out" or "held_out_set" not in used
+    assert opening == {"data", "evaluate"}
 
 
-@pytest.mark.parametrize("package", ["repro.train", "repro.methods", "repro.cli.train", "repro.cli.prepare"])
-def test_training_cannot_reach_test_data(package: str) -> None:
-    """What training imports, directly or not, holds neither the door to test data nor evaluation."""
-    reached = closure(package)
+def test_no_source_trains_on_what_it_holds_out() -> None:
+    """Within a source only what is called after the door goes through it."""
+    trees = [ast.parse(path.read_text()) for path in (PACKAGE / "data").glob("*.py")]
+    kinds = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    methods = [method for kind in kinds for method in kind.body if isinstance(method, ast.FunctionDef)]
+    asked = {method.name: {n.attr for n in ast.walk(method) if isinstance(n, ast.Attribute)} for method in methods}
+    through = {name for name, used in asked.items() if used & DOORS}
 
-    assert "repro.data.training" in reached or package == "repro.methods"
-    assert set() == {m for m in reached if m == "repro.data.held_out" or m.startswith("repro.evaluate")}
+    assert len(methods) > 80
+    assert {name for name in through if not name.startswith("held_out")} == set()
+
+
+def test_nobody_asks_which_data_set_it_has() -> None:
+    """Outside the data room and its settings, no name and no class of a data set decides anything."""
+    kinds = {kind.__name__ for kind in settings.DATA.values()}
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name == "data" or path == PACKAGE / "config/data.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
+                asked = {name.id for name in ast.walk(node.args[1]) if isinstance(name, ast.Name)}
+                assert set() == asked & kinds, path
+            if isinstance(node, ast.Compare):
+                assert "data.name" not in ast.unparse(node), path
+
+
+# A data set of one's own takes a class of settings, with its ranges, and a source
+
+
+@dataclass
+class LineData(settings.DataSettings):
+    """Points on a line."""
+
+    name: str = "line"
+    labels: int = 4
+
+    shape: ClassVar[tuple[int, ...]] = (2,)
+
+
+class Line(Source[LineData]):
+    """Class 1 lies to the right."""
+
+    classes = 2
+
+    def _training_set(self, seeds: int) -> TrainingSet:
+        x = Streams(seeds).uniform("line", 0, (40, 2)) * 2 - 1
+        y, index, few = (x[:, 0] > 0).long(), torch.arange(40), self.config.labels
+        return TrainingSet(x[:few], y[:few], x[few:], y[few:], index[:few], index[few:])
+
+    def held_out_set(self, seeds: object) -> HeldOutSet:
+        """A few."""
+        return HeldOutSet(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1]))
+
+    def to_input(self, examples: Tensor) -> Tensor:
+        """As they are."""
+        return examples
+
+    def labelled_view(self, examples: Tensor, part: Part) -> Tensor:
+        """As they are."""
+        return examples
+
+    def strong_labelled_view(self, examples: Tensor, part: Part) -> Tensor:
+        """As they are."""
+        return examples
+
+    def unlabelled_views(self, examples: Tensor, wanted: object, part: Part) -> tuple[Tensor, Tensor]:
+        """As they are."""
+        return examples, examples
+
+
+def test_a_data_set_is_added_by_its_settings_and_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read, refused, trained on and evaluated like any other."""
+    monkeypatch.setitem(settings.DATA, "line", LineData)
+    monkeypatch.setitem(LIMITS, LineData, {"labels": Limits(1, 39)})
+    monkeypatch.setitem(data_room.SOURCES, "line", Line)
+    budget = {"steps": 2, "labelled_batch": 2, "unlabelled_batch": 4}
+    mapping = {"data": {"name": "line"}, "model": {"name": "moons_net"}, "method": {"name": "mpl"}, "optim": {},
+               "finetune": {}, "recipe": {}, "budget": budget}  # fmt: skip
+
+    trainer = Trainer(read_config(mapping), 0, CPU)
+    trainer.run(tmp_path / "state")
+    found = evaluate("line", left_by(trainer))
+
+    assert (1, 2) == found.predictions["student"].shape
+    for wrong in ({"data": {"name": "line", "labels": 40}}, {"model": {"name": "small_conv"}}):
+        with pytest.raises(ConfigError, match=r"data.labels = 40: must|use moons_net"):
+            read_config(mapping | wrong)

@@ -1,51 +1,46 @@
-"""CIFAR-10, the real one: what is labelled, unlabelled, dropped and held out, and the hashes that pin it."""
+"""CIFAR-10: what is labelled, unlabelled, dropped and held out, the hashes that pin it, and that only it is read."""
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import json
+import io
+import os
+import subprocess
+import sys
+import tarfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
-import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor
+from torchvision.datasets import CIFAR10
 
-from repro.config.check_data import data_problems
-from repro.config.data import Cifar10Data, ImageViews, Split
-from repro.data import cifar10, cifar10_files, cifar10_held_out
-from repro.data.held_out import held_out_hash, held_out_labels, held_out_set
-from repro.data.sets import class_counts, fingerprint, in_runs
-from repro.data.training import class_count, describe_split, training_hash, training_set
+from repro.data import Cifar10Data, ImageViews, Split, cifar10, source_of
+from repro.data.cifar10 import BATCHES, LABELS_FILE, shipped_labels
+from repro.data.sets import class_counts, fingerprint
 from repro.evaluate.labels import test_labels as labels_of_run
-from repro.seeding import Streams
+from tests.samples import A_FILE
 
 PROJECT = Path(__file__).parents[1]
 PAPER = Cifar10Data()
 RELEASED = Cifar10Data(split=Split.released, labelled_in_unlabelled=True)
 BALANCED = Cifar10Data(split=Split.balanced)
 ALL = Cifar10Data(split=Split.released, labels=50_000, labelled_in_unlabelled=True)
-TRAINING_HASHES = {
-    "paper": "b066d67dd6e40506040b09ea7fef6abe83adc8c8cfb22961936e3ab72b7ed47d",
-    "released": "aa62e5d9a8135dfa402439d1cec9f0726dc572ec6011d14fbc08a379caccfb29",
-    "balanced": "a43da7789cd08e68f323e322b0240930f2af4ca8fba84a1852edcc48248b907c",
-    "all": "8991afb3814f3f5916936ef7475290efc470a09e87dd6484b9d85ece38090772",
-}
-HELD_OUT_HASH = "92362fdd22fc6f4a9c3c5fbb3ff758889978e6f5fb13aec539128d8d4870e525"
-CONFIGS = {"paper": PAPER, "released": RELEASED, "balanced": BALANCED, "all": ALL}
+FEW = Cifar10Data(root="mine", split=Split.released, labels=20, train_images=5 * A_FILE)
+LABELS = (torch.arange(50_000) * 7919 // 13) % 10
+LINK = Path("artifacts/data/cifar10")
 
 
-def contents(images: Tensor) -> set[bytes]:
-    """A hash of the pixels of each image."""
-    return {hashlib.sha256(image.numpy().tobytes()).digest() for image in images}
+def split(config: Cifar10Data, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Which are labelled and unlabelled, by made-up labels: no image is needed to see that."""
+    return cifar10.Cifar10(config).split(LABELS, seed)
 
 
-def indices(first: int, end: int) -> list[int]:
-    """Indices from `first` up to `end`, exclusive."""
-    return list(range(first, end))
+# Splits
 
 
 @pytest.mark.parametrize(
@@ -61,28 +56,52 @@ def indices(first: int, end: int) -> list[int]:
         ({"split": Split.released, "labels": 500, "train_images": 6000}, (0, 500), (500, 6000)),
     ],
 )
-def test_splits_in_file_order(
-    cifar10_workplace: Path, changes: dict[str, Any], labelled: tuple[int, int], unlabelled: tuple[int, int]
-) -> None:
+def test_splits_in_file_order(changes: dict[str, Any], labelled: tuple[int, int], unlabelled: tuple[int, int]) -> None:
     """Which records are labelled and unlabelled, exactly, under every seed."""
     config = replace(PAPER, **changes)
+    for seed in (0, 1):
+        chosen, rest = split(config, seed)
 
-    data = training_set(config, 0)
-
-    assert [] == list(data_problems(config))
-    assert indices(*labelled) == data.labelled_indices.tolist()
-    assert indices(*unlabelled) == data.unlabelled_indices.tolist()
-    assert training_hash(config, [0]) == training_hash(config, [1])
+        assert torch.equal(torch.arange(*labelled), chosen)
+        assert torch.equal(torch.arange(*unlabelled), rest)
+    assert [] == list(config.problems())
+    assert unlabelled[1] - unlabelled[0] == config.unlabelled
 
 
-@pytest.mark.parametrize("name", list(CONFIGS))
-def test_images_and_labels_are_those_of_their_indices(cifar10_workplace: Path, name: str) -> None:
-    """Pixels and labels are the records' own, in the order of the indices; shapes and types as promised."""
-    images, labels = cifar10.load()
-    data = training_set(CONFIGS[name], 0)
+def test_a_balanced_split_has_as_many_of_each_class() -> None:
+    """400 images of each class are labelled, others for each seed, and all the others are unlabelled."""
+    (labelled, unlabelled), (other, _) = (split(BALANCED, seed) for seed in (0, 1))
 
-    assert (50_000, 3, 32, 32) == tuple(images.shape)
-    assert (torch.uint8, torch.int64) == (data.labelled.dtype, data.labels.dtype)
+    assert [400] * 10 == class_counts(LABELS[labelled], 10)
+    assert torch.equal(torch.arange(50_000), torch.cat([labelled, unlabelled]).sort().values)
+    assert set(labelled.tolist()) != set(other.tolist())
+
+
+def test_a_balanced_split_of_too_few_images_is_refused() -> None:
+    """One class runs short: said by key, value and remedy."""
+    with pytest.raises(ValueError, match=r"data.labels = 50: wants 5 .* has only \d .* 52 images .*; lower"):
+        split(replace(BALANCED, labels=50, train_images=52))
+
+
+# All of it, where it is
+
+
+@pytest.mark.parametrize(
+    ("config", "recorded"),
+    [
+        (PAPER, "b066d67dd6e40506040b09ea7fef6abe83adc8c8cfb22961936e3ab72b7ed47d"),
+        (RELEASED, "aa62e5d9a8135dfa402439d1cec9f0726dc572ec6011d14fbc08a379caccfb29"),
+        (BALANCED, "a43da7789cd08e68f323e322b0240930f2af4ca8fba84a1852edcc48248b907c"),
+        (ALL, "8991afb3814f3f5916936ef7475290efc470a09e87dd6484b9d85ece38090772"),
+    ],
+    ids=["paper", "released", "balanced", "all"],
+)
+def test_training_data_are_the_recorded_ones(cifar10_workplace: Path, config: Cifar10Data, recorded: str) -> None:
+    """The hash over data and split of two seeds; pixels and labels are the records' own, in order of the indices."""
+    images, labels = source_of(config).read("train")
+    data = source_of(config).training_set(0)
+
+    assert recorded == source_of(config).training_hash([0, 1])
     assert torch.equal(images[data.labelled_indices], data.labelled)
     assert torch.equal(labels[data.labelled_indices], data.labels)
     assert torch.equal(images[data.unlabelled_indices], data.unlabelled)
@@ -91,203 +110,226 @@ def test_images_and_labels_are_those_of_their_indices(cifar10_workplace: Path, n
 
 def test_no_image_is_on_two_sides(cifar10_workplace: Path) -> None:
     """By their pixels, labelled, unlabelled, dropped and test images are 60,000 different ones: no duplicates."""
-    data, (images, _) = training_set(PAPER, 0), cifar10.load()
+    source = source_of(PAPER)
+    data, (images, labels) = source.training_set(0), source.read("train")
 
-    sides = [data.labelled, data.unlabelled, images[:5000], held_out_set(PAPER, 0).examples]
-    found = [contents(side) for side in sides]
+    sides = [data.labelled, data.unlabelled, images[:5000], source.held_out_set(0).examples]
+    found = [{hashlib.sha256(image.numpy().tobytes()).digest() for image in side} for side in sides]
+
     assert [4000, 41_000, 5000, 10_000] == [len(side) for side in found]
     assert 60_000 == len(set.union(*found))
+    assert cifar10.SHA256 == fingerprint(images, labels)
+    assert [396, 407, 398, 421, 377, 372, 403, 429, 404, 393] == class_counts(data.labels, 10)
 
 
-def test_class_counts(cifar10_workplace: Path) -> None:
-    """The first records are not balanced: the counts of the 4,000 labels of both sources."""
-    paper, released = training_set(PAPER, 0), training_set(RELEASED, 0)
+def test_test_images_are_the_recorded_ones(cifar10_workplace: Path) -> None:
+    """The first so many of the test file, whose labels are the shipped ones."""
+    for count in (10_000, 7):
+        held_out = source_of(replace(PAPER, test_images=count)).held_out_set(0)
 
-    assert [396, 407, 398, 421, 377, 372, 403, 429, 404, 393] == class_counts(paper.labels, 10)
-    assert [4099, 4133, 4083, 4093, 4104, 4140, 4078, 4085, 4076, 4109] == class_counts(paper.hidden_labels, 10)
-    assert [396, 366, 420, 384, 422, 393, 414, 385, 407, 413] == class_counts(released.labels, 10)
-    assert [5000] * 10 == class_counts(released.hidden_labels, 10)
-    assert [1000] * 10 == class_counts(held_out_set(PAPER, 0).labels, 10)
+        assert (count, 3, 32, 32) == tuple(held_out.examples.shape)
+        assert torch.equal(shipped_labels()[:count], held_out.labels)
 
 
-def test_the_balanced_split(cifar10_workplace: Path) -> None:
-    """400 of each class, the first of each in the seed's own order; all other images are unlabelled."""
-    _, labels = cifar10.load()
-    sets = [training_set(BALANCED, seed) for seed in (0, 1)]
-
-    for seed, data in enumerate(sets):
-        order = Streams(seed).permutation("split", 0, 50_000)
-        first_cats = order[labels[order] == 3][:400]
-        assert [400] * 10 == class_counts(data.labels, 10)
-        assert set(first_cats.tolist()) == set(data.labelled_indices[data.labels == 3].tolist())
-        together = torch.cat([data.labelled_indices, data.unlabelled_indices])
-        assert indices(0, 50_000) == together.sort().values.tolist()
-    common = set(sets[0].labelled_indices.tolist()) & set(sets[1].labelled_indices.tolist())
-    assert len(common) == pytest.approx(320, abs=76)  # 4 standard deviations about 4,000 * 4,000 / 50,000
-
-
-def test_a_balanced_split_of_too_few_images_is_refused(cifar10_workplace: Path) -> None:
-    """One class runs short in the first records: said by key, value and remedy."""
-    config = replace(BALANCED, labels=500, train_images=520)
-
-    with pytest.raises(ValueError, match=r"data.labels = 500: wants 50 .* has only \d+ .*; lower data.labels or raise"):
-        training_set(config, 0)
-
-
-def test_cifar10_cannot_be_stacked(cifar10_workplace: Path) -> None:
-    """Several seeds at once are refused with the remedy."""
-    with pytest.raises(ValueError, match=r"data.name = cifar10: cannot be stacked .* set budget.stack to 1"):
-        training_set(PAPER, [0, 1])
-
-
-def test_files_are_read_once_in_a_process(cifar10_workplace: Path) -> None:
-    """A second call gives the same tensors; the training set holds copies of them."""
-    images, _ = cifar10.load()
-
-    assert images is cifar10.load()[0]
-    training_set(PAPER, 0).labelled.zero_()
-    assert images[5000:9000].any()
-
-
-@pytest.mark.filterwarnings("ignore:dtype")  # torchvision unpickles with numbers where numpy wants booleans
-def test_torchvision_reads_the_same(cifar10_workplace: Path) -> None:
-    """Pixels, labels and class names are torchvision's, training and test; so are the MD5s."""
-    from torchvision.datasets import CIFAR10
-
-    train, test = (CIFAR10(str(cifar10_files.FOLDER.parent), train=train) for train in (True, False))
-    images, labels = cifar10.load()
-    held_out = held_out_set(PAPER, 0)
-
-    assert np.array_equal(train.data, images.permute(0, 2, 3, 1).numpy())
-    assert train.targets == labels.tolist()
-    assert np.array_equal(test.data, held_out.examples.permute(0, 2, 3, 1).numpy())
-    assert test.targets == held_out.labels.tolist()
-    assert tuple(train.classes) == cifar10.CLASS_NAMES
-    published = dict(CIFAR10.train_list + CIFAR10.test_list) | {CIFAR10.meta["filename"]: CIFAR10.meta["md5"]}
-    assert published == cifar10_files.MD5
-
-
-@pytest.mark.parametrize("name", list(CONFIGS))
-def test_training_data_are_the_recorded_ones(cifar10_workplace: Path, name: str) -> None:
-    """The hash over data and split of two seeds is the one recorded here, wherever files came from, however viewed."""
-    moved = replace(CONFIGS[name], root="/elsewhere", views=ImageViews(magnitude=3.0), test_images=7)
-
-    assert TRAINING_HASHES[name] == training_hash(CONFIGS[name], [0, 1])
-    assert TRAINING_HASHES[name] == training_hash(moved, [0, 1])
-
-
-def test_training_hash_sees_the_split_and_the_images(cifar10_workplace: Path) -> None:
-    """Every setting of the split has its own hash; the published images' hash enters it, and is that of the images."""
-    configs = [
-        PAPER, RELEASED, BALANCED, replace(PAPER, labels=4010), replace(PAPER, train_images=49_999),
-        replace(PAPER, labelled_in_unlabelled=True), replace(RELEASED, labelled_in_unlabelled=False),
-    ]  # fmt: skip
-
-    found = [training_hash(config, [0]) for config in configs]
-
-    assert len(configs) == len(set(found))
-    assert training_hash(BALANCED, [0]) != training_hash(BALANCED, [1])
-    assert fingerprint(*cifar10.load()) == cifar10.SHA256
-
-
-def test_training_hash_of_a_fixed_split_needs_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A record can be checked where the data set is not."""
+def test_accuracies_are_recomputed_without_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashes and labels of a split that does not look at labels need no file but the shipped one."""
     monkeypatch.chdir(tmp_path)
+    recorded = "92362fdd22fc6f4a9c3c5fbb3ff758889978e6f5fb13aec539128d8d4870e525"
+    run = {"data": asdict(replace(PAPER, test_images=9)), "model": {"name": "wide_resnet"}, "optim": {}, "budget": {},
+           "method": {"name": "supervised"}, "finetune": {}, "recipe": {}}  # fmt: skip
 
-    assert 64 == len(training_hash(PAPER, [0]))
-    assert training_hash(PAPER, [0]) != training_hash(RELEASED, [0])
+    labels, _ = labels_of_run(run, [0, 1], None)
 
-
-@pytest.mark.parametrize("count", [10_000, 100])
-def test_held_out_labels_need_no_images(cifar10_workplace: Path, tmp_path: Path, count: int) -> None:
-    """Labels and hash of the test set are had where CIFAR-10 is not, and are those of the images."""
-    config = replace(PAPER, test_images=count)
-    held_out, digest = held_out_set(config, 0), held_out_hash(config, [3, 4])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path)
-        run = {"data": asdict(config), "model": {"name": "wide_resnet"}, "method": {"name": "supervised"}}
-        labels, same = labels_of_run(run | {"optim": {}, "budget": {}, "finetune": {}, "recipe": {}}, [3, 4], None)
-
-    assert (count, 3, 32, 32) == tuple(held_out.examples.shape)
-    assert torch.equal(held_out_set(PAPER, 0).examples[:count], held_out.examples)
-    assert (2, count) == labels.shape
-    assert np.int64 == labels.dtype
-    assert [held_out.labels.tolist()] * 2 == labels.tolist()
-    assert digest == same
+    assert recorded == source_of(PAPER).held_out_hash([0, 1]) != source_of(PAPER).held_out_hash([0])
+    assert recorded != source_of(replace(PAPER, test_images=9)).held_out_hash([0, 1])
+    assert [shipped_labels()[:9].tolist()] * 2 == labels.tolist()
+    assert "b066d67dd6e40506040b09ea7fef6abe83adc8c8cfb22961936e3ab72b7ed47d" == source_of(PAPER).training_hash([0, 1])
 
 
-def test_held_out_data_are_the_recorded_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hash is the one recorded here, without the images; it changes with the number of test images alone."""
-    monkeypatch.chdir(tmp_path)
+def test_the_training_hash_sees_the_split_alone() -> None:
+    """Every setting of the split has its own hash; views, test images and the place of the files change nothing."""
+    changes = [{}, {"labels": 100}, {"labelled_in_unlabelled": True}, {"split": Split.released}, {"train_images": 9999}]
+    found = [source_of(replace(PAPER, **change)).training_hash([0]) for change in changes]  # type: ignore[arg-type]
 
-    assert HELD_OUT_HASH == held_out_hash(PAPER, [0, 1])
-    assert HELD_OUT_HASH == held_out_hash(replace(BALANCED, root="/elsewhere", labels=40), [0, 1])
-    assert HELD_OUT_HASH != held_out_hash(replace(PAPER, test_images=9999), [0, 1])
-    assert torch.equal(held_out_labels(PAPER, [0])[0, :100], held_out_labels(replace(PAPER, test_images=100), [5])[0])
-
-
-def test_held_out_images_are_checked_against_the_shipped_labels(
-    cifar10_workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Test images whose labels are not the shipped ones are not evaluated on."""
-    other = cifar10_held_out.shipped_labels().roll(1)
-    monkeypatch.setattr(cifar10_held_out, "shipped_labels", lambda: other)
-    cifar10_held_out._load.cache_clear()
-
-    with pytest.raises(ValueError, match=r"labels of .*test_batch are not those of .*cifar10_test_labels.txt"):
-        held_out_set(PAPER, 0)
+    assert len(found) == len(set(found))
+    other = replace(PAPER, root="/elsewhere", views=ImageViews(magnitude=3), test_images=7)
+    assert found[0] == source_of(other).training_hash([1])
 
 
-def test_changed_shipped_labels_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One digit changed in the file of test labels is noticed, and the remedy named."""
-    text = cifar10_held_out.LABELS_FILE.read_text()
-    changed = tmp_path / "labels.txt"
-    changed.write_text(str((int(text[0]) + 1) % 10) + text[1:])
-    monkeypatch.setattr(cifar10_held_out, "LABELS_FILE", changed)
-    cifar10_held_out.shipped_labels.cache_clear()
+@pytest.mark.parametrize("harm", ["cut", "turned", "gone"])
+def test_damaged_test_labels_are_refused(harm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path, and how to restore it; line breaks mean nothing."""
+    path, content = tmp_path / "labels.txt", LABELS_FILE.read_bytes()
+    monkeypatch.setattr(cifar10, "LABELS_FILE", path)
+    shipped_labels.cache_clear()
+    path.write_bytes(content.replace(b"\n", b"\r\n"))
+    assert cifar10.LABELS_SHA256 == fingerprint(shipped_labels())
+    shipped_labels.cache_clear()
+    path.write_bytes({"cut": content[:-40], "turned": content[1:] + content[:1], "gone": b""}[harm])
+    if harm == "gone":
+        path.unlink()
 
-    with pytest.raises(ValueError, match=r"labels.txt is damaged .*git checkout"):
-        held_out_hash(PAPER, [0])
-
-
-def test_the_split_file_is_short_and_says_all(cifar10_workplace: Path) -> None:
-    """Consecutive indices as ranges, counts of every class, and no setting that does not decide the split."""
-    described = describe_split(ALL, [0, 1])
-    content = json.loads(describe_split(PAPER, [7]))
-
-    assert len(described) < 2000
-    assert {"name", "split", "labels", "labelled_in_unlabelled", "train_images", "test_images"} == set(content["data"])
-    assert ["5000-8999"] == content["seeds"]["7"]["labelled_indices"]
-    assert ["9000-49999"] == content["seeds"]["7"]["unlabelled_indices"]
-    assert 41_000 == content["seeds"]["7"]["unlabelled"] == sum(content["seeds"]["7"]["unlabelled_class_counts"])
-    assert [396, 407, 398, 421, 377, 372, 403, 429, 404, 393] == content["seeds"]["7"]["labelled_class_counts"]
+    with pytest.raises(ValueError, match=r"labels.txt is (damaged|missing).*; restore it: git checkout -- .*labels"):
+        source_of(PAPER).held_out_hash([0])
 
 
-def test_runs_keep_the_order() -> None:
-    """Three or more consecutive indices become a range; all else stays a number, in the given order."""
-    assert [9, 4, 5, "0-2", 7] == in_runs(torch.tensor([9, 4, 5, 0, 1, 2, 7]))
-    assert [] == in_runs(torch.tensor([], dtype=torch.int64))
+# Files, on a sample of them
 
 
-def test_cifar10_has_ten_classes() -> None:
-    """The network's number of outputs, and a name for each."""
-    assert class_count(Cifar10Data()) == 10 == len(set(cifar10.CLASS_NAMES))
+def flip_a_bit(path: Path) -> None:
+    """Changes one pixel."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
-@pytest.mark.parametrize(("data", "file"), [("cifar10", "test_batch"), ("svhn", "test_32x32.mat")])
-def test_only_the_door_to_test_data_imports_them(data: str, file: str) -> None:
-    """The test images are read by one module, which one module imports."""
-    importers, readers = set(), set()
-    for path in (PROJECT / "repro").rglob("*.py"):
-        nodes = list(ast.walk(ast.parse(path.read_text())))
-        names = {alias.name for n in nodes if isinstance(n, ast.Import | ast.ImportFrom) for alias in n.names}
-        modules = {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module}
-        importers |= {path.stem} if any(f"{data}_held_out" in name for name in names | modules) else set()
-        texts = {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-        imports = any("TEST" in {a.name for a in n.names} for n in nodes
-                      if isinstance(n, ast.ImportFrom) and n.module == f"repro.data.{data}_files")  # fmt: skip
-        readers |= {path.stem} if file in texts or imports else set()
+def test_the_sample_is_read_as_it_was_written(cifar10_sample: Path) -> None:
+    """Images by channel, row and column, in the order of the files; those of the test file are held out alone."""
+    source_of(FEW).prepare()
+    data = source_of(FEW).training_set(0)
 
-    assert {"held_out"} == importers
-    assert {f"{data}_files", f"{data}_held_out"} == readers
+    assert (torch.uint8, torch.int64) == (data.labelled.dtype, data.labels.dtype)
+    # of the published data: the first images of each file
+    assert [6, 9, 9, 4, 1, 1, 2, 7, 8, 3, 4, 7, 7, 2] == data.labels[:A_FILE].tolist()
+    assert [59, 43, 50] == data.labelled[0, 0, 0, :3].tolist()
+    assert [59, 62, 63] == data.labelled[0, :, 0, 0].tolist()
+    assert [59, 16, 25] == data.labelled[0, 0, :3, 0].tolist()
+    assert torch.equal(shipped_labels()[:A_FILE], source_of(FEW).held_out_set(0).labels)
+
+
+def test_prepare_leaves_a_link(cifar10_sample: Path) -> None:
+    """No copy; the place it was prepared from is found by whoever does not name it, and need not be named again."""
+    source_of(FEW).prepare()
+    elsewhere = replace(FEW, root="elsewhere")
+    source_of(elsewhere).prepare()
+
+    assert LINK.is_symlink()
+    assert cifar10_sample.samefile(LINK)
+    assert torch.equal(source_of(FEW).training_set(0).labelled, source_of(elsewhere).training_set(0).labelled)
+    assert "datasets" == source_of(elsewhere).recorded().root
+
+
+@pytest.mark.parametrize("harm", ["changed", "gone"])
+@pytest.mark.parametrize("name", ["batches.meta", "data_batch_5", "test_batch"])
+def test_prepare_refuses_other_files(cifar10_sample: Path, name: str, harm: str) -> None:
+    """Any file that is not the published one is named, with both MD5s and the remedy; nothing is left."""
+    path = cifar10_sample / BATCHES / name
+    flip_a_bit(path) if harm == "changed" else path.unlink()
+
+    says = {
+        "changed": "has MD5 .*, the published file has .*; put it there, or delete mine/",
+        "gone": "is missing; put",
+    }
+    with pytest.raises(ValueError, match=rf"mine/{BATCHES}/{name} {says[harm]}"):
+        source_of(FEW).prepare()
+    assert not LINK.exists()
+
+
+@pytest.mark.parametrize("harm", ["changed", "gone"])
+def test_training_and_evaluation_open_their_own_files_alone(cifar10_sample: Path, harm: str) -> None:
+    """A changed or missing test file stops evaluation and not training, and the other way round."""
+    source, folder = source_of(FEW), cifar10_sample / BATCHES
+    source.prepare()
+    kept = (folder / "test_batch").read_bytes()
+    for name, works, refuses in (
+        ("test_batch", source.training_set, source.held_out_set),
+        ("data_batch_3", source.held_out_set, source.training_set),
+    ):
+        flip_a_bit(folder / name) if harm == "changed" else (folder / name).unlink()
+        cifar10._read.cache_clear()
+
+        works(0)
+        assert source.describe_split([0]) if works == source.training_set else True
+        with pytest.raises(ValueError, match=rf"{name} (has MD5|is missing).*; prepare it again: python -m repro.cli"):
+            refuses(0)
+        (folder / "test_batch").write_bytes(kept)
+
+
+def test_a_test_file_with_other_labels_is_refused(cifar10_sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even of the right MD5."""
+    (cifar10_sample / BATCHES / "test_batch").write_bytes((cifar10_sample / BATCHES / "data_batch_1").read_bytes())
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", CIFAR10.train_list[0][1]]])
+
+    with pytest.raises(ValueError, match="labels of CIFAR-10's test file are not those of"):
+        source_of(FEW).held_out_set(0)
+
+
+def test_the_batches_folder_itself_is_not_the_root(cifar10_sample: Path) -> None:
+    """A root one level too deep is answered with the right one instead of a download."""
+    with pytest.raises(ValueError, match=rf"wants the folder that holds {BATCHES}; set it to mine$"):
+        source_of(replace(FEW, root=f"mine/{BATCHES}")).prepare()
+
+
+@pytest.fixture
+def archive(cifar10_sample: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """The sample as one archive, in its place no folder; and no network."""
+
+    def no_network(*_: object, **__: object) -> None:
+        raise URLError("Name or service not known")
+
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        tar.add(cifar10_sample / BATCHES, BATCHES)
+    for path in (cifar10_sample / BATCHES).iterdir():
+        path.unlink()
+    (cifar10_sample / BATCHES).rmdir()
+    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(buffer.getvalue(), usedforsecurity=False).hexdigest())
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    return buffer.getvalue()
+
+
+def test_an_archive_that_is_there_is_unpacked(archive: bytes, cifar10_sample: Path) -> None:
+    """Without network; nothing but the folder and the archive is left."""
+    (cifar10_sample / CIFAR10.filename).write_bytes(archive)
+
+    source_of(FEW).prepare()
+
+    assert {BATCHES, CIFAR10.filename} == {path.name for path in cifar10_sample.iterdir()}
+    assert 20 == len(source_of(FEW).training_set(0).labels)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_failed_download_says_what_to_put_where(archive: bytes, cifar10_sample: Path, broken: bool) -> None:
+    """One sentence, also where half an archive lies there; no folder is left that looks whole."""
+    if broken:
+        (cifar10_sample / CIFAR10.filename).write_bytes(archive[:-100])
+
+    with pytest.raises(ValueError, match=r"cifar-10-python.tar.gz: .*Name or service not known") as error:
+        source_of(FEW).prepare()
+
+    message = str(error.value)
+    assert message.startswith(f"data.root = mine: has no folder {BATCHES}")
+    assert f"put the published {CIFAR10.filename} or the folder {BATCHES} there, or set data.root to" in message
+    assert not (cifar10_sample / BATCHES).exists()
+
+
+def test_the_files_are_the_published_ones() -> None:
+    """The MD5 that recorded hashes are made of is the one that torchvision checks."""
+    assert [["test_batch", cifar10.TEST_MD5]] == CIFAR10.test_list
+
+
+@pytest.mark.slow
+def test_prepare_as_a_user_runs_it(cifar10_workplace: Path) -> None:
+    """Runs that differ in views or in where the files were share one split; the place is not recorded."""
+    common = ["data=cifar10", "model=wide_resnet", "data.labels=50", "data.train_images=6000"]
+    runs = {
+        "one": [*common, f"data.root={PROJECT / 'datasets'}"],
+        "same": [*common, "data.root=/elsewhere"],
+        "other": [*common, "data.views.magnitude=3.0"],
+        "more": [*common, "data.labels=60"],
+    }
+    plan = {name: {"experiment": "digits_supervised", "overrides": o, "seeds": "0-1"} for name, o in runs.items()}
+    Path("params.yaml").write_text(yaml.safe_dump({"runs": plan}, sort_keys=False))
+    Path("experiments").symlink_to(PROJECT / "experiments")
+
+    command = [sys.executable, "-W", "error", "-m", "repro.cli.prepare", "--plan", "params.yaml"]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+
+    assert (0, "") == (done.returncode, done.stderr)
+    configs = {name: yaml.safe_load(Path(f"artifacts/configs/{name}.yaml").read_text()) for name in runs}
+    assert configs["one"] == configs["same"]
+    assert {"datasets"} == {config["data"]["root"] for config in configs.values()}
+    assert configs["one"]["data_hash"] == configs["other"]["data_hash"] != configs["more"]["data_hash"]
+    assert 2 == len(list(Path("artifacts/data/splits").glob("cifar10-*.json")))
+    assert configs["one"]["data_hash"] == source_of(Cifar10Data(labels=50, train_images=6000)).training_hash([0, 1])

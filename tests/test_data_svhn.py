@@ -1,129 +1,133 @@
-"""SVHN: what is labelled, unlabelled and held out, and that images are mapped, not copied; on real digits and noise."""
+"""SVHN: what is labelled and unlabelled, that only the published files are read, and that one array serves all."""
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchvision.datasets import SVHN
+from torchvision.datasets.utils import calculate_md5
 
-from repro.augment import images
-from repro.augment.views import SVHN_DEVIATION, SVHN_MEAN, labelled_view, to_input
-from repro.config.check_data import data_problems
-from repro.config.compose import compose
-from repro.config.data import ImageViews, SvhnData
-from repro.data import svhn, svhn_files
-from repro.data.held_out import examples_hash, held_out_labels, held_out_set
+from repro.augment.views import Part
+from repro.data import ImageViews, SvhnData, source_of, svhn
 from repro.data.sets import class_counts
-from repro.data.svhn_files import EXTRA, TEST, TRAIN
-from repro.data.training import class_count, describe_split, prepare, training_hash, training_set
+from repro.data.svhn import EXTRA, TEST, TRAIN
 from repro.evaluate.labels import labels_to_store
+from repro.plan import compose
 from repro.seeding import Streams
-from tests.svhn_sample import Sample, noise
+from tests.samples import Svhn, svhn_noise, write_mat
 
-ROOT = Path(__file__).parent.parent / "experiments"
-LABELS = (torch.arange(604_388) * 7919 // 13) % 10
+ROOT = Path(__file__).parents[1] / "experiments"
 PAPER = SvhnData(balanced=False)
 BALANCED = SvhnData()
-ALONE = SvhnData(balanced=False, labelled_in_unlabelled=True, train_images=1000)
 ALL = SvhnData(balanced=False, labelled_in_unlabelled=True, train_images=73_257, labels=73_257)
+ALONE = SvhnData(balanced=False, labelled_in_unlabelled=True, train_images=1000)
+LABELS = (torch.arange(604_388) * 7919 // 13) % 10
+PLACED = Path("artifacts/data/svhn")
+ARRAYS = PLACED / "training"
+WHOLE = {".lock", TEST, "training", "training/images.npy", "training/labels.npy", "training/contents.json"}
+SMALL = SvhnData(root="mine", labels=10, train_images=60, balanced=False)
+LARGE = SvhnData(root="mine", labels=10, train_images=150)
 
 
-def positions(split: tuple[Tensor, Tensor]) -> Tensor:
-    """All indices of a split, labelled and unlabelled, in ascending order."""
-    return torch.cat(split).sort().values
+def split(config: SvhnData, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Which are labelled and unlabelled, by made-up labels: no image is needed to see that."""
+    return svhn.Svhn(config).split(LABELS, seed)
 
 
-def test_the_first_records_are_labelled_and_all_others_are_not() -> None:
-    """1,000 of `train` in the order of the file; 603,388 are left, none of them twice, whatever the seed."""
-    labelled, unlabelled = split = svhn._split(PAPER, torch.empty(0), 0)
-
-    assert torch.equal(torch.arange(1000), labelled)
-    assert 603_388 == len(unlabelled)
-    assert torch.equal(torch.arange(604_388), positions(split))
-    assert torch.equal(unlabelled, svhn._split(PAPER, torch.empty(0), 7)[1])
+def unlabelled(config: SvhnData, seed: int = 0) -> Tensor:
+    """The images, as they are mapped."""
+    images = source_of(config).training_set(seed).unlabelled
+    assert isinstance(images, Tensor)
+    return images
 
 
-def test_the_balanced_split_by_index() -> None:
-    """100 of each class, all of `train`, the first of each in the seed's own order; all others are unlabelled."""
-    (labelled, unlabelled), other = (svhn._split(BALANCED, LABELS, seed) for seed in (0, 1))
-
-    assert [100] * 10 == torch.bincount(LABELS[labelled]).tolist()
-    assert int(labelled.max()) < 73_257
-    order = Streams(0).permutation("split", 0, 73_257)
-    assert torch.equal(order[LABELS[order] == 3][:100], labelled[300:400])
-    assert torch.equal(torch.arange(604_388), positions((labelled, unlabelled)))
-    assert torch.equal(torch.arange(604_388), positions(other))
-    common = set(labelled.tolist()) & set(other[0].tolist())
-    assert len(common) < 40  # 4 standard deviations above 1,000 * 1,000 / 73,257
+# Splits
 
 
-@pytest.mark.parametrize("config", [PAPER, BALANCED, SvhnData(labels=20, train_images=60)])
-def test_the_last_images_stand_where_labelled_ones_were_taken_out(config: SvhnData) -> None:
-    """All other unlabelled images are in the order of the file, so that it can be mapped as it is."""
-    labelled, unlabelled = svhn._split(config, LABELS, 0)
+def test_the_first_labels_of_train_are_labelled() -> None:
+    """Or as many of each class, drawn from `train` alone; the unlabelled images are all the others, each once."""
+    (first, rest), (drawn, others) = split(PAPER), split(BALANCED)
 
-    here = torch.arange(len(unlabelled))
-    assert int((unlabelled != here).sum()) == int((labelled < len(unlabelled)).sum())
-    assert bool(((unlabelled == here) | (unlabelled >= len(unlabelled))).all())
+    assert torch.equal(torch.arange(1000), first)
+    assert [100] * 10 == class_counts(LABELS[drawn], 10)
+    assert int(drawn.max()) < 73_257
+    assert set(drawn.tolist()) != set(split(BALANCED, 1)[0].tolist())
+    for labelled, unlabelled in ((first, rest), (drawn, others)):
+        assert torch.equal(torch.arange(604_388), torch.cat([labelled, unlabelled]).sort().values)
+        here = torch.arange(len(unlabelled))  # in the order of the file, but where a labelled one was taken out
+        assert int((unlabelled != here).sum()) == int((labelled < len(unlabelled)).sum())
+        assert bool(((unlabelled == here) | (unlabelled >= len(unlabelled))).all())
 
 
 @pytest.mark.parametrize("config", [ALONE, ALL, replace(BALANCED, labelled_in_unlabelled=True)])
 def test_labelled_images_may_be_unlabelled_ones_too(config: SvhnData) -> None:
     """All training images then, in the order of the file; alone (Table 9) the labelled ones are all there is."""
-    labelled, unlabelled = svhn._split(config, LABELS, 0)
+    labelled, unlabelled = split(config)
 
     assert torch.equal(torch.arange(config.train_images), unlabelled)
     assert config.labels == len(set(labelled.tolist()))
-    assert [] == list(data_problems(config))
+    assert [] == list(config.problems())
 
 
-def test_a_balanced_split_of_too_few_images_is_refused() -> None:
-    """One class runs short: said by key, value and remedy."""
-    with pytest.raises(ValueError, match=r"data.labels = 50: wants 5 .* has only \d .* 52 images .*; lower"):
-        svhn._split(SvhnData(labels=50, train_images=52), (LABELS[:52] * LABELS[:52]) % 10, 0)
+def test_hashes_of_a_fixed_split_need_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record of training can be checked where the data set is not; the recorded ones, of two seeds."""
+    monkeypatch.chdir(tmp_path)
+
+    assert "2fbd7f6515c684142f3ad0814f012a830b8852eab55eb424f4f983ee00fa545d" == source_of(PAPER).training_hash([0, 1])
+    assert "3017efdae237cb9914027674aee37d9a0b728706e0d898bf15c99d9d8cd16f49" == source_of(ALL).training_hash([0, 1])
+    held_out = source_of(PAPER).held_out_examples_hash()
+    assert "d3c7ce6447ce0bec281199c85b68a3b5d95a01a0df962fda1bc1909441bfafe7" == held_out
+    assert held_out != source_of(replace(PAPER, test_images=26_031)).held_out_examples_hash()
+    with pytest.raises(ValueError, match="prepare it again"):
+        source_of(BALANCED).training_hash([0])
+
+
+# Images
 
 
 @pytest.fixture(params=["noise", "digits"])
-def sample(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sample:
+def sample(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Svhn:
     """Random and real images, prepared in a working directory of their own."""
-    found: Sample = request.getfixturevalue(f"svhn_{request.param}")
+    found: Svhn = request.getfixturevalue(f"svhn_{request.param}")
     found.stand_in(monkeypatch)
     monkeypatch.chdir(tmp_path)
-    prepare(SvhnData(root=str(found.root)), Path("artifacts/data"))
+    source_of(SvhnData(root=str(found.root))).prepare()
     return found
 
 
-def all_images(sample: Sample, *names: str) -> Tensor:
-    """Images of some files, [N, 3, 32, 32]."""
-    return torch.from_numpy(np.concatenate([sample.images[name] for name in names]).transpose(0, 3, 1, 2).copy())
+def of(sample: Svhn, *names: str) -> tuple[Tensor, Tensor]:
+    """Images and labels of some files."""
+    parts = ([kind[name] for name in names] for kind in (sample.images, sample.labels))
+    images, labels = (torch.from_numpy(np.concatenate(part)) for part in parts)
+    return images, labels
 
 
-def all_labels(sample: Sample, *names: str) -> Tensor:
-    """Labels of some files, [N]."""
-    return torch.from_numpy(np.concatenate([sample.labels[name] for name in names]))
+def whole(sample: Svhn, *, balanced: bool = False, **changes: Any) -> SvhnData:
+    """Settings with all training images of a sample; the real ones lack a 0, so that no split of them is balanced."""
+    balanced &= min(class_counts(torch.from_numpy(sample.labels[TRAIN]), 10)) > 2
+    return replace(SvhnData(labels=20, balanced=balanced, train_images=len(of(sample, TRAIN, EXTRA)[1])), **changes)
 
 
-def whole(sample: Sample, **changes: Any) -> SvhnData:
-    """Settings with all training images of a sample."""
-    return replace(SvhnData(labels=20, train_images=sum(len(sample.images[n]) for n in (TRAIN, EXTRA))), **changes)
-
-
-@pytest.mark.parametrize("changes", [{}, {"balanced": False}, {"labelled_in_unlabelled": True}])
-@pytest.mark.parametrize("extra", [-1, 0, 1, 40])
-def test_images_and_labels_are_those_of_their_indices(sample: Sample, changes: dict[str, Any], extra: int) -> None:
+@pytest.mark.parametrize("changes", [{}, {"balanced": True}, {"labelled_in_unlabelled": True}])
+@pytest.mark.parametrize("extra", [-1, 0, 1, 20])
+def test_images_and_labels_are_those_of_their_indices(sample: Svhn, changes: dict[str, Any], extra: int) -> None:
     """Pixels and labels are the records' own, also of those that stand in another's place; of `extra` no more."""
-    pixels, labels = all_images(sample, TRAIN, EXTRA), all_labels(sample, TRAIN, EXTRA)
-    config = whole(sample, train_images=len(sample.images[TRAIN]) + extra, **changes)
+    pixels, labels = of(sample, TRAIN, EXTRA)
+    config = whole(sample, **changes, train_images=len(sample.images[TRAIN]) + extra)
     for seed in (0, 1):
-        data = training_set(config, seed)
+        data = source_of(config).training_set(seed)
 
-        assert (torch.uint8, torch.int64) == (data.labelled.dtype, data.labels.dtype)  # type: ignore[union-attr]
+        assert (torch.uint8, torch.int64) == (data.labelled.dtype, data.labels.dtype)
         assert torch.equal(pixels[data.labelled_indices], data.labelled)
         assert torch.equal(labels[data.labelled_indices], data.labels)
         assert torch.equal(pixels[data.unlabelled_indices], data.unlabelled)
@@ -131,166 +135,250 @@ def test_images_and_labels_are_those_of_their_indices(sample: Sample, changes: d
         assert config.train_images > int(data.unlabelled_indices.max())
 
 
-def test_torchvision_reads_the_same(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pixels and labels of all three files are torchvision's, which takes SciPy's reader."""
-    from torchvision.datasets import SVHN
-
-    lists = {part: [*entry[:2], sample.md5[entry[1]]] for part, entry in SVHN.split_list.items()}
-    monkeypatch.setattr(SVHN, "split_list", lists)
-    train, extra, test = (SVHN(str(sample.root), part) for part in ("train", "extra", "test"))
-    data, held_out = training_set(whole(sample, labelled_in_unlabelled=True), 0), held_out_set(SvhnData(), 0)
-
-    assert isinstance(data.unlabelled, Tensor)
-    assert np.array_equal(np.concatenate([train.data, extra.data]), data.unlabelled.numpy())
-    assert np.array_equal(np.concatenate([train.labels, extra.labels]), data.hidden_labels.numpy())
-    assert isinstance(held_out.examples, Tensor)
-    assert np.array_equal(test.data, held_out.examples.numpy())
-    assert np.array_equal(test.labels, held_out.labels.numpy())
-
-
-def test_a_training_set_leaves_the_file_as_it_is(sample: Sample) -> None:
-    """What one process moves or overwrites is its own: file, other seeds, and the same seed again see nothing of it."""
-    path = Path("artifacts/data/svhn/training/images.npy")
-    before, config = path.read_bytes(), whole(sample)
-
-    first = training_set(config, 0)
-    kept = first.unlabelled[:].clone()  # type: ignore[union-attr]
-    first.unlabelled.zero_()  # type: ignore[union-attr]
-
-    assert before == path.read_bytes()
-    assert torch.equal(kept, training_set(config, 0).unlabelled)
-    assert not torch.equal(kept, training_set(config, 1).unlabelled)
-
-
-def of_the_map(path: Path) -> dict[str, int]:
-    """What the system counts, in kB, of this process's maps of a file."""
-    text = Path("/proc/self/smaps").read_text()
-    maps = re.findall(rf"^\S+ \S+ \S+ \S+ \S+ +{re.escape(str(path.resolve()))}\n((?:\w+:.*\n)+)", text, re.MULTILINE)
-    return {
-        key: sum(int(found[1]) for found in re.finditer(rf"^{key}: +(\d+) kB", "".join(maps), re.MULTILINE))
-        for key in ("Size", "Private_Dirty")
-    }
-
-
-def test_unlabelled_images_are_mapped_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 12 MB of images that are all looked at, a process has only the pages of those that moved as its own."""
-    noise(tmp_path, train=2000, extra=2000).stand_in(monkeypatch)
-    monkeypatch.chdir(tmp_path)
-    config = SvhnData(root=str(tmp_path), labels=100, train_images=4000)
-    prepare(config, Path("artifacts/data"))
-
-    data = training_set(config, 0)
-    total = int(data.unlabelled.to(torch.int64).sum())  # type: ignore[union-attr, arg-type]
-    counted = of_the_map(Path("artifacts/data/svhn/training/images.npy"))
-
-    assert total > 0
-    assert counted["Size"] >= 12_000
-    assert 0 < counted["Private_Dirty"] <= 100 * 2 * 4  # an image lies on one or two pages of 4 kB
-
-
-def test_training_hash_sees_the_split_and_the_files(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every setting of the split has its own hash, and so have other published files; nothing else changes it."""
-    config = whole(sample)
-    configs = [
-        config, whole(sample, labels=30), whole(sample, train_images=148),
-        whole(sample, train_images=len(sample.images[TRAIN]) - 1),
-        whole(sample, balanced=False), whole(sample, labelled_in_unlabelled=True),
-        whole(sample, balanced=False, labelled_in_unlabelled=True),
-    ]  # fmt: skip
-
-    found = [training_hash(config, [0]) for config in configs]
-
-    assert len(configs) == len(set(found))
-    assert found[0] != training_hash(config, [1])
-    assert found[4] == training_hash(configs[4], [1])
-    assert found[0] == training_hash(replace(config, root="/elsewhere", views=ImageViews(), test_images=7), [0])
-    for config, first in ((configs[4], found[4]), (configs[6], found[6])):
-        monkeypatch.setitem(svhn_files.MD5, EXTRA, "0" * 32)
-        assert first != training_hash(config, [0])
-        monkeypatch.setitem(svhn_files.MD5, EXTRA, sample.md5[EXTRA])
-
-
-def test_hashes_of_a_fixed_split_need_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A record of training can be checked where the data set is not; the recorded ones, of two seeds."""
-    monkeypatch.chdir(tmp_path)
-
-    assert "2fbd7f6515c684142f3ad0814f012a830b8852eab55eb424f4f983ee00fa545d" == training_hash(PAPER, [0, 1])
-    assert "3017efdae237cb9914027674aee37d9a0b728706e0d898bf15c99d9d8cd16f49" == training_hash(ALL, [0, 1])
-    assert "d3c7ce6447ce0bec281199c85b68a3b5d95a01a0df962fda1bc1909441bfafe7" == examples_hash(PAPER)
-    assert examples_hash(PAPER) != examples_hash(replace(PAPER, test_images=26_031))
-    with pytest.raises(ValueError, match="prepare it again"):
-        training_hash(BALANCED, [0])
-
-
-def test_held_out_images_are_those_of_the_test_file(sample: Sample) -> None:
+def test_held_out_images_are_those_of_the_test_file(sample: Svhn) -> None:
     """All of them, or the first so many; never one of the training files."""
-    pixels, labels = all_images(sample, TEST), all_labels(sample, TEST)
+    pixels, labels = of(sample, TEST)
     for count in (26_032, 7):
-        held_out = held_out_set(SvhnData(test_images=count), 0)
+        source = source_of(SvhnData(test_images=count))
 
-        assert torch.equal(pixels[:count], held_out.examples)
-        assert torch.equal(labels[:count], held_out.labels)
-        assert torch.equal(labels[:count].repeat(2, 1), held_out_labels(SvhnData(test_images=count), [3, 4]))
+        assert torch.equal(pixels[:count], source.held_out_set(0).examples)
+        assert torch.equal(labels[:count].repeat(2, 1), source.held_out_labels([3, 4]))
     run = {"data": asdict(SvhnData(test_images=9)), "model": {"name": "wide_resnet"}, "method": {"name": "supervised"}}
     stored = labels_to_store(run | {"optim": {}, "budget": {}, "finetune": {}, "recipe": {}})
     assert stored is not None
     assert labels[:9].tolist() == stored.labels.tolist()
 
 
-@pytest.mark.parametrize("harm", ["flipped", "gone"])
-def test_a_changed_test_file_is_not_evaluated_on(sample: Sample, harm: str) -> None:
-    """Its MD5 is looked at again by evaluation."""
-    path = Path("artifacts/data/svhn") / TEST
-    content = path.read_bytes()
-    path.unlink()  # it may be a link to the sample
-    if harm == "flipped":
-        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+def test_a_training_set_leaves_the_file_as_it_is(sample: Svhn) -> None:
+    """What one process moves or overwrites is its own: file, and the same seed again, see nothing of it."""
+    before, config = (ARRAYS / "images.npy").read_bytes(), whole(sample)
 
-    with pytest.raises(ValueError, match=rf"{TEST} (has MD5 .*|is missing); prepare it again: python -m repro.cli"):
-        held_out_set(SvhnData(), 0)
+    first = unlabelled(config)
+    kept = first.clone()
+    first.zero_()
 
-
-def test_the_split_is_described(sample: Sample) -> None:
-    """Counts of the labelled classes, and every index."""
-    described = describe_split(whole(sample, labels=10, balanced=False), [0])
-
-    assert '"labelled_indices": ["0-9"]' in described
-    assert '"balanced": false' in described
-    assert "root" not in described
+    assert before == (ARRAYS / "images.npy").read_bytes()
+    assert torch.equal(kept, unlabelled(config))
 
 
-def test_svhn_has_ten_classes_and_one_seed_at_a_time() -> None:
-    """The network's number of outputs; several seeds at once are refused with the remedy."""
-    assert 10 == class_count(SvhnData())
-    with pytest.raises(ValueError, match=r"data.name = svhn: cannot be stacked .* set budget.stack to 1"):
-        training_set(SvhnData(), [0, 1])
+def test_unlabelled_images_are_mapped_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 12 MB of images that are all looked at, a process has only the pages of those that moved as its own."""
+    svhn_noise(tmp_path, train=2000, extra=2000).stand_in(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    config = SvhnData(root=str(tmp_path), labels=100, train_images=4000)
+    source_of(config).prepare()
+
+    images = unlabelled(config)
+    assert int(images.to(torch.int64).sum()) > 0
+    place = re.escape(str((ARRAYS / "images.npy").resolve()))
+    found = re.search(
+        rf"^\S+ \S+ \S+ \S+ \S+ +{place}\n((?:\w+:.*\n)+)", Path("/proc/self/smaps").read_text(), re.MULTILINE
+    )
+    counted = dict(re.findall(r"^(\w+): +(\d+) kB", found[1] if found else "", re.MULTILINE))
+
+    assert int(counted["Size"]) >= 12_000
+    assert 0 < int(counted["Private_Dirty"]) <= 100 * 2 * 4  # an image lies on one or two pages of 4 kB
 
 
-def test_a_digit_is_never_mirrored(sample: Sample) -> None:
+def test_the_training_hash_sees_the_split_and_the_files(sample: Svhn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every setting of the split has its own hash, and so have other published files; nothing else changes it."""
+    config = whole(sample)
+    changes: list[dict[str, Any]] = [{}, {"labels": 30}, {"train_images": 50}, {"labelled_in_unlabelled": True},
+                                     {"train_images": len(sample.images[TRAIN])}]  # fmt: skip
+    found = [source_of(replace(config, **change)).training_hash([0]) for change in changes]
+
+    assert len(found) == len(set(found))
+    other = replace(config, root="/elsewhere", views=ImageViews(), test_images=7)
+    assert found[0] == source_of(other).training_hash([1])
+    monkeypatch.setitem(svhn.MD5, EXTRA, "0" * 32)
+    assert found[0] != source_of(config).training_hash([0])
+
+
+def test_a_digit_is_never_mirrored(sample: Svhn) -> None:
     """The views of SVHN's settings shift and distort, but have no flip: a mirrored 2 is no 2."""
     config = compose("svhn_paper_mpl", root=ROOT).data
     assert isinstance(config, SvhnData)
-    pixels = all_images(sample, TRAIN)[:32]
-    untouched = replace(config, views=replace(config.views, crop_padding=0))
+    pixels, _ = of(sample, TRAIN)
+    untouched = source_of(replace(config, views=replace(config.views, crop_padding=0)))
 
-    crop = images.draw_crop(Streams(0), "labelled view", 0, 32, untouched.views)
-
-    assert torch.equal(pixels, images.apply_crop(pixels, crop, untouched.views))
-    assert torch.equal(to_input(pixels, config), labelled_view(pixels, untouched, Streams(0), 0))
+    assert torch.equal(untouched.to_input(pixels), untouched.labelled_view(pixels, Part(Streams(0), 0)))
 
 
-def test_real_digits_are_normalised_to_mean_0_and_deviation_1(svhn_digits: Sample) -> None:
-    """With the customary numbers of all of `train`, about so for its first 1,083 images."""
-    pixels = all_images(svhn_digits, TRAIN)
-    scaled = to_input(pixels, SvhnData())
+def test_real_digits_are_normalised_to_about_mean_0_and_deviation_1(svhn_digits: Svhn) -> None:
+    """With the customary numbers of all of `train`."""
+    pixels, _ = of(svhn_digits, TRAIN)
+    scaled = source_of(SvhnData()).to_input(pixels)
 
-    mean, deviation = (torch.tensor(numbers)[:, None, None] for numbers in (SVHN_MEAN, SVHN_DEVIATION))
-    by_hand = (pixels.double() / 255 - mean) / deviation
-    torch.testing.assert_close(scaled.double(), by_hand, rtol=0, atol=1e-5)
-    assert scaled.mean(dim=(0, 2, 3)).abs().max() < 0.1
-    assert (scaled.std(dim=(0, 2, 3)) - 1).abs().max() < 0.1
+    mean, deviation = (torch.tensor(numbers)[:, None, None] for numbers in (svhn.Svhn.mean, svhn.Svhn.deviation))
+    torch.testing.assert_close(scaled.double(), (pixels.double() / 255 - mean) / deviation, rtol=0, atol=1e-5)
+    assert scaled.mean(dim=(0, 2, 3)).abs().max() < 0.2  # 40 images
+    assert (scaled.std(dim=(0, 2, 3)) - 1).abs().max() < 0.2
 
 
-def test_the_first_real_labels_are_not_balanced(svhn_digits: Sample) -> None:
-    """How many of each digit the 1,000 labels of a split in the order of the file are."""
-    assert [60, 207, 132, 119, 104, 104, 73, 65, 73, 63] == class_counts(all_labels(svhn_digits, TRAIN)[:1000], 10)
+# Files
+
+
+@pytest.fixture
+def root(svhn_noise: Svhn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with stand-ins for the published files in the folder `mine`, and without network."""
+
+    def no_network(*_: object, **__: object) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    svhn_noise.stand_in(monkeypatch)
+    shutil.copytree(svhn_noise.root, "mine")
+    return Path("mine")
+
+
+def all_names(folder: Path) -> set[str]:
+    """What lies in a folder and below, hidden and temporary files included."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def state() -> dict[str, tuple[int, int]]:
+    """Which files are there, and when they were written."""
+    return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in PLACED.rglob("*.*[yn]")}
+
+
+def test_prepare_unpacks_train_and_extra_one_after_the_other(root: Path, svhn_noise: Svhn) -> None:
+    """Into one array of images and one of labels, which numpy can read; the test file stays where it is."""
+    source_of(LARGE).prepare()
+
+    images, labels = (np.load(ARRAYS / f"{name}.npy") for name in ("images", "labels"))
+    assert all_names(PLACED) == WHOLE
+    assert np.array_equal(np.concatenate([svhn_noise.images[TRAIN], svhn_noise.images[EXTRA]]), images)
+    assert labels.tolist() == [*(k % 10 for k in range(60)), *(k % 10 for k in range(90))]
+    assert (PLACED / TEST).samefile(root / TEST)
+
+
+def test_extra_is_needed_only_by_who_wants_it(root: Path) -> None:
+    """Where `train` is enough, `extra` is neither read nor downloaded; who asks for more then is told what to do."""
+    (root / EXTRA).rename("later")
+    source_of(SMALL).prepare()
+
+    assert 50 == len(unlabelled(SMALL))
+    with pytest.raises(ValueError, match=r"training does not hold the published train.* and extra.*; prepare it again"):
+        unlabelled(LARGE)
+    with pytest.raises(ValueError, match=r"data.root = mine: SVHN's extra_32x32.mat is not to be had"):
+        source_of(LARGE).prepare()
+    assert source_of(SMALL).key != source_of(LARGE).key
+    Path("later").rename(root / EXTRA)
+    source_of(LARGE).prepare()
+    assert (140, 50) == (len(unlabelled(LARGE)), len(unlabelled(SMALL)))
+
+
+def test_prepare_does_nothing_the_second_time(root: Path) -> None:
+    """What is there stays untouched, also for who wants less of it; training files are not needed any more."""
+    source_of(LARGE).prepare()
+    before = state()
+    (root / TRAIN).unlink()
+
+    for config in (LARGE, SMALL):
+        source_of(config).prepare()
+
+    assert before == state()
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "contents.json"])
+@pytest.mark.parametrize("harm", ["flipped", "cut", "gone"])
+def test_damaged_arrays_are_refused_and_mended(root: Path, name: str, harm: str) -> None:
+    """The folder and the remedy are named; only a changed pixel is left to prepare, which reads all of it."""
+    source_of(LARGE).prepare()
+    path, before = ARRAYS / name, (ARRAYS / name).read_bytes()
+    damaged = {"flipped": before[:-40] + bytes([before[-40] ^ 1]) + before[-39:], "cut": before[:-1]}
+    path.unlink()
+    if harm in damaged:
+        path.write_bytes(damaged[harm])
+
+    if (name, harm) not in {("images.npy", "flipped"), ("contents.json", "flipped")}:
+        with pytest.raises(ValueError, match=rf"^{ARRAYS} .*; prepare it again: python -m repro.cli.prepare$"):
+            unlabelled(LARGE)
+    source_of(LARGE).prepare()
+    assert before == path.read_bytes()
+    assert all_names(PLACED) == WHOLE
+
+
+def test_arrays_of_other_files_are_unpacked_anew(root: Path) -> None:
+    """Made from files that are not the published ones any more."""
+    source_of(LARGE).prepare()
+    contents = json.loads((ARRAYS / "contents.json").read_text())
+    contents["files"][EXTRA] = "0" * 32
+    (ARRAYS / "contents.json").write_text(json.dumps(contents))
+
+    with pytest.raises(ValueError, match="does not hold the published"):
+        unlabelled(LARGE)
+    assert 50 == len(unlabelled(SMALL))
+    source_of(LARGE).prepare()
+    assert 140 == len(unlabelled(LARGE))
+
+
+@pytest.mark.parametrize("name", [TRAIN, EXTRA, TEST])
+def test_a_file_that_is_not_the_published_one_is_refused(name: str, root: Path) -> None:
+    """By its MD5; it stays, nothing is left of what was unpacked, and the remedy is named."""
+    content = (root / name).read_bytes()
+    (root / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+    message = rf"mine/{name} has MD5 .*, the published file has {svhn.MD5[name]}; delete it to download it anew"
+    with pytest.raises(ValueError, match=message):
+        source_of(LARGE).prepare()
+    assert all_names(PLACED) <= {".lock", TEST}
+    assert {TRAIN, EXTRA, TEST} == all_names(root)
+
+
+def test_a_file_of_the_right_md5_with_another_content_leaves_nothing(
+    root: Path, svhn_noise: Svhn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second look fails at the second file, when the first is unpacked: neither is there then."""
+    write_mat(root / EXTRA, svhn_noise.images[EXTRA][:-1], svhn_noise.labels[EXTRA][:-1])
+    md5 = calculate_md5(root / EXTRA)
+    monkeypatch.setitem(svhn.MD5, EXTRA, md5)
+    monkeypatch.setitem(SVHN.split_list, "extra", ["", EXTRA, md5])
+
+    with pytest.raises(ValueError, match=r"mine/extra_32x32.mat: its images are uint8 \[89, 3, 32, 32\], not"):
+        source_of(LARGE).prepare()
+    assert {".lock", TEST} == all_names(PLACED)
+
+
+def test_what_a_kill_leaves_is_removed(root: Path) -> None:
+    """Half-written arrays lie under a name of their own, which the next prepare clears up."""
+    half = PLACED / ".partly-training/images.npy"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half")
+
+    source_of(LARGE).prepare()
+
+    assert all_names(PLACED) == WHOLE
+
+
+@pytest.mark.parametrize("harm", ["flipped", "gone"])
+def test_a_changed_test_file_stops_evaluation_alone(root: Path, harm: str) -> None:
+    """Its MD5 is looked at again by evaluation; training never opens it."""
+    source_of(LARGE).prepare()
+    content = (root / TEST).read_bytes()
+    (root / TEST).unlink()
+    if harm == "flipped":
+        (root / TEST).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+    assert 140 == len(unlabelled(LARGE))
+    with pytest.raises(ValueError, match=rf"{TEST} (has MD5 .*|is missing); prepare it again: python -m repro.cli"):
+        source_of(LARGE).held_out_set(0)
+
+
+def test_without_files_or_network_the_user_is_told_what_to_put_where(root: Path) -> None:
+    """One sentence: which file goes where, or which setting to change."""
+    with pytest.raises(ValueError, match=r"Name or service not known") as error:
+        source_of(SvhnData()).prepare()
+
+    message = str(error.value)
+    assert message.startswith(f"data.root = datasets: SVHN's {TEST} is not to be had ({svhn.URL}/{TEST}: ")
+    assert f"put it there, or set data.root to the folder that holds {TRAIN}, {EXTRA}, {TEST}" in message
+
+
+def test_addresses_and_md5s_are_torchvisions() -> None:
+    """They are the ones that recorded hashes are made of."""
+    found = [[f"{svhn.URL}/{name}", name, svhn.MD5[name]] for name in (TRAIN, TEST, EXTRA)]
+
+    assert list(SVHN.split_list.values()) == found
+    assert SvhnData().train_images == svhn.IMAGES[TRAIN] + svhn.IMAGES[EXTRA]

@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repro.config.models import WideResNet
-from repro.config.schema import Engine, Optimiser, Precision
-from repro.engine.device import peak_bytes
-from repro.engine.place import place
-from repro.models.build import build_model
-from repro.optim.learner import Learner
+from repro.engine.device import peak_bytes, place
+from repro.models import WideResNet
+from repro.models.networks import build_model
+from repro.optim import Learner
 from repro.seeding import Streams
+from repro.settings import Engine, Optimiser, Precision
 from tests.tiny import CPU
 
 FAST = {

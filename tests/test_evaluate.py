@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from repro.data.held_out import held_out_set
+from repro.data import source_of
 from repro.evaluate.evaluate import counted_network, evaluate
 from repro.evaluate.predict import Predictor
-from repro.train.finetune import finetune
-from repro.train.loop import Trainer
-from repro.train.result import Result
+from repro.train.checkpoint import Result
+from repro.train.loop import Trainer, finetune
 from tests.tiny import CPU, left_by, settings
 
 
@@ -30,7 +29,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, Result]
 def test_predictions_are_the_networks_own(finished: tuple[Trainer, Result]) -> None:
     """Networks and averages of the last step predict, in evaluation mode, for every test image in order."""
     trainer, result = finished
-    run, test = evaluate("run", result), held_out_set(trainer.config.data, 0)
+    run, test = evaluate("run", result), source_of(trainer.config.data).held_out_set(0)
     for role, learner in trainer.state.learners.items():
         model, own = learner.model, {k: v.clone() for k, v in learner.model.state_dict().items()}
         for name, weights in ((role, own), (f"{role}_average", learner.average)):
@@ -56,7 +55,7 @@ def test_last_weights_count_even_if_others_were_better(finished: tuple[Trainer, 
     """In whatever order of quality the snapshots come, the last one gives the predictions."""
     forward = finished[1]
     backward = replace(forward, snapshots=forward.snapshots[::-1])
-    predictor, test = Predictor(finished[0].config, 0), held_out_set(finished[0].config.data, 0)
+    predictor, test = Predictor(finished[0].config, 0), source_of(finished[0].config.data).held_out_set(0)
     found = []
     for result in (forward, backward):
         expected = predictor.classes(result.snapshots[-1]["networks"]["student"], test.examples)
@@ -71,7 +70,7 @@ def test_last_weights_count_even_if_others_were_better(finished: tuple[Trainer, 
 def test_examples_in_pieces_are_the_whole(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Predictions made piece by piece, with a smaller last piece, are those made at once."""
     config = settings(data, {"name": "supervised"})
-    test, learner = held_out_set(config.data, 0), Trainer(config, 0, CPU).state.learners["teacher"]
+    test, learner = source_of(config.data).held_out_set(0), Trainer(config, 0, CPU).state.learners["teacher"]
     predictor = Predictor(config, 0)
     whole = predictor.probabilities(learner.model.state_dict(), test.examples)
     monkeypatch.setattr(predictor, "_chunk", lambda _: 64)

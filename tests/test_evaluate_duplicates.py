@@ -9,21 +9,18 @@ from typing import Any
 
 import pytest
 import torch
+from repro.records.scores import rebuild_all
 from torch import Tensor
 
-from repro.cli import evaluate as entry
-from repro.config.data import Cifar10Data, DigitsData, Split, TwoMoonsData
-from repro.data.held_out import held_out_set
+from repro.data import Cifar10Data, DigitsData, Split, TwoMoonsData, source_of
 from repro.data.sets import HeldOutSet, TrainingSet
-from repro.data.training import training_set
-from repro.evaluate import evaluate as evaluation
-from repro.evaluate.duplicates import duplicates, in_words
-from repro.evaluate.evaluate import evaluate
+from repro.data.toys import Digits
+from repro.evaluate import evaluate
+from repro.evaluate.evaluate import duplicates, evaluate, in_words
 from repro.evaluate.run import EvaluatedRun
 from repro.records.runs import read_run, replace_run
-from repro.records.scores import rebuild_all
+from repro.train.checkpoint import Result
 from repro.train.loop import Trainer
-from repro.train.result import Result
 from tests.tiny import CPU, left_by, settings
 
 IMAGES = torch.arange(12 * 48, dtype=torch.uint8).reshape(12, 3, 4, 4)
@@ -108,16 +105,19 @@ def test_digits_have_none() -> None:
     """All 1,797 digits are different ones, so whatever the seed no test image was trained on."""
     config = DigitsData()
 
-    assert (0, 0) == counts(duplicates(training_set(config, 4), held_out_set(config, 0), ()))
+    assert (0, 0) == counts(duplicates(source_of(config).training_set(4), source_of(config).held_out_set(0), ()))
 
 
 def test_moons_meet_by_chance() -> None:
     """Two of 100 times 1,000 test points fall on a training point of their data set, rounded to 4 decimals."""
     seeds = list(range(100))
-    train, test = training_set(TwoMoonsData(), seeds), held_out_set(TwoMoonsData(), seeds)
+    train, test = source_of(TwoMoonsData()).training_set(seeds), source_of(TwoMoonsData()).held_out_set(seeds)
 
     assert (2, 0) == counts(duplicates(train, test, (100,)))
-    rows = [duplicates(training_set(TwoMoonsData(), k), held_out_set(TwoMoonsData(), k), ()) for k in seeds]
+    rows = [
+        duplicates(source_of(TwoMoonsData()).training_set(k), source_of(TwoMoonsData()).held_out_set(k), ())
+        for k in seeds
+    ]
     assert 2 == sum(row["test_in_training"] for row in rows)
 
 
@@ -125,7 +125,7 @@ def test_cifar10_has_none(cifar10_workplace: Path) -> None:
     """No test image of CIFAR-10 is one of its 50,000 training images, pixel by pixel."""
     config = Cifar10Data(split=Split.released, labelled_in_unlabelled=True)
 
-    assert (0, 0) == counts(duplicates(training_set(config, 0), held_out_set(config, 0), ()))
+    assert (0, 0) == counts(duplicates(source_of(config).training_set(0), source_of(config).held_out_set(0), ()))
 
 
 @pytest.fixture(scope="module")
@@ -138,14 +138,15 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
 
 def leaky(count: int, shift: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first test images become unlabelled training images, their labels moved by `shift`."""
+    honest = Digits.training_set
 
-    def training(config: DigitsData, seeds: int) -> TrainingSet:
-        train, test = training_set(config, seeds), held_out_set(config, seeds)
+    def training(source: Digits, seeds: int) -> TrainingSet:
+        train, test = honest(source, seeds), source.held_out_set(seeds)
         examples, labels = train.unlabelled.clone(), train.hidden_labels.clone()
         examples[:count], labels[:count] = test.examples[:count], (test.labels[:count] + shift) % 10
         return replace(train, unlabelled=examples, hidden_labels=labels)
 
-    monkeypatch.setattr(evaluation, "training_set", training)
+    monkeypatch.setattr(Digits, "training_set", training)
 
 
 def test_a_run_records_them(result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,14 +174,14 @@ def test_a_record_without_them_is_read(result: Result, tmp_path: Path) -> None:
 
 
 def test_the_line_of_a_run_says_so(result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`python -m repro.cli.evaluate` adds a clause where there are any, over all folders, and nothing else."""
+    """`python -m repro.evaluate.evaluate` adds a clause where there are any, over all folders, and nothing else."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(entry, "set_up_process", lambda: None)
     monkeypatch.setattr(entry, "load_results", lambda _: [result, replace(result, seeds=[1])])
     assert entry._evaluate_run("run").endswith(" % over 2 seeds")
 
     leaky(7, 0, monkeypatch)
-    count = 2 * len(held_out_set(DigitsData(), 0).labels)
+    count = 2 * len(source_of(DigitsData()).held_out_set(0).labels)
     said = f"over 2 seeds; NOTE: 14 of {count} test examples are training examples too, 0 of them with another label"
     assert entry._evaluate_run("run").endswith(said)
 

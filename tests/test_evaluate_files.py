@@ -12,22 +12,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from repro.augment.views import to_input
-from repro.config.read import read_config
-from repro.config.schema import Config
-from repro.data import image_files
-from repro.data.held_out import held_out_set
-from repro.data.image_files import ImageFiles
-from repro.data.training import training_set
-from repro.evaluate import curve, predict
-from repro.evaluate.accuracy import in_top5
-from repro.evaluate.cost import files_read
-from repro.evaluate.evaluate import evaluate
+from repro.config import Config, read_config
+from repro.cost import files_read
+from repro.data import images as image_files
+from repro.data import source_of
+from repro.data.folder import Folder
+from repro.data.images import ImageFiles
+from repro.evaluate import evaluate, predict
+from repro.evaluate.evaluate import evaluate, in_top5
 from repro.evaluate.predict import Predictor
-from repro.models.build import build_model
+from repro.models.networks import build_model
 from repro.report.series import curve as series_of
 from repro.seeding import Streams
-from repro.train.result import Result
+from repro.train.checkpoint import Result
 from tests.folder_runs import CLASSES, TEST_IMAGES, config_of, images, trained_on
 
 NETWORKS = {"teacher", "teacher_average", "student", "student_average"}
@@ -70,7 +67,7 @@ def counted_reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 def test_all_networks_see_an_image_that_is_read_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many networks there are, each file is decoded once, and each network gives what it gives alone."""
     config = config_of(images(place / "images"))
-    test, networks = held_out_set(config.data, 0), random_networks(config, CLASSES, 6)
+    test, networks = source_of(config.data).held_out_set(0), random_networks(config, CLASSES, 6)
     alone = {name: Predictor(config, 0).classes(weights, test.examples) for name, weights in networks.items()}
     predictor, reads = Predictor(config, 0), counted_reads(monkeypatch)
     monkeypatch.setattr(predictor, "_chunk", lambda _: 5)
@@ -87,7 +84,7 @@ def test_all_networks_see_an_image_that_is_read_once(place: Path, monkeypatch: p
 def test_reading_ahead_changes_no_bit(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks that are read while others are computed give the probabilities of the images in memory, in order."""
     config = config_of(images(place / "images"))
-    files, weights = held_out_set(config.data, 0).examples, random_networks(config, CLASSES, 1)["net0"]
+    files, weights = source_of(config.data).held_out_set(0).examples, random_networks(config, CLASSES, 1)["net0"]
     predictor = Predictor(config, 0)
     monkeypatch.setattr(predictor, "_chunk", lambda _: 7)
     held = predictor.held(files, 2**30)
@@ -100,22 +97,23 @@ def test_reading_ahead_changes_no_bit(place: Path, monkeypatch: pytest.MonkeyPat
     model = build_model(config.model, CLASSES, Streams(0), "student").eval()
     model.load_state_dict(weights)
     with torch.no_grad():
-        whole = torch.softmax(model(to_input(held, config.data)), dim=-1)
+        whole = torch.softmax(model(source_of(config.data).to_input(held)), dim=-1)
     torch.testing.assert_close(predictor.probabilities(weights, files), whole, rtol=0, atol=1e-5)
 
 
 def test_a_chunk_is_read_while_the_one_before_is_computed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second chunk is asked for before the network has seen the first, and no third one is."""
     config = config_of(images(place / "images"))
-    files, predictor, asked = held_out_set(config.data, 0).examples, Predictor(config, 0), threading.Semaphore(0)
-    read, begun = predict.as_evaluated, []
+    files, predictor = source_of(config.data).held_out_set(0).examples, Predictor(config, 0)
+    asked = threading.Semaphore(0)
+    read, begun = Folder.as_evaluated, []
 
     def asking(*args: object) -> Tensor:
         begun.append(1)
         asked.release()
         return read(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(predict, "as_evaluated", asking)
+    monkeypatch.setattr(Folder, "as_evaluated", asking)
     monkeypatch.setattr(predictor, "_chunk", lambda _: 6)
     chunks = predictor._inputs(files)
 
@@ -136,7 +134,7 @@ def test_a_file_that_went_missing_is_named(result: Result, place: Path) -> None:
 
 def test_top5_goes_with_predictions_and_labels(result: Result, place: Path) -> None:
     """Every final network has its five likeliest classes in order; their accuracy is that of labels among them."""
-    run, test = evaluate("run", result), held_out_set(config_of(place / "images").data, 0)
+    run, test = evaluate("run", result), source_of(config_of(place / "images").data).held_out_set(0)
 
     assert NETWORKS == set(run.top5) == set(run.predictions)
     for network, likeliest in run.top5.items():
@@ -151,7 +149,7 @@ def test_top5_goes_with_predictions_and_labels(result: Result, place: Path) -> N
 def test_likeliest_classes_are_in_order(place: Path) -> None:
     """Each is at least as likely as the next, none is left out that is likelier, and ties go to the lower class."""
     config = config_of(images(place / "images"))
-    test, weights = held_out_set(config.data, 0), random_networks(config, CLASSES, 1)["net0"]
+    test, weights = source_of(config.data).held_out_set(0), random_networks(config, CLASSES, 1)["net0"]
     predictor = Predictor(config, 0)
     found, shares = (
         predictor.ranked({"": weights}, test.examples, 5)[""][0].astype(int),
@@ -168,7 +166,7 @@ def test_more_than_256_classes_keep_their_numbers(place: Path) -> None:
     """Class 299 is 299, not 43, in predictions and among the five likeliest."""
     config = config_of(images(place / "images"))
     many = replace(config, data=replace(config.data, classes=300))
-    test, predictor = held_out_set(config.data, 0), Predictor(many, 0)
+    test, predictor = source_of(config.data).held_out_set(0), Predictor(many, 0)
     weights = random_networks(many, 300, 1)["net0"]
     weights = {key: value + 50.0 * (torch.arange(300) == 299) if value.shape == (300,) else value
                for key, value in weights.items()}  # fmt: skip
@@ -209,7 +207,7 @@ def test_wrong_pseudo_labels_are_not_counted_where_classes_are_unknown(place: Pa
 def test_curves_of_some_examples_are_of_all_classes(place: Path) -> None:
     """Files are listed class by class, so the first ones would be of few classes: as many are taken from each."""
     config = config_of(images(place / "images"))
-    test, train = held_out_set(config.data, 0), training_set(config.data, 0)
+    test, train = source_of(config.data).held_out_set(0), source_of(config.data).training_set(0)
 
     part, labels = curve._part(test.examples, test.labels[None].numpy(), 0, CLASSES)
     whole, all_labels = curve._part(train.unlabelled, train.hidden_labels[None].numpy(), 0, 0)
@@ -242,4 +240,4 @@ def test_curves_read_their_images_once(place: Path, monkeypatch: pytest.MonkeyPa
         part: {count for path, count in reads.items() if f"images/{part}/" in path} for part in ("train", "test")
     }
     config = read_config(result.config)
-    assert sum(reads.values()) == files_read(config, 0, len(training_set(config.data, 0).unlabelled))
+    assert sum(reads.values()) == files_read(config, 0, len(source_of(config.data).training_set(0).unlabelled))

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from repro.config.compose import compose, experiments, parse_seeds, read_plan
-from repro.config.departures import departures, lookup
-from repro.config.read import ConfigError, as_mapping, read_config
 from repro.config.schema import CHOICES
+
+from repro.config import as_mapping, departures, lookup, read_config
+from repro.plan import compose, experiments, parse_seeds, read_plan
+from repro.settings import ConfigError
 from repro.verify.claims import read_claims
 
 ROOT = Path(__file__).parent.parent / "experiments"

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.run import FAULTS, NOT_COUNTED, ROOT, Fault, Outcome, read_faults, run, table, verdict
+from tests.faults.run import FAULTS, NOT_COUNTED, ROOT, Fault, Outcome, read_faults, read_sources, run, table, verdict
 
 LIST = read_faults(FAULTS)
+TEXTS = read_sources(ROOT)
 
 
 def test_there_are_many_different_faults() -> None:
@@ -21,10 +22,9 @@ def test_there_are_many_different_faults() -> None:
 
 @pytest.mark.parametrize("fault", LIST, ids=lambda fault: fault.id)
 def test_a_fault_can_be_planted(fault: Fault) -> None:
-    """Each text stands in its file exactly once, the planted file is another Python file, and its tests are there."""
-    text = (ROOT / fault.file).read_text()
-
-    assert ast.dump(ast.parse(fault.planted(text))) != ast.dump(ast.parse(text))
+    """Each text stands in the sources exactly once, what is planted is other Python, and its tests are there."""
+    for name, text in fault.planted(TEXTS).items():
+        assert ast.dump(ast.parse(text)) != ast.dump(ast.parse(TEXTS[name]))
     assert fault.tests
     for name in fault.tests:
         assert (ROOT / name).is_file()
@@ -33,9 +33,9 @@ def test_a_fault_can_be_planted(fault: Fault) -> None:
 
 @pytest.mark.parametrize("old", ["a + a", "nothing", "b"])
 def test_an_ambiguous_fault_is_refused(old: str) -> None:
-    """A text that stands twice, or nowhere, or would not change, plants nothing."""
+    """A text that stands in two places, or nowhere, or would not change, plants nothing."""
     with pytest.raises(ValueError, match="wants 1, changed"):
-        Fault("f", "says", "file.py", ((old, "b"),), ()).planted("a + a, a + a, b")
+        Fault("f", "says", ((old, "b"),), ()).planted({"one.py": "a + a, b", "other.py": "a + a"})
 
 
 ADD = "def add(a, b):\n    return a + b\n\n\ndef one():\n    return 1\n\n\ndef two():\n    return 2\n"
@@ -46,9 +46,10 @@ def test_the_runner_on_a_small_project(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # plugins take most of the time
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # what was compiled must not stand in for the fault
     (tmp_path / "tests").mkdir()
-    (tmp_path / "add.py").write_text(ADD)
+    (tmp_path / "repro").mkdir()
+    (tmp_path / "repro/add.py").write_text(ADD)
     for name, line in {"add": "3 == add(1, 2)", "one": "1 == one()"}.items():
-        text = f"from add import {name}\n\n\ndef test_{name}():\n    assert {line}\n"
+        text = f"from repro.add import {name}\n\n\ndef test_{name}():\n    assert {line}\n"
         (tmp_path / f"tests/test_{name}.py").write_text(text)
     for command in (["init", "-q"], ["add", "."]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)  # noqa: S603, S607
@@ -58,7 +59,7 @@ def test_the_runner_on_a_small_project(tmp_path: Path, monkeypatch: pytest.Monke
         "none": ("return 2", "return 3"),
         "broken": ("a + b", "a +"),
     }
-    faults = [Fault(key, "says", "add.py", (edit,), ("tests/test_add.py",)) for key, edit in edits.items()]
+    faults = [Fault(key, "says", (edit,), ("tests/test_add.py",)) for key, edit in edits.items()]
 
     outcomes = run(faults, tmp_path, 2, say=lambda _: None)
 
@@ -66,7 +67,7 @@ def test_the_runner_on_a_small_project(tmp_path: Path, monkeypatch: pytest.Monke
     assert ["tests/test_add.py::test_add", "tests/test_one.py::test_one"] == [found.by for found in outcomes[:2]]
     assert [False, True, True, False] == [found.others for found in outcomes]
     assert "SyntaxError" in outcomes[3].by
-    assert ADD == (tmp_path / "add.py").read_text()
+    assert ADD == (tmp_path / "repro/add.py").read_text()
     (tmp_path / "tests/test_add.py").write_text("def test_add():\n    assert False\n")
     with pytest.raises(ValueError, match=r"without any fault: tests/test_add\.py"):
         run(faults[:1], tmp_path, 1, say=lambda _: None)
@@ -84,13 +85,13 @@ def test_only_a_failing_test_is_a_catch() -> None:
 
 def test_the_table_names_survivors() -> None:
     """Each row says the fault and its catcher; a survivor stands out, and so does a catch that took all tests."""
-    fault = Fault("f", "A sign is wrong", "repro/a.py", (), ())
+    fault = Fault("f", "A sign is wrong", (), ())
     outcomes = [
         Outcome(fault, "CAUGHT", "tests/test_a.py::test", 2.0, others=True),
         Outcome(fault, "SURVIVED", "", 9.0),
     ]
     lines = table(outcomes).splitlines()
 
-    assert "| A sign is wrong (f) | `repro/a.py` | `test_a.py::test` (among all tests, with CIFAR-10) | 2 |" == lines[2]
+    assert "| A sign is wrong (f) | `test_a.py::test` (among all tests, with CIFAR-10) | 2 |" == lines[2]
     assert "**SURVIVED**" in lines[3]
     assert "1 of 2 faults are caught." in lines

@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from repro.config.methods import Baseline, Feedback, FeedbackScope, FeedbackSign, Mpl
 from repro.losses import one_hot
-from repro.methods import mpl
+from repro.methods import Baseline, Feedback, FeedbackScope, FeedbackSign, Mpl, mpl
 from repro.methods.feedback import as_entered, shuffle_in_time, slope_of_log_probabilities
 from repro.methods.state import Batch
-from repro.optim.vectors import cosine, inner_product
+from repro.optim import cosine, inner_product
 from repro.seeding import Draws, Streams
 from repro.train.loop import Trainer
 from tests.tiny import (
@@ -34,8 +33,7 @@ EXACT = {"rtol": 0.0, "atol": 1e-10}  # float64 rounding over some hundred sums 
 def feedback_of(config: Mpl, rate: float, unlabelled: int = 4) -> Tensor:
     """Feedback as logged, positive when the student's labelled loss falls."""
     state, batch = tiny_state(config, student_rate=rate), tiny_batch(unlabelled)
-    targets = mpl.pseudo_label_targets(state.learners["teacher"].model(batch.weak).detach(), batch, config)
-    return mpl.student_step(state, batch, targets, config, 0)[1]["feedback"]
+    return mpl.step(state, batch, config)["feedback"]
 
 
 def test_difference_and_dot_product_agree_to_first_order() -> None:
@@ -170,7 +168,7 @@ def test_baseline_moves_before_it_is_subtracted(lead: tuple[int, ...], per: tupl
     surprise = 100.0 * (start + 1).reshape((*lead, *[1] * len(per))).expand((*lead, *per))
     h = start.reshape((*lead, *[1] * len(per))) + surprise
 
-    actual = as_entered(h, Mpl(baseline=Baseline.moving_average, baseline_rate=0.01), memory)
+    actual = as_entered(h, Mpl(baseline=Baseline.moving_average, baseline_rate=0.01), memory, tiny_batch(1))
 
     torch.testing.assert_close(actual, 0.99 * surprise)
     torch.testing.assert_close(memory["baseline"], start + (start + 1))
@@ -180,7 +178,7 @@ def test_no_baseline_changes_nothing() -> None:
     """Without a baseline h passes through and the memory stays."""
     memory = {"baseline": torch.zeros(())}
 
-    assert torch.equal(torch.tensor(5.0), as_entered(torch.tensor(5.0), Mpl(), memory))
+    assert torch.equal(torch.tensor(5.0), as_entered(torch.tensor(5.0), Mpl(), memory, tiny_batch(1)))
     assert torch.equal(torch.zeros(()), memory["baseline"])
 
 
@@ -188,7 +186,9 @@ def test_sign_and_weight_come_after_the_baseline() -> None:
     """Reversed at weight 3, a surprise of 1 enters as -3 x 0.99."""
     config = Mpl(baseline=Baseline.moving_average, feedback_sign=FeedbackSign.new_minus_old, feedback_weight=3.0)
 
-    torch.testing.assert_close(as_entered(torch.ones(2), config, {"baseline": torch.zeros(2)}), torch.full((2,), -2.97))
+    torch.testing.assert_close(
+        as_entered(torch.ones(2), config, {"baseline": torch.zeros(2)}, tiny_batch(1)), torch.full((2,), -2.97)
+    )
 
 
 def test_shuffled_feedback_comes_from_the_last_steps() -> None:

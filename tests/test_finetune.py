@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from repro.train.finetune import finetune
-from repro.train.loop import Trainer
+from repro.train.loop import Trainer, finetune
 from tests.tiny import CPU, settings
 
 

@@ -16,9 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
-from repro.config.read import read_config
-from repro.data.held_out import held_out_set
-from repro.evaluate.model import load_model, predictions
+from repro.config import read_config
+from repro.data import source_of
+from repro.evaluate.classifier import load_model, predictions
 from repro.evaluate.predict import Predictor
 from tests.entry_points import call
 from tests.folders import write_folder, write_image
@@ -99,7 +99,7 @@ def test_prediction_is_what_evaluation_saw(workplace: Path, monkeypatch: pytest.
     monkeypatch.chdir(workplace)
     model = load_model(workplace / "mine/model.pt")
     config = read_config(model.config)
-    test = held_out_set(config.data, 0)
+    test = source_of(config.data).held_out_set(0)
     names = [str(test.examples.path(number)) for number in range(len(test.labels))]  # type: ignore[union-attr]
     found = np.stack([shares for _, _, shares in predictions(model, names) if shares is not None])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -15,15 +16,12 @@ from PIL import Image, ImageOps
 from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
-from repro.augment.crops import draw_boxes
-from repro.augment.views import as_evaluated
-from repro.config.data import CropViews, FolderData
-from repro.data import held_out, training
-from repro.data.folder import drawn_evenly
-from repro.data.image_files import ImageFiles, centres, read_image
-from repro.data.listing import listing_path, read_listing
+from repro.augment.views import draw_boxes
+from repro.data import CropViews, FolderData, source_of
+from repro.data.folder import drawn_evenly, listing_path
+from repro.data.images import ImageFiles, centres, read_image
 from repro.seeding import Streams
-from tests.folders import picture, prepared, write_folder, write_image
+from tests.folders import files_of, listed, picture, prepared, write_folder, write_image
 
 PROJECT = Path(__file__).parents[1]
 
@@ -72,10 +70,10 @@ def test_another_seed_draws_other_labels() -> None:
 def test_labelled_and_unlabelled_images_are_all_there_are(tmp_path: Path) -> None:
     """Apart, together, or, where nothing is left unlabelled, the labelled ones as unlabelled ones too."""
     root = write_folder(tmp_path / "images", {"cat": 8, "dog": 8, "unlabelled": 4})
-    apart = training.training_set(prepared(root, labels=6), 3)
-    together = training.training_set(prepared(root, labels=6, labelled_in_unlabelled=True), 3)
+    apart = source_of(prepared(root, labels=6)).training_set(3)
+    together = source_of(prepared(root, labels=6, labelled_in_unlabelled=True)).training_set(3)
     (root / "all.csv").write_text("".join(f"{p.relative_to(root)},{p.name[0]}\n" for p in root.rglob("*.jpg")))
-    every = training.training_set(prepared(root, labelled="all.csv"), 3)
+    every = source_of(prepared(root, labelled="all.csv")).training_set(3)
 
     assert list(range(20)) == sorted([*apart.labelled_indices.tolist(), *apart.unlabelled_indices.tolist()])
     assert [3, 3] == torch.bincount(apart.labels).tolist()
@@ -90,33 +88,33 @@ def test_the_hash_of_the_data_is_of_contents_and_split(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "images", {"cat": 6, "dog": 6})
     write_folder(root / "test", {"cat": 2, "dog": 2})
     config = prepared(root, labels=4, test="test")
-    first, tested = training.training_hash(config, [0]), held_out.held_out_hash(config, [0])
-    assert first != training.training_hash(config, [1])
+    first, tested = source_of(config).training_hash([0]), source_of(config).held_out_hash([0])
+    assert first != source_of(config).training_hash([1])
     moved = prepared(root.rename(tmp_path / "moved"), labels=4, test="test")
-    assert (first, tested) == (training.training_hash(moved, [0]), held_out.held_out_hash(moved, [0]))
+    assert (first, tested) == (source_of(moved).training_hash([0]), source_of(moved).held_out_hash([0]))
     write_image(tmp_path / "moved/dog/d0.jpg", seed=9)
     write_image(tmp_path / "moved/test/dog/d0.jpg", seed=9)
     changed = prepared(tmp_path / "moved", labels=4, test="test")
-    assert first != training.training_hash(changed, [0])
-    assert tested != held_out.held_out_hash(changed, [0])
+    assert first != source_of(changed).training_hash([0])
+    assert tested != source_of(changed).held_out_hash([0])
 
 
 def test_a_folder_without_test_images_holds_none_out(tmp_path: Path) -> None:
     """Nobody is refused for having no test images; there is nothing to evaluate."""
     config = prepared(write_folder(tmp_path / "images", {"cat": 2, "dog": 2}))
 
-    assert 0 == len(held_out.held_out_set(config, 0).labels)
+    assert 0 == len(source_of(config).held_out_set(0).labels)
 
 
 def test_an_unprepared_or_damaged_folder_names_the_command(tmp_path: Path) -> None:
     """The listing is missing, or is not what was written."""
     root = write_folder(tmp_path / "images", {"cat": 2, "dog": 2})
     with pytest.raises(ValueError, match=r"is missing; data\.root = .*: prepare it: python -m repro\.cli\.prepare"):
-        training.settled(FolderData(root=str(root)))
+        source_of(FolderData(root=str(root))).settled()
     config = prepared(root)
     listing_path(config, "train").write_bytes(b"damaged")
     with pytest.raises(ValueError, match=r"is damaged; data\.root"):
-        training.training_set(config, 0)
+        source_of(config).training_set(0)
 
 
 # Boxes
@@ -206,7 +204,7 @@ def test_a_large_jpeg_decoded_at_a_fraction_shows_the_same(tmp_path: Path) -> No
         for left, upper, side in ((0, 0, 900), (100, 50, 500), (40, 390, 260), (300.5, 200.25, 64)):
             box = (left, upper, left + side, upper + side)
             whole = np.asarray(upright.resize((32, 32), Image.Resampling.BICUBIC, box)).astype(float)
-            found = read_image(tmp_path / "large.jpg", box, 32).astype(float)
+            found = read_image(tmp_path / "large.jpg", 32, box).astype(float)
             assert np.abs(found - whole).mean() < 1.5, (orientation, box)
             assert np.abs(found - whole).max() < 25, (orientation, box)
 
@@ -227,14 +225,48 @@ def test_images_are_read_the_way_up_that_exif_says(orientation: int, suffix: str
     for label in ("cat", "dog"):
         (root / label).mkdir(parents=True)
         stored.save(root / label / f"a.{suffix}", exif=exif, **how)
-    listing = read_listing(prepared(root, image_size=16), "train")
+    listing = listed(prepared(root, image_size=16))
     boxes = np.array([[4.0, 2.0, 40.0, 20.5], [0.0, 0.0, 48.0, 32.0]])
-    read = listing.files(FolderData(root=str(root), image_size=16), "train").read(boxes)
+    read = files_of(FolderData(root=str(root), image_size=16)).read(boxes)
 
     assert [[48, 32]] * 2 == listing.sides.tolist()
     for image, box in zip(read, boxes.tolist(), strict=True):
         expected = np.asarray(upright.resize((16, 16), Image.Resampling.BICUBIC, tuple(box))).transpose(2, 0, 1)
         assert np.abs(image.numpy().astype(int) - expected).max() <= (6 if suffix == "jpg" else 0)
+    assert_predicted_as_evaluated(root, f"cat/a.{suffix}")
+
+
+def assert_predicted_as_evaluated(root: Path, name: str) -> None:
+    """A file by itself gives the pixels that the prepared one gives to evaluation."""
+    config = prepared(root, image_size=16)
+    paths = listed(config).paths.tolist()
+    (known,) = files_of(config)[torch.tensor([paths.index(name.encode())])].centre()
+
+    assert torch.equal(known, source_of(config).read_file(root / name))
+
+
+TEXT = b"Exif\0\0II*\0" + struct.pack("<IHHHI4sI", 8, 1, 0x0112, 2, 2, b"6\0", 0)
+"""An orientation that is the text 6."""
+
+
+@pytest.mark.parametrize(
+    ("suffix", "orientation"),
+    [(s, n) for s in ("png", "jpg", "webp", "tiff") for n in (0, 9, 65_535)]
+    + [(s, TEXT) for s in ("png", "jpg", "webp")],
+    ids=lambda value: value if isinstance(value, str) else "text" if isinstance(value, bytes) else str(value),
+)
+def test_an_orientation_that_does_not_exist_is_none(orientation: int | bytes, suffix: str, tmp_path: Path) -> None:
+    """Outside 1 to 8, or a text: the image is read as it is stored, by training, evaluation and prediction."""
+    exif: Image.Exif | bytes = orientation if isinstance(orientation, bytes) else Image.Exif()
+    if isinstance(exif, Image.Exif):
+        exif[0x0112] = orientation
+    for label in ("cat", "dog"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        picture(48, 32).save(tmp_path / "images" / label / f"a.{suffix}", exif=exif)
+    root = tmp_path / "images"
+
+    assert [[48, 32]] * 2 == listed(prepared(root, image_size=16)).sides.tolist()
+    assert_predicted_as_evaluated(root, f"cat/a.{suffix}")
 
 
 def test_evaluation_looks_at_the_centre(tmp_path: Path) -> None:
@@ -246,8 +278,8 @@ def test_evaluation_looks_at_the_centre(tmp_path: Path) -> None:
     scaled = torch.from_numpy(np.array(plain)).permute(2, 0, 1) / 255
     mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
-    torch.testing.assert_close(as_evaluated(some, data)[0], (scaled - mean[:, None, None]) / deviation[:, None, None],
-                               rtol=0, atol=1e-5)  # fmt: skip
+    expected = (scaled - mean[:, None, None]) / deviation[:, None, None]
+    torch.testing.assert_close(source_of(data).as_evaluated(some)[0], expected, rtol=0, atol=1e-5)
 
 
 def test_an_image_that_went_bad_names_the_remedy(tmp_path: Path) -> None:
@@ -259,7 +291,7 @@ def test_an_image_that_went_bad_names_the_remedy(tmp_path: Path) -> None:
         if content:
             (tmp_path / "a.jpg").write_bytes(content)
         with pytest.raises(ValueError, match=r"a\.jpg cannot be read any more .* prepare again") as caught:
-            some.centre(1.0)
+            some.centre()
         assert "\n" not in str(caught.value)
 
 
@@ -270,7 +302,7 @@ def test_a_forked_worker_reads_though_its_parent_has_read(tmp_path: Path) -> Non
         "import multiprocessing, sys; from pathlib import Path\n"
         "sys.path.insert(0, sys.argv[1]); from tests.test_folder import files\n"
         "some = files(Path(sys.argv[2]), ['a.png'])\n"
-        "read = lambda: some.centre(1.0, 2).sum().item()\n"
+        "read = lambda: some.centre(2).sum().item()\n"
         "here = read(); pipe, end = multiprocessing.Pipe()\n"
         "process = multiprocessing.get_context('fork').Process(target=lambda: end.send(read())); process.start()\n"
         "assert pipe.poll(20), 'hangs'; assert here == pipe.recv(); process.join()\n"

@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repro.config.data import FolderData
-from repro.data import image_check, training
-from repro.data.folder_labels import IMAGENET_10PERCENT, _shipped
-from repro.data.folder_scan import image_names
-from repro.data.listing import PLACE, UNKNOWN, Listing, listing_path, read_listing
-from tests.folders import picture, prepared, write_folder, write_image
+from repro.data import FolderData, images, source_of
+from repro.data.folder import IMAGENET_10PERCENT, listing_path, shipped_list
+from repro.data.images import UNKNOWN, Listing, image_names
+from repro.data.sets import PLACE
+from tests.folders import files_of, listed, picture, prepared, write_folder, write_image
 
 PROJECT = Path(__file__).parents[1]
 
@@ -43,7 +42,7 @@ def test_a_folder_is_listed_by_path_with_classes_in_alphabetical_order(tmp_path:
     write_image(root / ".trash/dog.png")
     (root / "notes.txt").write_text("no image")
     config = prepared(root)
-    listing = read_listing(config, "train")
+    listing = listed(config)
 
     assert sorted(names(listing)) == names(listing)
     assert {"cat/2019/old day/näme 1.PNG", "loose.webp"} < set(names(listing))
@@ -74,9 +73,9 @@ def test_the_test_folder_below_the_training_folder_is_passed_over(tmp_path: Path
     write_folder(root / "held out", {"cat": 2, "dog": 1})
     config = prepared(root, test="held out")
 
-    assert 6 == len(read_listing(config, "train").paths)
-    assert ["cat/c0.jpg", "cat/c1.jpg", "dog/d0.jpg"] == names(read_listing(config, "test"))
-    assert [0, 0, 1] == read_listing(config, "test").labels.tolist()
+    assert 6 == len(listed(config).paths)
+    assert ["cat/c0.jpg", "cat/c1.jpg", "dog/d0.jpg"] == names(listed(config, "test"))
+    assert [0, 0, 1] == listed(config, "test").labels.tolist()
 
 
 def test_formats_and_modes_are_all_readable(tmp_path: Path) -> None:
@@ -96,8 +95,8 @@ def test_formats_and_modes_are_all_readable(tmp_path: Path) -> None:
     Image.fromarray(grey.astype(np.uint16) << 8).save(root / "cat/deep.png")
     Image.fromarray(grey.astype(np.int32)).save(root / "cat/levels.tiff")
     config = prepared(root, image_size=8)
-    listing = read_listing(config, "train")
-    read = dict(zip(names(listing), listing.files(config, "train").centre(1.0), strict=True))
+    listing = listed(config)
+    read = dict(zip(names(listing), files_of(config).centre(1.0), strict=True))
 
     assert 12 == len(read)
     assert read["cat/deep.png"].float().sub(read["cat/levels.tiff"].float()).abs().max() <= 1
@@ -125,14 +124,14 @@ def test_damaged_images_are_named_with_the_reason_and_left_out(
     (root / "cat/flipped.png").write_bytes(bits)
     config = prepared(root, damaged=0.5)
     said = capsys.readouterr().out
-    listed = listing_path(config, "train").with_suffix(".damaged.txt").read_text()
+    reasons = listing_path(config, "train").with_suffix(".damaged.txt").read_text()
 
-    assert 12 == len(read_listing(config, "train").paths)
-    assert 8 == len(listed.splitlines())
+    assert 12 == len(listed(config).paths)
+    assert 8 == len(reasons.splitlines())
     for name, reason in {"cut": "truncated", "empty": "empty file", "text": "no image of a format",
                          "tiny": "7 x 50 pixels", "bomb": "exceeds limit", "float": "no whole numbers",
                          "nothing": "No such file", "flipped": ""}.items():  # fmt: skip
-        assert any(f"cat/{name}." in line and reason in line for line in listed.splitlines()), name
+        assert any(f"cat/{name}." in line and reason in line for line in reasons.splitlines()), name
         assert f"cat/{name}." in said
     assert "8 damaged ones left out" in said
 
@@ -145,7 +144,7 @@ def test_only_ten_damaged_images_are_named_on_the_screen(tmp_path: Path, capsys:
     config = FolderData(root=str(root))
 
     with pytest.raises(ValueError, match=r"data\.damaged = 0\.01: 15 of 27 images .* are damaged, listed in .*raise"):
-        training.prepare(config, Path())
+        source_of(config).prepare()
     said = capsys.readouterr().out
     assert 11 == said.count("damaged: ")
     assert "5 more, all listed in" in said
@@ -161,7 +160,7 @@ def test_a_damaged_test_image_is_refused_however_many_may_be(tmp_path: Path) -> 
 
     with pytest.raises(ValueError, match=r"1 of 3 test images are damaged: dog/d0\.jpg \(no image"):
         prepared(root, test="test", damaged=1.0)
-    assert not list(PLACE.glob("*-t*.npz"))
+    assert not list((PLACE / "folder").glob("*-t*.npz"))
 
 
 def test_what_was_seen_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,8 +169,8 @@ def test_what_was_seen_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     config = prepared(root)
     before = listing_path(config, "train").read_bytes()
     opened: list[str] = []
-    look = image_check.look
-    monkeypatch.setattr(image_check, "look", lambda path: opened.append(path.name) or look(path))
+    look = images.look
+    monkeypatch.setattr(images, "look", lambda path: opened.append(path.name) or look(path))
     prepared(root)
     assert [] == opened
     assert before == listing_path(config, "train").read_bytes()
@@ -180,8 +179,8 @@ def test_what_was_seen_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     (root / "cat/c0.jpg").unlink()
     prepared(root)
     assert ["d1.jpg", "new.jpg"] == sorted(opened)
-    assert 8 == len(read_listing(config, "train").paths)
-    next((PLACE / "seen").iterdir()).write_bytes(b"damaged")
+    assert 8 == len(listed(config).paths)
+    next((PLACE / "folder/seen").iterdir()).write_bytes(b"damaged")
     prepared(root)
     assert 10 == len(opened)
 
@@ -190,11 +189,11 @@ def test_a_kill_in_the_middle_leaves_nothing_half_written(tmp_path: Path) -> Non
     """What was looked at so far is kept or not; the same command then makes the same listing."""
     root = write_folder(tmp_path / "images", {"cat": 30, "dog": 30}, "png")
     code = (
-        "import sys, time; from pathlib import Path; from repro.data import image_check, training\n"
-        "from repro.config.data import FolderData\n"
-        "look = image_check.look; image_check._AT_ONCE, image_check._WRITE_EVERY, image_check._SAY_EVERY = 2, 0, 0\n"
-        "image_check.look = lambda path: (time.sleep(0.02), look(path))[1]\n"
-        "training.prepare(FolderData(root=sys.argv[1]), Path())\n"
+        "import sys, time; from pathlib import Path; from repro.data import images, source_of\n"
+        "from repro.data import FolderData\n"
+        "look = images.look; images._AT_ONCE, images._WRITE_EVERY, images._SAY_EVERY = 2, 0, 0\n"
+        "images.look = lambda path: (time.sleep(0.02), look(path))[1]\n"
+        "source_of(FolderData(root=sys.argv[1])).prepare()\n"
     )
     for lines in (1, 4):
         with subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE, text=True,  # noqa: S603
@@ -204,11 +203,11 @@ def test_a_kill_in_the_middle_leaves_nothing_half_written(tmp_path: Path) -> Non
                 assert "looked at" in process.stdout.readline()
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-    assert not list(PLACE.glob("*-train.npz"))
+    assert not list((PLACE / "folder").glob("*-train.npz"))
     begun = time.monotonic()
     config = prepared(root)
 
-    assert 60 == len(read_listing(config, "train").paths)
+    assert 60 == len(listed(config).paths)
     assert time.monotonic() - begun < 60
 
 
@@ -224,11 +223,11 @@ def test_a_list_names_the_labelled_images(lines: list[str], labelled: list[str],
     root = write_folder(tmp_path / "images/train", {"cat": 4, "dog": 4}).parent
     (root / "some.txt").write_text("\n".join(lines))
     config = prepared(root, train="train", labelled="some.txt")
-    listing = read_listing(config, "train")
+    listing = listed(config)
 
     assert labelled == [name for name, named in zip(names(listing), listing.named, strict=True) if named]
     assert len(labelled) == config.labels
-    data = training.training_set(config, 0)
+    data = source_of(config).training_set(0)
     assert len(labelled) == len(data.labels)
     assert 8 - len(labelled) == len(data.unlabelled)
     assert {0, 1} == set(data.hidden_labels.tolist())
@@ -268,7 +267,7 @@ def test_a_csv_gives_classes_whatever_the_folders_say(text: str, tmp_path: Path)
     root = write_folder(tmp_path / "images", {"cat": 3, "dog": 3})
     (root / "labels.csv").write_text(text, encoding="utf-8")
     config = prepared(root, labelled="labels.csv")
-    listing = read_listing(config, "train")
+    listing = listed(config)
 
     assert ["canine", "feline"] == listing.class_names.tolist()
     known = {n: k for n, k in zip(names(listing), listing.labels.tolist(), strict=True) if k != UNKNOWN}
@@ -305,7 +304,7 @@ def test_with_a_csv_test_folders_are_called_as_its_classes(tmp_path: Path) -> No
 
 def test_the_shipped_list_is_the_customary_one() -> None:
     """128,116 names, no two the same, of 1,000 classes, each with 117 to 132 images or fewer."""
-    found = _shipped()
+    found = shipped_list()
 
     assert 128_116 == len(found) == len(set(found))
     assert 1000 == len({name.partition("_")[0] for name in found})
@@ -313,15 +312,15 @@ def test_the_shipped_list_is_the_customary_one() -> None:
 
 def test_names_of_the_shipped_list_are_matched_by_file_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in ImageNet's own layout, train/<wnid>/<name>; here with two names of two classes."""
-    some = [_shipped()[0], _shipped()[-1]]
-    monkeypatch.setattr("repro.data.folder_labels._shipped", lambda: some)
+    some = [shipped_list()[0], shipped_list()[-1]]
+    monkeypatch.setattr("repro.data.folder.shipped_list", lambda: some)
     root = tmp_path / "imagenet"
     for number, name in enumerate([*some, "n01440764_1.JPEG", "n15075141_1.JPEG"]):
         write_image(root / "train" / name.partition("_")[0] / name, seed=number)
     config = prepared(root, train="train", labelled=IMAGENET_10PERCENT, labelled_in_unlabelled=True)
 
     assert 2 == config.labels
-    assert 4 == len(training.training_set(config, 0).unlabelled)
+    assert 4 == len(source_of(config).training_set(0).unlabelled)
 
 
 @pytest.mark.parametrize(("counts", "settings", "message"), [
@@ -370,10 +369,10 @@ def test_a_name_that_is_no_text_is_listed_and_read(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "images", {"cat": 2, "dog": 2})
     write_image(tmp_path / "plain.png").rename(root / "cat" / os.fsdecode(b"caf\xe9.png"))
     config = prepared(root, image_size=8)
-    listing = read_listing(config, "train")
+    listing = listed(config)
 
     assert b"cat/caf\xe9.png" in listing.paths.tolist()
-    assert (5, 3, 8, 8) == tuple(listing.files(config, "train").centre(0.9).shape)
+    assert (5, 3, 8, 8) == tuple(files_of(config).centre().shape)
 
 
 def test_test_images_that_are_trained_on_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

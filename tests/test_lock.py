@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from repro.cli import lock
-from repro.cli.lock import Held, only_writer
+from repro.files import Held, only_writer
 
 ROOT = Path(__file__).parents[1]
 HOLD = """
 import sys, time
-from repro.cli.lock import only_writer
+from repro.files import only_writer
 with only_writer("run", "run x"):
     print("held", flush=True)
     time.sleep(60)

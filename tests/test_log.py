@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from repro.cli import progress
-from repro.train.log import line
+from repro.train.metrics import line
 
 
 def test_a_row_reads_as_a_sentence() -> None:

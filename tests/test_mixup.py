@@ -8,14 +8,13 @@ from scipy import stats
 from torch import Tensor
 from torch.nn import functional
 
-from repro.augment.mixup import Mix, apply_mix, draw_mix, symmetric_beta
-from repro.config.methods import Feedback, Mpl, Supervised, View
-from repro.config.schema import Optim, Optimiser
+from repro.augment.views import Mix, apply_mix, draw_mix, symmetric_beta
 from repro.losses import one_hot, smooth
-from repro.methods import mpl, supervised
-from repro.methods.labelled import labelled_inputs, labelled_loss_of
+from repro.methods import Feedback, Mpl, Supervised, mpl, supervised
 from repro.methods.state import Batch
+from repro.methods.supervised import labelled_inputs, labelled_loss_of
 from repro.seeding import Draws, Streams
+from repro.settings import Optim, Optimiser, View
 from tests.tiny import CLASSES, LABELLED, TinyNet, all_weights, settings, tiny_batch, tiny_state, trained, weights
 
 MANY = 200_000

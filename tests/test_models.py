@@ -6,11 +6,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from repro.config.models import Activation, Model, MoonsNet, SmallConv
-from repro.models.build import build_model
+from repro.models import Activation, Model, MoonsNet, SmallConv
 from repro.models.layers import BatchNorm, dropout, frozen_statistics
-from repro.models.moons_net import StackedMlp
-from repro.models.small_conv import SmallConvNet
+from repro.models.networks import SmallConvNet, StackedMlp, build_model
 from repro.seeding import Streams
 
 IMAGES = Streams(0).uniform("images", 0, (6, 1, 8, 8))

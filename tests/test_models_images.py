@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from repro.config.models import Airbench, Model, ResNet50, WideResNet
-from repro.models.airbench import decorrelating_kernels
-from repro.models.build import build_model
+from repro.models import Airbench, Model, ResNet50, WideResNet
 from repro.models.layers import BatchNorm, frozen_statistics
+from repro.models.networks import build_model, decorrelating_kernels
 from repro.seeding import Streams
 
 SMALLEST = Airbench(first_width=32, width=40)

@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repro.config.models import Model, ResNet50, WideResNet
-from repro.models import resnet50
-from repro.models.build import build_model
+from repro.models import Model, ResNet50, WideResNet
+from repro.models.networks import build_model
 from repro.seeding import Streams
 from tests.released import (
     FULL,

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from repro.records.scores import rebuild_all
 
 from repro.records.runs import read_runs
-from repro.records.scores import rebuild_all
-from repro.train.result import load_result, load_results, save_result
+from repro.train.checkpoint import load_result, load_results, save_result
 from tests.entry_points import call
 
 ROOT = Path(__file__).parent.parent

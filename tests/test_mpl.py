@@ -7,8 +7,7 @@ import torch
 from torch.func import functional_call
 from torch.nn import functional
 
-from repro.config.methods import Feedback, FeedbackScope, FeedbackSign, Mpl, PseudoLabel
-from repro.methods import mpl
+from repro.methods import Feedback, FeedbackScope, FeedbackSign, Mpl, PseudoLabel, mpl
 from repro.methods.feedback import held_scale
 from tests.tiny import CLASSES, feedback_only, named, teacher_gradient, tiny_batch, tiny_state, uniform_for, unrolled
 

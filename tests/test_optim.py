@@ -8,14 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repro.config.models import SmallConv
-from repro.config.schema import Optimiser, Schedule
+from repro.models import SmallConv
 from repro.models.layers import BatchNorm
-from repro.models.small_conv import SmallConvNet
-from repro.optim.learner import Learner
-from repro.optim.schedules import average_decay, learning_rate, ramp
-from repro.optim.vectors import clip_norm, inner_product, norm
+from repro.models.networks import SmallConvNet
+from repro.optim import Learner, average_decay, clip_norm, inner_product, learning_rate, norm, ramp
 from repro.seeding import Streams
+from repro.settings import Optimiser, Schedule
 from tests.tiny import TinyNet
 
 CLOSE = {"rtol": 0.0, "atol": 1e-13}  # float64 rounding over five steps of numbers near 1

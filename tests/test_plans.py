@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from repro.config.compose import compose, experiments, parse_seeds, read_plan
-from repro.config.read import ConfigError, read_config_file
+from repro.config import read_config_file
+from repro.plan import compose, experiments, parse_seeds, read_plan
+from repro.settings import ConfigError
 from repro.verify.claims import read_claims
 
 ROOT = Path(__file__).parent.parent / "experiments"

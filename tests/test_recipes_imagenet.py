@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from repro.config.compose import compose, experiments, read_plan
-from repro.config.departures import departures, lookup
-from repro.config.read import as_mapping
-from repro.config.schema import Config
+from repro.config import Config, as_mapping, departures, lookup
+from repro.plan import compose, experiments, read_plan
 
 ROOT = Path(__file__).parent.parent / "experiments"
 PAPER, RELEASED = "imagenet_paper_mpl", "imagenet_released_mpl"

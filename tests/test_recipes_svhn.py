@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from repro.config.compose import compose, experiments, read_plan
-from repro.config.departures import departures, lookup
-from repro.config.methods import Mpl, View
-from repro.config.read import as_mapping
-from repro.config.schema import Config
+from repro.config import Config, as_mapping, departures, lookup
+from repro.methods import Mpl
 from repro.methods.mpl import views
+from repro.plan import compose, experiments, read_plan
+from repro.settings import View
 
 ROOT = Path(__file__).parent.parent / "experiments"
 PAPER, REGULARISER = "svhn_paper_mpl", "svhn_paper_mpl_regulariser"
@@ -170,21 +169,7 @@ def test_mpl_as_regulariser_has_no_other_images_and_no_strong_view() -> None:
 
 
 def test_every_arm_is_in_the_plan() -> None:
-    """None is written and forgotten; each trains in the smoke plan too, but for three that others stand for."""
+    """None is written and forgotten."""
     known = {name for name in experiments(ROOT) if name.startswith("svhn_")}
-    alike = {f"svhn_paper_supervised_{arm}" for arm in ("all", "alone", "smoothing")}
 
     assert known == {run.experiment for run in read_plan(ROOT / "plan/svhn_1k.yaml")}
-    assert known - alike == {run.experiment for run in read_plan(ROOT / "plan/svhn_smoke.yaml")}
-
-
-def test_the_smoke_plan_needs_neither_extra_nor_long() -> None:
-    """All of its images are of `train`, its runs have 300 steps (a fixed teacher as many more) and 10 to a row."""
-    for run in read_plan(ROOT / "plan/svhn_smoke.yaml"):
-        config = compose(run.experiment, run.overrides, ROOT)
-        assert 73_257 >= config.data.train_images  # type: ignore[union-attr]
-        assert (600 if config.method.name == "pseudo_label" else 300, 10) == (
-            config.budget.steps,
-            config.budget.log_every,
-        )
-        assert config.budget.reduced

@@ -23,7 +23,7 @@ def a_run(seed: int = 3) -> EvaluatedRun:
     return EvaluatedRun(
         name="arm", seeds=[seed], config={"title": "Arm"}, counted="teacher", predictions=predictions,
         accuracy={"teacher": [2 / 3]}, data={"predictions_hash": predictions_hash(predictions)},
-        environment={"torch": "2"}, departures=[], metrics=pd.DataFrame([{"step": 1, "loss": 0.5}]),
+        environment={"torch": "2"}, metrics=pd.DataFrame([{"step": 1, "loss": 0.5}]),
         curve={"step": np.array([0, 1]), "accuracy/teacher": np.zeros((1, 2), dtype=np.float32)},
     )  # fmt: skip
 

@@ -9,17 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from repro.cli import evaluate as entry
-from repro.config.read import as_mapping
-from repro.config.schema import Config
-from repro.evaluate.evaluate import evaluate
-from repro.evaluate.labels import StoredLabels, labels_to_store
-from repro.evaluate.run import EvaluatedRun
-from repro.records.labels import LABELS, read_labels, store_labels
-from repro.records.runs import RUNS, RecordError, read_runs
 from repro.records.scores import rebuild_all
 from repro.verify.rebuild import Scores
+
+from repro.config import Config, as_mapping
+from repro.evaluate import evaluate
+from repro.evaluate.evaluate import evaluate
+from repro.evaluate.labels import LABELS, StoredLabels, labels_to_store, read_labels, store_labels
+from repro.evaluate.run import EvaluatedRun
+from repro.records.runs import RUNS, RecordError, read_runs
 from tests.folder_runs import CLASSES, TEST_IMAGES, config_of, images, trained_on
 from tests.tiny import settings
 

@@ -11,8 +11,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from repro.evaluate.weights import KeptWeights, read_weights, write_weights
 from repro.records.runs import RecordError
-from repro.records.weights import KeptWeights, read_weights, write_weights
 from tests.entry_points import call
 
 ROOT = Path(__file__).parent.parent

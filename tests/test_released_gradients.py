@@ -13,7 +13,7 @@ from repro.losses import consistency, cross_entropy, one_hot, soft_cross_entropy
 from repro.methods import mpl
 from repro.methods.state import State
 from repro.models.layers import BatchNorm
-from repro.optim.vectors import norm
+from repro.optim import norm
 from tests.released import kept
 from tests.released_distance import of_entries, of_scalars
 from tests.released_step import batch_of, observed_step, setup, start, variables

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from repro.config.schema import Optimiser, Schedule
 from repro.losses import consistency, cross_entropy, one_hot, probabilities, smooth, soft_cross_entropy
-from repro.optim.schedules import average_decay, learning_rate, ramp
+from repro.optim import average_decay, learning_rate, ramp
+from repro.settings import Optimiser, Schedule
 from tests.released import kept
 
 CASES = kept("uda_loss")["cases"].tolist()

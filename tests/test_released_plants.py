@@ -6,7 +6,7 @@ from functools import partialmethod
 
 import pytest
 
-from repro.optim.learner import Learner
+from repro.optim import Learner
 from tests.released import Arrays, kept
 from tests.released_distance import excess, of_entries, of_scalars, of_summary
 from tests.released_plants import FAR_INTO_TRAINING, FROM_THE_START, Plant, apply

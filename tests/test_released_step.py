@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from repro.config.models import SmallConv
-from repro.config.schema import AverageStart
-from repro.models.small_conv import SmallConvNet
-from repro.optim.learner import initial_average
+from repro.models import SmallConv
+from repro.models.networks import SmallConvNet
+from repro.optim import initial_average
 from repro.seeding import Streams
+from repro.settings import AverageStart
 from tests.released import Arrays, full, keep_steps, kept
 from tests.released_distance import OBSERVED, excess, of_entries, of_scalars, of_summary
 from tests.released_step import batch_of, observed_step, resume, setup, start, variables

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from repro.data.order import Order
+from repro.data.sets import Order
 from repro.seeding import Draws, Streams, splitmix64, stream_key
 
 MASK = (1 << 64) - 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from repro.config.limits import LIMITS
-from repro.config.read import ConfigError, read_config
 from repro.config.schema import CHOICES
+
+from repro.config import read_config
+from repro.settings import ConfigError
 from tests.all_settings import PROBLEMS, Choice, Setting, all_settings, small, with_changes
 
 OUTSIDE: dict[str, tuple[float, float]] = {
@@ -88,8 +89,6 @@ OUTSIDE: dict[str, tuple[float, float]] = {
     "Mpl.baseline_rate": (-0.1, 1.01),
     "Mpl.student_label_smoothing": (-0.1, 1.0),
     "Mpl.shuffle_window": (0, 1000001),
-    "ReducedMpl.teacher_steps": (0, 1000000001),
-    "ReducedMpl.hidden": (0, 65537),
     "Optimiser.learning_rate": (5e-13, 1010.0),
     "Optimiser.wait_steps": (-1, 1000000001),
     "Optimiser.warmup_steps": (-1, 1000000001),

@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from repro.config.methods import Feedback, FeedbackScope, FixMatch, Mpl, PseudoLabel, View
-from repro.config.schema import Optim, Optimiser, Schedule
-from repro.methods import fixmatch, mpl
+from repro.methods import Feedback, FeedbackScope, FixMatch, Mpl, PseudoLabel, fixmatch, mpl
 from repro.methods import pseudo_label as fixed
 from repro.methods.state import Batch
+from repro.settings import Optim, Optimiser, Schedule, View
 from repro.train.loop import Trainer
 from tests.tiny import CPU, TinyNet, feedback_only, settings, teacher_gradient, tiny_batch, tiny_state, weights
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repro.config.compose import read_whole_plan
+from repro.plan import read_whole_plan
 from tests.supply import lock
 from tests.supply.audit import CLEAN, NOT_AUDITED, VULNERABLE, audit
 from tests.supply.generated import figure_problem, json_problem, text_problem

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from repro.augment import images
-from repro.augment.views import labelled_view, strong_labelled_view, to_input, unlabelled_views
-from repro.config.data import Cifar10Data, Data, DigitsData, TwoMoonsData
-from repro.config.methods import Feedback, Mpl, SelfTraining, Supervised, View, learned_view
-from repro.methods import mpl
-from repro.methods.labelled import labelled_inputs
-from repro.methods.teacher import teacher_logits
+from repro.augment import views
+from repro.augment.views import Part
+from repro.data import Cifar10Data, Data, DigitsData, TwoMoonsData, source_of
+from repro.methods import Feedback, Mpl, SelfTraining, Supervised, mpl
+from repro.methods.mpl import teacher_logits
+from repro.methods.supervised import labelled_inputs
 from repro.seeding import Streams
+from repro.settings import View
 from repro.train.loop import Trainer
 from tests.tiny import CPU, TinyNet, all_weights, assert_same, settings, tiny_batch, tiny_state, trained, weights
 
@@ -24,12 +24,13 @@ OWN = "strong labelled view"
 def test_the_strong_labelled_view_is_randaugment_of_the_labelled_view() -> None:
     """By hand: `apply_strong` on the flipped and cropped labelled images, drawn from streams of its own."""
     data, streams = Cifar10Data(), Streams(2)
-    weak = images.apply_crop(PIXELS, images.draw_crop(streams, "labelled view", 5, 16, data.views), data.views)
-    strong = images.apply_strong(weak, images.draw_strong(streams, 5, 16, data.views, OWN), data.views)
-    as_unlabelled = images.apply_strong(weak, images.draw_strong(streams, 5, 16, data.views), data.views)
+    source = source_of(data)
+    weak = views.apply_crop(PIXELS, views.draw_crop(streams, "labelled view", 5, 16, data.views), data.views)
+    strong = views.apply_strong(weak, views.draw_strong(streams, 5, 16, data.views, OWN), data.views)
+    as_unlabelled = views.apply_strong(weak, views.draw_strong(streams, 5, 16, data.views), data.views)
 
-    assert torch.equal(to_input(strong, data), strong_labelled_view(PIXELS, data, streams, 5))
-    assert torch.equal(to_input(weak, data), labelled_view(PIXELS, data, streams, 5))
+    assert torch.equal(source.to_input(strong), source.strong_labelled_view(PIXELS, Part(streams, 5)))
+    assert torch.equal(source.to_input(weak), source.labelled_view(PIXELS, Part(streams, 5)))
     assert not torch.equal(strong, as_unlabelled)
 
 
@@ -44,13 +45,13 @@ def test_the_strong_labelled_view_is_randaugment_of_the_labelled_view() -> None:
 )
 def test_labelled_and_unlabelled_strong_views_are_drawn_apart(data: Data, examples: torch.Tensor) -> None:
     """The same examples as labelled and as unlabelled ones are distorted otherwise; a step's view is its own."""
-    labelled = strong_labelled_view(examples, data, Streams(0), 3)
-    _, unlabelled = unlabelled_views(examples, data, {View.weak, View.strong}, Streams(0), 3)
+    labelled = source_of(data).strong_labelled_view(examples, Part(Streams(0), 3))
+    _, unlabelled = source_of(data).unlabelled_views(examples, {View.weak, View.strong}, Part(Streams(0), 3))
 
     assert labelled.shape == unlabelled.shape
     assert not torch.equal(labelled, unlabelled)
-    assert torch.equal(labelled, strong_labelled_view(examples, data, Streams(0), 3))
-    assert not torch.equal(labelled, strong_labelled_view(examples, data, Streams(0), 4))
+    assert torch.equal(labelled, source_of(data).strong_labelled_view(examples, Part(Streams(0), 3)))
+    assert not torch.equal(labelled, source_of(data).strong_labelled_view(examples, Part(Streams(0), 4)))
 
 
 def test_a_batch_has_the_strong_view_only_where_it_is_learned_from() -> None:
@@ -64,7 +65,7 @@ def test_a_batch_has_the_strong_view_only_where_it_is_learned_from() -> None:
     with pytest.raises(ValueError, match="no strong view of its labelled examples"):
         labelled_inputs(plain, View.strong, 0.0)
     assert [View.strong, View.weak, View.weak] == [
-        learned_view(method) for method in (Supervised(labelled_view=View.strong), Supervised(), Mpl())
+        method.learned_view for method in (Supervised(labelled_view=View.strong), Supervised(), Mpl())
     ]
 
 
@@ -105,7 +106,7 @@ def test_a_teacher_passes_the_views_that_its_losses_need() -> None:
     torch.testing.assert_close(weak, teacher.model(batch.weak), rtol=0, atol=1e-14)
     torch.testing.assert_close(strong, teacher.model(batch.strong), rtol=0, atol=1e-14)
     assert only is same
-    assert {View.weak, View.strong} == mpl.views(config)
+    assert {View.weak, View.strong} == config.views
 
 
 @pytest.mark.parametrize("data", ["two_moons", "digits"])

@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from repro.config.schema import Config
-from repro.train.checkpoint import Refused
-from repro.train.finetune import finetune
+from repro.config import Config
+from repro.train.checkpoint import Refused, Result, load_results, save_result
 from repro.train.kept import late_steps, snapshot_steps
-from repro.train.loop import OutOfTime, Stopped, Trainer
+from repro.train.loop import OutOfTime, Stopped, Trainer, finetune
 from repro.train.metrics import NotFinite, Window
-from repro.train.result import Result, load_results, save_result
 from repro.train.storage import Damaged, load, save
 from tests.tiny import CPU, METHODS, all_weights, assert_same, settings
 

@@ -10,12 +10,9 @@ import pytest
 import torch
 
 from repro.methods.state import Batch
-from repro.train.finetune import finetune
-from repro.train.finite import not_finite
-from repro.train.health import learns
-from repro.train.kept import Kept
-from repro.train.loop import Trainer
-from repro.train.metrics import NotFinite
+from repro.train.kept import Kept, learns
+from repro.train.loop import Trainer, finetune
+from repro.train.metrics import NotFinite, not_finite
 from repro.train.storage import load
 from tests.tiny import CPU, METHODS, all_weights, assert_same, settings
 

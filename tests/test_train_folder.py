@@ -9,17 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro.config.compose import compose, read_plan
-from repro.config.data import FolderData
-from repro.config.schema import Config
-from repro.data import training
-from repro.engine.world import World
+from repro.config import Config
+from repro.data import FolderData, source_of
+from repro.engine.distributed import World
 from repro.evaluate.predict import Predictor
+from repro.plan import compose, read_plan
 from repro.train.batches import Batches
-from repro.train.finetune import finetune
 from repro.train.kept import networks
-from repro.train.loop import OutOfTime, Trainer
+from repro.train.loop import OutOfTime, Trainer, finetune
 from tests.folders import write_folder
+from tests.samples import TINY_IMAGENET
 from tests.tiny import CPU, METHODS, all_weights, assert_same
 
 ROOT = Path(__file__).parent.parent / "experiments"
@@ -34,8 +33,8 @@ def on(root: Path, experiment: str, *changes: str, **data: object) -> Config:
     config = compose(experiment, [*SMALL, *changes], ROOT)
     assert isinstance(config.data, FolderData)
     given = replace(config.data, root=str(root), **data)  # type: ignore[arg-type]
-    training.prepare(given, Path())
-    return replace(config, data=training.settled(given))
+    source_of(given).prepare()
+    return replace(config, data=source_of(given).settled())
 
 
 @pytest.fixture
@@ -159,18 +158,10 @@ def test_every_method_trains_on_files(method: str, mixed: Path) -> None:
 
 
 @pytest.mark.parametrize("experiment", ARMS)
-def test_every_arm_trains_on_real_jpegs(
-    experiment: str, tiny_imagenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_arm_trains_on_real_jpegs(experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny ImageNet as the plan reads it, a few classes of it: finite steps, the same when run again."""
     monkeypatch.chdir(tmp_path)
-    config = on(
-        tiny_imagenet,
-        experiment,
-        "finetune.batch=4",
-        labels=10 * len(list((tiny_imagenet / "val").iterdir())),
-        classes=0,
-    )
+    config = on(TINY_IMAGENET, experiment, "finetune.batch=4", labels=30, classes=0)
     first, second = (Trainer(config, 0, CPU) for _ in range(2))
     first.run(tmp_path / "state")
     for _ in range(6):

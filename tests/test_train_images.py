@@ -12,15 +12,19 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from repro.config.compose import PlannedRun, compose, read_plan
-from repro.config.methods import View
-from repro.config.schema import Config
-from repro.train.finetune import finetune
-from repro.train.loop import OutOfTime, Trainer
+from repro.config import Config
+from repro.plan import compose, experiments
+from repro.settings import View
+from repro.train.loop import OutOfTime, Trainer, finetune
 from tests.tiny import CPU, all_weights, assert_same
 
 ROOT = Path(__file__).parent.parent / "experiments"
-ARMS = {run.name.removeprefix("cifar10_smoke_"): run for run in read_plan(ROOT / "plan/cifar10_smoke.yaml")}
+RELEASED, PAPER = "cifar10_released_", "cifar10_paper_"
+TEACHERS = ("mpl", "mixup", "randaugment", "mpl_pseudo_label", "mpl_mixup", "mpl_randaugment")
+ARMS = {name.removeprefix(RELEASED): name for name in experiments(ROOT) if name.startswith(RELEASED)} | {
+    f"paper_{arm}": f"{PAPER}{arm}" for arm in TEACHERS
+}
+"""All of the released setting, and MPL and Table 10's other teachers in the paper's: short name to experiment."""
 STEPS = 8
 WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::is_nonzero"}
 """Operations whose result's value or shape the host needs: on a GPU the loop would stand still for each."""
@@ -30,18 +34,24 @@ pytestmark = pytest.mark.usefixtures("cifar10_workplace")
 
 @cache
 def settings(arm: str, *changes: str) -> Config:
-    """An arm as the smoke plan has it, over a few steps."""
-    run: PlannedRun = ARMS[arm]
-    steps = STEPS * (2 if arm in {"pseudo_label", "paper_reduced_mpl"} else 1)
+    """An arm with a small network, over a few steps."""
+    steps = STEPS * (2 if arm == "pseudo_label" else 1)
     images = 5600 if arm.startswith("paper_") else 600  # the paper's split drops 5,000
-    smaller = ["budget.labelled_batch=6", "budget.unlabelled_batch=8", f"data.train_images={images}", "data.labels=60",
+    smaller = ["model.depth=10", "model.width=1", "engine.precision=float32", "engine.channels_last=false",
+               "budget.labelled_batch=6", "budget.unlabelled_batch=8", f"data.train_images={images}", "data.labels=60",
                "finetune.batch=6"]  # fmt: skip
+    if arm == "mpl" or arm.startswith("paper_mpl"):
+        smaller += ["finetune.steps=20", "finetune.learning_rate=1.0e-5"]
+    if arm == "paper_mpl_pseudo_label":  # so early no confidence reaches the paper's 0.95
+        smaller.append("method.teacher_pseudo_label.threshold=0.3")
     # Wait, warm-up and ramp are longer than released, so that each takes two of so few steps.
     slow = 12_500 if arm in {"paper_mixup", "paper_randaugment"} else 75_000  # of 50,000 steps, else of 300,000 or more
     slower = [f"optim.{key}={slow}" for key in ("student.warmup_steps", "teacher.warmup_steps")]
     slower += [f"optim.student.wait_steps={slow}"] if "mpl" in arm else []
+    if arm == "uda" or arm.startswith("mpl"):
+        slower.append(f"method.{'' if arm == 'uda' else 'uda.'}ramp_steps=100000")
     few = [f"budget.shortened_to={steps}", "budget.log_every=1", "budget.snapshots=2"]
-    return compose(run.experiment, [*run.overrides, *smaller, *slower, *few, *changes], ROOT)
+    return compose(ARMS[arm], [*smaller, *slower, *few, *changes], ROOT)
 
 
 class Recorder(TorchDispatchMode):
@@ -160,7 +170,7 @@ def test_fast_settings_take_the_same_steps(change: str, bound: float, arm: str) 
     """
     slow = ("engine.precision=float32", "engine.channels_last=false")
     plain, fast = (Trainer(settings(arm, *changes), 0, CPU) for changes in (slow, (*slow, f"engine.{change}")))
-    plain.state.step = STEPS - 2 if arm in {"pseudo_label", "paper_reduced_mpl"} else STEPS // 2 - 1
+    plain.state.step = STEPS - 2 if arm == "pseudo_label" else STEPS // 2 - 1
     for _ in range(4):
         fast.state.load_state_dict(plain.state.state_dict(), plain.state.step)
         before = everything(plain)

@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from repro.config.compose import compose
-from repro.config.schema import Config
-from repro.train.finetune import finetune
-from repro.train.loop import Trainer
+from repro.config import Config
+from repro.plan import compose
+from repro.train.loop import Trainer, finetune
 from tests.tiny import CPU, all_weights, assert_same, trained
 
 ROOT = Path(__file__).parent.parent / "experiments"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,17 +12,14 @@ import torch
 import yaml
 from torch import Tensor
 
-from repro.config.compose import PlannedRun, compose, read_plan
-from repro.config.data import SvhnData
-from repro.config.schema import Config
-from repro.data import svhn_files
-from repro.data.svhn_files import TEST, TRAIN
-from repro.data.training import prepare
+from repro.config import Config
+from repro.data import SvhnData, source_of
+from repro.data.svhn import TEST
+from repro.plan import PlannedRun, compose, read_plan
 from repro.records.runs import read_runs
-from repro.train.finetune import finetune
-from repro.train.loop import OutOfTime, Trainer
+from repro.train.loop import OutOfTime, Trainer, finetune
 from tests.entry_points import call
-from tests.svhn_sample import Sample
+from tests.samples import Svhn, taken_for_published
 from tests.tiny import CPU, all_weights, assert_same
 
 PROJECT = Path(__file__).parent.parent
@@ -32,11 +28,11 @@ ARMS = {run.name.removeprefix("svhn_smoke_"): run for run in read_plan(ROOT / "p
 
 
 @pytest.fixture
-def workplace(svhn_noise: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workplace(svhn_noise: Svhn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory is one in which stand-ins for SVHN's files are prepared."""
     svhn_noise.stand_in(monkeypatch)
     monkeypatch.chdir(tmp_path)
-    prepare(SvhnData(root=str(svhn_noise.root)), Path("artifacts/data"))
+    source_of(SvhnData(root=str(svhn_noise.root))).prepare()
     return tmp_path
 
 
@@ -102,31 +98,25 @@ def test_arms_of_a_seed_see_the_same_batches() -> None:
     assert not torch.equal(seen("uda")["weak"], seen("paper_uda")["weak"])  # the labelled ones are among the unlabelled
 
 
-def stand_in(numbers: dict[str, list[Any]]) -> None:
-    """The sample's files are taken for the published ones: MD5, size and number of images, by name."""
-    for name, (md5, size, images) in numbers.items():
-        svhn_files.MD5[name], svhn_files.SIZE[name], svhn_files.IMAGES[name] = md5, size, images
-
-
 @pytest.mark.slow
-def test_the_whole_way_on_real_digits(svhn_digits: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_whole_way_on_real_digits(svhn_digits: Svhn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prepare, train and evaluate MPL by both settings as a user runs them: every test image has its prediction."""
-    smaller = [f"data.root={svhn_digits.root}", "data.train_images=1083", "data.labels=500", "budget.shortened_to=6",
-               "data.test_images=200", "budget.snapshots=2", "budget.curve_examples=50"]  # fmt: skip
+    smaller = [f"data.root={svhn_digits.root}", "data.train_images=60", "data.labels=20", "budget.shortened_to=6",
+               "data.test_images=20", "data.balanced=false",
+               "budget.labelled_batch=8", "finetune.batch=8",
+               "budget.snapshots=2", "budget.curve_examples=10"]  # fmt: skip
     plan = read_plan(ROOT / "plan/svhn_smoke.yaml")
     runs = {run.name: {"experiment": run.experiment, "overrides": [*run.overrides, *smaller], "seeds": "0"}
             for run in plan if run.name in {"svhn_smoke_mpl", "svhn_smoke_paper_mpl"}}  # fmt: skip
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"runs": runs}))
     (tmp_path / "experiments").symlink_to(ROOT)
     svhn_digits.stand_in(monkeypatch)
-    published = (svhn_files.MD5, svhn_files.SIZE, svhn_files.IMAGES)
-    numbers = {name: [values[name] for values in published] for name in svhn_digits.md5}
 
     for arguments in (["prepare"], *(["train", name, "--seeds", "0"] for name in runs), ["evaluate"]):
-        done = call(tmp_path, *arguments, spoil=partial(stand_in, numbers))
+        done = call(tmp_path, *arguments, spoil=partial(taken_for_published, svhn_digits.published))
         assert (0, "") == (done.returncode, done.stderr), done.stdout
 
-    labels = svhn_digits.labels[TEST][:200]
+    labels = svhn_digits.labels[TEST]
     recorded = read_runs(tmp_path / "results/runs")
     assert recorded.keys() == runs.keys()
     for name, folders in recorded.items():
@@ -138,4 +128,3 @@ def test_the_whole_way_on_real_digits(svhn_digits: Sample, tmp_path: Path, monke
             assert {"test_in_training": 0, "other_label": 0} == run.data["duplicates"]
             assert "datasets" == run.config["data"]["root"]
         assert ("student_finetuned" in folders[0].predictions) == (name == "svhn_smoke_paper_mpl")
-    assert 1083 == len(svhn_digits.labels[TRAIN])

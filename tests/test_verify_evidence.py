@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from repro.verify.rebuild import rebuild
 
 from repro.evaluate.run import EvaluatedRun, predictions_hash
 from repro.verify.claims import Claim, Status, Verdict
-from repro.verify.rebuild import rebuild
 from repro.verify.rules import judge
 from tests.verify_cases import (
     HIGH,
@@ -105,8 +105,6 @@ BAD: dict[str, Callable[[], Verdict]] = {
     "more seeds than predictions": lambda: spoilt(lambda run: replace(run, seeds=[0, 7])),
     "one folder has another configuration": lambda: spoilt(
         lambda run: replace(run, config=config(MPL, optim__average_decay=0.5))),
-    "departures deleted": lambda: spoilt(
-        lambda run: replace(run, config=config(MPL, budget__reduced="shorter"), departures=[]), NUMBER),
     "unreadable configuration": lambda: spoilt(lambda run: replace(run, config=run.config | {"method": {"name": "m"}})),
     "accuracy NaN in the scores": lambda: judge(ORDERING, {
         "mpl": replace(scores("mpl", HIGH, MPL)["mpl"], accuracy={"student": dict.fromkeys(range(5), math.nan)}),

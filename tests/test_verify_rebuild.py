@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from repro.verify.completeness import expected_networks
+from repro.verify.rebuild import rebuild
 
-from repro.config.read import as_mapping
+from repro.config import as_mapping
 from repro.evaluate.run import predictions_hash
 from repro.methods import METHODS
 from repro.report.verdicts import departed
 from repro.train.loop import Trainer
 from repro.verify.claims import Status, Verdict
-from repro.verify.completeness import expected_networks
-from repro.verify.rebuild import rebuild
 from tests.tiny import CPU, settings
 from tests.verify_cases import (
     HIGH,
@@ -120,9 +120,7 @@ def test_the_counted_network_is_not_a_matter_of_choice() -> None:
 def test_expected_networks_are_those_that_the_methods_train() -> None:
     """The verifier's own list of networks, kept apart from training code, is the methods' list."""
     for name, method in METHODS.items():
-        trained = settings(
-            "digits", {"name": name, **({"teacher_steps": 5} if name in {"pseudo_label", "reduced_mpl"} else {})}
-        )
+        trained = settings("digits", {"name": name, **({"teacher_steps": 5} if name == "pseudo_label" else {})})
         trainer = Trainer(trained, 0, CPU)
 
         networks, counted = expected_networks(as_mapping(trained))

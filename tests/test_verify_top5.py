@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from repro.verify.rebuild import Scores, rebuild
 
-from repro.config.read import as_mapping, read_config
-from repro.evaluate.accuracy import top5_accuracies
+from repro.config import as_mapping, read_config
+from repro.evaluate.evaluate import top5_accuracies
 from repro.evaluate.run import EvaluatedRun, predictions_hash
 from repro.verify.claims import Measure, Status
-from repro.verify.rebuild import Scores, rebuild
 from repro.verify.rules import judge
 from tests.verify_cases import HIGH, LOW, NUMBER, ORDERING, SUPERVISED, N, folder, training_hash_of, with_rule
 from tests.verify_cases import MPL as METHOD

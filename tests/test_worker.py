@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro.cli import chunk, worker
 from repro.engine.device import is_out_of_memory
 from tests.tiny import METHODS, settings
 

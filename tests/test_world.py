@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from repro.config.read import ConfigError
-from repro.engine.agreement import Pace
-from repro.engine.world import World
+from repro.engine.distributed import Pace, World
 from repro.seeding import Draws, Shard, Streams
+from repro.settings import ConfigError
 from repro.train.loop import Trainer
 from tests.survival.workplace import ROOT, printed
 from tests.tiny import CPU, METHODS, settings

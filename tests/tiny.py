@@ -10,13 +10,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from repro.config.methods import Mpl
-from repro.config.read import as_mapping, read_config
-from repro.config.schema import Config, Optim, Optimiser
-from repro.methods import mpl
+from repro.config import Config, as_mapping, read_config
+from repro.methods import Mpl, mpl
 from repro.methods.state import Batch, State
+from repro.settings import Optim, Optimiser
+from repro.train.checkpoint import Result
 from repro.train.loop import Trainer
-from repro.train.result import Result
 
 CPU = torch.device("cpu")
 FEATURES, CLASSES, LABELLED = 4, 3, 5
@@ -34,7 +33,7 @@ class TinyNet(nn.Module):
         for name, shape in {"w": (FEATURES, 5), "a": (5,), "v": (5, CLASSES), "b": (CLASSES,)}.items():
             setattr(self, name, nn.Parameter(torch.randn(shape, generator=generator, dtype=torch.float64)))
 
-    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """[N, 4] to logits [N, 3]."""
         return torch.tanh(x @ self.w + self.a) @ self.v + self.b
 
@@ -124,8 +123,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "uda": {"name": "uda", "weight": 2.0, "temperature": 0.8, "ramp_steps": 10},
     "fixmatch": {"name": "fixmatch", "threshold": 0.5},
     "mpl": {"name": "mpl", "uda": {"weight": 2.0, "temperature": 0.8, "ramp_steps": 10}},
-    "reduced_mpl": {"name": "reduced_mpl", "teacher_steps": 4, "hidden": 6,
-                    "mpl": {"uda": {"weight": 2.0, "temperature": 0.8, "ramp_steps": 5}}},
 }  # fmt: skip
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-
-from repro.config.departures import departures
-from repro.config.read import as_mapping, read_config
-from repro.evaluate.run import EvaluatedRun, predictions_hash
-from repro.verify.claims import Absolute, Claim, Ordering, SuccessRate, Verdict
 from repro.verify.completeness import ROLES
 from repro.verify.rebuild import Scores, rebuild
+
+from repro.config import as_mapping, read_config
+from repro.evaluate.run import EvaluatedRun, predictions_hash
+from repro.verify.claims import Absolute, Claim, Ordering, SuccessRate, Verdict
 from repro.verify.rules import judge
 
 N = 1000
@@ -53,7 +52,7 @@ def folder(name: str, seed: int, correct: int, settings: dict[str, Any]) -> Eval
         accuracy={role: [share] for role in roles},
         data={"training_hash": training_hash_of(settings, [seed]), "held_out_hash": "test",
               "predictions_hash": predictions_hash(found)},
-        environment={}, departures=[asdict(d) for d in departures(read_config(settings))], metrics=log_of(settings),
+        environment={}, metrics=log_of(settings),
     )  # fmt: skip
 
 

@@ -15,14 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from repro.config.read import as_mapping, read_config
-from repro.config.schema import Config
-from repro.data import cifar10
-from repro.engine.agreement import Differing, require_same
-from repro.engine.connect import connected
-from repro.engine.world import ALONE, World
-from repro.models.joint_norm import Together
-from repro.models.layers import BatchNorm
+from repro.config import Config, as_mapping, read_config
+from repro.data.cifar10 import Cifar10
+from repro.engine.distributed import ALONE, Differing, World, connected, require_same
+from repro.models.layers import BatchNorm, Together
 from repro.train.loop import Trainer
 from tests.survival import workplace
 from tests.survival.workplace import Process
@@ -80,7 +76,7 @@ def synthetic_images() -> None:
     """Noise stands in for CIFAR-10."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (5060, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    cifar10.load = lambda *_: (pixels, torch.arange(len(pixels)) % cifar10.CLASSES)
+    Cifar10.read = lambda *_: (pixels, torch.arange(len(pixels)) % 10)  # type: ignore[method-assign]
 
 
 def in_double(trainer: Trainer) -> Trainer:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from repro.config.data import Arithmetic, CropViews, ImageViews, Operations
+from repro.data import Arithmetic, CropViews, ImageViews, Operations
 from repro.seeding import Shard
 
 Map = tuple[float, float, float, float, float, float]

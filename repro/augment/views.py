@@ -18,7 +18,7 @@ from torch import Tensor
 
 from repro.augment import randaugment
 from repro.augment.randaugment import POOLS, Arguments, Layer, Operation
-from repro.config.data import CropViews, ImageViews
+from repro.data import CropViews, ImageViews
 from repro.seeding import Draws, Shard, Step, Streams
 
 

@@ -1,24 +1,113 @@
-"""The same step computed in several ways, each in a process of its own: seconds, memory, parts."""
+"""Times one step in several ways, a plain implementation with Pillow workers among them, and keeps what it finds.
+
+    repro bench                                          a step of the released recipe
+    repro bench cifar10_paper_mpl budget.unlabelled_batch=112 --steps 20
+
+On a CPU batches are 16 + 112 images unless the overrides say otherwise. Leaves a file of the device, the experiment and
+the batches in results/bench/, and results/bench/README.md with the tables of all. The plain implementation draws hard
+labels and takes h as the old minus the new loss, whatever the experiment does: of MPL on CIFAR-10, those that do the
+same compare best.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import multiprocessing
 import os
+import re
+import time
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
 from statistics import mean, median
+from typing import Any
 
 import torch
 
-from repro.bench.clock import AT_ONCE, seconds_a_step
-from repro.bench.parts import Parts
-from repro.bench.plain import PlainTrainer
-from repro.config.schema import Config, Engine, Precision
+from repro.bench.plain import PlainTrainer, step_bytes
+from repro.config import Config
+from repro.cost import step_flops
 from repro.data import source_of
-from repro.engine.device import choose_device, is_out_of_memory, peak_bytes, set_up_process
+from repro.engine.device import choose_device, finish, is_out_of_memory, peak_bytes, set_up_process
+from repro.files import readable_json, write_whole
+from repro.methods import Mpl
+from repro.plan import compose
+from repro.records.runs import read_record
+from repro.report.bench import page, section
+from repro.settings import ConfigError, Engine, Precision
+from repro.train.job import environment, source_hashes
 from repro.train.loop import Trainer
+
+_STEPS = {"cpu": 6, "cuda": 100}
+_ON_A_CPU = ["budget.labelled_batch=16", "budget.unlabelled_batch=112"]
+
+
+def bench(arguments: argparse.Namespace) -> None:
+    """Measures, writes, prints."""
+    device, cores = choose_device(), os.cpu_count() or 1
+    steps = arguments.steps or _STEPS[device.type]
+    left_out = {"compiled": arguments.uncompiled, "recorded": device.type == "cpu"}
+    ways = tuple(way for way in WAYS if not any(getattr(way, kind) and out for kind, out in left_out.items()))
+    smaller = _ON_A_CPU if device.type == "cpu" else []
+    config = compose(arguments.experiment, [*smaller, f"engine.threads={cores}", *arguments.overrides])
+    if not (config.data.shape == (3, 32, 32) and isinstance(config.method, Mpl)):
+        raise ConfigError(
+            f"{arguments.experiment}: the plain implementation is of MPL on CIFAR-10; name such an experiment"
+        )
+    source_of(config.data).prepare()
+    print(f"{arguments.experiment}: {len(ways)} ways, {arguments.rounds} times, each for {steps} steps", flush=True)
+    timings = measure(config, steps, partial(print, flush=True), arguments.rounds, ways)
+    set_up_process(config.engine.threads)  # not before: processes were started that must not inherit them
+    moved = {
+        alike: step_bytes(replace(config, engine=way.engine(config.engine)))
+        for alike, way in {_alike(timing.way): timing.way for timing in timings}.items()
+    }
+    record = {
+        "step": _step(arguments.experiment, config, timings),
+        "environment": environment(device, [], source_hashes()),
+        "ceilings": asdict(measure_ceilings(device)),
+        "ways": [_way(timing, moved[_alike(timing.way)]) for timing in timings],
+    }
+    path = write_bench(record)
+    print("\n" + "\n".join(section(record)))
+    print(f"\n{path}, {path.parent}/README.md")
+
+
+def _step(experiment: str, config: Config, timings: list[Timing]) -> dict[str, Any]:
+    return {
+        "experiment": experiment,
+        "title": f"{config.title} on {config.model.name}",
+        "labelled": config.budget.labelled_batch,
+        "unlabelled": config.budget.unlabelled_batch,
+        "timed": timings[0].steps,
+        "flops": step_flops(config, config.budget.steps - 1),
+    }
+
+
+def _alike(way: Way) -> tuple[object, ...]:
+    """Equal for ways whose operations take and give the same tensors."""
+    return way.precision, way.channels_last
+
+
+def _way(timing: Timing, moved: int) -> dict[str, Any]:
+    way = timing.way
+    return {
+        "name": way.name,
+        "plain": way.plain,
+        "precision": way.precision.value,
+        "seconds": round(timing.second, 5),
+        "fastest": round(min(timing.seconds), 5),
+        "all_seconds": [round(second, 5) for second in timing.seconds],
+        "peak_bytes": timing.peak_bytes,
+        "bytes": moved,  # by our operations
+        "parts": {name: round(second, 5) for name, second in timing.parts.items()},
+    }
+
 
 _WARM = 2  # steps before the timed ones
 _BEGINNING = 5  # and of a way that compiles, shape after shape of batch, or that records, after some steps as always
@@ -149,3 +238,110 @@ def _seconds(step: Callable[[], object], steps: int, device: torch.device, warm:
         step()
     once = AT_ONCE[device.type]
     return [seconds_a_step(step, min(once, steps - done), device) for done in range(0, steps, once)]
+
+
+_SIDE = {"cpu": 2048, "cuda": 8192}
+_COPY = {"cpu": 2**26, "cuda": 2**28}  # float32 numbers; more than any cache holds
+_REPEATS = {"cpu": 5, "cuda": 20}  # a GPU's clock rises with work
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """Of one device: no step can be faster than its arithmetic by the one, or than its traffic by the other."""
+
+    flops: dict[str, float]  # a second, of a matrix product, by precision
+    bytes: float  # a second, read and written by a copy
+
+
+def measure_ceilings(device: torch.device) -> Ceilings:
+    """The best of a few repeats of each, with the threads that this process has."""
+    side, count = _SIDE[device.type], _COPY[device.type]
+    flops = {}
+    for precision in Precision:
+        # Of equal numbers a GPU takes less power, and is faster than it is with any data.
+        waves = torch.arange(side * side, dtype=torch.float32, device=device).sin().reshape(side, side)
+        a, b = (waves.to(getattr(torch, precision.value)) for _ in range(2))
+        flops[precision.value] = 2 * side**3 / _best(lambda a=a, b=b: a @ b, device)  # type: ignore[misc]
+    source = torch.ones(count, device=device)
+    target = torch.empty_like(source)
+    return Ceilings(flops, 2 * source.numel() * source.element_size() / _best(lambda: target.copy_(source), device))
+
+
+def _best(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the fastest call, after one that is not timed."""
+    call()
+    return min(seconds_of(call, device) for _ in range(_REPEATS[device.type]))
+
+
+AT_ONCE = {"cpu": 1, "cuda": 10}
+"""Steps between which nobody waits for the device, as between rows of a log: meanwhile the host runs ahead of it."""
+
+
+def seconds_of(call: Callable[[], object], device: torch.device) -> float:
+    """Of one call, the device waited for before and after it."""
+    finish(device)
+    started = time.perf_counter()
+    call()
+    finish(device)
+    return time.perf_counter() - started
+
+
+def seconds_a_step(step: Callable[[], object], steps: int, device: torch.device) -> float:
+    """Of so many steps in a row, the device waited for before and after all of them."""
+    return seconds_of(lambda: [step() for _ in range(steps)], device) / steps
+
+
+class Parts:
+    """Seconds of each part of the steps that a trainer takes from now on.
+
+    The device is waited for at the beginning and end of each part, so that all parts together take longer than a step
+    that nobody watches does.
+    """
+
+    def __init__(self, trainer: Trainer, device: torch.device) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._device = device
+        trainer.batch = self._timed("batch and views", trainer.batch)
+        for role, learner in trainer.state.learners.items():
+            learner.model.forward = self._timed(f"{role} forward", learner.model.forward)
+            learner.gradients = self._timed(f"{role} backward", learner.gradients)  # type: ignore[method-assign]
+            learner.apply = self._timed("optimiser and average", learner.apply)  # type: ignore[method-assign]
+
+    def _timed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any, **named: Any) -> Any:
+            finish(self._device)
+            started = time.perf_counter()
+            found = call(*arguments, **named)
+            finish(self._device)
+            self.seconds[name] += time.perf_counter() - started
+            return found
+
+        return timed
+
+
+BENCH = Path("results/bench")
+
+
+def write_bench(record: dict[str, Any], root: Path = BENCH) -> Path:
+    """Writes a record under the names of its device and step, in the place of an older one, and the page anew."""
+    device = re.sub(r"[^a-z0-9]+", "-", record["environment"]["device_name"].lower()).strip("-")
+    step = record["step"]
+    path = root / f"{device}-{step['experiment']}-{step['labelled']}-{step['unlabelled']}.json"
+    write_whole(path, (readable_json(record) + "\n").encode())
+    write_page(root)
+    return path
+
+
+def write_page(root: Path = BENCH) -> None:
+    """The tables of all records, in the order of their files."""
+    write_whole(root / "README.md", page(read_benches(root)).encode())
+
+
+def read_benches(root: Path = BENCH) -> list[dict[str, Any]]:
+    """All records.
+
+    Raises:
+        RecordError: when one is damaged.
+    """
+    remedy = "measure again: make bench"
+    return [read_record(path, lambda text: dict(json.loads(text)), remedy) for path in sorted(root.glob("*.json"))]

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro.config.data import Cifar10Data, Split
+from repro.data import Cifar10Data, Split
 from repro.data.sets import (
     PLACE,
     PREPARE,
@@ -71,7 +71,7 @@ class Cifar10(SmallImages[Cifar10Data]):
 
     def _training_set(self, seeds: int) -> TrainingSet:
         """The labelled and unlabelled images of `data.split`; only the balanced split depends on the seed."""
-        images, labels = self._read("train")
+        images, labels = self.read("train")
         labelled, rest = self.split(labels, seeds)
         return TrainingSet(images[labelled], labels[labelled], images[rest], labels[rest], labelled, rest)
 
@@ -80,7 +80,7 @@ class Cifar10(SmallImages[Cifar10Data]):
 
         The images themselves are needed for a balanced split alone; their files are checked wherever they are opened.
         """
-        labels = self._read("train")[1] if self.config.split is Split.balanced else torch.empty(0)
+        labels = self.read("train")[1] if self.config.split is Split.balanced else torch.empty(0)
         return as_bytes(SHA256), *self.split(labels, seed)
 
     def split(self, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -99,7 +99,7 @@ class Cifar10(SmallImages[Cifar10Data]):
         Raises:
             ValueError: when the file is missing or not the published one, or its labels are not the shipped ones.
         """
-        images, labels = self._read("test")
+        images, labels = self.read("test")
         if not torch.equal(labels, shipped_labels()[: len(labels)]):
             raise ValueError(f"labels of CIFAR-10's test file are not those of {LABELS_FILE}; restore both")
         count = self.config.test_images
@@ -113,7 +113,12 @@ class Cifar10(SmallImages[Cifar10Data]):
         """The published file's MD5 and the labels."""
         return as_bytes(TEST_MD5), shipped_labels()[: self.config.test_images].clone()
 
-    def _read(self, part: str) -> tuple[Tensor, Tensor]:
+    def read(self, part: str) -> tuple[Tensor, Tensor]:
+        """All images of "train" or "test", uint8 [N, 3, 32, 32], and labels, int64 [N]; once in a process.
+
+        Raises:
+            ValueError: when a file is missing or not the published one.
+        """
         prepared = PLACE / "cifar10"
         return _read((prepared if (prepared / BATCHES).is_dir() else self.root).resolve(), part)
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import lzma
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -22,19 +21,12 @@ from torch import Tensor
 
 from repro.augment import randaugment, views
 from repro.augment.views import Part
-from repro.config.data import FolderData
-from repro.config.methods import View
-from repro.data import images
-from repro.data.images import ImageFiles, Seen
+from repro.data import FolderData, images
+from repro.data.images import SUFFIXES, UNKNOWN, ImageFiles, Listing, Seen, image_names, read_listing, write_listing
 from repro.data.sets import PLACE, HeldOutSet, Seeds, Source, TrainingSet
 from repro.files import write_whole
 from repro.seeding import Streams
-
-UNKNOWN = -1
-"""The class of an image of which none is known."""
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-"""Of image files, in small letters."""
+from repro.settings import View
 
 WITHOUT_CLASS = frozenset({"unlabelled", "unlabeled"})
 """Folders whose images have no class."""
@@ -101,7 +93,7 @@ class Folder(Source[FolderData]):
     def _training_set(self, seeds: int) -> TrainingSet:
         """Labelled and unlabelled images; a subset of `data.labels` depends on the seed."""
         listing = self._listing()
-        files, labels = listing.files(self.config, "train"), torch.from_numpy(listing.labels)
+        files, labels = self._files(listing, "train"), torch.from_numpy(listing.labels)
         labelled, rest = self._split(listing, seeds)
         return TrainingSet(files[labelled], labels[labelled], files[rest], labels[rest], labelled, rest)
 
@@ -125,7 +117,7 @@ class Folder(Source[FolderData]):
     def held_out_set(self, seeds: Seeds) -> HeldOutSet:
         """All test images and their labels; none where `data.test` is empty."""
         listing = self._tested()
-        return HeldOutSet(listing.files(self.config, "test"), torch.from_numpy(listing.labels))
+        return HeldOutSet(self._files(listing, "test"), torch.from_numpy(listing.labels))
 
     def held_out_evidence(self, seed: int) -> Sequence[Tensor]:
         """The hashes of the files' contents, and the labels."""
@@ -135,6 +127,9 @@ class Folder(Source[FolderData]):
     def class_names(self) -> list[str]:
         """The folders, or the labels of a CSV."""
         return [str(name) for name in self._listing().class_names]
+
+    def _files(self, listing: Listing, part: str) -> ImageFiles:
+        return listing.files(folder_of(self.config, part), self.config.image_size, self.config.views)
 
     def _listing(self) -> Listing:
         path = listing_path(self.config, "train")
@@ -155,7 +150,7 @@ class Folder(Source[FolderData]):
         """The centre square of any image, of unknown sides."""
         config = self.config
         pixels = images.read_image(path, config.image_size, config.views.evaluated_share)
-        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
     def labelled_view(self, examples: Tensor, part: Part) -> Tensor:
         """Images come cropped; they are flipped."""
@@ -202,26 +197,6 @@ def drawn_evenly(labels: np.ndarray, classes: int, count: int, seed: int) -> np.
     return np.sort(order[first])
 
 
-# The listing that `prepare` leaves
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The whole images of a folder, in order of their paths."""
-
-    paths: np.ndarray  # bytes [N], names as the file system has them, relative to the folder of their part
-    sides: np.ndarray  # int32 [N, 2]: width and height of the upright image, in pixels
-    digests: np.ndarray  # uint8 [N, 16]: BLAKE2b of each file's content
-    labels: np.ndarray  # int64 [N]: the class, or UNKNOWN
-    named: np.ndarray  # bool [N]: whether `data.labelled` names it
-    class_names: np.ndarray  # text [K], in alphabetical order
-
-    def files(self, config: FolderData, part: str) -> ImageFiles:
-        """Its images, to be read from the folder of their part."""
-        folder = folder_of(config, part)
-        return ImageFiles(folder, self.paths, self.sides, self.digests, config.image_size, config.views)
-
-
 def folder_of(config: FolderData, part: str) -> Path:
     """The folder of the training images, "train", or of the test images, "test"."""
     return Path(config.root).expanduser() / (config.train if part == "train" else config.test)
@@ -234,62 +209,10 @@ def listing_path(config: FolderData, part: str) -> Path:
     return PLACE / f"folder/{root.name}-{hashlib.sha256(repr(settings).encode()).hexdigest()[:12]}-{part}.npz"
 
 
-def read_listing(root: str, path: Path) -> Listing:
-    """The listing that `prepare` made of `root`.
-
-    Raises:
-        ValueError: when there is none, or it is damaged.
-    """
-    remedy = f"data.root = {root}: prepare it: python -m repro.cli.prepare"
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; {remedy}")
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return Listing(**{name: arrays[name] for name in arrays.files})
-    except Exception as error:  # NumPy has an error of its own for each kind of damage
-        raise ValueError(f"{path} is damaged; {remedy}") from error
-
-
 @lru_cache(maxsize=2)
 def _read_once(root: str, path: Path, _changed: int) -> Listing:
     """Read once in a process, and again when it has changed: a million names take seconds."""
     return read_listing(root, path)
-
-
-# What lies in a folder
-
-
-def image_names(folder: Path, without: Path | None = None) -> list[str]:
-    """Names of all images below `folder`, relative to it, with / between folders, in alphabetical order.
-
-    Hidden files and folders are passed over; links are followed, but not in circles.
-
-    Args:
-        folder: to look through.
-        without: a folder that is passed over.
-    """
-    passed = {_identity(without)} if without is not None and without.is_dir() else set()
-    return sorted(_below(str(folder), "", passed, frozenset()))
-
-
-def _below(folder: str, prefix: str, passed: set[tuple[int, int]], above: frozenset[tuple[int, int]]) -> Iterator[str]:
-    here = _identity(Path(folder))
-    if here in passed or here in above:
-        return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            name = f"{prefix}{entry.name}"
-            if entry.is_dir():
-                yield from _below(entry.path, f"{name}/", passed, above | {here})
-            elif Path(entry.name).suffix.lower() in SUFFIXES and (entry.is_file() or entry.is_symlink()):
-                yield name
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
 
 
 def class_of(name: str) -> str:
@@ -451,9 +374,9 @@ def _prepare(config: FolderData) -> None:
         raise ValueError(f"data.root = {config.root}: all labelled images of {_listed(gone)} are damaged, listed in "
                          f"{listed}; put whole ones there")  # fmt: skip
     tested = _test_listing(config, test, known.names) if test else None
-    _write_listing(listing_path(config, "train"), listing)
+    write_listing(listing_path(config, "train"), listing)
     if tested:
-        _write_listing(listing_path(config, "test"), tested)
+        write_listing(listing_path(config, "test"), tested)
     _say(config, listing, tested, len(damaged))
 
 
@@ -528,12 +451,6 @@ def _listing(
         named=np.array(named, dtype=np.bool_),
         class_names=np.array(classes, dtype=np.str_),
     )
-
-
-def _write_listing(path: Path, listing: Listing) -> None:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **vars(listing))
-    write_whole(path, buffer.getvalue())
 
 
 def _say_damaged(path: Path, train: Path, damaged: Sequence[str], seen: Mapping[str, Seen]) -> None:

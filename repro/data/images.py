@@ -9,7 +9,7 @@ import hashlib
 import io
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from repro.augment.views import draw_boxes
-from repro.config.data import CropViews
+from repro.data import CropViews
 from repro.files import write_whole
 from repro.seeding import Streams
 
@@ -30,6 +30,12 @@ SMALLEST = 8
 
 Box = tuple[float, float, float, float]
 """Left, upper, right and lower edge in pixels of the upright image, as Pillow has them."""
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+"""Of image files, in small letters."""
+
+UNKNOWN = -1
+"""The class of an image of which none is known."""
 
 _ORIENTATION = 0x0112  # EXIF's tag; 5 to 8 swap width and height
 _JPEG = {"JPEG", "MPO"}
@@ -102,7 +108,7 @@ class ImageFiles:
                 except ValueError as error:
                     raise ValueError(
                         f"{self.path(i)} cannot be read any more ({error}); put it back, or prepare again: "
-                        "python -m repro.cli.prepare"
+                        "repro prepare"
                     ) from error
 
         pool = _readers(os.getpid(), readers)
@@ -307,3 +313,78 @@ def _read_seen(path: Path) -> dict[str, Seen]:
         os.fsdecode(name): Seen(size, changed, (width, height), digest.tobytes(), damage)
         for name, (size, changed, width, height), digest, damage in rows
     }
+
+
+# What lies in a folder, and the listing of it that `prepare` leaves
+
+
+def image_names(folder: Path, without: Path | None = None) -> list[str]:
+    """Names of all images below `folder`, relative to it, with / between folders, in alphabetical order.
+
+    Hidden files and folders are passed over; links are followed, but not in circles.
+
+    Args:
+        folder: to look through.
+        without: a folder that is passed over.
+    """
+    passed = {_identity(without)} if without is not None and without.is_dir() else set()
+    return sorted(_below(str(folder), "", passed, frozenset()))
+
+
+def _below(folder: str, prefix: str, passed: set[tuple[int, int]], above: frozenset[tuple[int, int]]) -> Iterator[str]:
+    here = _identity(Path(folder))
+    if here in passed or here in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            name = f"{prefix}{entry.name}"
+            if entry.is_dir():
+                yield from _below(entry.path, f"{name}/", passed, above | {here})
+            elif Path(entry.name).suffix.lower() in SUFFIXES and (entry.is_file() or entry.is_symlink()):
+                yield name
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The whole images of a folder, in order of their paths."""
+
+    paths: np.ndarray  # bytes [N], names as the file system has them, relative to the folder of their part
+    sides: np.ndarray  # int32 [N, 2]: width and height of the upright image, in pixels
+    digests: np.ndarray  # uint8 [N, 16]: BLAKE2b of each file's content
+    labels: np.ndarray  # int64 [N]: the class, or UNKNOWN
+    named: np.ndarray  # bool [N]: whether `data.labelled` names it
+    class_names: np.ndarray  # text [K], in alphabetical order
+
+    def files(self, folder: Path, size: int, views: CropViews) -> ImageFiles:
+        """Its images, to be read from the folder of their part."""
+        return ImageFiles(folder, self.paths, self.sides, self.digests, size, views)
+
+
+def read_listing(root: str, path: Path) -> Listing:
+    """The listing that `prepare` made of `root`.
+
+    Raises:
+        ValueError: when there is none, or it is damaged.
+    """
+    remedy = f"data.root = {root}: prepare it: repro prepare"
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; {remedy}")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Listing(**{name: arrays[name] for name in arrays.files})
+    except Exception as error:  # NumPy has an error of its own for each kind of damage
+        raise ValueError(f"{path} is damaged; {remedy}") from error
+
+
+def write_listing(path: Path, listing: Listing) -> None:
+    """Keeps a listing, whole or not at all."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **vars(listing))
+    write_whole(path, buffer.getvalue())

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from repro.augment import views
 from repro.augment.views import Part
-from repro.config.data import Cifar10Data, DataSettings, SvhnData
-from repro.config.methods import View
+from repro.data import Cifar10Data, DataSettings, SvhnData
 from repro.data.images import ImageFiles
 from repro.files import readable_json
 from repro.seeding import Streams
+from repro.settings import View
 
 Seeds = int | Sequence[int]
 
@@ -30,7 +30,7 @@ Examples = Tensor | ImageFiles
 PLACE = Path("artifacts/data")
 """What `prepare` leaves for training and evaluation."""
 
-PREPARE = "prepare it again: python -m repro.cli.prepare"
+PREPARE = "prepare it again: repro prepare"
 
 
 @dataclass(frozen=True)

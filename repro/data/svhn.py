@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro.config.data import SvhnData
+from repro.data import SvhnData
 from repro.data.sets import (
     PLACE,
     PREPARE,

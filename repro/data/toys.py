@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from repro.augment.views import Part
-from repro.config.data import DigitsData, Placement, TwoMoonsData
-from repro.config.methods import View
+from repro.data import DigitsData, Placement, TwoMoonsData
 from repro.data.sets import HeldOutSet, Seeds, Source, TrainingSet, fingerprint
 from repro.seeding import Shard, Step, Streams
+from repro.settings import View
 
 
 class TwoMoons(Source[TwoMoonsData]):

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from repro.config.schema import Config, Precision
+from repro.config import Config
 from repro.data import source_of
 from repro.data.images import ImageFiles
 from repro.data.sets import Examples, Seeds
-from repro.engine.device import choose_device
-from repro.engine.place import place
-from repro.models.build import build_model
+from repro.engine.device import choose_device, place
+from repro.models.networks import build_model
 from repro.seeding import Streams
+from repro.settings import Precision
 
 Weights = Mapping[str, Tensor]
 

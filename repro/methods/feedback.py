@@ -6,18 +6,18 @@ All forms are positive when the step helped and agree to first order in eta, but
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from repro.config.methods import Baseline, Feedback, FeedbackScope, FeedbackSign, Mpl
 from repro.losses import cross_entropy, log_probabilities
-from repro.methods.state import Batch, alone, dropout_noise, logits_of
+from repro.methods import Baseline, BatchNormBatch, Feedback, FeedbackScope, FeedbackSign, Mpl
+from repro.methods.state import Batch, State, dropout_noise, logits_of
 from repro.models.layers import frozen_statistics
-from repro.optim.learner import Learner
-from repro.optim.vectors import cosine, inner_product, norm
+from repro.optim import Learner, cosine, inner_product, norm
 from repro.seeding import Step
 
 MEASURED_EVERY, NORM_RATE = 16, 0.1
@@ -39,6 +39,80 @@ def labelled_loss(student: Learner, batch: Batch, *, with_gradient: bool = False
     with frozen_statistics(student.model), torch.set_grad_enabled(with_gradient):
         logits = logits_of(student, [batch.labelled], batch.draws, "student labelled dropout")
         return cross_entropy(logits, batch.labels).mean(dim=-1)
+
+
+@dataclass(frozen=True)
+class Before:
+    """What h needs of the student at theta, before its step."""
+
+    labelled_loss: Tensor  # L_l(theta) of the labelled batch alone, [*lead]; NaN where nothing asks for it
+    joint_labelled_loss: Tensor | None  # L_l(theta) in the pass of the pseudo labels (released code), [*lead]
+    weights: list[Tensor]  # theta, where h is of each example
+
+
+def by_difference(config: Mpl) -> bool:
+    """Whether h is a difference of two measured losses."""
+    return config.feedback in {Feedback.finite_difference, Feedback.shuffled}
+
+
+def before_the_step(student: Learner, logits: Tensor, batch: Batch, config: Mpl) -> Before:
+    """Measures what h will be compared with.
+
+    Args:
+        student: at theta.
+        logits: of the student's pass, [*lead, N, K]; those of the labelled examples come last, where they are in it.
+        batch: of this step.
+        config: the form of h.
+    """
+    measured = by_difference(config) or batch.probe
+    alone = labelled_loss(student, batch) if measured else torch.full(student.lead, torch.nan, device=logits.device)
+    joint = None
+    if config.feedback_batch_norm is BatchNormBatch.released:
+        joint = cross_entropy(logits[..., -batch.labels.shape[-1] :, :], batch.labels).mean(dim=-1).detach()
+    return Before(alone, joint, [p.detach().clone() for p in student.parameters] if config.by_example else [])
+
+
+def feedback(
+    student: Learner,
+    before: Before,
+    gradient: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    targets: Tensor,
+    batch: Batch,
+    config: Mpl,
+    state: State,
+) -> tuple[Tensor | None, dict[str, Tensor]]:
+    """Feedback h of the step that the student has just made, and what is recorded of it.
+
+    Args:
+        student: at theta'.
+        before: what was measured at theta.
+        gradient: of the student's loss on pseudo labels at theta.
+        inputs: what the student saw in that loss: the unlabelled examples [*lead, U, *E] first.
+        targets: the pseudo labels as probabilities, [*lead, U, K].
+        batch: of this step.
+        config: the form of h.
+        state: for the step and the memory of past feedback.
+
+    Returns:
+        h [*lead]; [*lead, U] for each pseudo label, [*lead, U, K] for each class of each example when exact; None
+        where there is no feedback.
+    """
+    measured = by_difference(config) or batch.probe
+    metrics = {"student_labelled_loss": before.labelled_loss} if measured else {}
+    if config.feedback is Feedback.none:
+        return None, metrics
+    if by_difference(config):
+        old = before.labelled_loss if before.joint_labelled_loss is None else before.joint_labelled_loss
+        h = old - labelled_loss(student, batch)
+        h = batch.mean_over_processes(h)  # one h for the whole batch, whoever holds which part of it
+        metrics["noise_floor"] = old - before.labelled_loss  # what h would be, had the student not moved
+    else:
+        h = gradient_feedback(student, before.weights, gradient, inputs, targets, batch, config, state.step)
+    metrics["feedback"] = mean_feedback(h, targets, batch, len(student.lead))
+    if config.feedback is Feedback.shuffled:
+        h = shuffle_in_time(h, batch, state.step, state.memory)
+    return h, metrics
 
 
 def gradient_feedback(
@@ -126,9 +200,7 @@ def shuffle_in_time(h: Tensor, batch: Batch, step: Step, memory: dict[str, Tenso
     return earlier
 
 
-def as_entered(
-    h: Tensor, config: Mpl, memory: dict[str, Tensor], mean_over_processes: Callable[[Tensor], Tensor] = alone
-) -> Tensor:
+def as_entered(h: Tensor, config: Mpl, memory: dict[str, Tensor], batch: Batch) -> Tensor:
     """Feedback as it enters the teacher's loss: less its baseline, with its sign and weight; the shape stays.
 
     The baseline is the moving average of h. It is moved first, as in the released code, so that 0.99 of the surprise
@@ -137,7 +209,7 @@ def as_entered(
     average = memory["baseline"]
     if config.baseline is Baseline.moving_average:
         is_scalar = h.dim() == average.dim()
-        mean = h if is_scalar else mean_over_processes(h.flatten(average.dim()).mean(dim=-1))
+        mean = h if is_scalar else batch.mean_over_processes(h.flatten(average.dim()).mean(dim=-1))
         average.lerp_(mean, config.baseline_rate)
         h = h - average.reshape((*average.shape, *[1] * (h.dim() - average.dim())))
     sign = 1.0 if config.feedback_sign is FeedbackSign.old_minus_new else -1.0

@@ -8,17 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from repro.config.methods import FixMatch, View
-from repro.config.schema import Optim
 from repro.losses import cross_entropy, probabilities
+from repro.methods import FixMatch
 from repro.methods.state import Batch, BuildModel, State, logits_of, new_learner
-
-COUNTED = "teacher"
-
-
-def views(config: FixMatch) -> frozenset[View]:
-    """The views of unlabelled examples that a step looks at. Both."""
-    return frozenset({View.weak, View.strong})
+from repro.settings import Optim
 
 
 def init(build: BuildModel, config: FixMatch, optim: Optim, steps: int, lead: tuple[int, ...]) -> State:

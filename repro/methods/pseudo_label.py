@@ -9,18 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from repro.config.methods import PseudoLabelMethod, View
-from repro.config.schema import Optim
 from repro.losses import cross_entropy, probabilities
+from repro.methods import PseudoLabelMethod
 from repro.methods.state import Batch, BuildModel, State, logits_of, new_learner
 from repro.models.layers import frozen_statistics
-
-COUNTED = "student"
-
-
-def views(config: PseudoLabelMethod) -> frozenset[View]:
-    """The views of unlabelled examples that a step looks at. The weak one."""
-    return frozenset({View.weak})
+from repro.settings import Optim
 
 
 def init(build: BuildModel, config: PseudoLabelMethod, optim: Optim, steps: int, lead: tuple[int, ...]) -> State:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from repro.config.schema import Optim
-from repro.optim.learner import Learner
+from repro.optim import Learner
 from repro.seeding import Draws
+from repro.settings import Optim
 
 BuildModel = Callable[[str], nn.Module]
 """From a role, "teacher" or "student", to a fresh network."""
-
-Everything = Callable[[], tuple[Iterable[Tensor], Iterable[Tensor]]]
-"""All labelled and all unlabelled examples as networks are evaluated on them: pieces [*lead, n, *E], in their order."""
 
 
 def alone(tensor: Tensor) -> Tensor:
@@ -37,9 +34,6 @@ class Batch:
     probe: bool = False  # whether to compute the metrics that cost extra passes
     mean_over_processes: Callable[[Tensor], Tensor] = alone  # of what is a mean over this process's part of the batch
     strong_labelled: Tensor | None = None  # [*lead, B, *E], another view of the labelled ones, where a method wants it
-    labelled_index: Tensor | None = None  # int64 [*lead, B]: which of all labelled examples these are
-    unlabelled_index: Tensor | None = None  # int64 [*lead, U]
-    everything: Everything | None = None
 
 
 @dataclass
@@ -49,27 +43,22 @@ class State:
     learners: dict[str, Learner]
     step: int = 0
     memory: dict[str, Tensor] = field(default_factory=dict)
-    stored: dict[str, Tensor] = field(default_factory=dict)  # what is not there from the start
-    aides: dict[str, Learner] = field(default_factory=dict)  # trained too, but no network of images: not evaluated
 
     def state_dict(self) -> dict[str, Tensor]:
         """All tensors, flat."""
-        flat = {f"memory.{k}": v for k, v in self.memory.items()} | {f"stored.{k}": v for k, v in self.stored.items()}
-        for role, learner in (self.learners | self.aides).items():
+        flat = {f"memory.{k}": v for k, v in self.memory.items()}
+        for role, learner in self.learners.items():
             flat |= {f"{role}.{k}": v for k, v in learner.state_dict().items()}
         return flat
 
     def load_state_dict(self, state: dict[str, Tensor], step: int) -> None:
         """The inverse of `state_dict`, in place."""
-        for role, learner in (self.learners | self.aides).items():
+        for role, learner in self.learners.items():
             learner.load_state_dict(
                 {k.removeprefix(f"{role}."): v for k, v in state.items() if k.startswith(f"{role}.")}
             )
         for key, tensor in self.memory.items():
             tensor.copy_(state[f"memory.{key}"])
-        device = next(iter(self.learners.values())).parameters[0].device
-        stored = {k.removeprefix("stored."): v for k, v in state.items() if k.startswith("stored.")}
-        self.stored = {k: v.to(device, copy=True) for k, v in stored.items()}
         self.step = step
 
 

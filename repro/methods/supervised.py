@@ -1,20 +1,14 @@
-"""Supervised learning on the labelled images, plain (the tables' "supervised" rows), RandAugmented, or with Mixup."""
+"""Supervised learning on the labelled images: plain (the tables' "supervised" rows), RandAugmented, or with Mixup."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from repro.config.methods import Supervised, View
-from repro.config.schema import Optim
-from repro.methods.labelled import labelled_inputs, labelled_loss_of
+from repro.augment.views import Mix, apply_mix, draw_mix
+from repro.losses import cross_entropy, one_hot, smooth, soft_cross_entropy
+from repro.methods import Supervised
 from repro.methods.state import Batch, BuildModel, State, logits_of, new_learner
-
-COUNTED = "teacher"
-
-
-def views(config: Supervised) -> frozenset[View]:
-    """The views of unlabelled examples that a step looks at. None: it looks at labelled examples only."""
-    return frozenset()
+from repro.settings import Optim, View
 
 
 def init(build: BuildModel, config: Supervised, optim: Optim, steps: int, lead: tuple[int, ...]) -> State:
@@ -33,3 +27,35 @@ def step(state: State, batch: Batch, config: Supervised) -> dict[str, Tensor]:
 
     state.step += 1
     return {"labelled_loss": loss.detach()}
+
+
+def labelled_inputs(batch: Batch, view: View, mixup: float) -> Tensor:
+    """The labelled examples as a network learns from them, [*lead, B, *E].
+
+    Args:
+        batch: for the views and for its draws.
+        view: weak (flip and crop) or strong (RandAugment).
+        mixup: a of Beta(a, a), from which the weight of each example against its partner is drawn; 0 mixes nothing.
+
+    Raises:
+        ValueError: when the strong view is wanted and the batch has none.
+    """
+    x = batch.strong_labelled if view is View.strong else batch.labelled
+    if x is None:
+        raise ValueError("the batch has no strong view of its labelled examples; ask `Batches` for it")
+    return apply_mix(x, _mix(batch, mixup)) if mixup else x
+
+
+def labelled_loss_of(logits: Tensor, batch: Batch, mixup: float, smoothing: float) -> Tensor:
+    """Cross-entropy of `labelled_inputs`' logits [*lead, B, K], their mean over B: [*lead].
+
+    With `mixup` the targets are mixed as the inputs were: the same draw of the same step. Smoothing comes after it.
+    """
+    if not mixup:
+        return cross_entropy(logits, batch.labels, smoothing).mean(dim=-1)
+    targets = apply_mix(one_hot(batch.labels, logits.shape[-1]).to(logits.dtype), _mix(batch, mixup))
+    return soft_cross_entropy(logits, smooth(targets, smoothing)).mean(dim=-1)
+
+
+def _mix(batch: Batch, a: float) -> Mix:
+    return draw_mix(batch.draws, "mixup", a, batch.labels.shape[-1])

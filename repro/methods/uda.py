@@ -8,18 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from repro.config.methods import Uda, View
-from repro.config.schema import Optim
 from repro.losses import consistency, cross_entropy
+from repro.methods import Uda
 from repro.methods.state import Batch, BuildModel, State, logits_of, new_learner
-from repro.optim.schedules import ramp
-
-COUNTED = "teacher"
-
-
-def views(config: Uda) -> frozenset[View]:
-    """The views of unlabelled examples that a step looks at. Both, unless their loss has no weight."""
-    return frozenset({View.weak, View.strong}) if config.weight else frozenset()
+from repro.optim import ramp
+from repro.settings import Optim
 
 
 def init(build: BuildModel, config: Uda, optim: Optim, steps: int, lead: tuple[int, ...]) -> State:

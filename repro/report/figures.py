@@ -246,7 +246,9 @@ def _interval_row(
         side = np.sign(pair.mean)
         axes.plot([0.97 * side * limit], [place], ">" if side > 0 else "<", color=colour, markersize=7)
     else:
-        axes.plot([max(low, -limit), min(high, limit)], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt")
+        axes.plot(
+            [max(low, -limit), min(high, limit)], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt"
+        )
         axes.plot([pair.mean], [place], "o", color=colour, markersize=6, markeredgecolor="white", markeredgewidth=0.8)
         for bound, marker in ((low, "<"), (high, ">")):
             if abs(bound) > limit:
@@ -316,7 +318,13 @@ def _accuracy_lines(record: Record, comparison: Comparison) -> list[Line]:
 
 def _brief(arm: str) -> str:
     """An arm's title where room is short."""
-    known = {"pseudo_label": "pseudo labels", "uda": "UDA", "mpl_no_feedback": "h = 0", "no_feedback": "h = 0", "mpl": "MPL"}
+    known = {
+        "pseudo_label": "pseudo labels",
+        "uda": "UDA",
+        "mpl_no_feedback": "h = 0",
+        "no_feedback": "h = 0",
+        "mpl": "MPL",
+    }
     return known.get(arm, arm.removeprefix("mpl_").replace("_", " "))
 
 
@@ -357,7 +365,9 @@ def size_of_feedback(record: Record, shown: Sequence[Comparison]) -> Iterator[tu
     panels = []
     for comparison in shown:
         sizes = feedback_sizes(record, comparison)
-        panels += [(comparison, kind) for relative in (True, False) if (kind := [s for s in sizes if s.relative is relative])]
+        panels += [
+            (comparison, kind) for relative in (True, False) if (kind := [s for s in sizes if s.relative is relative])
+        ]
     if not panels:
         return
     drawing, grid = stacked([len(sizes) for _, sizes in panels], 0.3)
@@ -381,7 +391,9 @@ def size_of_feedback(record: Record, shown: Sequence[Comparison]) -> Iterator[tu
 
 def _size_row(axes: Axes, place: int, size: FeedbackSize) -> None:
     if size.median < NOTHING:
-        axes.annotate("zero but for rounding", (0.01, place), xycoords=axes.get_yaxis_transform(), fontsize=9, va="center")
+        axes.annotate(
+            "zero but for rounding", (0.01, place), xycoords=axes.get_yaxis_transform(), fontsize=9, va="center"
+        )
         return
     colour = all_arms()[size.arm].colour
     axes.plot([size.low, size.high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt")

@@ -72,7 +72,9 @@ def decision_regions(record: Record, shown: Sequence[Comparison]) -> Iterator[tu
             for i, axes in enumerate(row):
                 seed = int(run.seeds.index[i])
                 _panel(axes, run, place.network, i)
-                axes.set_title(f"data set {seed}: {accuracy[seed]:.1f} %" if seed in accuracy else "refused", fontsize=9)
+                axes.set_title(
+                    f"data set {seed}: {accuracy[seed]:.1f} %" if seed in accuracy else "refused", fontsize=9
+                )
             row[0].set_ylabel(f"{wrapped(comparison.title(arm), 20)}\n({NETWORKS[place.network]})", fontsize=9)
         yield comparison.setting, drawing
 

@@ -43,6 +43,7 @@ from repro.verify.evidence import scores_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
     from repro.report.figures import Drawn
 
 RESULTS = Path("results")
@@ -274,7 +275,9 @@ def _body(page: str, text: str, claims: str, pictures: Mapping[str, Picture]) ->
             kept.append(block)
     html: str = parser.renderer.render(kept, parser.options, {})
     html = html.replace("<table>", '<div class="wide"><table>').replace("</table>\n", "</table></div>\n")
-    return re.sub(r"<p>(<img [^>]*>)</p>\s*<p><em>(.*?)</em></p>", r"<figure>\1<figcaption>\2</figcaption></figure>", html)
+    return re.sub(
+        r"<p>(<img [^>]*>)</p>\s*<p><em>(.*?)</em></p>", r"<figure>\1<figcaption>\2</figcaption></figure>", html
+    )
 
 
 def _inside(child: Any, page: str, pictures: Mapping[str, Picture]) -> None:

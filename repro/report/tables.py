@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from repro.config.departures import lookup
+from repro.config import lookup
 from repro.plan import Comparison, all_arms, comparisons
-from repro.results import Run
+from repro.results import Run, settings_of
 from repro.verify.claims import Claim, Status, Verdict
-from repro.verify.evidence import LEFT_OPEN, Scores, score_table, settings_of
+from repro.verify.evidence import LEFT_OPEN, Scores, score_table
 from repro.verify.statistics import (
     OnTestSet,
     PairedDifference,
@@ -132,7 +132,15 @@ class Record:
         return any(a[seeds] != b[seeds] for seeds in a.keys() & b.keys())
 
 
-_ORDER = ("moons_stated", "moons_tuned", "moons_feedback_only", "digits", "digits_long", "digits_quick", "cifar10_small")
+_ORDER = (
+    "moons_stated",
+    "moons_tuned",
+    "moons_feedback_only",
+    "digits",
+    "digits_long",
+    "digits_quick",
+    "cifar10_small",
+)
 
 
 @dataclass(frozen=True)
@@ -322,7 +330,9 @@ def feedback_size(record: Record, comparison: Comparison, arm: str) -> FeedbackS
         return None
     log = record.runs[run].metrics
     relative = "other_gradient_norm" in log
-    size = 100 * log["feedback_gradient_norm"] / log["other_gradient_norm"] if relative else log["feedback_gradient_norm"]
+    size = (
+        100 * log["feedback_gradient_norm"] / log["other_gradient_norm"] if relative else log["feedback_gradient_norm"]
+    )
     size = size[np.isfinite(size)]
     if not len(size):
         return None
@@ -370,7 +380,9 @@ class SameImages:
 def same_images(record: Record, comparison: Comparison) -> list[SameImages]:
     """Every arm against the reference; empty where seeds have test images of their own, or are more than `FEW`."""
     reference = comparison.run(comparison.reference) if comparison.reference else ""
-    hashes = {h for run in comparison.runs.values() if run in record.runs for h in record.runs[run].seeds["held_out_hash"]}
+    hashes = {
+        h for run in comparison.runs.values() if run in record.runs for h in record.runs[run].seeds["held_out_hash"]
+    }
     few = record.has(reference) and len(record.percent(record.counted(reference))) <= FEW
     if not few or len(hashes) != 1 or comparison.page == "two_moons":
         return []
@@ -448,7 +460,9 @@ def provenance(record: Record, comparison: Comparison) -> Provenance:
     recipes = sorted({str(lookup(run.config, "recipe.name") or "none") for run in runs} - {"none"})
     revisions = sorted({str(value)[:10] for run in runs for value in run.seeds.get("revision", ())})
     return Provenance(
-        devices=_said(pd.concat([run.seeds["device_name"] for run in runs if "device_name" in run.seeds] or [pd.Series()])),
+        devices=_said(
+            pd.concat([run.seeds["device_name"] for run in runs if "device_name" in run.seeds] or [pd.Series()])
+        ),
         seconds=(min(seconds, default=math.nan), max(seconds, default=math.nan)),
         revisions=", ".join(revisions),
         steps=(min(steps), max(steps)),

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from repro.augment.views import Part
-from repro.config.methods import ReducedMpl, View, learned_view
-from repro.config.read import ConfigError
-from repro.config.schema import Budget, Config
+from repro.config import Config
 from repro.data import source_of
 from repro.data.images import ImageFiles
 from repro.data.sets import Examples, Order
-from repro.engine.world import ALONE, World
+from repro.engine.distributed import ALONE, World
 from repro.methods.state import Batch
 from repro.seeding import Draws, Shard, Step, Streams
+from repro.settings import Budget, ConfigError, View
 
 _AHEAD = 2  # steps whose image files are read while a step is computed
-_PIECE = 512  # examples that are handed over at once, where all are wanted
 
 
 class Batches:
@@ -72,7 +70,7 @@ class Batches:
         x_u = self._examples(self.data.unlabelled, unlabelled, "weak view", step, shard)
         if self._in_files and isinstance(step, int):
             self._read_ahead(step)
-        source, wanted = self._source, learned_view(self._config.method) is View.strong
+        source, wanted = self._source, self._config.method.learned_view is View.strong
         part = Part(self.streams, step, shard, self._world.whole)
         weak, strong = source.unlabelled_views(x_u, self._views, part)
         return Batch(
@@ -85,22 +83,7 @@ class Batches:
             probe=probe,
             mean_over_processes=self._world.mean,
             strong_labelled=source.strong_labelled_view(x_l, part) if wanted else None,
-            labelled_index=shard.rows(labelled, -1).to(self.streams.device),
-            unlabelled_index=shard.rows(unlabelled, -1).to(self.streams.device),
-            everything=self.everything,
         )
-
-    def everything(self) -> tuple[Iterator[Tensor], Iterator[Tensor]]:
-        """All labelled and all unlabelled examples, as networks are evaluated on them, in pieces."""
-        return self._pieces(self.data.labelled), self._pieces(self.data.unlabelled)
-
-    def _pieces(self, examples: Examples) -> Iterator[Tensor]:
-        if isinstance(examples, ImageFiles):
-            parts: Iterable[Examples] = (examples[at : at + _PIECE] for at in range(0, len(examples), _PIECE))
-        else:
-            parts = torch.split(examples, _PIECE, dim=len(self.streams.lead))
-        for part in parts:
-            yield self._source.as_evaluated(part, self._config.engine.readers).to(self.streams.device)
 
     def labelled_alone(self, index: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The view trained on and the labels of any labelled examples, by int64 [*lead, n]."""
@@ -161,11 +144,10 @@ def _require_equal_parts(budget: Budget, unlabelled_batch: int, processes: int) 
 
 
 def _require_one_process(config: Config, processes: int) -> None:
-    """Refuses what mixes images of the whole batch, draws weights in a step, or leaves no room for messages."""
+    """Refuses what mixes images of the whole batch, or leaves no room for messages."""
     method = config.method
     alone = {"mixup": "method.mixup", "teacher_mixup": "method.teacher_mixup"}
     used = [f"{key} = {getattr(method, name)}" for name, key in alone.items() if getattr(method, name, 0)]
-    used += [f"method.name = {method.name}"] if isinstance(method, ReducedMpl) else []
     used += ["engine.cuda_graph = True"] if config.engine.cuda_graph else []
     if processes > 1 and used:
         raise ConfigError(f"{used[0]}: is trained by one process, not by {processes}; start it without torchrun")

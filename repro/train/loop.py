@@ -1,4 +1,4 @@
-"""The training loop: batches and views of each step, the method's step, metrics, weights kept, checkpoints."""
+"""Whom a training run tells what, and how it ends before its time."""
 
 from __future__ import annotations
 
@@ -12,24 +12,39 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from repro.config.schema import Config
+from repro.config import Config
 from repro.data import source_of
-from repro.engine.agreement import FAULTY, Pace, require_same
-from repro.engine.graph import Record
-from repro.engine.place import place
-from repro.engine.share import share
-from repro.engine.world import ALONE, World
-from repro.methods import METHODS
+from repro.data.sets import Order
+from repro.engine.device import place
+from repro.engine.distributed import ALONE, FAULTY, Pace, World, require_same, share
+from repro.losses import cross_entropy
+from repro.methods import method_of
 from repro.methods.state import State
-from repro.models.build import build_model
+from repro.models.networks import build_model
+from repro.optim import Learner
 from repro.seeding import Streams
 from repro.train import checkpoint
 from repro.train.batches import Batches
-from repro.train.calls import OutOfTime, Progress, Report, Say, Stopped
-from repro.train.finite import check_finite
 from repro.train.kept import Kept
-from repro.train.metrics import NotFinite, Window
-from repro.train.steps import Steps
+from repro.train.metrics import NotFinite, Window, check_finite, not_finite
+from repro.train.recorded import Record, Steps
+
+Progress = Callable[[int], None]
+"""Called with the number of steps done since the last call."""
+
+Report = Callable[[dict[str, float]], None]
+"""Called with each new row."""
+
+Say = Callable[[str], None]
+"""Called with what a person should know."""
+
+
+class OutOfTime(Exception):
+    """The time budget is spent; the state is saved, and the same command goes on from it."""
+
+
+class Stopped(Exception):
+    """Someone asked for an end; the state is saved, and the same command goes on from it."""
 
 
 class Trainer:
@@ -51,8 +66,8 @@ class Trainer:
     ) -> None:  # fmt: skip
         self.config, self.seeds, self.device, self.world = config, seeds, device, world
         self.source, self.session = dict(source or {}), dict(session or {})
-        self.method = METHODS[config.method.name]
-        self.batches = Batches(config, self.method.views(config.method), seeds, device, world)
+        self.method = method_of(config.method)
+        self.batches = Batches(config, config.method.views, seeds, device, world)
         self.batch, self.streams, self.data = self.batches.at, self.batches.streams, self.batches.data
         classes, init_streams = source_of(config.data).classes, Streams(seeds)
         self.state: State = self.method.init(
@@ -66,7 +81,7 @@ class Trainer:
         self._steps = Steps(config, self.method, self.state, self.batches, world, record)
         self.window = Window()
         self.rows: list[dict[str, float]] = []
-        self.kept = Kept(config, self.method.COUNTED, self.data, copies=world.rank == 0)
+        self.kept = Kept(config, config.method.networks[-1], self.data, copies=world.rank == 0)
         self.sessions: list[dict[str, Any]] = []
 
     def run(
@@ -185,3 +200,41 @@ class Trainer:
         self.kept.looks, self.kept.series = content["looks"], {name: content[name] for name in self.kept.series}
         for change in checkpoint.changes(self.sessions[-1] if self.sessions else {}, self.session):
             say(f"going on from step {self.state.step} with {change}: the last bits may differ from an unbroken run's")
+
+
+def finetune(trainer: Trainer, stop: Callable[[], bool] = lambda: False) -> dict[str, Tensor]:
+    """Weights of the counted network after plain gradient descent at a fixed rate; the trainer's own stay as they are.
+
+    Starts from the averaged weights where there are any. The network is in evaluation mode: running statistics, no
+    dropout. Several processes each compute the same, from the whole batch.
+
+    Raises:
+        Stopped: when `stop`, asked after each step, says so; it starts over the next time.
+        NotFinite: when a weight has become NaN or infinite.
+    """
+    config, steps_before = trainer.config.finetune, trainer.config.budget.steps
+    source: Learner = trainer.state.learners[trainer.config.method.networks[-1]]
+    kept = {k: v.detach().clone() for k, v in source.model.state_dict().items()}
+    source.model.load_state_dict(source.average or kept)
+    source.model.eval()
+    count = trainer.data.labels.shape[-1]
+    order = Order(trainer.streams, "finetuning order", count, config.batch)
+    pace = Pace(trainer.world)
+    for step in range(config.steps):
+        index = order.at(step)
+        images, labels = trainer.batches.labelled_alone(index, steps_before + step)
+        loss = cross_entropy(source.model(images), labels).mean(dim=-1)
+        gradients = source.gradients(loss)
+        with torch.no_grad():
+            torch._foreach_add_(source.parameters, gradients, alpha=-config.learning_rate)
+        if any(pace.wanted([stop()], last=step + 1 == config.steps)):
+            raise Stopped
+    tuned = {k: v.detach().clone().cpu() for k, v in source.model.state_dict().items()}
+    source.model.load_state_dict(kept)
+    source.model.train()
+    bad = not_finite(tuned)
+    if bad:
+        raise NotFinite(
+            f"finetuning made {bad[0]} NaN or infinite; lower finetune.learning_rate = {config.learning_rate}"
+        )
+    return tuned

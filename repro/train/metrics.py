@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+
+from repro.methods.state import State
 
 
 class NotFinite(RuntimeError):
@@ -63,3 +66,64 @@ class Window:
         """The inverse of `state_dict`."""
         self._counts = {tuple(names): count for names, count, _ in state}
         self._sums = {tuple(names): sums.to(device) for names, _, sums in state}
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors with a NaN or an infinity.
+
+    Tensors of one precision go through one call, since PyTorch takes a list of several one by one; the host waits once.
+    """
+    kinds: dict[torch.dtype, list[str]] = {}
+    for name, tensor in tensors.items():
+        if tensor.numel() and tensor.is_floating_point():
+            kinds.setdefault(tensor.dtype, []).append(name)
+    if not kinds:
+        return []
+    norms = [torch._foreach_norm([tensors[name] for name in names], math.inf) for names in kinds.values()]  # noqa: SLF001
+    finite = torch.cat([torch.isfinite(torch.stack(list(some))) for some in norms]).tolist()
+    found = dict(zip((name for names in kinds.values() for name in names), finite, strict=True))
+    return [name for name in tensors if not found.get(name, True)]
+
+
+def check_finite(state: State, window: Window) -> None:
+    """Looks at all weights, averages and momenta, and at the metrics since the last row.
+
+    Raises:
+        NotFinite: naming those with a NaN or an infinity.
+    """
+    sums = {f"the mean of {', '.join(names)}": values for names, _, values in window.state_dict()}
+    names = not_finite(state.state_dict() | sums)
+    if names:
+        others = ", ".join(names[1:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        raise NotFinite(f"{names[0]} is not finite after step {state.step}{f', with {others}' if others else ''}; "
+                        "lower optim.*.learning_rate, or clip with optim.*.clip_norm")  # fmt: skip
+
+
+_LOSSES = {
+    "labelled_loss": "labelled",
+    "teacher_labelled_loss": "teacher labelled",
+    "unlabelled_loss": "unlabelled",
+    "uda_loss": "UDA",
+    "pseudo_label_loss": "pseudo label",
+    "student_loss": "student",
+    "student_labelled_loss": "student labelled",
+}
+
+
+def line(name: str, row: Mapping[str, float], steps: int) -> str:
+    """`name: step 200 of 300000; losses: student 1.92, UDA 0.31; 43.1 % of pseudo labels wrong; h +1.2e-03 ± 4.0e-03`.
+
+    Args:
+        name: the run and its seed.
+        row: means over the steps since the row before, as in metrics.csv.
+        steps: of the whole run.
+    """
+    losses = [f"{words} {row[key]:.3f}" for key, words in _LOSSES.items() if key in row]
+    parts = [f"losses: {', '.join(losses)}"] if losses else []
+    if "pseudo_label_wrong" in row:
+        parts.append(f"{100 * row['pseudo_label_wrong']:.1f} % of pseudo labels wrong")
+    if "feedback" in row:
+        parts.append(f"h {row['feedback']:+.1e} ± {row['feedback_spread']:.1e}")
+    if row.get("noise_floor"):
+        parts.append(f"of which noise {row['noise_floor']:+.1e}")
+    return f"{name}: step {row['step']:.0f} of {steps}; {'; '.join(parts)}"

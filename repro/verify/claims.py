@@ -12,10 +12,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from repro.config.read import closest, read_yaml
 from repro.files import write_whole
 from repro.results import read_record
+from repro.settings import closest, read_yaml
 
+CLAIMS = Path("experiments/claims.yaml")
 VERDICTS = Path("results/verdicts.json")
 
 

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from repro.config.departures import Departure, departures, lookup
-from repro.config.read import ConfigError, decisive, read_config
+from repro.config import Departure, departures, expected_networks, lookup, read_config
 from repro.data import source_of
-from repro.evaluate.accuracy import TOP, has_top5, in_top5
-from repro.records.labels import labels_key, labels_of
-from repro.results import LABELS, Run, predictions_hash, record_hash
+from repro.evaluate.labels import labels_key, labels_of
+from repro.results import LABELS, TOP, Run, has_top5, in_top5, predictions_hash, record_hash
+from repro.settings import ConfigError
 from repro.verify.claims import Measure
 
 LabelsOf = Callable[[Run, Sequence[int]], tuple[np.ndarray, str]]
@@ -114,8 +113,8 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
     except (ConfigError, KeyError, TypeError) as error:
         found.problems.append(f"{run.name}: the configuration cannot be read ({error}); {_RUN_AGAIN}")
         return found
-    counted = expected_networks(run.config)[1]
-    problems = [*found.problems, *(f"{run.name}: {problem}; {_RUN_AGAIN}" for problem in _incomplete(run))]
+    networks, counted = expected_networks(config)
+    problems = [*found.problems, *(f"{run.name}: {problem}; {_RUN_AGAIN}" for problem in _incomplete(run, networks))]
     problems += [f"{run.name}: {problem}; {AGAIN}" for problem in _unfit_top5(run, source_of(config.data).classes)]
     if not problems:
         problems += _other_seeds(run, training_hash_of)
@@ -163,26 +162,6 @@ def departure_in_words(departure: Departure) -> str:
     return f"{departure.key}: {departure.here}, {rest}"
 
 
-def expected_networks(config: Mapping[str, Any]) -> tuple[set[str], str]:
-    """The networks that a run of this configuration leaves, and the one whose accuracy is the method's."""
-    roles = ROLES[str(lookup(config, "method.name"))]
-    averaged = bool(lookup(config, "optim.average_decay"))
-    networks = {*roles, *(f"{role}_average" for role in roles if averaged)}
-    if lookup(config, "finetune.steps"):
-        networks.add(f"{roles[-1]}_finetuned")
-    return networks, f"{roles[-1]}_average" if averaged else roles[-1]
-
-
-ROLES = {
-    "supervised": ("teacher",),
-    "uda": ("teacher",),
-    "fixmatch": ("teacher",),
-    "pseudo_label": ("teacher", "student"),
-    "mpl": ("teacher", "student"),
-}
-"""The networks of each method; the last one counts."""
-
-
 def differing_keys(first: Mapping[str, Any], second: Mapping[str, Any], path: str = "") -> list[str]:
     """Dotted keys in which two resolved configurations differ, present in one only included."""
     found = []
@@ -193,15 +172,6 @@ def differing_keys(first: Mapping[str, Any], second: Mapping[str, Any], path: st
         elif a != b or (key in first) != (key in second):
             found.append(f"{path}{key}")
     return found
-
-
-def settings_of(run: Run) -> dict[str, Any]:
-    """Those that decide what one seed of the run computes, whatever plan it is of and however it was executed."""
-    try:
-        found = decisive(read_config(run.config))
-    except ConfigError:
-        found = run.config
-    return {key: value for key, value in found.items() if key not in {"title", "data_hash", "planned_seeds"}}
 
 
 def _unfit(run: Run) -> Iterator[str]:
@@ -222,9 +192,8 @@ def _unfit(run: Run) -> Iterator[str]:
             yield f"{_where(run, group)}: its record was changed after it was written (hash differs); {AGAIN}"
 
 
-def _incomplete(run: Run) -> Iterator[str]:
+def _incomplete(run: Run, networks: set[str]) -> Iterator[str]:
     """What a run lacks, or has that its configuration does not give."""
-    networks, _ = expected_networks(run.config)
     if set(run.networks) != networks:
         yield f"has predictions of {_names(run.networks)}, but its configuration trains {_names(networks)}"
     stored = {name.removeprefix("accuracy.") for name in run.seeds if name.startswith("accuracy.")}

@@ -13,11 +13,25 @@ from typing import Any
 
 import numpy as np
 
-from repro.config.departures import lookup
-from repro.config.read import EXECUTION, ConfigError, as_mapping, read_config
+from repro.config import EXECUTION, as_mapping, lookup, read_config
+from repro.results import Run, read_runs
+from repro.settings import ConfigError
 from repro.verify.absolute import judge_absolute
-from repro.verify.claims import Absolute, Claim, Measure, Ordering, Status, SuccessRate, Verdict
-from repro.verify.evidence import Scores, differing_keys
+from repro.verify.claims import (
+    CLAIMS,
+    VERDICTS,
+    Absolute,
+    Claim,
+    Measure,
+    Ordering,
+    Status,
+    SuccessRate,
+    Verdict,
+    read_claims,
+    read_verdicts,
+    write_verdicts,
+)
+from repro.verify.evidence import Scores, differing_keys, scores_of
 from repro.verify.power import needed
 from repro.verify.statistics import (
     FEWEST_SEEDS,
@@ -243,3 +257,29 @@ def _seeds(n: int) -> str:
 def _unpaired(first: Mapping[int, object], second: Mapping[int, object]) -> str:
     alone = len(first.keys() ^ second.keys())
     return f" ({_seeds(alone)} without a partner left out)" if alone else ""
+
+
+def judged(runs: Mapping[str, Run]) -> tuple[list[Verdict], dict[str, Scores]]:
+    """All verdicts on these runs, and the accuracies they rest on."""
+    scores = scores_of(runs)
+    return [judge(claim, scores) for claim in read_claims(CLAIMS)], scores
+
+
+def verify(*, check: bool = False) -> int:
+    """Judges every claim on the recorded runs and writes results/verdicts.json; with `check` only compares.
+
+    Returns:
+        1 where `check` finds other verdicts than those written, else 0.
+    """
+    verdicts, scores = judged(read_runs())
+    for problem in sorted({problem for score in scores.values() for problem in score.problems}):
+        print(f"refused: {problem}")
+    if check:
+        written = {verdict.claim: verdict for verdict in read_verdicts()}
+        other = [verdict.claim for verdict in verdicts if written.get(verdict.claim) != verdict]
+        print(f"{len(verdicts)} claims judged on {len(scores)} runs; {len(other)} other than {VERDICTS} says"
+              f"{': ' + ', '.join(other[:5]) if other else ''}")  # fmt: skip
+        return 1 if other else 0
+    write_verdicts(verdicts)
+    print(f"{len(verdicts)} claims judged on {len(scores)} runs")
+    return 0

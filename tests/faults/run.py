@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 FAULTS = Path(__file__).with_name("faults.yaml")
+SOURCES = "repro"
 NOT_COUNTED = ("test_claims.py", "test_faults.py", "test_cifar10_records.py", "test_structure.py")
 """They compare with recorded results, or look at text and not at behaviour."""
 
@@ -35,7 +36,8 @@ _CANNOT_IMPORT = 77
 _START = f"""
 import importlib, sys
 try:
-    importlib.import_module(sys.argv[1])
+    for module in filter(None, sys.argv[1].split(",")):
+        importlib.import_module(module)
 except Exception as error:
     print(repr(error))
     sys.exit({_CANNOT_IMPORT})
@@ -50,21 +52,23 @@ class Fault:
 
     id: str
     says: str
-    file: str
-    edits: tuple[tuple[str, str], ...]  # what stands in the file exactly once, and what comes instead
+    edits: tuple[tuple[str, str], ...]  # what stands exactly once in all of `SOURCES`, and what comes instead
     tests: tuple[str, ...]  # files, the likeliest catcher first
 
-    def planted(self, text: str) -> str:
-        """The file's text with the fault.
+    def planted(self, texts: Mapping[str, str]) -> dict[str, str]:
+        """The files that the fault changes, by name, with the fault; `texts` are all files.
 
         Raises:
             ValueError: when a text to be replaced does not stand there exactly once, or nothing would change.
         """
+        changed: dict[str, str] = {}
         for old, new in self.edits:
-            if text.count(old) != 1 or old == new:
-                raise ValueError(f"{self.id}: {old!r} stands {text.count(old)} times in {self.file}; wants 1, changed")
-            text = text.replace(old, new)
-        return text
+            now = {**texts, **changed}
+            found = [name for name, text in now.items() for _ in range(text.count(old))]
+            if len(found) != 1 or old == new:
+                raise ValueError(f"{self.id}: {old!r} stands {len(found)} times in {SOURCES}/; wants 1, changed")
+            changed[found[0]] = now[found[0]].replace(old, new)
+        return changed
 
 
 @dataclass(frozen=True)
@@ -84,9 +88,14 @@ def read_faults(path: Path) -> list[Fault]:
     def fault(entry: dict[str, Any]) -> Fault:
         pairs = entry.get("edits") or [{key: entry[key] for key in ("old", "new")}]
         edits = tuple((pair["old"], pair["new"]) for pair in pairs)
-        return Fault(entry["id"], entry["says"], entry["file"], edits, tuple(entry["tests"]))
+        return Fault(entry["id"], entry["says"], edits, tuple(entry["tests"]))
 
     return [fault(entry) for entry in yaml.safe_load(path.read_text())]
+
+
+def read_sources(root: Path) -> dict[str, str]:
+    """All files in which faults are planted, by name from the root."""
+    return {str(path.relative_to(root)): path.read_text() for path in sorted((root / SOURCES).rglob("*.py"))}
 
 
 def copy_tracked(root: Path, target: Path) -> None:
@@ -98,11 +107,11 @@ def copy_tracked(root: Path, target: Path) -> None:
             shutil.copy2(root / name, target / name)
 
 
-def run_tests(folder: Path, module: str, tests: Iterable[str], *options: str) -> tuple[int, str]:
-    """Pytest's status and output in a fresh process that has imported `module` from `folder`."""
+def run_tests(folder: Path, modules: Iterable[str], tests: Iterable[str], *options: str) -> tuple[int, str]:
+    """Pytest's status and output in a fresh process that has imported `modules` from `folder`."""
     arguments = ["-x", "-q", "-p", "no:cacheprovider", "-k", _NO_GOLDENS, *options, *tests]
     done = subprocess.run(  # noqa: S603 - the project's own tests
-        [sys.executable, "-c", _START, module, *arguments],
+        [sys.executable, "-c", _START, ",".join(modules), *arguments],
         cwd=folder, env=os.environ | {"PYTHONPATH": str(folder)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
@@ -119,8 +128,8 @@ def verdict(status: int, output: str) -> tuple[str, str]:
 
 
 @contextmanager
-def planted_copy(fault: Fault, clean: Path) -> Iterator[Path]:
-    """A copy of `clean` with the fault, for as long as it is needed.
+def planted_copy(fault: Fault, clean: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A copy of `clean` with the fault, for as long as it is needed, and the modules that the fault changes.
 
     Without compiled files: Python takes them for those of the planted file where it has the size and the second of the
     clean one.
@@ -128,30 +137,30 @@ def planted_copy(fault: Fault, clean: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="fault-") as above:
         folder = Path(above) / "project"
         shutil.copytree(clean, folder, ignore=shutil.ignore_patterns("__pycache__"))
-        path = folder / fault.file
-        path.write_text(fault.planted(path.read_text()))
-        yield folder
+        changed = fault.planted(read_sources(folder))
+        for name, text in changed.items():
+            (folder / name).write_text(text)
+        yield folder, [".".join(Path(name).with_suffix("").parts).removesuffix(".__init__") for name in changed]
 
 
 def plant(fault: Fault, clean: Path, data: Path, own_only: bool) -> Outcome:
     """Plants a fault in a copy of `clean` and runs tests until one fails."""
     started = time.monotonic()
-    with planted_copy(fault, clean) as folder:
-        module = ".".join(Path(fault.file).with_suffix("").parts).removesuffix(".__init__")
-        status, by = verdict(*run_tests(folder, module, fault.tests))
+    with planted_copy(fault, clean) as (folder, modules):
+        status, by = verdict(*run_tests(folder, modules, fault.tests))
         others = status == "SURVIVED" and not own_only
         if others:
             if data.exists():
                 (folder / data.name).symlink_to(data.resolve())
             ignored = [f"--ignore=tests/{name}" for name in NOT_COUNTED]
-            status, by = verdict(*run_tests(folder, module, [*fault.tests, "tests"], *ignored))
+            status, by = verdict(*run_tests(folder, modules, [*fault.tests, "tests"], *ignored))
     return Outcome(fault, status, by, time.monotonic() - started, others)
 
 
 def failing_when_clean(clean: Path, files: Iterable[str], jobs: int) -> list[str]:
     """Which test files fail without any fault, so that their failing with one would mean nothing."""
     with ThreadPoolExecutor(jobs) as pool:
-        found = pool.map(lambda file: (file, *run_tests(clean, "sys", [file])), sorted(set(files)))
+        found = pool.map(lambda file: (file, *run_tests(clean, (), [file])), sorted(set(files)))
         return [f"{file}: {verdict(status, output)[1]}" for file, status, output in found if status not in {0, 5}]
 
 
@@ -181,13 +190,13 @@ def run(
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """The outcomes in Markdown."""
-    lines = ["| fault | in | caught by | s |", "|---|---|---|---|"]
+    lines = ["| fault | caught by | s |", "|---|---|---|"]
     for found in outcomes:
         by = f"`{found.by.removeprefix('tests/')}`" if found.by else ""
         marks = {"CAUGHT": by, "SURVIVED": "**SURVIVED**", "REFUSED": f"**REFUSED** {by}"}
         needs = " (among all tests, with CIFAR-10)" if found.others else ""
         says = f"{found.fault.says} ({found.fault.id})"
-        lines.append(f"| {says} | `{found.fault.file}` | {marks[found.status]}{needs} | {found.seconds:.0f} |")
+        lines.append(f"| {says} | {marks[found.status]}{needs} | {found.seconds:.0f} |")
     caught = sum(found.status == "CAUGHT" for found in outcomes)
     return "\n".join([*lines, "", f"{caught} of {len(outcomes)} faults are caught.", ""])
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from repro.cli.stopping import EXIT_STOPPED
+from repro.train.launch import EXIT_STOPPED
 from tests.survival.kills import Expected, difference, fresh_copy
 from tests.survival.workplace import ROOT, Process, evaluation, finished, printed, training
 
@@ -39,7 +39,7 @@ def on_a_small_disk(expected: Expected, kilobytes: int, read_only: bool = False)
     lines = [
         "set -e", f"cd {place}", "mkdir state", f"mount -t tmpfs -o size={kilobytes}k none state",
         *(["mkdir state/.locks", "mount -o remount,ro state"] if read_only else []),
-        f"status=0; {sys.executable} -m repro.cli.train {expected.name} --seeds 0-1 >> log 2>&1 || status=$?",
+        f"status=0; {sys.executable} -m repro.train.launch {expected.name} --seeds 0-1 >> log 2>&1 || status=$?",
         "echo $status > status", "cp -r state kept", "umount state", "rmdir state", "mv kept state",
     ]  # fmt: skip
     command = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", "\n".join(lines)]

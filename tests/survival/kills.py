@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from repro.cli.stopping import EXIT_INTERRUPTED, EXIT_STOPPED
+from repro.train.launch import EXIT_INTERRUPTED, EXIT_STOPPED
 from tests.survival.workplace import Process, evaluation, finished, outcome, printed, training
 
 _OPERATIONS = ("open", "fsync", "replace", "rename", "unlink", "link", "mkdir", "rmdir")

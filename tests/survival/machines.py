@@ -26,13 +26,13 @@ from typing import Any
 import torch
 import yaml
 
-from repro.cli.environment import environment
-from repro.config.compose import compose, parse_seeds
-from repro.config.read import as_mapping
-from repro.data.cifar10_files import BATCHES, place
-from repro.data.training import training_hash
+from repro.config import as_mapping
+from repro.data import source_of
+from repro.data.cifar10 import BATCHES
 from repro.files import write_whole
+from repro.plan import compose, parse_seeds
 from repro.seeding import seeds_listed
+from repro.train.job import environment
 from tests.survival.compare import Trained, between, load, table, with_table
 from tests.survival.variants import ARMS, VARIANTS, Arm, Variant, missing
 
@@ -46,10 +46,10 @@ import torch
 from pathlib import Path
 from repro.cli import train
 from repro.config.read import read_config
-from repro.data.held_out import held_out_hash, held_out_set
+from repro.data import source_of
 from repro.engine.device import set_up_process
 from repro.evaluate.predict import Predictor
-from repro.train.result import load_results
+from repro.train.checkpoint import load_results
 
 for name, seeds in json.loads(sys.argv[1]):
     sys.argv = ["train", name, "--seeds", seeds]
@@ -60,13 +60,13 @@ for name, seeds in json.loads(sys.argv[1]):
     for result in load_results(train.RUNS / name):
         config, stack = read_config(result.config), result.seeds if result.stacked else result.seeds[0]
         networks = list(result.snapshots)[-1]["networks"] | ({"finetuned": result.finetuned} if result.finetuned else {})
-        test, predictor = held_out_set(config.data, stack), Predictor(config, stack)
+        test, predictor = source_of(config.data).held_out_set(stack), Predictor(config, stack)
         found.append({
             "weights": networks if result.stacked else {k: {n: t[None] for n, t in v.items()} for k, v in networks.items()},
             "rows": result.rows,
             "predictions": torch.from_numpy(predictor.classes(networks[result.counted], test.examples)),
             "labels": test.labels if result.stacked else test.labels[None],
-            "hash": config.data_hash + held_out_hash(config.data, result.seeds),
+            "hash": config.data_hash + source_of(config.data).held_out_hash(result.seeds),
         })
     torch.save(found, Path(f"{name}.found.pt"))
 """  # noqa: E501
@@ -76,7 +76,7 @@ def settle(arm: Arm, variant: Variant, folder: Path) -> None:
     """Leaves what `prepare` would: the settings of an arm, with the hash of the data as this process draws them."""
     seeds = parse_seeds(arm.seeds)
     config = compose(arm.experiment, (*arm.overrides, *variant.overrides), ROOT / "experiments")
-    settled = replace(config, data_hash=training_hash(config.data, seeds), planned_seeds=seeds_listed(seeds))
+    settled = replace(config, data_hash=source_of(config.data).training_hash(seeds), planned_seeds=seeds_listed(seeds))
     path = folder / f"artifacts/configs/{arm.name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(as_mapping(settled), sort_keys=False))
@@ -146,7 +146,8 @@ def main() -> None:
     left_out += [f"{arm.title}: no {BATCHES} in datasets/" for arm in ARMS if arm not in arms]
     with tempfile.TemporaryDirectory(prefix="machines-") as above:
         if with_cifar10:
-            place(ROOT / "datasets", Path(above) / CIFAR10)
+            (Path(above) / CIFAR10).parent.mkdir(parents=True)
+            (Path(above) / CIFAR10).symlink_to(ROOT / "datasets")
         found = measure(arms, [variant for variant in VARIANTS if not missing(variant)], jobs, Path(above))
         os.chdir(ROOT)
     broken = [

@@ -27,8 +27,8 @@ from typing import Any
 
 import torch
 
-from repro.cli.environment import environment, source_hashes
 from repro.files import write_whole
+from repro.train.job import environment, source_hashes
 from tests.survival import disks, kills
 from tests.survival.kills import Expected, Tally
 from tests.survival.workplace import ROOT, WORKLOADS, prepared, quiet

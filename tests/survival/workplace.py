@@ -22,11 +22,12 @@ import torch
 import yaml
 from torch import Tensor
 
-from repro.cli import evaluate, prepare, train
+from repro.cli import prepare
 from repro.cli.entry import run
+from repro.evaluate import evaluate
 from repro.evaluate.run import predictions_hash
 from repro.records.runs import read_runs
-from repro.train.result import load_results
+from repro.train.checkpoint import load_results
 
 ROOT = Path(__file__).parents[2]
 
@@ -179,7 +180,7 @@ def outcome(place: Path, name: str) -> str:
     for folder in read_runs(place / "results/runs").get(name, []):
         digest.update(repr((folder.seeds, folder.accuracy, predictions_hash(folder.predictions))).encode())
         digest.update(folder.metrics.to_csv().encode())
-        digest.update(repr((folder.departures, folder.data)).encode())
+        digest.update(repr(folder.data).encode())
         for key, values in sorted((folder.curve | folder.boundary).items()):
             add(key, values)
     return digest.hexdigest()

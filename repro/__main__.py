@@ -1,0 +1,248 @@
+"""`repro <verb>`: every command of the project. A verb imports what it needs when it runs, and `--help` runs nothing."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+EXIT_USER_ERROR = 2
+BEGIN, END = "<!-- verdicts: generated, do not edit -->", "<!-- end of verdicts -->"
+"""Between these, the README's rows are generated."""
+Command = Callable[[argparse.Namespace], int | None]
+
+
+def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of all verbs, and that of each."""
+    top = argparse.ArgumentParser("repro", description="Reproduces and cross-examines Meta Pseudo Labels.")
+    verbs, each = top.add_subparsers(metavar="verb", required=True), {}
+
+    def verb(name: str, command: Command, text: str, *, outside: bool = False) -> argparse.ArgumentParser:
+        found = each[name] = verbs.add_parser(name, help=text, description=text)
+        found.set_defaults(command=command, outside=outside)
+        return found
+
+    plan_help = "a plan: its name in experiments/plan, or a file (default: params.yaml)"
+
+    add = verb("show", show, "print a run as it would train: its settings, and where it departs from its recipe")
+    add.add_argument("run", nargs="?", help="such as digits_mpl; without it, all runs")
+    add.add_argument("overrides", nargs="*", help="such as method.feedback=none")
+
+    add = verb("plan", plan, "what a plan takes on this machine: hours and disk, from some steps of each run")
+    add.add_argument("what", nargs="*", help=f"{plan_help}; or runs")
+    add.add_argument("--list", action="store_true", help="the plans there are")
+    add.add_argument("--arithmetic", action="store_true", help="count operations only; needs neither data nor time")
+    add.add_argument("--if-refused", action="store_true", help="print only where the plan cannot start here")
+    add.add_argument("--seconds", type=float, default=8.0, help="for each run, and three steps at least (default: 8)")
+
+    add = verb("prepare", prepare, "compose and check every run of a plan, and prepare its data")
+    add.add_argument("--plan", type=Path, default=Path("params.yaml"), help=plan_help)
+
+    add = verb("train", train, "train one run of the prepared plan; started again, it goes on where it was")
+    add.add_argument("run", help="a run of the plan")
+    add.add_argument("--seeds", required=True, help="such as 0-4 or 0,2,5")
+
+    add = verb("evaluate", evaluate, "evaluate trained runs on their test data: results/runs/")
+    add.add_argument("runs", nargs="*", help="runs to evaluate (default: all of the plan)")
+    add.add_argument("--plan", type=Path, default=Path("params.yaml"), help=plan_help)
+
+    add = verb("verify", verify, "recompute every recorded accuracy and judge all claims: results/verdicts.json")
+    add.add_argument("--check", action="store_true", help="write nothing; status 1 where what is written differs")
+
+    verb("report", report, "write the report from what is recorded: results/REPORT.md, its pages and figures")
+    verb("verdicts", verdicts, "print the answers, and put them into the README")
+
+    add = verb("bench", bench, "time a step beside a plain implementation and the device's ceilings: results/bench/")
+    add.add_argument("run", nargs="?", default="cifar10_released_mpl")
+    add.add_argument("overrides", nargs="*", help="key=value")
+    add.add_argument("--steps", type=int, help="timed in each round (default: 6; on a GPU 100)")
+    add.add_argument("--rounds", type=int, default=2, help="of all ways (default: 2)")
+    add.add_argument("--uncompiled", action="store_true", help="leave out the compiled ways, which take minutes")
+
+    add = verb("fit", fit, "train a classifier on a folder of your own images", outside=True)
+    add.add_argument("images", type=Path, help="the folder of images")
+    add.add_argument("settings", nargs="*", help="key=value, any setting that `repro show folder_uda` prints")
+    add.add_argument("--test", type=Path, help="a folder of test images, in folders called as the classes")
+    which = add.add_mutually_exclusive_group()
+    which.add_argument("--labels", type=int, default=0, help="use the labels of so many images (default: of all)")
+    which.add_argument("--labelled", default="", help="a CSV with path,label, or a list of the labelled images")
+    add.add_argument("--method", default="uda", choices=["uda", "supervised", "mpl", "fixmatch"])
+    add.add_argument("--model", default="", help="wide_resnet_10 (default), resnet50_narrow, wide_resnet, resnet50")
+    add.add_argument("--size", type=int, default=0, help="side in pixels of what the network sees (default: 32)")
+    add.add_argument("--minutes", type=float, default=30.0, help="of training, roughly (default: 30)")
+    add.add_argument("--steps", type=int, default=0, help="exactly so many, in place of minutes")
+    add.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: 0)")
+    add.add_argument("--out", type=Path, help="the folder to leave the model in (default: models/<images>)")
+
+    add = verb("predict", predict, "classify images with a model that fit left", outside=True)
+    add.add_argument("model", type=Path, help="the folder that fit left")
+    add.add_argument("images", nargs="+", help="folders or image files")
+    add.add_argument("--csv", type=Path, help="the file to write (default: the screen)")
+    add.add_argument("--probabilities", action="store_true", help="a column for each class too")
+
+    add = verb("export", export, "keep a trained network in half precision: results/weights/")
+    add.add_argument("run", help="a trained run")
+    add.add_argument("--seed", type=int, default=0, help="one of its seeds (default: 0)")
+    add.add_argument("--network", help="such as teacher_average (default: the one whose accuracy counts)")
+
+    add = verb("recompute", recompute, "compute the test accuracy of exported networks again")
+    add.add_argument("files", nargs="+", type=Path, help="what export left")
+    return top, each
+
+
+def show(arguments: argparse.Namespace) -> None:
+    """Prints; writes nothing."""
+    import yaml
+
+    from repro.config import as_mapping, departures
+    from repro.plan import compose, run_names, setting_and_arm
+
+    if not arguments.run:
+        for name in run_names():
+            comparison, arm = setting_and_arm(name)
+            print(f"{name:44} {comparison.title(arm)}")
+        return
+    config = compose(arguments.run, arguments.overrides)
+    print(yaml.safe_dump(as_mapping(config), sort_keys=False), end="")
+    for departure in departures(config):
+        kind = "open" if departure.open else "departs"
+        print(f"# {kind}: {departure.key} = {departure.here}; {config.recipe.name}: {departure.prescribed}")
+
+
+def plan(arguments: argparse.Namespace) -> int | None:
+    """What a plan takes, or which plans there are."""
+    from repro.plan import plan_names, plan_path
+
+    if arguments.list:
+        for name, text in plan_names().items():
+            print(f"{name:20} {text}")
+        return None
+    arguments.what = [str(plan_path(what)) for what in arguments.what]
+    from repro import cost
+
+    if arguments.arithmetic or arguments.if_refused:
+        return cost.priced(arguments)
+    cost.measured(arguments)
+    return None
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    """Of one plan."""
+    from repro.plan import plan_path
+    from repro.train.prepare import prepare as prepare_plan
+
+    prepare_plan(Path(plan_path(arguments.plan)))
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """One run."""
+    from repro.train import launch
+
+    return launch.train(arguments)
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Runs of a plan."""
+    from repro.evaluate.evaluate import evaluate_runs
+
+    evaluate_runs(arguments)
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """All claims."""
+    from repro.verify.rules import verify as verify_all
+
+    return verify_all(check=arguments.check)
+
+
+def report(_: argparse.Namespace) -> None:
+    """All pages."""
+    from repro.report.pages import write_report
+
+    write_report()
+
+
+def verdicts(_: argparse.Namespace) -> None:
+    """The last screen of `make reproduce`."""
+    from repro.files import replace_between, write_whole
+    from repro.report.pages import read_for_answers, readme_rows, verdict_lines
+
+    record, readme = read_for_answers(), Path("README.md")
+    print("\n".join(verdict_lines(record, sys.stdout.encoding or "ascii")))
+    before = readme.read_text()
+    after = replace_between(before, BEGIN, END, readme_rows(record), "README.md")
+    if after != before:
+        write_whole(readme, after.encode())
+
+
+def bench(arguments: argparse.Namespace) -> None:
+    """One step, several ways."""
+    from repro.bench import measure
+
+    measure.bench(arguments)
+
+
+def fit(arguments: argparse.Namespace) -> int:
+    """A classifier."""
+    from repro import classify
+
+    return classify.fit(arguments)
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    """Classes of images."""
+    from repro.evaluate import classifier
+
+    classifier.predict(arguments)
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """One network."""
+    from repro.evaluate import weights
+
+    weights.export(arguments)
+
+
+def recompute(arguments: argparse.Namespace) -> int:
+    """Networks that were exported."""
+    from repro.evaluate import weights
+
+    return weights.recompute(arguments)
+
+
+def main(words: list[str] | None = None) -> None:
+    """Runs a verb and exits: 0, its own status, or 2 with one sentence for a mistake that the user can mend."""
+    words = sys.argv[1:] if words is None else words
+    top, each = parsers()
+    known = bool(words) and words[0] in each  # options may stand between the words of a list
+    arguments = each[words[0]].parse_intermixed_args(words[1:]) if known else top.parse_args(words)
+    if not arguments.outside and not Path("experiments").is_dir():
+        sys.exit(_complain(f"{Path.cwd()} is not the project's folder: it has no experiments; "
+                           "cd to the folder with dvc.yaml"))  # fmt: skip
+    try:
+        status = arguments.command(arguments) or 0
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read the output has stopped reading; that is no error
+        sys.exit(0)
+    except FileNotFoundError as error:
+        lost = error.filename
+        remedy = f"{lost} is missing; where it belongs to the project: git checkout -- {lost}"
+        status = _complain(remedy if lost else str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        status = _complain(f"{where}{error.strerror or error}; check that the place exists, is writable and has room")
+    except (ValueError, RuntimeError) as error:
+        status = _complain(str(error))
+    except KeyboardInterrupt:
+        status = _complain("interrupted; run the same command again to go on from the last saved state", 130)
+    sys.exit(status)
+
+
+def _complain(sentence: str, status: int = EXIT_USER_ERROR) -> int:
+    print(f"error: {sentence}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    main()

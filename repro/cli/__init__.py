@@ -1,1 +1,0 @@
-"""Thin entry points, one for each DVC stage: `python -m repro.cli.<stage>`."""

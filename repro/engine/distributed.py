@@ -1,0 +1,323 @@
+"""The processes that train one run together, each with its part of every batch: what they tell one another."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
+
+from repro.models.layers import BatchNorm, Together
+from repro.optim import Learner
+from repro.seeding import Shard
+from repro.settings import ConfigError
+
+Value = TypeVar("Value")
+
+
+class Gone(RuntimeError):
+    """Another process of this training ended, or does not answer."""
+
+
+@dataclass(frozen=True)
+class World:
+    """One process among `size`; alone by default, where everything here costs nothing and changes nothing."""
+
+    rank: int = 0
+    size: int = 1
+    store: Any = None  # which all processes share
+    agreements: Any = None  # the group of processes, by gloo
+
+    @property
+    def shard(self) -> Shard:
+        """The part of every batch that is this process's."""
+        return Shard(self.rank, self.size)
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """The tensors of all processes, [size, *shape], without gradient.
+
+        Raises:
+            Gone: when another process does not take part.
+        """
+        found = tensor.new_empty(self.size, *tensor.shape)
+        with or_gone():
+            dist.all_gather(list(found.unbind()), tensor.detach().contiguous())
+        return found
+
+    def whole(self, part: Tensor) -> Tensor:
+        """From this process's rows to those of all, in their order."""
+        return part if self.size == 1 else self.gather(part).flatten(0, 1)
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        """The mean over processes, the same bits in all of them."""
+        return self.means([tensor])[0]
+
+    def means(self, tensors: list[Tensor]) -> list[Tensor]:
+        """The mean of each over processes, in one message.
+
+        Raises:
+            Gone: when another process does not take part.
+        """
+        if self.size == 1:
+            return tensors
+        flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+        with or_gone():
+            dist.all_reduce(flat)
+        pieces = torch.split(flat / self.size, [tensor.numel() for tensor in tensors])
+        return [piece.reshape(tensor.shape) for piece, tensor in zip(pieces, tensors, strict=True)]
+
+    def most(self, values: Sequence[float]) -> list[float]:
+        """The largest of each value over processes.
+
+        Raises:
+            Gone: when another process does not take part.
+        """
+        if self.size == 1:
+            return list(values)
+        found = torch.tensor(values, dtype=torch.float64)
+        with or_gone():
+            dist.all_reduce(found, dist.ReduceOp.MAX, group=self.agreements)
+        return found.tolist()
+
+    def all_of(self, value: Value) -> list[Value]:
+        """The plain values of all processes, in their order.
+
+        Raises:
+            Gone: when another process does not take part.
+        """
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        with or_gone():
+            dist.all_gather_object(found, value, group=self.agreements)
+        return found
+
+    def each(self, action: Callable[[], Value]) -> Value:
+        """What `action` gives here, once it has succeeded in every process.
+
+        Raises:
+            Exception: in all processes, where it failed in any: the first one's.
+        """
+        value, error = _tried(action)
+        self._agree(error)
+        return value  # type: ignore[return-value]
+
+    def after_first(self, action: Callable[[], Value]) -> Value:
+        """As `each`, but the others begin when the first process has succeeded."""
+        if self.rank == 0:
+            value, error = _tried(action)
+            self._agree(error)
+        else:
+            self._agree(None)
+            value, error = _tried(action)
+        self._agree(error)
+        return value  # type: ignore[return-value]
+
+    def first(self, action: Callable[[], Value]) -> Value:
+        """What `action` gives in the first process, which alone takes it: a plain value, for all.
+
+        Raises:
+            Exception: in all processes, where it failed.
+        """
+        value, error = _tried(action) if self.rank == 0 else (None, None)
+        self._agree(error)
+        return self.all_of(value)[0]  # type: ignore[return-value]
+
+    def _agree(self, error: Exception | None) -> None:
+        """Raises what any process has to raise."""
+        for found in self.all_of(error if self.size == 1 else _sendable(error)):
+            if found is not None:
+                raise error or found
+
+    def says(self, error: Exception) -> bool:
+        """Whether this process says what went wrong: the first that asks does.
+
+        Where nobody can be asked, the process that keeps count is gone: having said what all of them met, or killed.
+        """
+        if self.size == 1:
+            return True
+        try:
+            return int(self.store.add("said", 1)) == 1
+        except RuntimeError:
+            return isinstance(error, Gone)
+
+
+ALONE = World()
+
+
+@contextlib.contextmanager
+def or_gone() -> Iterator[None]:
+    """Turns what PyTorch says of a lost connection into one sentence.
+
+    Raises:
+        Gone: for an error within the block.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise Gone(
+            "another process of this training ended or does not answer; what it said stands above or in its own log; "
+            "run the same command again to go on from the last saved state"
+        ) from error
+
+
+def _tried(action: Callable[[], Value]) -> tuple[Value | None, Exception | None]:
+    try:
+        return action(), None
+    except Exception as error:  # noqa: BLE001 - it is raised in every process
+        return None, error
+
+
+def _sendable(error: Exception | None) -> Exception | None:
+    """The error, or one with its words where it cannot travel."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    except Exception:  # noqa: BLE001 - whatever its class does
+        return RuntimeError(str(error))
+    return error
+
+
+_SECONDS, _MOST_STEPS = 0.5, 64
+"""Between two agreements about stopping, and at most so many steps: each makes the processes wait for one another."""
+
+
+FAULTY = (
+    "look for a device that computes wrongly, or for processes on different versions of PyTorch; "
+    "run the same command again to go on from the last saved state"
+)
+
+
+class Differing(RuntimeError):
+    """The processes hold different states."""
+
+
+class Pace:
+    """Asks all processes from time to time whether any of them wants something.
+
+    Args:
+        world: the processes; one process is asked at every step.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._steps, self._wait, self._since = 0, 1, time.monotonic()
+
+    def wanted(self, wishes: Sequence[bool], last: bool) -> list[bool]:
+        """After a step, for each wish whether any process has it; none of them where it is not time to ask.
+
+        Args:
+            wishes: of this process, which keep until they are asked for.
+            last: whether this is the last step, which is always asked after.
+        """
+        if self._world.size == 1:
+            return list(wishes)
+        self._steps += 1
+        if self._steps < self._wait and not last:
+            return [False] * len(wishes)
+        seconds, *found = self._world.most([time.monotonic() - self._since, *wishes])
+        steps = int(_SECONDS * self._steps / max(seconds, 1e-9))
+        self._steps, self._wait, self._since = 0, max(1, min(_MOST_STEPS, steps)), time.monotonic()
+        return [bool(wish) for wish in found]
+
+
+def require_same(world: World, state: Mapping[str, Tensor], step: int, why: str) -> None:
+    """Compares the states of all processes.
+
+    Raises:
+        Differing: when step or a tensor is not the same, to the last bit; `why` ends the sentence.
+    """
+    if world.size == 1:
+        return
+    mine = {"step": str(step)} | {name: _digest(tensor) for name, tensor in state.items()}
+    first, *others = world.all_of(mine)
+    for rank, other in enumerate(others, start=1):
+        names = [name for name, digest in first.items() if other.get(name) != digest]
+        if names:
+            where = f"step {other['step']} in place of {first['step']}" if "step" in names else names[0]
+            raise Differing(f"process {rank} does not hold the state of process 0 ({where}); {why}")
+
+
+def _digest(tensor: Tensor) -> str:
+    """Of its bits."""
+    content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.blake2b(content.numpy().tobytes(), digest_size=8).hexdigest()
+
+
+PATIENCE = timedelta(minutes=10)
+"""How long a process waits for another that is there and does not answer. One that died is noticed at once.
+
+It must be longer than the first process takes to save a state, for which the others wait.
+"""
+
+
+@contextlib.contextmanager
+def connected() -> Iterator[World]:
+    """The processes that the environment names, until the block ends; one without it.
+
+    Raises:
+        ValueError: when the environment is incomplete, or this machine has fewer GPUs than processes.
+        Gone: when not all processes arrive.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield ALONE
+        return
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise ValueError(f"WORLD_SIZE = {size}: {', '.join(missing)} are not set; start the processes with torchrun")
+    with or_gone():
+        store, rank, _ = next(iter(rendezvous("env://", timeout=PATIENCE)))
+        dist.init_process_group(_backend(), store=store, rank=rank, world_size=size, timeout=PATIENCE)
+        agreements = dist.new_group(backend="gloo", timeout=PATIENCE)
+    yield World(rank, size, store, agreements)
+    dist.destroy_process_group()
+
+
+def _backend() -> str:
+    """NCCL, once this process has its GPU; gloo without any."""
+    if not torch.cuda.is_available():
+        return "gloo"
+    local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if local >= there:
+        raise ValueError(f"LOCAL_RANK = {local}: this machine has {there} GPUs; set --nproc-per-node {there}")
+    torch.cuda.set_device(local)
+    return "cpu:gloo,cuda:nccl"
+
+
+def share(learners: Iterable[Learner], world: World, together: int) -> None:
+    """Gives learners the gradients of the whole batch, and their batch norm the statistics of a group of processes.
+
+    Args:
+        learners: in their process.
+        world: the processes that share the batch; alone, nothing changes.
+        together: how many consecutive processes are a group; 0 puts all into one.
+
+    Raises:
+        ConfigError: when the groups would not be of equal size.
+    """
+    if world.size == 1:
+        return
+    count = together or world.size
+    if world.size % count:
+        raise ConfigError(
+            f"engine.batch_norm_processes = {together}: {world.size} processes cannot be grouped so; set a divisor of "
+            f"{world.size}, or 0 for one group"
+        )
+    group = Together(world.gather, world.rank // count * count, count)
+    for learner in learners:
+        learner.reduce = world.means
+        for layer in learner.model.modules():
+            if isinstance(layer, BatchNorm):
+                layer.together = group

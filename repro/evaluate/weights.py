@@ -1,0 +1,160 @@
+"""results/weights/<run>-seed-<n>-<network>.safetensors: a trained network, small enough to be kept with the results.
+
+Matrices and kernels are float16. What has one number a channel stays float32: a variance may be below float16's least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load, save
+from torch import Tensor
+
+from repro.config import read_config
+from repro.data import source_of
+from repro.engine.device import free_processors, set_up_process
+from repro.evaluate.classifier import Score, score
+from repro.evaluate.evaluate import TRAINED, counted_network
+from repro.files import only_writer, restore_folder, write_whole
+from repro.records.runs import RUNS, read_record, read_run
+from repro.seeding import seeds_label
+from repro.train.checkpoint import Result, load_results
+from repro.train.storage import Damaged, OtherFormat
+
+WEIGHTS = Path("results/weights")
+_FORMAT = "repro-weights-1"
+
+
+@dataclass(frozen=True)
+class KeptWeights:
+    """One network of one seed of a run, as the file holds it."""
+
+    run: str
+    seed: int
+    network: str  # a key of `EvaluatedRun.predictions`
+    config: dict[str, Any]  # resolved settings of its training
+    revision: str  # of the code that trained it
+    weights: dict[str, Tensor]  # float32, though of half the precision
+
+    @property
+    def file_name(self) -> str:
+        """Under which it is kept."""
+        return f"{self.run}-seed-{self.seed}-{self.network}.safetensors"
+
+
+def halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a file holds of these weights: float16 where there are two dimensions or more."""
+    return {
+        name: (value.half() if value.is_floating_point() and value.ndim > 1 else value).contiguous()
+        for name, value in weights.items()
+    }
+
+
+def write_weights(kept: KeptWeights, root: Path = WEIGHTS) -> Path:
+    """Writes the file, whole or not at all.
+
+    Raises:
+        ValueError: when a weight is not finite in float16, whose largest number is 65,504.
+    """
+    halves = halved(kept.weights)
+    lost = [name for name, value in halves.items() if value.is_floating_point() and not value.isfinite().all()]
+    if lost:
+        raise ValueError(f"{kept.run}, seed {kept.seed}: {lost[0]} of {kept.network} is not finite in half precision")
+    told = {"format": _FORMAT, "run": kept.run, "seed": str(kept.seed), "network": kept.network,
+            "config": json.dumps(kept.config), "revision": kept.revision}  # fmt: skip
+    root.mkdir(parents=True, exist_ok=True)
+    write_whole(root / kept.file_name, save(halves, told))
+    return root / kept.file_name
+
+
+def read_weights(path: Path) -> KeptWeights:
+    """What `write_weights` wrote, as float32.
+
+    Raises:
+        RecordError: when it is missing or not such a file.
+    """
+
+    def parse(content: bytes) -> KeptWeights:
+        with safe_open(path, "pt") as file:
+            told = file.metadata()
+        if told["format"] != _FORMAT:
+            raise ValueError(told["format"])
+        return KeptWeights(
+            told["run"], int(told["seed"]), told["network"], json.loads(told["config"]), told["revision"],
+            {name: value.float() if value.dtype == torch.float16 else value for name, value in load(content).items()},
+        )  # fmt: skip
+
+    return read_record(path, parse, f"take it back: git checkout -- {path}, or export the run again")
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Reads, halves, writes."""
+    set_up_process()
+    with only_writer(f"{arguments.run}.weights", f"what is trained of {arguments.run}"):
+        restore_folder(TRAINED / arguments.run)
+        try:
+            results = load_results(TRAINED / arguments.run)
+            kept = _kept(arguments.run, results, arguments.seed, arguments.network)
+        except (Damaged, OtherFormat) as error:
+            again = f"dvc repro --force --single-item train@{arguments.run}"
+            raise ValueError(f"{error}; train it again: {again}") from error
+    path = write_weights(kept)
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; its accuracy: repro recompute {path}")
+
+
+def _kept(name: str, results: list[Result], seed: int, network: str | None) -> KeptWeights:
+    seeds = [seed for result in results for seed in result.seeds]
+    if seed not in seeds:
+        raise ValueError(f"{name} has no seed {seed}; --seed takes one of {', '.join(map(str, seeds))}")
+    result = next(result for result in results if seed in result.seeds)
+    if result.stacked:
+        raise ValueError(f"{name}: its seeds are one stacked model; only networks trained one by one can be kept")
+    networks = result.networks()
+    wanted = network or counted_network(result.counted, networks)
+    if wanted not in networks:
+        raise ValueError(f"{name} has no network {wanted}; --network takes one of {', '.join(sorted(networks))}")
+    revision = str(result.environment["revision"])
+    return KeptWeights(name, seed, wanted, result.config, revision, networks[wanted])
+
+
+_ENOUGH = 0.99  # of the predictions
+
+
+def recompute(arguments: argparse.Namespace) -> int:
+    """One line for each file."""
+    set_up_process(free_processors())
+    differ = 0
+    for path in arguments.files:
+        kept = read_weights(path)
+        config = read_config(kept.config)
+        source_of(config.data).prepare()
+        found = score(config, kept.seed, kept.weights)
+        if found is None:
+            raise ValueError(f"{kept.run} has no test images, so nothing can be computed again")
+        share = _as_recorded(kept, found)
+        differ += share < _ENOUGH
+        print(
+            f"{kept.run} seed {kept.seed}, {kept.network}: {100 * found.right / found.images:.2f} % of "
+            f"{found.images:,} test images; {100 * share:.2f} % of the predictions as recorded",
+            flush=True,
+        )
+    if differ:
+        print("Other predictions than recorded: of another training; export and evaluate the same one", file=sys.stderr)
+    return 1 if differ else 0
+
+
+def _as_recorded(kept: KeptWeights, found: Score) -> float:
+    """The share of the predictions that are those of the run's record."""
+    recorded = read_run(RUNS / kept.run / seeds_label([kept.seed])).predictions
+    if kept.network not in recorded:
+        raise ValueError(f"the record of {kept.run} has no network {kept.network}; evaluate it again")
+    return float(np.mean(recorded[kept.network][0] == found.classes))

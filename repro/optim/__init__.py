@@ -1,1 +1,0 @@
-"""Schedules, vector arithmetic, and the learner: a network with its optimiser and average."""

@@ -1,1 +1,0 @@
-"""The shape of results/: the only code that knows it."""

@@ -1,0 +1,342 @@
+"""What a setting is: its type, default and range stand in one line, and everything wrong is refused in one sentence.
+
+The settings of a method stand in the method's file, those of a data set and of a network in theirs; here are those that
+all runs have.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_origin
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic_core import CoreSchema, ErrorDetails, core_schema
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message names the key, the value and the remedy."""
+
+
+# Types
+
+
+@dataclass_transform(field_specifiers=(field,))
+def settings(cls: type[T]) -> type[T]:
+    """Makes a class of settings: a dataclass that takes no other keys and checks its values when it is made."""
+    made: Any = pydantic_dataclass(config=ConfigDict(extra="forbid", allow_inf_nan=False))(cls)
+    return made  # type: ignore[no-any-return]
+
+
+def changed(these: T, **values: Any) -> T:
+    """The same settings with other values, checked."""
+    found: Any = replace(these, **values)  # type: ignore[type-var]
+    return found  # type: ignore[no-any-return]
+
+
+Text = Annotated[str, Field(strict=True)]
+Switch = Annotated[bool, Field(strict=True)]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Of a number: from `least` to `most`, or 0 for what is switched off.
+
+    The upper ends are far above what an experiment wants: beyond them a step overflows float32, memory runs out, or the
+    value is a slip of the pen. Those that follow from something say so.
+    """
+
+    least: float
+    most: float
+    why: str = ""
+    or_zero: bool = False  # whether 0 is allowed too
+    below: bool = False  # whether `most` itself is too much
+
+    def __get_pydantic_core_schema__(self, kind: type[Any], _: Any) -> CoreSchema:
+        """Strict: true is no number, and no text is one."""
+        schema: CoreSchema = core_schema.int_schema(strict=True)
+        if kind is float:
+            schema = core_schema.float_schema(strict=True, allow_inf_nan=False)
+        return core_schema.no_info_after_validator_function(self.checked, schema)
+
+    def checked(self, value: float) -> float:
+        """The same number.
+
+        Raises:
+            ValueError: when it lies outside; the message lacks the key and the value.
+        """
+        inside = self.least <= value <= self.most and not (self.below and value >= self.most)
+        if not inside and not (self.or_zero and value == 0):
+            interval = f"[{self.least:,}, {self.most:,}{')' if self.below else ']'}"
+            why = f", {self.why}" if self.why else ""
+            raise ValueError(f"must {'be 0 or ' if self.or_zero else ''}lie in {interval}{why}")
+        return value + 0 if value == 0 else value  # -0.0 is 0.0: the same setting has one text and one digest
+
+
+Steps = Annotated[int, Range(0, 1_000_000_000)]
+StepsAtLeastOne = Annotated[int, Range(1, 1_000_000_000)]
+Batch = Annotated[int, Range(1, 1_000_000)]
+Processes = Annotated[int, Range(1, 256)]
+Minutes = Annotated[float, Range(0, 1_000_000)]
+Rate = Annotated[float, Range(1e-12, 1000)]
+Weight = Annotated[float, Range(0, 1_000_000)]
+Share = Annotated[float, Range(0, 1)]
+ShareBelowOne = Annotated[float, Range(0, 1, below=True)]
+Probability = Annotated[float, Range(0, 1, why="a probability")]
+Epsilon = Annotated[float, Range(1e-8, 1)]
+MixupStrength = Annotated[float, Range(0.01, 100, or_zero=True, why="0 mixes nothing")]
+
+
+# What all runs have
+
+
+class View(StrEnum):
+    """Which augmented view of the images."""
+
+    weak = "weak"
+    strong = "strong"
+
+
+class Schedule(StrEnum):
+    """Learning rate over the steps, after `wait_steps` at 0 and a linear `warmup_steps`."""
+
+    constant = "constant"
+    cosine = "cosine"
+
+
+@settings
+class Optimiser:
+    """Stochastic gradient descent of one network."""
+
+    learning_rate: Rate = 0.1
+    schedule: Schedule = Schedule.constant
+    wait_steps: Steps = 0
+    warmup_steps: Steps = 0
+    momentum: ShareBelowOne = 0.0  # Nesterov's
+    weight_decay: Annotated[float, Range(0, 10)] = 0.0  # added to the gradient of all but batch-norm parameters
+    clip_norm: Annotated[float, Range(1e-6, 1_000_000, or_zero=True, why="0 does not clip")] = (
+        0.0  # global gradient norm
+    )
+
+
+class AverageStart(StrEnum):
+    """What the moving average holds before the first step; it fades within some ten steps of the first of all."""
+
+    weights = "weights"  # the initial weights and statistics
+    released = "released"  # 1 for batch-norm shifts and running variances, 0 for all else (released code)
+
+
+@settings
+class Optim:
+    """Optimisers of both networks; a method with one network uses the one its file names."""
+
+    student: Optimiser = field(default_factory=Optimiser)
+    teacher: Optimiser = field(default_factory=Optimiser)
+    average_decay: ShareBelowOne = 0.0  # of the exponential moving average of the weights; 0 keeps none
+    average_start: AverageStart = AverageStart.weights
+
+
+@settings
+class Budget:
+    """How long and on what."""
+
+    steps: StepsAtLeastOne = 1000
+    labelled_batch: Batch = 32
+    unlabelled_batch: Batch = 128
+    log_every: StepsAtLeastOne = 50  # steps between rows of metrics.csv; probes (noise floor, gradient norms) run then
+    snapshots: Annotated[int, Range(1, 10_000, why="each keeps all weights")] = (
+        20  # weights kept along the way, for the curves
+    )
+    stack: Annotated[int, Range(1, 10_000)] = 1  # seeds trained as one stacked model; 1 trains them one by one
+    workers: Processes = 2  # processes, one thread each
+    max_minutes: Minutes = 0.0  # save, and exit with status 75, after so long; 0 is no limit
+    checkpoint_minutes: Minutes = 5.0  # between saved states
+    curve_examples: Annotated[int, Range(0, 1_000_000)] = 0  # test and unlabelled examples of the curves; 0 takes all
+    shortened_to: Steps = 0  # steps to which a recipe is shortened (repro/plan.py); 0 keeps its length
+    reduced: Text = ""  # what is shorter than the recipe, in words; empty when nothing is
+
+
+@settings
+class Finetune:
+    """The student's last stage: gradient descent on the labelled images alone (paper, section 2 and Table 8)."""
+
+    steps: Steps = 0  # 0 leaves it out
+    learning_rate: Rate = 1e-5
+    batch: Batch = 32
+
+
+class Precision(StrEnum):
+    """Of the networks' forward and backward passes; weights, statistics, losses and updates are always float32."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"  # automatic mixed precision
+
+
+@settings
+class Engine:
+    """How a step is computed: the settings trade speed against rounding."""
+
+    precision: Precision = Precision.float32
+    channels_last: Switch = False  # memory format of images; faster for convolutions on most devices
+    threads: Processes = 1  # of each worker process, on a CPU
+    readers: Processes = 2  # threads of each worker process that decode image files while a step is computed
+    batch_norm_processes: Annotated[int, Range(0, 65_536)] = 0  # so many share batch statistics; 0: all that train
+    cuda_graph: Switch = False  # record the whole step once and replay it: one launch, not thousands; a CPU has none
+
+
+@settings
+class Recipe:
+    """What a source prescribes, to be compared with what a run does."""
+
+    name: Text = "none"
+    source: Text = ""
+    values: dict[Text, Any] = field(default_factory=dict)
+    """Dotted key -> prescribed value; null takes back what the recipe that it builds on prescribes."""
+    open: dict[Text, Text] = field(default_factory=dict)
+    """Dotted key -> why the source does not settle it."""
+
+
+# Reading
+
+
+def closest(word: str, known: Sequence[str]) -> str:
+    """The remedy for a misspelt word: the nearest known ones, else all of them."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}"
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def validated(kind: type[T], mapping: Any, where: str = "") -> T:
+    """What a mapping of plain values says.
+
+    Args:
+        kind: the class of settings.
+        mapping: as YAML has it.
+        where: stands before each key in a message.
+
+    Raises:
+        ConfigError: for all that is wrong, a sentence each.
+    """
+    try:
+        found: T = _adapter(kind).validate_python(mapping)  # type: ignore[arg-type]
+        return found
+    except ValidationError as error:
+        problems = [in_words(detail, mapping, kind) for detail in error.errors(include_url=False)]
+        raise ConfigError("; ".join(f"{where}{problem}" for problem in dict.fromkeys(problems))) from None
+    except RecursionError:
+        raise ConfigError(f"{where or 'the settings'}: are nested too deeply; write them anew") from None
+
+
+_WANTED = {"int_type": "a whole number", "float_type": "a number", "bool_type": "true or false", "string_type": "text"}
+
+
+def in_words(detail: ErrorDetails, mapping: Any, kind_of_all: Any) -> str:
+    """One of pydantic's errors as a sentence with key, value and remedy."""
+    key, kind, value, context = _key(detail["loc"], mapping), detail["type"], detail["input"], detail.get("ctx", {})
+    if kind in {"unexpected_keyword_argument", "extra_forbidden"}:
+        return f"{key} is not a setting; {closest(str(detail['loc'][-1]), known_keys(kind_of_all, detail['loc'][:-1]))}"
+    if kind == "value_error":
+        said = str(context["error"])
+        return f"{key} = {value}: {said}" if key and said.startswith("must ") else said
+    if kind in _WANTED:
+        hint = " (YAML reads 1e-5 as text: write 1.0e-5)" if kind == "float_type" and isinstance(value, str) else ""
+        return f"{key} = {short(value)}: wants {_WANTED[kind]}, not {article(value)}{hint}"
+    if kind == "enum":
+        choices = [str(choice).strip("'") for choice in str(context["expected"]).replace(" or ", ", ").split(", ")]
+        return f"{key} = {value!r} is unknown; {closest(str(value), choices)}"
+    if kind in {"union_tag_invalid", "union_tag_not_found", "literal_error"}:
+        tags = str(context.get("expected_tags", context.get("expected", ""))).replace("'", "").split(", ")
+        name = value.get("name") if isinstance(value, Mapping) else value
+        return f"{key}{'' if key.endswith('name') else '.name'} = {name!r} is unknown; {closest(str(name), tags)}"
+    if kind in {"dataclass_type", "dict_type", "model_attributes_type", "mapping_type"}:
+        return f"{key or 'configuration'} = {value!r}: wants a mapping of settings"
+    if kind in {"missing", "missing_argument"}:
+        return f"{key} is missing; add it"
+    return f"{key} = {value!r}: {detail['msg'].lower()}"
+
+
+def _key(loc: tuple[int | str, ...], mapping: Any) -> str:
+    """The dotted key of an error: pydantic names the chosen member of a union too, which is no part of the key."""
+    parts: list[str] = []
+    here = mapping
+    for part in loc:
+        if isinstance(here, Mapping) and part not in here and here.get("name") == part:
+            continue
+        parts.append(str(part))
+        here = here.get(part) if isinstance(here, Mapping) else None
+    return ".".join(part for part in parts if part != "[key]")
+
+
+def known_keys(kind: Any, loc: Sequence[int | str]) -> list[str]:
+    """The keys of the settings at a place, of which `loc` also names the chosen members of unions."""
+    for part in loc:
+        kinds = get_args(kind) if get_origin(kind) is not None else (kind,)
+        chosen = [one for one in kinds if getattr(one, "name", None) == part]
+        if chosen:
+            kind = chosen[0]
+        elif str(part) in getattr(kind, "__pydantic_fields__", {}):
+            kind = kind.__pydantic_fields__[str(part)].annotation
+    return sorted(getattr(kind, "__pydantic_fields__", {}))
+
+
+def article(value: Any) -> str:
+    """What a value is, in words."""
+    kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "nothing"}
+    return kinds.get(type(value), f"a {type(value).__name__}")
+
+
+def short(value: Any) -> str:
+    """A value as it is quoted: not all of it where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping; YAML itself would take the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    problem = f"{key.value} stands there twice, keep one"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            if not isinstance(self.anchors.get(event.anchor), yaml.ScalarNode):  # a few lines could stand for billions
+                problem = "refers to a list or mapping elsewhere in the file; write it out"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+        return super().compose_node(parent, index)  # type: ignore[no-any-return]
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        ConfigError: when the file is no YAML in UTF-8, a key stands twice in one mapping, or it has references.
+    """
+    try:
+        return yaml.load(path.read_bytes(), _UniqueKeys)  # noqa: S506 - it is the safe loader
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        hint = " (YAML indents with spaces)" if "\\t" in str(error.problem) else ""
+        raise ConfigError(f"{path}: {line}{error.problem}; mend that line{hint}") from None
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"{path}: is not a YAML file in UTF-8 ({reason}); write it again") from None
