@@ -37,7 +37,13 @@ PAGES = {
     "svhn_1k": "SVHN with 1,000 labels",
     "imagenet_10pct": "ImageNet with 10 % of the labels",
 }
-BRIEF = {"two_moons": "two moons", "digits": "digits", "cifar10_4k": "CIFAR-10", "svhn_1k": "SVHN", "imagenet_10pct": "ImageNet"}
+BRIEF = {
+    "two_moons": "two moons",
+    "digits": "digits",
+    "cifar10_4k": "CIFAR-10",
+    "svhn_1k": "SVHN",
+    "imagenet_10pct": "ImageNet",
+}
 NETWORKS = {
     "teacher": "teacher",
     "teacher_average": "teacher, averaged",
@@ -425,9 +431,9 @@ def again_rows(record: Record, comparison: Comparison) -> list[Again]:
         if not seeds or settings_of(ours) != settings_of(theirs) or place.network != first.network:
             continue
         a, b = (one.predictions(place.network)[one.rows(seeds)] for one in (ours, theirs))
-        means = [float(np.mean([record.percent(one)[seed] for seed in seeds])) for one in (place, first)]
+        here, there = (float(np.mean([record.percent(one)[seed] for seed in seeds])) for one in (place, first))
         devices = _said(ours.seeds.get("device_name")), _said(theirs.seeds.get("device_name"))
-        rows.append(Again(comparison.title(arm), place, len(seeds), *means, 100 * float((a == b).mean()), devices))
+        rows.append(Again(comparison.title(arm), place, len(seeds), here, there, 100 * float((a == b).mean()), devices))
     return rows
 
 

@@ -261,7 +261,7 @@ def needed_runs(verdicts: Mapping[str, Verdict]) -> list[str]:
 
 
 def metrics(record: Record) -> dict[str, Any]:
-    """Mean accuracy in % by run and network, seeds by run, verdicts by status: flat and sorted, for `dvc metrics diff`."""
+    """Mean accuracy in % by run and network, seeds, verdicts by status: flat and sorted, for `dvc metrics diff`."""
     found: dict[str, Any] = {}
     for (run, network, measure), rows in record.table.groupby(["run", "network", "measure"]):
         found[f"{measure} %/{run}/{network}"] = round(100 * float(np.mean(rows["share"])), 4)
