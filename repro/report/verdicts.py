@@ -88,7 +88,7 @@ def _p_value(verdict: Verdict, confirmatory: bool) -> float:
 
 
 def _row(record: Record, claim: Claim, verdict: Verdict, corrected: float) -> ClaimRow:
-    power = needed(claim, record.scores)
+    power = _of_number(claim) if isinstance(claim.rule, Absolute) else needed(claim, record.scores)
     spread = re.search(r"([\d.]+) points", power.assumes) if power else None
     return ClaimRow(
         claim=claim,
@@ -103,6 +103,12 @@ def _row(record: Record, claim: Claim, verdict: Verdict, corrected: float) -> Cl
         spread=spread[1] if spread else "",
         plan=plan_of(claim.runs),
     )
+
+
+@cache
+def _of_number(claim: Claim) -> SeedsNeeded | None:
+    """A number's rests on the paper's spread alone, and takes a while."""
+    return needed(claim, {})
 
 
 def page_of(claim: Claim) -> str:
