@@ -9,6 +9,7 @@ import importlib
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -40,7 +41,7 @@ Drawing = Callable[[Record, Sequence[Comparison]], Iterator[tuple[str, Figure]]]
 BLACK, GREY, BLUE, VERMILLION = "#000000", "#777777", "#0072B2", "#D55E00"
 WIDTH = 8.0  # inches: 1,200 pixels
 DPI = 150
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
@@ -93,6 +94,7 @@ class Drawn:
     key: str
     name: str  # of its caption
     page: str  # empty: the report itself
+    title: str  # of its setting, where a page has several of them; else empty
     figure: Figure
 
 
@@ -106,8 +108,9 @@ def all_figures(record: Record) -> list[Drawn]:
                 pages = (page,) if page else tuple(PAGES)
                 shown = [one for each in pages for one in record.of_page(each) if not one.again]
                 for suffix, drawing in maker.draw(record, shown) if shown else ():
-                    key = "_".join(part for part in (page, maker.name, suffix) if part)
-                    found.append(Drawn(key, maker.name, page, drawing))
+                    key = "_".join(part for part in (page, maker.name, suffix.removeprefix("moons_")) if part)
+                    title = next((one.heading for one in shown if one.setting == suffix), "")
+                    found.append(Drawn(key, maker.name, page, title, drawing))
     return found
 
 
@@ -408,10 +411,10 @@ def wrapped(text: str, width: int) -> str:
     return "\n".join(textwrap.wrap(text, width))
 
 
-def new_figure(height: float, *shape: int, **kwargs: object) -> tuple[Figure, Axes]:
+def new_figure(height: float, *shape: int, **kwargs: Any) -> tuple[Figure, Any]:
     """An empty figure of the usual width, `height` in inches, with one or more axes."""
     drawing = Figure(figsize=(WIDTH, height), layout="constrained")
-    return drawing, drawing.subplots(*shape, **kwargs)  # type: ignore[arg-type]
+    return drawing, drawing.subplots(*shape, **kwargs)
 
 
 def stacked(rows: Sequence[int], height: float) -> tuple[Figure, list[Axes]]:
@@ -440,14 +443,14 @@ def _end_in_view(axes: Axes) -> None:
     axes.set_ylim(min(late) - margin, max(late) + margin)
 
 
-def name_lines(axes: Axes, names: Sequence[str], lines: Sequence[object] | None = None) -> None:
+def name_lines(axes: Axes, names: Sequence[str], lines: Sequence[Any] | None = None) -> None:
     """Names the lines in their colours at the right edge, moved apart where they would overlap; scales are final."""
     low, high = axes.get_ylim()
     gap = 1.2 * 9 / 72 / (axes.get_window_extent().height / axes.figure.dpi)  # of the panel's height
     ends = []
     for line, name in zip(lines if lines is not None else axes.lines, names, strict=True):
-        y = np.asarray(line.get_ydata(), float)  # type: ignore[attr-defined]
-        ends.append(((y[np.isfinite(y)][-1] - low) / (high - low), name, str(line.get_color())))  # type: ignore[attr-defined]
+        y = np.asarray(line.get_ydata(), float)
+        ends.append(((y[np.isfinite(y)][-1] - low) / (high - low), name, str(line.get_color())))
     ends.sort()
     places: list[float] = []
     for wanted, _, _ in ends:

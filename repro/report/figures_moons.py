@@ -76,7 +76,7 @@ def decision_regions(record: Record, shown: Sequence[Comparison]) -> Iterator[tu
                     f"data set {seed}: {accuracy[seed]:.1f} %" if seed in accuracy else "refused", fontsize=9
                 )
             row[0].set_ylabel(f"{wrapped(comparison.title(arm), 20)}\n({NETWORKS[place.network]})", fontsize=9)
-        yield comparison.setting.removeprefix("moons_"), drawing
+        yield comparison.setting, drawing
 
 
 def _panel(axes: Axes, run: Run, network: str, i: int) -> None:

@@ -26,7 +26,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from repro.files import partly, readable_json, replace_folder, restore_folder, write_whole
 from repro.plan import ROOT
 from repro.report import tables
-from repro.report.tables import NETWORKS, PAGES, Record, signed, signed_interval
+from repro.report.tables import BRIEF, NETWORKS, PAGES, Record, signed, signed_interval
 from repro.report.verdicts import (
     CONFIRMATORY,
     answers,
@@ -148,7 +148,6 @@ def _part(record: Record, comparison: Any) -> dict[str, Any]:
         "comparison": comparison,
         "arms": tables.arm_rows(record, comparison),
         "again": tables.again_rows(record, comparison) if again else [],
-        "steps": tables.attribution(record, comparison) if not again else [],
         "wrong": tables.wrong_labels(record, comparison) if comparison.reference else [],
         "networks": tables.own_networks(record, comparison) if images and not again else [],
         "same": tables.same_images(record, comparison),
@@ -232,7 +231,8 @@ def _picture(key: str) -> Picture:
 def as_html(record: Record, texts: Mapping[str, str], pictures: Mapping[str, Picture]) -> str:
     """All pages as one file that needs nothing else; claims can be sorted and filtered."""
     names = {"REPORT": "Report", **PAGES}
-    claims = _render("claims.html.j2", rows=claim_rows(record), statuses={s.value: s.replace("_", " ") for s in Status})
+    rows = sorted(claim_rows(record), key=lambda row: not row.ran)
+    claims = _render("claims.html.j2", rows=rows, statuses={s.value: s.replace("_", " ") for s in Status})
     shown = [
         {"key": key, "title": title, "html": _body(key, texts[f"{key}.md"], claims, pictures)}
         for key, title in names.items()
@@ -243,37 +243,32 @@ def as_html(record: Record, texts: Mapping[str, str], pictures: Mapping[str, Pic
 def _body(page: str, text: str, claims: str, pictures: Mapping[str, Picture]) -> str:
     """A Markdown page as HTML: anchors and links of the one file, figures inside it, names of columns in each cell."""
     from markdown_it import MarkdownIt
+    from markdown_it.token import Token
 
     parser = MarkdownIt("commonmark").enable("table")
-    tokens = parser.parse(text)
+    tokens = parser.parse(re.sub(r"^(The same as one page|\[Report\]\(REPORT\.md\)).*$", "", text, flags=re.MULTILINE))
     heads: list[str] = []
-    column, hidden, waits_for_claims = 0, False, False
-    kept = []
-    for i, token in enumerate(tokens):
+    for token, following in zip(tokens, [*tokens[1:], tokens[-1]], strict=True):
         if token.type == "heading_open":
-            anchor = slug(tokens[i + 1].content)
-            token.attrSet("id", f"{page}-{anchor}")
-            waits_for_claims = page == "REPORT" and anchor == "verdicts"
+            token.attrSet("id", f"{page}-{slug(following.content)}")
         if token.type.startswith("heading_") and page != "REPORT":
             token.tag = f"h{int(token.tag[1]) + 1}"
-        if token.type == "table_open":
-            heads, hidden = [], waits_for_claims
-        if token.type == "tr_open":
-            column = 0
         if token.type == "th_open":
-            heads.append(tokens[i + 1].content)
+            heads.append(following.content)
         if token.type == "td_open":
-            token.attrSet("data-label", heads[column])
-            column += 1
+            heads.append(heads.pop(0))  # the row's cells turn the list of the columns' names once around
+            token.attrSet("data-label", heads[-1])
+        if token.type == "table_close":
+            heads = []
         for child in token.children or ():
             _inside(child, page, pictures)
-        if not hidden:
-            kept.append(token)
-        if token.type == "table_close" and hidden:
-            hidden = waits_for_claims = False
-            block = type(token)("html_block", "", 0, content=claims)
-            kept.append(block)
-    html: str = parser.renderer.render(kept, parser.options, {})
+    start = next((i for i, token in enumerate(tokens) if token.attrGet("id") == "REPORT-verdicts"), None)
+    kinds = [token.type for token in tokens]
+    if start is not None and "table_open" in kinds[start:]:  # all claims, in place of those that have run
+        first, last = kinds.index("table_open", start), kinds.index("table_close", start)
+        tokens[first : last + 1] = [Token("html_block", "", 0, content=claims)]
+    html: str = parser.renderer.render(tokens, parser.options, {})
+    html = html.replace("<table>", '<div class="wide"><table>').replace("</table>\n", "</table></div>\n")
     return re.sub(
         r"<p>(<img [^>]*>)</p>\s*<p><em>(.*?)</em></p>", r"<figure>\1<figcaption>\2</figcaption></figure>", html
     )
@@ -283,11 +278,10 @@ def _inside(child: Any, page: str, pictures: Mapping[str, Picture]) -> None:
     """Turns a link to a page into one to its place in this file, and a figure into its own bytes."""
     if child.type == "link_open":
         href = str(child.attrGet("href"))
-        found = re.fullmatch(r"(?:(\w+)\.md)?(?:#(.*))?", href)
+        found = re.fullmatch(r"(?:(\w+)\.(?:md|html))?(?:#(.*))?", href)
         if found:
-            child.attrSet("href", "#" + "-".join(part for part in (found[1] or page, found[2]) if part))
-        elif href == "index.html":
-            child.attrSet("href", "#REPORT")
+            target = "REPORT" if found[1] == "index" else found[1] or page
+            child.attrSet("href", "#" + "-".join(part for part in (target, found[2]) if part))
     if child.type == "image":
         picture = pictures[Path(str(child.attrGet("src"))).stem]
         kind, data = min((("svg+xml", picture.svg), ("png", picture.png)), key=lambda one: len(one[1]))
@@ -319,15 +313,25 @@ def _environment() -> Environment:
         keep_trailing_newline=True, autoescape=False,  # noqa: S701 - Markdown; what goes into HTML is escaped there
     )  # fmt: skip
     environment.filters |= {
-        "points": points, "p": p_value, "signed": signed, "plain": plain, "small": small, "g": lambda x: f"{x:g}",
-        "half": lambda x: f" ± {x:.2f}" if math.isfinite(x) else "", "network": lambda name: NETWORKS.get(name, name),
-        "count": count, "listed": listed, "rule": shown_rule, "paper": paper, "one_line": lambda t: " ".join(t.split()),
-        "page_title": lambda page: PAGES.get(page, "All data sets"), "brief": lambda page: page.replace("_", " "),
-        "part": lambda title: (title.removeprefix("+ ")[:1].upper() + title.removeprefix("+ ")[1:]),
-        "networks_of": lambda rows: [name for name in NETWORKS if any(name in row.means for row in rows)],
-        "seeds": lambda n: "more than affordable" if n is None else str(n), "seeds_pair": seeds_pair, "span": span,
-        "source": lambda text: text.split(";")[0].split(",")[0],
+        function.__name__: function
+        for function in (points, signed, plain, count, listed, paper, source, subject, p_twice, seeds_pair, seeds_span,
+                         span, one_line)
     }  # fmt: skip
+    environment.filters |= {
+        "g": lambda number: f"{number:g}",
+        "small": lambda number: f"{number:.2g}",
+        "half": lambda half: f" ± {half:.2f}" if math.isfinite(half) else "",
+        "p": p_value,
+        "rule": shown_rule,
+        "network": lambda name: NETWORKS.get(name, name),
+        "brief": BRIEF.get,
+        "page_title": lambda page: PAGES.get(page, "All data sets"),
+        "part": lambda title: title[2:3].upper() + title[3:],
+        "seeds": lambda n: "more than affordable" if n is None else str(n),
+        "without_brackets": lambda text: re.sub(r" \(.*?\)", "", text),
+        "networks_of": lambda rows: [name for name in NETWORKS if any(name in row.means for row in rows)],
+        "groupby_kept": kept_groups,
+    }
     return environment
 
 
@@ -346,14 +350,48 @@ def p_value(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def p_twice(row: Any) -> str:
+    """A p-value and, in brackets, the corrected one; empty for none."""
+    p = p_value(row.verdict.p_value if hasattr(row, "verdict") else row.difference and row.difference.p_value)
+    return f"{p} ({p_value(row.holm)})" if p else ""
+
+
+def source(text: str) -> str:
+    """Where a claim comes from, without the explanation: `ours` where the paper does not make it."""
+    first = re.split("[;,]", text, maxsplit=1)[0]
+    return "ours" if first == "none" else first
+
+
+def subject(says: str) -> str:
+    """`MPL reaches 96.11 % on CIFAR-10` -> `MPL`, with what follows the data set."""
+    before, _, after = says.partition(" reach")
+    extra = [words for words in ("top-5", "before finetuning", "finetuned") if words in after]
+    return ", ".join([before.rstrip(","), *extra])
+
+
+def kept_groups(items: Iterable[Any], key: str) -> list[tuple[Any, list[Any]]]:
+    """Items by an attribute, in the order of their first appearance."""
+    found: dict[Any, list[Any]] = {}
+    for item in items:
+        found.setdefault(getattr(item, key), []).append(item)
+    return list(found.items())
+
+
+def seeds_span(rows: Sequence[Any], which: str) -> str:
+    """Seeds that a verdict needs: `3 to 14`; more than 100 where no affordable number does."""
+    needed = sorted(getattr(row.power, which) or 101 for row in rows if row.power)
+    ends = [str(n) if n <= 100 else "more than 100" for n in (*needed[:1], *needed[-1:])]
+    return " to ".join(dict.fromkeys(ends)) or "–"
+
+
 def plain(number: float | None, digits: int) -> str:
     """A number with so many decimals; empty for none."""
     return f"{number:.{digits}f}" if number is not None and math.isfinite(number) else ""
 
 
-def small(number: float) -> str:
-    """Two significant digits."""
-    return f"{number:.2g}"
+def one_line(text: str) -> str:
+    """Text without line breaks."""
+    return " ".join(text.split())
 
 
 def count(number: int, noun: str) -> str:

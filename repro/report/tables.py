@@ -37,6 +37,13 @@ PAGES = {
     "svhn_1k": "SVHN with 1,000 labels",
     "imagenet_10pct": "ImageNet with 10 % of the labels",
 }
+BRIEF = {
+    "two_moons": "two moons",
+    "digits": "digits",
+    "cifar10_4k": "CIFAR-10",
+    "svhn_1k": "SVHN",
+    "imagenet_10pct": "ImageNet",
+}
 NETWORKS = {
     "teacher": "teacher",
     "teacher_average": "teacher, averaged",
@@ -44,6 +51,8 @@ NETWORKS = {
     "student_average": "student, averaged",
     "student_finetuned": "student, finetuned",
 }
+FEW = 5
+"""Up to so many seeds the chance in the choice of test images is worth a table of its own."""
 NOTHING = 1e-6
 """A feedback gradient below this, beside others of about 1, is what rounding leaves of zero."""
 
@@ -375,12 +384,13 @@ class SameImages:
 
 
 def same_images(record: Record, comparison: Comparison) -> list[SameImages]:
-    """Every arm against the reference; empty where seeds have test images of their own."""
+    """Every arm against the reference; empty where seeds have test images of their own, or are more than `FEW`."""
     reference = comparison.run(comparison.reference) if comparison.reference else ""
     hashes = {
         h for run in comparison.runs.values() if run in record.runs for h in record.runs[run].seeds["held_out_hash"]
     }
-    if not record.has(reference) or len(hashes) != 1 or comparison.page == "two_moons":
+    few = record.has(reference) and len(record.percent(record.counted(reference))) <= FEW
+    if not few or len(hashes) != 1 or comparison.page == "two_moons":
         return []
     theirs = record.scores[reference].correct[record.counted(reference).network]
     rows = []
@@ -421,9 +431,9 @@ def again_rows(record: Record, comparison: Comparison) -> list[Again]:
         if not seeds or settings_of(ours) != settings_of(theirs) or place.network != first.network:
             continue
         a, b = (one.predictions(place.network)[one.rows(seeds)] for one in (ours, theirs))
-        means = [float(np.mean([record.percent(one)[seed] for seed in seeds])) for one in (place, first)]
+        here, there = (float(np.mean([record.percent(one)[seed] for seed in seeds])) for one in (place, first))
         devices = _said(ours.seeds.get("device_name")), _said(theirs.seeds.get("device_name"))
-        rows.append(Again(comparison.title(arm), place, len(seeds), *means, 100 * float((a == b).mean()), devices))
+        rows.append(Again(comparison.title(arm), place, len(seeds), here, there, 100 * float((a == b).mean()), devices))
     return rows
 
 

@@ -1,0 +1,320 @@
+"""Every number that the report prints, added up by hand from a tiny made-up record of four seeds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import beta
+
+from repro.plan import comparisons
+from repro.report import tables, verdicts
+from repro.report.tables import Network
+from repro.verify.claims import Status, Verdict
+from tests.report.cases import ACCURACY, CLAIMS, WRONG, counted_of, make_scores, record
+
+T = 3.1824463  # Student's t at 97.5 %, three degrees of freedom
+DIGITS = comparisons()["digits"]
+HALF = {"uda": T * math.sqrt(5 / 3) / 2, "student": T * math.sqrt(1 / 3) / 2, "feedback": T * math.sqrt(2) / 2}
+"""Half the intervals of the differences 10 9 8 7, of -2 -3 -2 -3, and of 1 0 0 3."""
+
+
+def about(value: float) -> object:
+    """Equal up to rounding."""
+    return pytest.approx(value, abs=1e-6)
+
+
+def test_arms_have_their_mean_and_the_paired_difference_to_the_reference() -> None:
+    """Mean, half its interval; difference, interval and p of the paired t-test; p after Holm for the three arms."""
+    rows = {row.arm: row for row in tables.arm_rows(record(), DIGITS)}
+
+    supervised, mpl = rows["supervised"], rows["mpl"]
+    assert ["supervised", "uda", "mpl_no_feedback", "mpl"] == list(rows)
+    assert (83.0, 4, Network("digits_supervised", "teacher")) == (supervised.mean, supervised.n, supervised.place)
+    assert about(T * math.sqrt(20 / 3) / 2) == supervised.half
+    assert rows["mpl_no_feedback"].difference is None
+    assert mpl.difference is not None
+    assert (about(1.0), about(1 - HALF["feedback"]), 4) == (mpl.difference.mean, mpl.difference.low, mpl.difference.n)
+    p = sorted(row.difference.p_value for row in rows.values() if row.difference)
+    assert about(p[2]) == mpl.holm == about(mpl.difference.p_value)
+    assert about(3 * p[0]) == min(row.holm for row in rows.values() if row.difference)
+
+
+def test_arms_on_other_data_are_not_paired() -> None:
+    """Where a seed was trained on another split, there is no difference."""
+    found = record()
+    other = replace(found.scores["digits_mpl"], training_hash={(0,): "other", (1,): "data", (2,): "data", (3,): "data"})
+    found = replace(found, scores={**found.scores, "digits_mpl": other})
+
+    assert [None] == [row.difference for row in tables.arm_rows(found, DIGITS) if row.arm == "mpl"]
+
+
+def test_refused_seeds_give_no_number() -> None:
+    """A seed without a share counts nowhere: not in the mean, the curves or the pseudo labels."""
+    found = record()
+    shares = {network: dict(list(seeds.items())[:3]) for network, seeds in found.scores["digits_mpl"].accuracy.items()}
+    found = replace(found, scores=found.scores | {"digits_mpl": replace(found.scores["digits_mpl"], accuracy=shares)})
+
+    row = next(row for row in tables.arm_rows(found, DIGITS) if row.arm == "mpl")
+    assert (3, about(89.0)) == (row.n, row.mean)
+    assert {0, 1, 2} == set(tables.curves(found, "digits_mpl", "pseudo_label_wrong"))
+
+
+def test_success_rates_count_seeds_at_or_above_the_bound() -> None:
+    """95 % exactly is a success; the interval of 2 of 4 is Clopper and Pearson's."""
+    moons = comparisons()["moons_tuned"]
+    found = record({"moons_tuned_mpl": {"student": [95, 94.5, 99, 50]}}, {})
+
+    (hits, low, high), (best, _, _) = tables.arm_rows(found, moons)[0].successes
+    bounds = [100 * q for q in beta.ppf([0.025, 0.975], [2, 3], [3, 2])]
+    assert (2, 1, about(bounds[0]), about(bounds[1])) == (hits, best, low, high)
+
+
+def test_attribution_adds_one_part_at_a_time() -> None:
+    """Each step's network, its level and what it adds over the step before."""
+    steps = tables.attribution(record(), DIGITS)
+
+    assert [
+        ("Supervised learning", "digits_supervised", "teacher", 83.0),
+        ("+ UDA's consistency loss", "digits_uda", "teacher", 91.5),
+        ("+ a student, h = 0", "digits_mpl_no_feedback", "student", 89.0),
+        ("+ feedback h", "digits_mpl", "student", 90.0),
+        ("+ finetuning", "digits_mpl", "student_finetuned", 92.0),
+    ] == [(step.title, step.place.run, step.place.network, about(step.level)) for step in steps]
+    gains = [step.gain for step in steps[1:]]
+    assert [8.5, -2.5, 1.0, 2.0] == [about(gain.mean) for gain in gains if gain]
+    bounds = [gain.high - gain.mean for gain in gains[:3] if gain]
+    assert [about(HALF["uda"]), about(HALF["student"]), about(HALF["feedback"])] == bounds
+
+
+def test_without_an_arm_uda_its_network_is_the_teacher_of_h_0() -> None:
+    """Study 1 has no arm `uda`: the teacher of h = 0 is that network, averaged where the student is."""
+    accuracy = {
+        "cifar10_small_supervised": {"teacher_average": [70.0, 72.0]},
+        "cifar10_small_mpl_no_feedback": {"teacher_average": [75.0, 76.0], "student_average": [73.0, 75.0]},
+        "cifar10_small_mpl": {"teacher_average": [75.0, 76.0], "student_average": [74.0, 75.0]},
+    }
+
+    steps = tables.attribution(record(accuracy, {}), comparisons()["cifar10_small"])
+
+    assert Network("cifar10_small_mpl_no_feedback", "teacher_average") == steps[1].place
+    assert [71.0, 75.5, 74.0, 74.5] == [about(step.level) for step in steps]
+
+
+def test_attribution_needs_all_four_arms() -> None:
+    """A part would else be credited with another's gain."""
+    without = {name: found for name, found in ACCURACY.items() if name != "digits_mpl_no_feedback"}
+
+    assert [] == tables.attribution(record(without), DIGITS)
+
+
+def test_networks_of_an_arm_and_what_averaging_and_finetuning_add() -> None:
+    """Means of each network; the averaged weights minus the last, the finetuned minus those that count."""
+    accuracy = {"digits_mpl": {"student": [80, 84], "student_average": [82, 85], "student_finetuned": [85, 86]}}
+
+    row = tables.own_networks(record(accuracy, {}), DIGITS)[0]
+
+    assert {"student": 82.0, "student_average": 83.5, "student_finetuned": 85.5} == {
+        network: about(mean) for network, mean in row.means.items()
+    }
+    assert row.averaging
+    assert row.finetuning
+    assert (1.5, 2.0) == (about(row.averaging.mean), about(row.finetuning.mean))
+
+
+def test_wrong_pseudo_labels_are_compared_with_those_of_h_0() -> None:
+    """At the end 10 % and 9 % (12 9 10 9... by seed); of those that stay, the mean of the second half."""
+    reference, mpl = tables.wrong_labels(record(), DIGITS)
+
+    assert (10.0, None) == (about(reference.end), reference.difference)
+    assert mpl.difference
+    assert (9.0, about(-1.0), 4) == (about(mpl.end), mpl.difference.mean, mpl.n)  # -2 -1 0 -1
+    assert about(T * math.sqrt(2 / 3) / 2) == mpl.difference.high - mpl.difference.mean
+    assert about(np.mean(WRONG["digits_mpl"]) + 50) == mpl.stays  # (end + 40 + end + 60) / 2
+    assert mpl.stays_difference
+    assert about(-1.0) == mpl.stays_difference.mean
+
+
+@pytest.mark.parametrize(("other", "relative", "median"), [(None, False, 0.02), (0.5, True, 4.0)])
+def test_size_of_feedback_is_relative_where_the_other_gradients_are_recorded(
+    other: float | None, relative: bool, median: float
+) -> None:
+    """Norms 0.01 0.02 0.02 0.04: their median, or its share of the other gradients' norm in %."""
+    log = {"feedback_gradient_norm": [0.01, 0.02, 0.02, 0.04]} | ({"other_gradient_norm": other} if other else {})
+
+    size = tables.feedback_size(record(logs={"digits_mpl": log}), DIGITS, "mpl")
+
+    assert size
+    assert (relative, about(median)) == (size.relative, size.median)
+    assert size.low < size.median < size.high
+
+
+def test_choosing_by_the_test_set_would_add_two_points() -> None:
+    """The made-up curves pass 2 points above their end on the way."""
+    row = tables.selections(record(), DIGITS)[0]
+
+    assert (83.0, 85.0, about(2.0)) == (about(row.final), about(row.best), row.excess.mean)
+
+
+def test_same_test_images_are_compared_example_by_example() -> None:
+    """One point is 2 of 200 images: McNemar's test does not tell them apart; an interval of the network alone."""
+    rows = {row.place.run: row for row in tables.same_images(record(), DIGITS)}
+
+    mpl = rows["digits_mpl"]
+    assert (about(1.0), 0, 0, 4, 200) == (mpl.found.mean, mpl.found.better, mpl.found.worse, mpl.found.seeds, 200)
+    assert tuple(about(100 * q) for q in beta.ppf([0.025, 0.975], [180, 181], [21, 20])) == (mpl.low, mpl.high)
+
+
+def test_seeds_trained_again_are_held_against_the_recorded_ones() -> None:
+    """Accuracies of the seeds that both have, and the share of equal predictions."""
+    quick = {"digits_quick_mpl": {"student": [89.0, 88.0]}, "digits_mpl": {"student": [89.0, 88.5, 90.0]}}
+    found = record(quick, {})
+    found.runs["digits_quick_mpl"].arrays["predictions.student"][0, :20] = 1
+
+    row = tables.again_rows(found, comparisons()["digits_quick"])[0]
+
+    assert (2, 88.5, 88.75, 95.0) == (row.n, about(row.here), about(row.recorded), about(row.equal))
+
+
+def test_provenance_names_devices_times_and_departures() -> None:
+    """Departures of all arms are told apart from those of some, and from what the recipe leaves open."""
+    found = record()
+    for name, scores in found.scores.items():
+        scores.departures[:] = ["budget.steps: 20, prescribed 100", "data.noise: 0.1, left open by the recipe"]
+        if name == "digits_mpl":
+            scores.departures.append("model.width: 2, prescribed 4")
+            scores.problems.append("digits_mpl: refused")
+
+    one = tables.provenance(found, DIGITS)
+
+    assert ("a CPU", (11.5, 11.5), "0123456789", (20, 20)) == (one.devices, one.seconds, one.revisions, one.steps)
+    assert (["budget.steps: 20, prescribed 100"], 1, ["data.noise"]) == (one.departures, one.some, one.open)
+    assert ["digits_mpl: refused"] == one.refused
+
+
+def test_sweeps_hold_the_value_that_they_are_around() -> None:
+    """Values of the swept setting in order, the stated setting's own among them."""
+    accuracy = {"moons_stated_mpl": {"student": [80.0]}, "moons_sweep_noise_0.2_mpl": {"student": [77.0]}}
+    found = record(accuracy, {})
+    found.runs["moons_stated_mpl"].config["data"] = {"noise": 0.1}
+    found.runs["moons_sweep_noise_0.2_mpl"].config["data"] = {"noise": 0.2}
+
+    points = tables.sweep_points(found, "two_moons")[("data.noise", "mpl")]
+
+    assert [(0.1, "moons_stated_mpl"), (0.2, "moons_sweep_noise_0.2_mpl")] == [(v, at.run) for v, at in points.items()]
+
+
+@pytest.mark.parametrize(("number", "text"), [(0.567, "+0.57"), (-0.5, "−0.50"), (-0.001, "0.00"), (math.nan, "–")])
+def test_numbers_are_written_with_their_sign(number: float, text: str) -> None:
+    """A true minus; zero has no sign; a dash for what is not known."""
+    assert text == tables.signed(number)
+
+
+# ------------------------------------------------------------------------------------------------ verdicts and answers
+
+
+def judged(**status: float) -> dict[str, Verdict]:
+    """Verdicts with these p-values; all other claims have not run."""
+    found = {claim.id: Verdict(claim.id, Status.NOT_RUN, "") for claim in CLAIMS}
+    return found | {name: Verdict(name, Status.REPRODUCED, "", 1.0, 0.5, 1.5, 12, p) for name, p in status.items()}
+
+
+def test_p_values_are_corrected_within_their_family() -> None:
+    """Exploratory claims for those judged: 0.01 of two is 0.02; the six of study 1 for all six, run or not."""
+    found = record({}, verdicts=judged(digits_feedback=0.01, digits_sign=0.2, cifar10_small_feedback=0.02))
+
+    rows = {row.claim.id: row for row in verdicts.claim_rows(found) if not math.isnan(row.holm)}
+
+    assert {"digits_feedback": 0.02, "digits_sign": 0.2, "cifar10_small_feedback": 0.12} == {
+        name: about(row.holm) for name, row in rows.items()
+    }
+    assert ("REPRODUCED", "REPRODUCED, not after Holm") == (
+        rows["digits_feedback"].status,
+        rows["cifar10_small_feedback"].status,
+    )
+    assert [False, True] == [rows[name].confirmatory for name in ("digits_sign", "cifar10_small_feedback")]
+
+
+def test_many_claims_make_a_false_pass_likely() -> None:
+    """Seventeen at 2.5 %: 1 - 0.975 to the power of 17, 35 %."""
+    assert about(100 * (1 - 0.975**17)) == verdicts.chance_of_false_pass(17)
+    assert "35" == f"{verdicts.chance_of_false_pass(17):.0f}"
+
+
+def test_a_claim_names_its_networks_its_runs_and_its_plan() -> None:
+    """The student against UDA's teacher; the page is that of the setting, the plan one that has both runs."""
+    row = next(row for row in verdicts.claim_rows(record()) if row.claim.id == "digits_over_uda")
+
+    assert ("student − teacher", "digits", "digits") == (row.network, row.page, row.plan)
+    assert (("mpl", "digits_mpl"), ("uda", "digits_uda")) == row.evidence
+    assert "MPL is more accurate than UDA, its own teacher's loss" == row.short
+    assert "0 / 0.5" == verdicts.shown_rule(row.claim)
+
+
+def test_answers_follow_from_the_verdicts_and_the_runs() -> None:
+    """Numbers and orderings are counted; the part with the largest clear gain carries; feedback is MPL minus h = 0."""
+    found = record(logs={"digits_mpl": {"feedback_gradient_norm": 0.01, "other_gradient_norm": 0.5}})
+    found = replace(found, verdicts=found.verdicts | judged(**{c.id: 0.5 for c in CLAIMS if c.id.startswith("digits_")}))
+
+    a = verdicts.answers(found, verdicts.claim_rows(found))
+
+    absolute = [claim for claim in CLAIMS if hasattr(claim.rule, "value")]
+    assert (len(absolute), 0, 0) == (a.numbers, a.numbers_ran, a.numbers_hold)
+    assert a.carried
+    assert a.feedback
+    assert a.wrong
+    assert a.size
+    assert ("+ UDA's consistency loss", "teacher") == (a.carried.title, a.carried.place.network)
+    assert (1.0, "digits_mpl", "student") == (about(a.feedback.mean), a.place.run, a.place.network)  # type: ignore[union-attr]
+    assert (9.0, about(2.0)) == (about(a.wrong.end), a.size.median)
+    assert a.verdict
+    assert "digits_feedback" == a.verdict.claim.id
+
+
+def test_the_best_setting_is_study_1_once_all_its_claims_have_run() -> None:
+    """With one of the six missing, digits answer."""
+    small = {claim.id: 0.01 for claim in CLAIMS if claim.id.startswith("cifar10_small_")}
+    digits = {claim.id: 0.01 for claim in CLAIMS if claim.id.startswith("digits_")}
+    five = dict(list(small.items())[:5])
+
+    best = [verdicts.best_setting(judged(**p)) for p in (digits, digits | five, digits | small, {})]
+
+    assert ["digits", "digits", "cifar10_small", None] == [one.setting if one else None for one in best]
+    assert {"digits_supervised", "digits_uda", "digits_mpl", "digits_mpl_no_feedback"} == set(
+        verdicts.needed_runs(judged(**digits))
+    )
+
+
+def test_what_waits_is_counted_with_its_cost_and_plans() -> None:
+    """SVHN: 6 numbers, 4 orderings, one of which has no experiment; the commonest cost comes first."""
+    svhn = next(one for one in verdicts.waiting(verdicts.claim_rows(record())) if one.page == "svhn_1k")
+
+    assert (6, 4, ("svhn_1k",), 1) == (svhn.numbers, svhn.orderings, svhn.plans, svhn.without)
+    assert ("3 seeds of 1,000,000 steps with 128 + 128 images on WideResNet-28-2", 4) == next(iter(svhn.costs.items()))
+
+
+def test_metrics_are_flat_and_sorted() -> None:
+    """Mean accuracy in % by run and network, its seeds, and the verdicts by status, zeros too."""
+    found = verdicts.metrics(record())
+
+    assert list(found) == sorted(found)
+    assert (90.0, 89.0, 4) == (
+        found["accuracy %/digits_mpl/student"],
+        found["accuracy %/digits_mpl_no_feedback/student"],
+        found["seeds/digits_mpl"],
+    )
+    assert 4 == sum(number for key, number in found.items() if key.startswith("verdicts/"))
+    assert 0 == found["verdicts/EXCEEDED"]
+
+
+def test_scores_of_more_classes_have_a_top_5() -> None:
+    """A measure of its own: it is not mixed with accuracy."""
+    found = record()
+    scores = make_scores(found.runs["digits_mpl"], counted_of(ACCURACY["digits_mpl"]), ACCURACY["digits_mpl"],
+                         top5={"student": {0: 0.99}})  # fmt: skip
+    found = replace(found, scores=found.scores | {"digits_mpl": scores})
+
+    place = Network("digits_mpl", "student")
+    assert ({0: 99.0}, 4) == (found.percent(place, "top5"), len(found.percent(place)))
