@@ -1,4 +1,4 @@
-"""Tiny records made up, of real comparisons: four seeds, 200 test examples, accuracies that a test can add up by hand."""
+"""Tiny records made up, of real comparisons: four seeds, 200 test examples, accuracies to add up by hand."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ WRONG = {"digits_mpl_no_feedback": [12, 10, 11, 7], "digits_mpl": [10, 9, 11, 6]
 
 def config(run: str, network: str = "student", **changes: Any) -> dict[str, Any]:
     """Those settings that the report reads."""
-    method = "mpl" if "mpl" in run else run.split("_")[-1]
+    method = "mpl" if "mpl" in run else run.rsplit("_", maxsplit=1)[-1]
     found: dict[str, Any] = {
         "method": {"name": method, "uda": {"weight": 1.0}, "feedback": "none" if "no_feedback" in run else "cosine"},
         "optim": {"average_decay": 0.98 if network.endswith("_average") else 0.0},
@@ -52,7 +52,10 @@ def config(run: str, network: str = "student", **changes: Any) -> dict[str, Any]
 
 
 def make_run(
-    name: str, accuracy: Mapping[str, Sequence[float]], wrong: Sequence[float] = (), log: Mapping[str, Any] | None = None
+    name: str,
+    accuracy: Mapping[str, Sequence[float]],
+    wrong: Sequence[float] = (),
+    log: Mapping[str, Any] | None = None,
 ) -> Run:
     """Curves rise from 10 % over the end plus 2 to the end, so that choosing on the test set adds 2 points."""
     seeds = range(len(next(iter(accuracy.values()))))
@@ -104,8 +107,12 @@ def record(
     **changes: Any,
 ) -> Record:
     """A record of these runs; claims are judged on it by the rules unless verdicts are given."""
-    runs = {name: make_run(name, found, wrong.get(name, ()), (logs or {}).get(name)) for name, found in accuracy.items()}
-    scores = {name: make_scores(run, counted_of(accuracy[name]), accuracy[name], **changes) for name, run in runs.items()}
+    runs = {
+        name: make_run(name, found, wrong.get(name, ()), (logs or {}).get(name)) for name, found in accuracy.items()
+    }
+    scores = {
+        name: make_scores(run, counted_of(accuracy[name]), accuracy[name], **changes) for name, run in runs.items()
+    }
     there = {claim.id: judge(claim, scores) for claim in claims if claim.runs and set(claim.runs) <= scores.keys()}
     judged = there if verdicts is None else dict(verdicts)  # a claim without a verdict has not run
     return Record(runs, scores, claims, judged)

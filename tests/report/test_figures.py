@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -27,7 +28,8 @@ LOGS = {"digits_mpl": {"feedback_gradient_norm": [0.01, 0.02, 0.02, 0.04], "othe
 def drawn() -> dict[str, Drawn]:
     """The figures of the made-up record, and of two moons with decision regions."""
     mpl.use("agg")
-    moons = record({"moons_tuned_mpl": {"student": [99.0, 80.0, 97.0]}, "moons_tuned_mpl_no_feedback": {"student": [70.0, 80.0, 90.0]}}, {})  # fmt: skip
+    with_h, without = {"student": [99.0, 80.0, 97.0]}, {"student": [70.0, 80.0, 90.0]}
+    moons = record({"moons_tuned_mpl": with_h, "moons_tuned_mpl_no_feedback": without}, {})
     for run in moons.runs.values():
         grid = np.tile(np.linspace(0, 255, 8), (3, 6, 1)).astype(np.uint8)
         run.arrays.update(
@@ -124,7 +126,9 @@ def test_the_overview_compares_mpl_with_h_0_in_every_setting() -> None:
     assert "Handwritten digits, 50 labels\nstudent, 4 seeds" in found
 
 
-@pytest.mark.parametrize("key", ["digits_attribution", "digits_differences", "two_moons_success", "feedback_everywhere"])
+@pytest.mark.parametrize(
+    "key", ["digits_attribution", "digits_differences", "two_moons_success", "feedback_everywhere"]
+)
 def test_text_can_be_read_at_half_size(key: str) -> None:
     """Nine points at 150 pixels an inch are 19 pixels, and 9 at half the size."""
     sizes = [text.get_fontsize() for text in drawn()[key].figure.findobj(Text) if text.get_text().strip()]  # type: ignore[union-attr]

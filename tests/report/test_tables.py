@@ -256,7 +256,9 @@ def test_a_claim_names_its_networks_its_runs_and_its_plan() -> None:
 def test_answers_follow_from_the_verdicts_and_the_runs() -> None:
     """Numbers and orderings are counted; the part with the largest clear gain carries; feedback is MPL minus h = 0."""
     found = record(logs={"digits_mpl": {"feedback_gradient_norm": 0.01, "other_gradient_norm": 0.5}})
-    found = replace(found, verdicts=found.verdicts | judged(**{c.id: 0.5 for c in CLAIMS if c.id.startswith("digits_")}))
+    found = replace(
+        found, verdicts=found.verdicts | judged(**{c.id: 0.5 for c in CLAIMS if c.id.startswith("digits_")})
+    )
 
     a = verdicts.answers(found, verdicts.claim_rows(found))
 
