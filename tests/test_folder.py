@@ -109,7 +109,7 @@ def test_a_folder_without_test_images_holds_none_out(tmp_path: Path) -> None:
 def test_an_unprepared_or_damaged_folder_names_the_command(tmp_path: Path) -> None:
     """The listing is missing, or is not what was written."""
     root = write_folder(tmp_path / "images", {"cat": 2, "dog": 2})
-    with pytest.raises(ValueError, match=r"is missing; data\.root = .*: prepare it: python -m repro\.cli\.prepare"):
+    with pytest.raises(ValueError, match=r"is missing; data\.root = .*: prepare it: repro prepare"):
         source_of(FolderData(root=str(root))).settled()
     config = prepared(root)
     listing_path(config, "train").write_bytes(b"damaged")
