@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tests.survival.compare import table, with_table
 
 from repro.__main__ import BEGIN, END
 from repro.engine.device import set_up_process
@@ -91,12 +90,9 @@ def problems(fresh: Path) -> list[str]:
     found = []
     if problem := verdict_problem(read_verdicts(), judged(read_runs())[0]):
         found.append(f"{RESULTS}/verdicts.json: {problem}; judge again with: make verify")
-    readme, protocol = Path("README.md"), Path("REPRODUCE.md")
+    readme = Path("README.md")
     shown = replace_between(text := readme.read_text(), BEGIN, END, readme_rows(read_for_answers()), "README.md")
     found += text_problem(readme, text, shown, "make report")
-    measured = table(json.loads((RESULTS / "determinism.json").read_text()))
-    again = "python -m tests.survival.machines"
-    found += text_problem(protocol, text := protocol.read_text(), with_table(text, measured), again)
     return found + report_problems(fresh)
 
 
@@ -127,7 +123,7 @@ def main() -> int:
     for problem in found:
         print(f"error: {problem}", file=sys.stderr)
     if not found:
-        print("verdicts, README, REPRODUCE, report and figures are what the recorded runs give")
+        print("verdicts, README, report and figures are what the recorded runs give")
     return 1 if found else 0
 
 
