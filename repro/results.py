@@ -7,6 +7,7 @@ results/runs/<run>/
     arrays.npz    predictions.<network> uint8 or uint16 [R, N], top5.<network> [R, N, 5] if classes are more than 10,
                   curve.* along training: curve.step [T], curve.accuracy.<network> [R, T], curve.pseudo_label_wrong,
                   curve.wrong_stays, curve.late_step [L], curve.late_accuracy [R, L]; boundary.* of two moons
+results/unfinished/   seeds of runs whose other planned seeds are not trained yet, in the same form; nothing judges them
 results/labels/   test labels of data sets that are not shipped with the project
 """
 

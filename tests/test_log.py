@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from repro.train import launch
+from repro.train import stopping
 from repro.train.metrics import line
 
 
@@ -31,9 +31,9 @@ def test_the_time_left_is_of_what_is_done_now(
 ) -> None:
     """1,000 steps that an earlier start left count at once, and say nothing of the pace: 1 step in 15 seconds."""
     now = [0.0]
-    monkeypatch.setattr(launch.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(launch.sys.stderr, "isatty", lambda: False)
-    bar = launch.Progress("run", 1010)
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(stopping.sys.stderr, "isatty", lambda: False)
+    bar = stopping.Progress("run", 1010)
     for done in (1000, 1001, 1002):
         now[0] += 15
         bar.show(done)
@@ -45,9 +45,9 @@ def test_the_time_left_is_of_what_is_done_now(
 def test_the_time_left_forgets_a_jump(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Seeds that go on from saved states say so one after another: after five minutes only the pace of now counts."""
     now = [0.0]
-    monkeypatch.setattr(launch.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(launch.sys.stderr, "isatty", lambda: False)
-    bar = launch.Progress("run", 1000)
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(stopping.sys.stderr, "isatty", lambda: False)
+    bar = stopping.Progress("run", 1000)
     for done in (0, 300, 600, *range(601, 621)):
         now[0] += 15
         bar.show(done)

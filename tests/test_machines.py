@@ -22,7 +22,8 @@ from repro.plan import compose
 from repro.train.loop import Trainer, finetune
 
 set_up_process()
-for run, seeds, changes in (("digits_mpl", 0, ["budget.steps=4", "finetune.steps=2"]),
+for run, seeds, changes in (("digits_mpl", 0, ["budget.steps=4", "finetune.steps=2", "optim.student.warmup_steps=0",
+                                         "optim.teacher.warmup_steps=0"]),
                             ("moons_tuned_mpl", [0, 1, 2], ["budget.steps=2"])):
     config = compose(run, changes)
     trainer = Trainer(config, seeds, choose_device())

@@ -12,7 +12,7 @@ from repro.config import Config, as_mapping, departures, lookup
 from repro.plan import compose, run_names
 
 ROOT = Path(__file__).parent.parent / "experiments"
-PAPER, RELEASED = "imagenet_paper_mpl", "imagenet_released_mpl"
+PAPER, RELEASED = "imagenet_paper_mpl", "imagenet_released_mpl_released"
 ARMS = [name for name in run_names(ROOT) if name.startswith("imagenet_")]
 
 # Typed from the sources: the paper (Tables 5 to 8, Appendix C) and the released code (its README's command, whose rates

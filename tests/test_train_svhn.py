@@ -103,7 +103,7 @@ def test_the_whole_way_on_real_digits(svhn_digits: Svhn, tmp_path: Path, monkeyp
                "engine.channels_last=false", "engine.precision=float32", "budget.labelled_batch=8",
                "budget.unlabelled_batch=8", "budget.snapshots=2", "budget.curve_examples=10"]  # fmt: skip
     names = ["svhn_released_mpl", "svhn_paper_mpl"]
-    plan = {"runs": {name: {"overrides": smaller, "seeds": "0"} for name in names}}
+    plan = {"runs": {name: {"overrides": list(smaller), "seeds": "0"} for name in names}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(plan))
     (tmp_path / "experiments").symlink_to(ROOT)
     svhn_digits.stand_in(monkeypatch)
