@@ -218,9 +218,12 @@ def test_a_claim_without_experiment_says_what_it_would_take(name: str) -> None:
     assert Origin.paper is claim.by
 
 
+PLANS_OF_A_CPU = ("quick", "digits", "tiny_imagenet", "cifar10_cpu", "cifar10_small")
+
+
 def test_every_claim_that_takes_a_gpu_has_a_cost() -> None:
     """What a CPU can run says so by its plan; all else says what it would take."""
-    plans = (ROOT / "plan" / f"{plan}.yaml" for plan in ("quick", "digits", "tiny_imagenet", "cifar10_cpu"))
+    plans = (ROOT / "plan" / f"{plan}.yaml" for plan in PLANS_OF_A_CPU)
     here = {run.name for plan in plans for run in read_plan(plan)}
 
     assert [] == [name for name, claim in CLAIMS.items() if not claim.cost and not set(claim.runs) <= here]

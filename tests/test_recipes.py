@@ -146,7 +146,7 @@ def test_recipes_are_those_of_the_sources(key: str, paper: Any, released: Any) -
 @pytest.mark.parametrize("name", [PAPER, RELEASED])
 def test_every_setting_is_in_the_table(name: str) -> None:
     """A setting that decides numbers and that nobody compared with the sources would be a silent choice of ours."""
-    free = {"data.name", "data.root", "method.name", "method.uda.name", "method.shuffle_window", "optim.average_start",
+    free = {"data.name", "data.root", "method.name", "method.uda.name", "method.shuffle_window", "optim.average_start", "method.feedback_share",
             "method.teacher_pseudo_label.threshold", "method.teacher_pseudo_label.ramp_steps",
             "engine.channels_last", "engine.threads", "engine.recompute", "engine.micro_batches", "engine.readers",
             "engine.batch_norm_processes", "engine.side_by_side", "engine.cuda_graph"}  # fmt: skip
@@ -325,7 +325,11 @@ def test_the_shuffled_arm_differs_from_its_control_alone() -> None:
 
 def test_every_arm_is_in_the_cross_examination() -> None:
     """The plans hold every CIFAR-10 experiment; none is written and forgotten."""
-    planned = {run.experiment for plan in ("cross_examination", "cifar10_4k") for run in read_plan(_plan(plan))}
+    planned = {
+        run.experiment
+        for plan in ("cross_examination", "cifar10_4k", "cifar10_small")
+        for run in read_plan(_plan(plan))
+    }
 
     repeats = {"cifar10_released_mpl_no_average"}  # of networks that another arm's record has
     assert {name for name in experiments(ROOT) if name.startswith("cifar10_")} - repeats == planned
