@@ -146,8 +146,8 @@ def test_recipes_are_those_of_the_sources(key: str, paper: Any, released: Any) -
 @pytest.mark.parametrize("name", [PAPER, RELEASED])
 def test_every_setting_is_in_the_table(name: str) -> None:
     """A setting that decides numbers and that nobody compared with the sources would be a silent choice of ours."""
-    free = {"data.name", "data.root", "method.name", "method.uda.name", "method.shuffle_window", "optim.average_start", "method.feedback_share",
-            "method.teacher_pseudo_label.threshold", "method.teacher_pseudo_label.ramp_steps",
+    free = {"data.name", "data.root", "method.name", "method.uda.name", "method.shuffle_window", "optim.average_start",
+            "method.feedback_share", "method.teacher_pseudo_label.threshold", "method.teacher_pseudo_label.ramp_steps",
             "engine.channels_last", "engine.threads", "engine.recompute", "engine.micro_batches", "engine.readers",
             "engine.batch_norm_processes", "engine.side_by_side", "engine.cuda_graph"}  # fmt: skip
     mapping = as_mapping(composed(name))
