@@ -222,7 +222,14 @@ def _picture(key: str) -> Picture:
         _waiting[key].savefig(svg, format="svg", dpi=90, bbox_inches="tight", metadata={"Date": None, "Creator": None})
     with Image.open(png) as image:
         image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
-    return Picture(small.getvalue(), svg.getvalue())
+    return Picture(small.getvalue(), _renumbered(svg.getvalue()))
+
+
+def _renumbered(svg: bytes) -> bytes:
+    """The same drawing with the names of its clip paths counted: Matplotlib makes them of places in memory."""
+    names = list(dict.fromkeys(re.findall(rb'<clipPath id="(p[0-9a-f]{10})"', svg)))
+    numbers = {name: b"clip%d" % number for number, name in enumerate(names)}
+    return re.sub(rb"p[0-9a-f]{10}(?=[\")])", lambda found: numbers.get(found[0], found[0]), svg)
 
 
 # ---------------------------------------------------------------------------------------------- HTML
