@@ -22,7 +22,6 @@ install: $(VENV)/.ready
 
 reproduce: $(VENV)/.ready
 	@test -f experiments/plan/$(PLAN).yaml || { echo "error: PLAN = $(PLAN) has no file in experiments/plan; plans: $(patsubst experiments/plan/%.yaml,%,$(wildcard experiments/plan/*.yaml))" >&2; exit 2; }
-	@! grep -q '^needs: gpu' experiments/plan/$(PLAN).yaml || python -m repro plan $(PLAN) --if-refused
 	@cmp -s experiments/plan/$(PLAN).yaml params.yaml || cp experiments/plan/$(PLAN).yaml params.yaml
 	dvc repro
 	@python -m repro verdicts

@@ -32,8 +32,6 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add = verb("plan", plan, "what a plan takes on this machine: hours and disk, from some steps of each run")
     add.add_argument("what", nargs="*", help=f"{plan_help}; or runs")
     add.add_argument("--list", action="store_true", help="the plans there are")
-    add.add_argument("--arithmetic", action="store_true", help="count operations only; needs neither data nor time")
-    add.add_argument("--if-refused", action="store_true", help="print only where the plan cannot start here")
     add.add_argument("--seconds", type=float, default=8.0, help="for each run, and three steps at least (default: 8)")
 
     add = verb("prepare", prepare, "compose and check every run of a plan, and prepare its data")
@@ -110,21 +108,17 @@ def show(arguments: argparse.Namespace) -> None:
         print(f"# {kind}: {departure.key} = {departure.here}; {config.recipe.name}: {departure.prescribed}")
 
 
-def plan(arguments: argparse.Namespace) -> int | None:
+def plan(arguments: argparse.Namespace) -> None:
     """What a plan takes, or which plans there are."""
-    from repro.plan import plan_names, plan_path
-
     if arguments.list:
+        from repro.plan import plan_names
+
         for name, text in plan_names().items():
             print(f"{name:20} {text}")
-        return None
-    arguments.what = [str(plan_path(what)) for what in arguments.what]
-    from repro import cost
+        return
+    from repro.cost import measured
 
-    if arguments.arithmetic or arguments.if_refused:
-        return cost.priced(arguments)
-    cost.measured(arguments)
-    return None
+    measured(arguments)
 
 
 def prepare(arguments: argparse.Namespace) -> None:

@@ -64,10 +64,14 @@ def test_a_missing_plan_names_the_command(complaint: Complaint) -> None:
 
 
 def test_a_plan_that_needs_a_gpu_is_not_started(complaint: Complaint, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before data are downloaded; with what it would cost."""
+    """Before data are downloaded, in one sentence: how to learn what it would take, and what to do instead."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    said = complaint("prepare", "--plan", "svhn_1k")
 
-    assert "repro plan experiments/plan/svhn_1k.yaml --arithmetic" in complaint("prepare", "--plan", "svhn_1k")
+    assert "needs a GPU, and PyTorch finds none here" in said
+    assert "repro plan experiments/plan/svhn_1k.yaml;" in said
+    assert "make reproduce PLAN=quick" in said
+    assert not Path("artifacts").exists()
 
 
 def test_another_folder_is_refused(complaint: Complaint) -> None:

@@ -30,9 +30,8 @@ from typing import Any
 import torch
 
 from repro.bench.page import page, section
-from repro.bench.plain import PlainTrainer, step_bytes
+from repro.bench.plain import PlainTrainer, step_bytes, step_flops
 from repro.config import Config
-from repro.cost import step_flops
 from repro.data import source_of
 from repro.engine.device import (
     AT_ONCE,
@@ -92,7 +91,7 @@ def _step(experiment: str, config: Config, timings: list[Timing]) -> dict[str, A
         "labelled": config.budget.labelled_batch,
         "unlabelled": config.budget.unlabelled_batch,
         "timed": timings[0].steps,
-        "flops": step_flops(config, config.budget.steps - 1),
+        "flops": step_flops(config),
     }
 
 

@@ -27,8 +27,10 @@ def prepare(path: Path) -> None:
     """Composes and checks all runs of a plan before anything is written."""
     whole = read_plan(path)
     if whole.needs_gpu and choose_device().type == "cpu":
-        raise ConfigError(f"plan {whole.name} needs a GPU, and PyTorch finds none here; what it would cost: "
-                          f"repro plan {path} --arithmetic; a plan for a CPU: make reproduce PLAN=quick")  # fmt: skip
+        raise ConfigError(
+            f"plan {whole.name} needs a GPU, and PyTorch finds none here; start it where there is one; what it would "
+            f"take here: repro plan {path}; a plan for a CPU: make reproduce PLAN=quick"
+        )
     plan = whole.runs
     configs = _with_prepared_data([compose_planned(planned, path) for planned in plan])
     for folder in (CONFIGS, PLACE / "splits"):
