@@ -59,6 +59,30 @@ def wait_until(found: Callable[[], Any]) -> Any:
     return what
 
 
+AT_A_PROMPT = """
+import contextlib, io, sys
+from repro.__main__ import main
+for words in (["--help"], ["show"], ["show", "digits_mpl"], ["plan", "--list"]):
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        try:
+            main(words)
+        except SystemExit as end:
+            assert not end.code, words
+    assert said.getvalue(), words
+print(*sorted({"torch", "pandas", "scipy", "matplotlib", "sklearn"} & sys.modules.keys()))
+"""
+
+
+def test_what_answers_at_a_prompt_loads_little() -> None:
+    """Help, settings and lists are there in the half second that Hydra and pydantic take: nothing heavy is loaded."""
+    done = subprocess.run(  # noqa: S603 - our own
+        [sys.executable, "-c", AT_A_PROMPT], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (0, "\n", "") == (done.returncode, done.stdout, done.stderr)
+
+
 @pytest.mark.slow
 def test_the_chain_from_plan_to_report(workplace: Path) -> None:
     """prepare, train, evaluate, verify, report and verdicts leave a record that reads back, and judge what is there."""
