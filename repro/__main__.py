@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-EXIT_USER_ERROR = 2
+EXIT_USER_ERROR, EXIT_NOBODY_READS = 2, 141  # the latter as of a program that SIGPIPE ends
 BEGIN, END = "<!-- verdicts: generated, do not edit -->", "<!-- end of verdicts -->"
 """Between these, the README's rows are generated."""
 Command = Callable[[argparse.Namespace], int | None]
@@ -206,31 +208,46 @@ def recompute(arguments: argparse.Namespace) -> int:
 
 
 def main(words: list[str] | None = None) -> None:
-    """Runs a verb and exits: 0, its own status, or 2 with one sentence for a mistake that the user can mend."""
-    words = sys.argv[1:] if words is None else words
+    """Runs a verb and exits: 0, its own status, or 2 with one sentence for a mistake that the user can mend.
+
+    What standard output cannot print is replaced. Where it is a pipe that nobody reads any more, the status is 141.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        try:
+            status = _status(sys.argv[1:] if words is None else words)
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python would still write at its end
+        status = EXIT_NOBODY_READS
+    sys.exit(status)
+
+
+def _status(words: list[str]) -> int:
     top, each = parsers()
     known = bool(words) and words[0] in each  # options may stand between the words of a list
     arguments = each[words[0]].parse_intermixed_args(words[1:]) if known else top.parse_args(words)
     if not arguments.outside and not Path("experiments").is_dir():
-        sys.exit(_complain(f"{Path.cwd()} is not the project's folder: it has no experiments; "
-                           "cd to the folder with dvc.yaml"))  # fmt: skip
+        return _complain(f"{Path.cwd()} is not the project's folder: it has no experiments; "
+                         "cd to the folder with dvc.yaml")  # fmt: skip
     try:
-        status = arguments.command(arguments) or 0
+        return arguments.command(arguments) or 0
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read the output has stopped reading; that is no error
-        sys.exit(0)
+        raise
     except FileNotFoundError as error:
         lost = error.filename
         remedy = f"{lost} is missing; where it belongs to the project: git checkout -- {lost}"
-        status = _complain(remedy if lost else str(error))
+        return _complain(remedy if lost else str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        status = _complain(f"{where}{error.strerror or error}; check that the place exists, is writable and has room")
+        return _complain(f"{where}{error.strerror or error}; check that the place exists, is writable and has room")
     except (ValueError, RuntimeError) as error:
-        status = _complain(str(error))
+        return _complain(str(error))
     except KeyboardInterrupt:
-        status = _complain("interrupted; run the same command again to go on from the last saved state", 130)
-    sys.exit(status)
+        return _complain("interrupted; run the same command again to go on from the last saved state", 130)
 
 
 def _complain(sentence: str, status: int = EXIT_USER_ERROR) -> int:

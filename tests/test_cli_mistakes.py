@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import subprocess
+import sys
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +114,33 @@ def test_ctrl_c_has_its_own_status(
 
     assert end.value.code == 130
     assert "interrupted; run the same command again to go on" in capsys.readouterr().err
+
+
+def test_what_cannot_be_printed_is_replaced(complaint: Complaint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minus sign or the name of a class ends no command where only ASCII can be printed."""
+    printed = io.BytesIO()
+    monkeypatch.setattr(command, "report", lambda _: print("−0.3 ünï"))
+    with monkeypatch.context() as ascii_only:
+        ascii_only.setattr("sys.stdout", io.TextIOWrapper(printed, "ascii"))
+        with pytest.raises(SystemExit) as end:
+            command.main(["report"])
+        assert (0, b"?0.3 ?n?\n") == (end.value.code, printed.getvalue())
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["--help"], ["plan", "--list"]])
+def test_a_pipe_that_nobody_reads_is_no_error(words: list[str], unbuffered: str) -> None:
+    """As of `repro show | head -1`: the status of a program that SIGPIPE ends, and not a word."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(  # noqa: S603 - our own
+        [sys.executable, "-m", "repro", *words], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
+    )  # fmt: skip
+    os.close(write)
+
+    swallowed = words == ["--help"] and unbuffered  # by argparse
+    assert (0 if swallowed else command.EXIT_NOBODY_READS, b"") == (done.returncode, done.stderr)
 
 
 def test_a_killed_evaluation_worker_is_reported_with_the_remedy(
