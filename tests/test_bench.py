@@ -13,8 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from repro.bench import measure
-from repro.bench.measure import AT_ONCE, BENCH, Parts, read_benches, write_bench
-from repro.bench.page import page, section
+from repro.bench.measure import AT_ONCE, BENCH, Parts, page, read_benches, section, write_bench
 from repro.bench.plain import PlainTrainer, Traffic, network, step_bytes, step_flops
 from repro.config import Config
 from repro.models import WideResNet
