@@ -36,6 +36,13 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add.add_argument("--list", action="store_true", help="the plans there are")
     add.add_argument("--seconds", type=float, default=8.0, help="for each run, and three steps at least (default: 8)")
 
+    add = verb("run", run, "try one run, or change an arm, outside of any plan: trains, evaluates, compares")
+    add.add_argument("run", help="such as digits_mpl")
+    add.add_argument("overrides", nargs="*", help="such as method.feedback=none")
+    add.add_argument("--seeds", required=True, help="such as 0-4 or 0,2,5")
+    add.add_argument("--against", nargs="+", metavar=("run", "key=value"),
+                     help="another run, or a changed one: prints the difference, paired by seed")  # fmt: skip
+
     add = verb("prepare", prepare, "compose and check every run of a plan, and prepare its data")
     add.add_argument("--plan", type=Path, default=Path("params.yaml"), help=plan_help)
 
@@ -121,6 +128,13 @@ def plan(arguments: argparse.Namespace) -> None:
     from repro.cost import measured
 
     measured(arguments)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """A trial."""
+    from repro import trial
+
+    trial.run(arguments)
 
 
 def prepare(arguments: argparse.Namespace) -> None:

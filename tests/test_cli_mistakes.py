@@ -77,6 +77,20 @@ def test_a_plan_that_needs_a_gpu_is_not_started(complaint: Complaint, monkeypatc
     assert not Path("artifacts").exists()
 
 
+@pytest.mark.parametrize(("words", "message"), [
+    (["digits_mlp", "--seeds", "0"], "did you mean 'digits_mpl'"),
+    (["digits_mpl", "method.feedbak=none", "--seeds", "0"], "did you mean 'method.feedback'"),
+    (["digits_mpl", "--seeds", "5-1"], "seeds = '5-1'"),
+    (["digits_mpl", "--seeds", "0", "--against", "digits_uda", "metod.weight=1"], "metod.weight is not a setting"),
+    (["digits_mpl", "--seeds", "0", "--against", "moons_tuned_mpl"], "seeds pair only runs on the same data"),
+    (["tiny_imagenet_mpl", "data.test=''", "--seeds", "0"], "data.test is empty"),
+])  # fmt: skip
+def test_a_wrong_trial_is_refused_before_it_writes(words: list[str], message: str, complaint: Complaint) -> None:
+    """By run and key, with what was meant."""
+    assert message in complaint("run", *words)
+    assert not Path("artifacts").exists()
+
+
 def test_another_folder_is_refused(complaint: Complaint) -> None:
     """Before anything is done there."""
     Path("experiments").unlink()

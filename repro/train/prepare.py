@@ -32,7 +32,7 @@ def prepare(path: Path) -> None:
             f"take here: repro plan {path}; a plan for a CPU: make reproduce PLAN=quick"
         )
     plan = whole.runs
-    configs = _with_prepared_data([compose_planned(planned, path) for planned in plan])
+    configs = with_prepared_data([compose_planned(planned, path) for planned in plan])
     for folder in (CONFIGS, PLACE / "splits"):
         folder.mkdir(parents=True, exist_ok=True)
     hashes: dict[str, str] = {}
@@ -53,7 +53,7 @@ def prepare(path: Path) -> None:
               f"{len(settled)} departures from it")  # fmt: skip
 
 
-def _with_prepared_data(configs: Sequence[Config]) -> list[Config]:
+def with_prepared_data(configs: Sequence[Config]) -> list[Config]:
     """The same settings, with what only the data can tell; each source is prepared once."""
     sources = [source_of(config.data) for config in configs]
     first = {source.key: source for source in reversed(sources)}
