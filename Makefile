@@ -59,4 +59,5 @@ $(VENV)/.ready: requirements.lock
 	@awk '/^[a-z]/ {mine = /^uv==/} mine' requirements.lock > $(VENV)/uv.lock
 	@python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
 	@uv pip install --quiet --require-hashes --python $(VENV)/bin/python -r requirements.lock
+	@uv pip install --quiet --no-deps --no-build-isolation --python $(VENV)/bin/python --editable .
 	@touch $@
