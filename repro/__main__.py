@@ -98,6 +98,25 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     return top, each
 
 
+def complete(top: argparse.ArgumentParser, each: dict[str, argparse.ArgumentParser]) -> None:
+    """Answers a shell that asks for completions, where the package argcomplete is installed, and exits."""
+    try:
+        import argcomplete
+    except ImportError:
+        return
+    from repro.plan import keys_of, plan_names, run_names
+
+    def keys(parsed_args: argparse.Namespace, **_: object) -> list[str]:
+        return [f"{key}=" for key in keys_of(parsed_args.run)]
+
+    known = dict.fromkeys(("run", "runs", "against"), lambda **_: run_names())
+    known |= {"plan": lambda **_: list(plan_names()), "what": lambda **_: [*plan_names(), *run_names()]}
+    for action in (action for parser in each.values() for action in parser._actions):  # noqa: SLF001 - no other way
+        if completer := (known | {"overrides": keys}).get(action.dest):
+            action.completer = completer  # type: ignore[attr-defined]
+    argcomplete.autocomplete(top)
+
+
 def show(arguments: argparse.Namespace) -> None:
     """Prints; writes nothing."""
     import yaml
@@ -242,6 +261,8 @@ def main(words: list[str] | None = None) -> None:
 
 def _status(words: list[str]) -> int:
     top, each = parsers()
+    if "_ARGCOMPLETE" in os.environ:
+        complete(top, each)
     known = bool(words) and words[0] in each  # options may stand between the words of a list
     arguments = each[words[0]].parse_intermixed_args(words[1:]) if known else top.parse_args(words)
     if not arguments.outside and not Path("experiments").is_dir():

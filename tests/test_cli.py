@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
+from repro.__main__ import complete, parsers
 from repro.results import read_runs
 from tests.entry_points import call
 from tests.survival import outcome
@@ -81,6 +84,25 @@ def test_what_answers_at_a_prompt_loads_little() -> None:
     )  # fmt: skip
 
     assert (0, "\n", "") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_a_shell_completes_runs_plans_and_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the package argcomplete, whose place is taken here; without it nothing happens."""
+    monkeypatch.chdir(ROOT)
+    top, each = parsers()
+    monkeypatch.setitem(sys.modules, "argcomplete", None)
+    complete(top, each)
+    asked: list[object] = []
+    monkeypatch.setitem(sys.modules, "argcomplete", SimpleNamespace(autocomplete=asked.append))
+    complete(top, each)
+    actions = ((verb, action) for verb, parser in each.items() for action in parser._actions)
+    words = {(verb, action.dest): action.completer for verb, action in actions if hasattr(action, "completer")}
+
+    assert [top] == asked
+    assert "digits_mpl" in words["run", "against"]()
+    assert "method.feedback=" in words["show", "overrides"](Namespace(run="digits_mpl"))
+    assert "cifar10_4k" in words["prepare", "plan"]()
+    assert {"cifar10_4k", "digits_mpl"} < set(words["plan", "what"]())
 
 
 @pytest.mark.slow
