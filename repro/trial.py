@@ -148,6 +148,8 @@ def _evaluated(folder: Path) -> Path:
             raise Damaged(f"{folder} has lost its result")  # noqa: TRY301 - one remedy for all that is damaged
         if _finished(record) != result.environment["finished"]:
             write_run(evaluate(_RECORD, result), folder)
+        for checkpoint in folder.glob("checkpoint-*.pt"):  # nothing goes on from it any more
+            checkpoint.unlink()
     except (Damaged, OtherFormat) as error:
         raise ValueError(f"{error}; train it again: rm -r {folder}, and the same command") from error
     return record

@@ -56,6 +56,7 @@ def test_a_trial_trains_evaluates_and_compares(workplace: Path) -> None:
     assert f"95 % interval {mean - half:+.2f} to {mean + half:+.2f}" in done.stdout
     assert f"seed by seed: {first:+.2f}  {second:+.2f}" in done.stdout
     assert not Path("results").exists()
+    assert not list(trial.TRIALS.rglob("checkpoint-*"))
 
     results = sorted(trial.TRIALS.rglob("result.pt"))
     before = [path.stat().st_mtime_ns for path in results]
