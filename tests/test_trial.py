@@ -84,6 +84,7 @@ def test_an_interrupted_trial_goes_on(workplace: Path) -> None:
     assert "+0.00 points, no interval: name two seeds or more" in whole.stdout
 
 
+@pytest.mark.slow
 def test_a_record_of_the_same_settings_stands_in_for_training(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
