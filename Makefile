@@ -22,7 +22,6 @@ install: $(VENV)/.ready
 
 reproduce: $(VENV)/.ready
 	@test -f experiments/plan/$(PLAN).yaml || { echo "error: PLAN = $(PLAN) has no file in experiments/plan; plans: $(patsubst experiments/plan/%.yaml,%,$(wildcard experiments/plan/*.yaml))" >&2; exit 2; }
-	@! grep -q '^needs: gpu' experiments/plan/$(PLAN).yaml || python -m repro plan $(PLAN) --if-refused
 	@cmp -s experiments/plan/$(PLAN).yaml params.yaml || cp experiments/plan/$(PLAN).yaml params.yaml
 	dvc repro
 	@python -m repro verdicts
@@ -60,4 +59,5 @@ $(VENV)/.ready: requirements.lock
 	@awk '/^[a-z]/ {mine = /^uv==/} mine' requirements.lock > $(VENV)/uv.lock
 	@python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
 	@uv pip install --quiet --require-hashes --python $(VENV)/bin/python -r requirements.lock
+	@uv pip install --quiet --no-deps --no-build-isolation --python $(VENV)/bin/python --editable .
 	@touch $@

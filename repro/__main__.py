@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-EXIT_USER_ERROR = 2
+EXIT_USER_ERROR, EXIT_NOBODY_READS = 2, 141  # the latter as of a program that SIGPIPE ends
 BEGIN, END = "<!-- verdicts: generated, do not edit -->", "<!-- end of verdicts -->"
 """Between these, the README's rows are generated."""
 Command = Callable[[argparse.Namespace], int | None]
@@ -32,9 +34,14 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add = verb("plan", plan, "what a plan takes on this machine: hours and disk, from some steps of each run")
     add.add_argument("what", nargs="*", help=f"{plan_help}; or runs")
     add.add_argument("--list", action="store_true", help="the plans there are")
-    add.add_argument("--arithmetic", action="store_true", help="count operations only; needs neither data nor time")
-    add.add_argument("--if-refused", action="store_true", help="print only where the plan cannot start here")
     add.add_argument("--seconds", type=float, default=8.0, help="for each run, and three steps at least (default: 8)")
+
+    add = verb("run", run, "try one run, or change an arm, outside of any plan: trains, evaluates, compares")
+    add.add_argument("run", help="such as digits_mpl")
+    add.add_argument("overrides", nargs="*", help="such as method.feedback=none")
+    add.add_argument("--seeds", required=True, help="such as 0-4 or 0,2,5")
+    add.add_argument("--against", nargs="+", metavar=("run", "key=value"),
+                     help="another run, or a changed one: prints the difference, paired by seed")  # fmt: skip
 
     add = verb("prepare", prepare, "compose and check every run of a plan, and prepare its data")
     add.add_argument("--plan", type=Path, default=Path("params.yaml"), help=plan_help)
@@ -91,6 +98,25 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     return top, each
 
 
+def complete(top: argparse.ArgumentParser, each: dict[str, argparse.ArgumentParser]) -> None:
+    """Answers a shell that asks for completions, where the package argcomplete is installed, and exits."""
+    try:
+        import argcomplete
+    except ImportError:
+        return
+    from repro.plan import keys_of, plan_names, run_names
+
+    def keys(parsed_args: argparse.Namespace, **_: object) -> list[str]:
+        return [f"{key}=" for key in keys_of(parsed_args.run)]
+
+    known = dict.fromkeys(("run", "runs", "against"), lambda **_: run_names())
+    known |= {"plan": lambda **_: list(plan_names()), "what": lambda **_: [*plan_names(), *run_names()]}
+    for action in (action for parser in each.values() for action in parser._actions):  # noqa: SLF001 - no other way
+        if completer := (known | {"overrides": keys}).get(action.dest):
+            action.completer = completer  # type: ignore[attr-defined]
+    argcomplete.autocomplete(top)
+
+
 def show(arguments: argparse.Namespace) -> None:
     """Prints; writes nothing."""
     import yaml
@@ -110,21 +136,24 @@ def show(arguments: argparse.Namespace) -> None:
         print(f"# {kind}: {departure.key} = {departure.here}; {config.recipe.name}: {departure.prescribed}")
 
 
-def plan(arguments: argparse.Namespace) -> int | None:
+def plan(arguments: argparse.Namespace) -> None:
     """What a plan takes, or which plans there are."""
-    from repro.plan import plan_names, plan_path
-
     if arguments.list:
+        from repro.plan import plan_names
+
         for name, text in plan_names().items():
             print(f"{name:20} {text}")
-        return None
-    arguments.what = [str(plan_path(what)) for what in arguments.what]
-    from repro import cost
+        return
+    from repro.cost import measured
 
-    if arguments.arithmetic or arguments.if_refused:
-        return cost.priced(arguments)
-    cost.measured(arguments)
-    return None
+    measured(arguments)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """A trial."""
+    from repro import trial
+
+    trial.run(arguments)
 
 
 def prepare(arguments: argparse.Namespace) -> None:
@@ -212,31 +241,48 @@ def recompute(arguments: argparse.Namespace) -> int:
 
 
 def main(words: list[str] | None = None) -> None:
-    """Runs a verb and exits: 0, its own status, or 2 with one sentence for a mistake that the user can mend."""
-    words = sys.argv[1:] if words is None else words
+    """Runs a verb and exits: 0, its own status, or 2 with one sentence for a mistake that the user can mend.
+
+    What standard output cannot print is replaced. Where it is a pipe that nobody reads any more, the status is 141.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        try:
+            status = _status(sys.argv[1:] if words is None else words)
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python would still write at its end
+        status = EXIT_NOBODY_READS
+    sys.exit(status)
+
+
+def _status(words: list[str]) -> int:
     top, each = parsers()
+    if "_ARGCOMPLETE" in os.environ:
+        complete(top, each)
     known = bool(words) and words[0] in each  # options may stand between the words of a list
     arguments = each[words[0]].parse_intermixed_args(words[1:]) if known else top.parse_args(words)
     if not arguments.outside and not Path("experiments").is_dir():
-        sys.exit(_complain(f"{Path.cwd()} is not the project's folder: it has no experiments; "
-                           "cd to the folder with dvc.yaml"))  # fmt: skip
+        return _complain(f"{Path.cwd()} is not the project's folder: it has no experiments; "
+                         "cd to the folder with dvc.yaml")  # fmt: skip
     try:
-        status = arguments.command(arguments) or 0
+        return arguments.command(arguments) or 0
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read the output has stopped reading; that is no error
-        sys.exit(0)
+        raise
     except FileNotFoundError as error:
         lost = error.filename
         remedy = f"{lost} is missing; where it belongs to the project: git checkout -- {lost}"
-        status = _complain(remedy if lost else str(error))
+        return _complain(remedy if lost else str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        status = _complain(f"{where}{error.strerror or error}; check that the place exists, is writable and has room")
+        return _complain(f"{where}{error.strerror or error}; check that the place exists, is writable and has room")
     except (ValueError, RuntimeError) as error:
-        status = _complain(str(error))
+        return _complain(str(error))
     except KeyboardInterrupt:
-        status = _complain("interrupted; run the same command again to go on from the last saved state", 130)
-    sys.exit(status)
+        return _complain("interrupted; run the same command again to go on from the last saved state", 130)
 
 
 def _complain(sentence: str, status: int = EXIT_USER_ERROR) -> int:

@@ -292,11 +292,15 @@ def _explain(run: str, overrides: Sequence[str], error: str, root: Path) -> str:
     """Hydra's error as one sentence; for a misspelt setting, with the nearest known one."""
     misspelt = re.search(r"Could not override '([^']+)'", error)
     if misspelt and overrides:
-        known = list(_dotted_keys(as_mapping(compose(run, (), root))))
-        return f"{run}: {misspelt[1]} is not a setting; {closest(misspelt[1], known)}"
+        return f"{run}: {misspelt[1]} is not a setting; {closest(misspelt[1], keys_of(run, root))}"
     lines = [line.strip() for line in error.splitlines() if line.strip()]
     asked = " ".join(" ".join([run, *overrides]).split())
     return f"{asked}: {'; '.join(lines[:2])}"
+
+
+def keys_of(run: str, root: Path = ROOT) -> list[str]:
+    """The dotted key of every setting of a run, and of every group of them."""
+    return list(_dotted_keys(as_mapping(compose(run, (), root))))
 
 
 def _dotted_keys(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

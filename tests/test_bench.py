@@ -13,9 +13,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from repro.bench import measure
-from repro.bench.measure import AT_ONCE, BENCH, Parts, read_benches, write_bench
-from repro.bench.page import page, section
-from repro.bench.plain import PlainTrainer, Traffic, network, step_bytes
+from repro.bench.measure import AT_ONCE, BENCH, Parts, page, read_benches, section, write_bench
+from repro.bench.plain import PlainTrainer, Traffic, network, step_bytes, step_flops
 from repro.config import Config
 from repro.models import WideResNet
 from repro.models.networks import build_model
@@ -86,6 +85,42 @@ def test_bytes_are_those_taken_and_given() -> None:
     assert 0 == moved(lambda: a.view(10, 10).t()[2:])
     assert 1200 == moved(lambda: a.add_(b))
     assert 600 == moved(a.bfloat16)
+
+
+def forward_and_stem(config: Config) -> tuple[float, float]:
+    """Operations of one image's forward pass, and of its first convolution, whose input needs no gradient."""
+    model = build_model(config.model, 10, Streams(0), "student").eval()
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, 32, 32))
+    return float(counter.get_total_flops()), 2.0 * 27 * 16 * 32 * 32
+
+
+@pytest.mark.parametrize(
+    ("name", "forward_only", "trained"),
+    [
+        ("cifar10_released_supervised", 0, 128),
+        ("cifar10_released_uda", 0, 128 + 2 * 896),
+        ("cifar10_released_fixmatch", 0, 128 + 2 * 896),
+        # teacher on labelled, weak and strong; student on strong; labelled loss before and after without gradients
+        ("cifar10_released_mpl", 2 * 128, 128 + 2 * 896 + 896),
+        # the labelled images in the student's joint pass too, and the loss alone before and after
+        ("cifar10_released_mpl_released", 2 * 128, 128 + 2 * 896 + 896 + 128),
+        ("cifar10_released_mpl_dot_product", 0, 128 + 2 * 896 + 896 + 128),
+    ],
+)
+def test_arithmetic_is_that_of_the_passes(name: str, forward_only: int, trained: int) -> None:
+    """A trained image costs three forward passes less the stem's input gradient; nothing is computed twice."""
+    config = compose(name, ["model.depth=10", "model.width=1"], PROJECT / "experiments")
+    forward, stem = forward_and_stem(config)
+
+    assert step_flops(config) == pytest.approx(forward_only * forward + trained * (3 * forward - stem), rel=1e-9)
+
+
+def test_arithmetic_of_the_paper_s_network() -> None:
+    """WideResNet-28-2 takes 0.44 GFLOP for a forward pass of one image, multiplications and additions counted apart."""
+    forward, _ = forward_and_stem(compose("cifar10_released_mpl", root=PROJECT / "experiments"))
+
+    assert pytest.approx(forward, rel=0.01) == 0.44e9
 
 
 def test_a_step_in_bfloat16_moves_less(config: Config) -> None:

@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
+from repro.__main__ import complete, parsers
 from repro.results import read_runs
 from tests.entry_points import call
 from tests.survival import outcome
@@ -57,6 +60,49 @@ def wait_until(found: Callable[[], Any]) -> Any:
     while not (what := found()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return what
+
+
+AT_A_PROMPT = """
+import contextlib, io, sys
+from repro.__main__ import main
+for words in (["--help"], ["show"], ["show", "digits_mpl"], ["plan", "--list"]):
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        try:
+            main(words)
+        except SystemExit as end:
+            assert not end.code, words
+    assert said.getvalue(), words
+print(*sorted({"torch", "pandas", "scipy", "matplotlib", "sklearn"} & sys.modules.keys()))
+"""
+
+
+def test_what_answers_at_a_prompt_loads_little() -> None:
+    """Help, settings and lists are there in the half second that Hydra and pydantic take: nothing heavy is loaded."""
+    done = subprocess.run(  # noqa: S603 - our own
+        [sys.executable, "-c", AT_A_PROMPT], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (0, "\n", "") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_a_shell_completes_runs_plans_and_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the package argcomplete, whose place is taken here; without it nothing happens."""
+    monkeypatch.chdir(ROOT)
+    top, each = parsers()
+    monkeypatch.setitem(sys.modules, "argcomplete", None)
+    complete(top, each)
+    asked: list[object] = []
+    monkeypatch.setitem(sys.modules, "argcomplete", SimpleNamespace(autocomplete=asked.append))
+    complete(top, each)
+    actions = ((verb, action) for verb, parser in each.items() for action in parser._actions)
+    words = {(verb, action.dest): action.completer for verb, action in actions if hasattr(action, "completer")}
+
+    assert [top] == asked
+    assert "digits_mpl" in words["run", "against"]()
+    assert "method.feedback=" in words["show", "overrides"](Namespace(run="digits_mpl"))
+    assert "cifar10_4k" in words["prepare", "plan"]()
+    assert {"cifar10_4k", "digits_mpl"} < set(words["plan", "what"]())
 
 
 @pytest.mark.slow

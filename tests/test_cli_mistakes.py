@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import subprocess
+import sys
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -64,10 +67,28 @@ def test_a_missing_plan_names_the_command(complaint: Complaint) -> None:
 
 
 def test_a_plan_that_needs_a_gpu_is_not_started(complaint: Complaint, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before data are downloaded; with what it would cost."""
+    """Before data are downloaded, in one sentence: how to learn what it would take, and what to do instead."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    said = complaint("prepare", "--plan", "svhn_1k")
 
-    assert "repro plan experiments/plan/svhn_1k.yaml --arithmetic" in complaint("prepare", "--plan", "svhn_1k")
+    assert "needs a GPU, and PyTorch finds none here" in said
+    assert "repro plan experiments/plan/svhn_1k.yaml;" in said
+    assert "make reproduce PLAN=quick" in said
+    assert not Path("artifacts").exists()
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["digits_mlp", "--seeds", "0"], "did you mean 'digits_mpl'"),
+    (["digits_mpl", "method.feedbak=none", "--seeds", "0"], "did you mean 'method.feedback'"),
+    (["digits_mpl", "--seeds", "5-1"], "seeds = '5-1'"),
+    (["digits_mpl", "--seeds", "0", "--against", "digits_uda", "metod.weight=1"], "metod.weight is not a setting"),
+    (["digits_mpl", "--seeds", "0", "--against", "moons_tuned_mpl"], "seeds pair only runs on the same data"),
+    (["tiny_imagenet_mpl", "data.test=''", "--seeds", "0"], "data.test is empty"),
+])  # fmt: skip
+def test_a_wrong_trial_is_refused_before_it_writes(words: list[str], message: str, complaint: Complaint) -> None:
+    """By run and key, with what was meant."""
+    assert message in complaint("run", *words)
+    assert not Path("artifacts").exists()
 
 
 def test_another_folder_is_refused(complaint: Complaint) -> None:
@@ -107,6 +128,33 @@ def test_ctrl_c_has_its_own_status(
 
     assert end.value.code == 130
     assert "interrupted; run the same command again to go on" in capsys.readouterr().err
+
+
+def test_what_cannot_be_printed_is_replaced(complaint: Complaint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minus sign or the name of a class ends no command where only ASCII can be printed."""
+    printed = io.BytesIO()
+    monkeypatch.setattr(command, "report", lambda _: print("−0.3 ünï"))
+    with monkeypatch.context() as ascii_only:
+        ascii_only.setattr("sys.stdout", io.TextIOWrapper(printed, "ascii"))
+        with pytest.raises(SystemExit) as end:
+            command.main(["report"])
+        assert (0, b"?0.3 ?n?\n") == (end.value.code, printed.getvalue())
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["--help"], ["plan", "--list"]])
+def test_a_pipe_that_nobody_reads_is_no_error(words: list[str], unbuffered: str) -> None:
+    """As of `repro show | head -1`: the status of a program that SIGPIPE ends, and not a word."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(  # noqa: S603 - our own
+        [sys.executable, "-m", "repro", *words], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
+    )  # fmt: skip
+    os.close(write)
+
+    swallowed = words == ["--help"] and unbuffered  # by argparse
+    assert (0 if swallowed else command.EXIT_NOBODY_READS, b"") == (done.returncode, done.stderr)
 
 
 def test_a_killed_evaluation_worker_is_reported_with_the_remedy(

@@ -8,7 +8,7 @@ passes; its random numbers are torch's, so that its losses are its own. Nothing 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -19,17 +19,17 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torch.utils.flop_counter import FlopCounterMode
 
 from repro.config import Config
-from repro.cost import empty_batch
 from repro.data import ImageViews, source_of
 from repro.data.cifar10 import Cifar10
 from repro.engine.device import place
 from repro.methods import Mpl, method_of
-from repro.methods.state import State
+from repro.methods.state import Batch, State
 from repro.models import WideResNet
 from repro.models.networks import build_model
-from repro.seeding import Streams
+from repro.seeding import Draws, Streams
 from repro.settings import Precision
 
 _CLASSES = 10
@@ -165,28 +165,45 @@ class PlainTrainer:
                 mean.lerp_(value, 1 - self._config.optim.average_decay)
 
 
+def step_flops(config: Config) -> float:
+    """Floating-point operations of the last step: convolutions and matrix products, forward and backward.
+
+    A multiplication and an addition are two.
+    """
+    with FlopCounterMode(display=False) as counter:
+        _last_step(config, nullcontext())
+    return float(counter.get_total_flops())
+
+
 def step_bytes(config: Config) -> int:
-    """What an ordinary step of a run reads and writes, without augmentation."""
-    streams, budget = Streams(0, torch.device("meta")), config.budget
-    state = _state(config, streams)
-    state.step = budget.steps - 1
-    half = config.engine.precision is Precision.bfloat16
-    with _Bfloat16() if half else nullcontext(), Traffic() as traffic:
-        batch = empty_batch(config, budget.labelled_batch, budget.unlabelled_batch, streams, state.step)
-        method_of(config.method).step(state, batch, config.method)
+    """What the last step of a run reads and writes, without augmentation."""
+    traffic = Traffic()
+    _last_step(config, traffic)
     moved: int = traffic.bytes
     return moved
 
 
-def _state(config: Config, streams: Streams) -> State:
-    """Networks without data."""
+def _last_step(config: Config, watched: AbstractContextManager[object]) -> None:
+    """The last step of a run, on tensors without data, in the block `watched`."""
+    streams = Streams(0, torch.device("meta"))
     engine = replace(config.engine, precision=Precision.float32)  # there is no mixed precision without data
     classes = source_of(config.data).classes
     state: State = method_of(config.method).init(
         lambda role: _as_float32(place(build_model(config.model, classes, streams, role), engine, streams.device)),
         config.method, config.optim, config.budget.steps, (),
     )  # fmt: skip
-    return state
+    state.step = config.budget.steps - 1
+    half = config.engine.precision is Precision.bfloat16
+    with _Bfloat16() if half else nullcontext(), watched:
+        method_of(config.method).step(state, _empty_batch(config, streams, state.step), config.method)
+
+
+def _empty_batch(config: Config, streams: Streams, step: int) -> Batch:
+    """A batch as a step of training sees it, but without data."""
+    b, u, device = config.budget.labelled_batch, config.budget.unlabelled_batch, streams.device
+    seen, weak, strong = (torch.zeros(count, *config.data.shape, device=device) for count in (b, u, u))
+    labels, hidden = (torch.zeros(count, dtype=torch.int64, device=device) for count in (b, u))
+    return Batch(seen, labels, weak, strong, hidden, Draws(streams, step), strong_labelled=seen)
 
 
 def _as_float32(model: nn.Module) -> nn.Module:

@@ -27,10 +27,12 @@ def prepare(path: Path) -> None:
     """Composes and checks all runs of a plan before anything is written."""
     whole = read_plan(path)
     if whole.needs_gpu and choose_device().type == "cpu":
-        raise ConfigError(f"plan {whole.name} needs a GPU, and PyTorch finds none here; what it would cost: "
-                          f"repro plan {path} --arithmetic; a plan for a CPU: make reproduce PLAN=quick")  # fmt: skip
+        raise ConfigError(
+            f"plan {whole.name} needs a GPU, and PyTorch finds none here; start it where there is one; what it would "
+            f"take here: repro plan {path}; a plan for a CPU: make reproduce PLAN=quick"
+        )
     plan = whole.runs
-    configs = _with_prepared_data([compose_planned(planned, path) for planned in plan])
+    configs = with_prepared_data([compose_planned(planned, path) for planned in plan])
     for folder in (CONFIGS, PLACE / "splits"):
         folder.mkdir(parents=True, exist_ok=True)
     hashes: dict[str, str] = {}
@@ -51,7 +53,7 @@ def prepare(path: Path) -> None:
               f"{len(settled)} departures from it")  # fmt: skip
 
 
-def _with_prepared_data(configs: Sequence[Config]) -> list[Config]:
+def with_prepared_data(configs: Sequence[Config]) -> list[Config]:
     """The same settings, with what only the data can tell; each source is prepared once."""
     sources = [source_of(config.data) for config in configs]
     first = {source.key: source for source in reversed(sources)}
