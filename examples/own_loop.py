@@ -1,9 +1,9 @@
 """Meta Pseudo Labels in a training loop of your own: 50 labels of scikit-learn's digits, a plain `nn.Sequential`.
 
-Trains it on the labels alone and by MPL, half a minute on one core: python examples/own_loop.py [--steps 600]
+Trains it on the labels alone and by MPL, half a minute on one core: python examples/own_loop.py [steps]
 """
 
-import argparse
+import sys
 
 import torch
 from sklearn.datasets import load_digits
@@ -30,9 +30,7 @@ def moved(images: Tensor, pixels: float, turn: float) -> Tensor:
 
 def main() -> None:
     """Trains both ways side by side, on the same batches."""
-    options = argparse.ArgumentParser()
-    options.add_argument("--steps", type=int, default=600)
-    steps = options.parse_args().steps
+    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 600
     torch.set_num_threads(1)  # several would wait for each other on so small a network
     digits = load_digits()
     images, labels = torch.tensor(digits.images[:, None] / 16).float(), torch.tensor(digits.target)
