@@ -108,9 +108,8 @@ class MetaPseudoLabels:
         for role, learner in self._state.learners.items():
             if self._networks[role].noise_features is None:  # no network of this package, whose dense bias decays too
                 learner.decayed = [i for i in learner.decayed if learner.parameters[i].ndim > 1]
-        first = self._state.learners["student"].parameters[0]
-        self._device, self._streams = first.device, Streams(seed, first.device)
-        self._state.memory = {key: value.to(first.dtype) for key, value in self._state.memory.items()}
+        self._state.memory = {key: value.to(learner.parameters[0]) for key, value in self._state.memory.items()}
+        self.to(learner.parameters[0].device)
         self._classes = 0  # known from the first step
 
     def _refuse_together(self, precision: Precision, optim: Optim | None = None) -> None:
@@ -167,8 +166,7 @@ class MetaPseudoLabels:
             metrics = mpl.step(self._state, batch, self._config)
         if true_labels is None:
             del metrics["pseudo_label_wrong"]
-        bad = next((key for key, value in metrics.items() if not value.isfinite()), None) if looks else None
-        if bad:
+        for bad in [name for name, value in metrics.items() if looks and not value.isfinite()]:
             raise ValueError(f"step {now + 1}: {bad} is {float(metrics[bad])}; look for NaN in the examples, lower "
                              "learning_rate or set clip_norm, and go on from a saved state_dict")  # fmt: skip
         return metrics
