@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import doctest
 import runpy
 import subprocess
 import sys
@@ -18,10 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from repro import MetaPseudoLabels, RandAugment
-from repro.augment import views
-from repro.data import ImageViews
-from repro.seeding import Streams
+from repro import MetaPseudoLabels
 from repro.train.loop import Trainer
 from tests.tiny import CPU, assert_same, settings
 
@@ -176,6 +172,21 @@ def test_dropout_is_a_function_of_seed_and_step() -> None:
     assert abs(float(other.step(*examples())["feedback"] - h)) > 1e-3
 
 
+def test_attention_has_feedback_by_example() -> None:
+    """PyTorch's fused forms of it have no forward-mode derivative; the plain one gives the batch's mean too."""
+    found = []
+    for scope in ("batch", "example"):
+        nets = [plain(seed) for seed in (1, 2)]
+        for net in nets:  # rows of pixels as a sequence
+            net.insert(0, nn.Sequential(nn.Flatten(1, 2), nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True)))
+            net.insert(1, nn.Unflatten(1, (3, 8)))
+        library = MetaPseudoLabels(*[net.double() for net in nets], steps=9, feedback_scope=scope)
+        found.append(library.step(*examples())["feedback"])
+
+    assert abs(float(found[0])) > 1e-3
+    torch.testing.assert_close(found[1], found[0], **EXACT)
+
+
 @pytest.mark.parametrize("choices", [{"feedback": "shuffled"}, {"feedback": "exact", "pseudo_label": "soft"}])
 def test_resume_gives_the_same_bits(choices: dict[str, str], tmp_path: Path) -> None:
     """Two steps, saved, loaded into other networks, and two more; PyTorch's own random numbers stay untouched."""
@@ -230,17 +241,6 @@ def test_the_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     runpy.run_path(str(ROOT / "examples" / "own_loop.py"), run_name="__main__")
 
     assert 3 == capsys.readouterr().out.count(" % of 597 test images")
-
-
-def test_rand_augment_is_the_harnesss_strong_view() -> None:
-    """By the same draws, at any step; the documented example runs."""
-    images = torch.arange(4 * 3 * 32 * 32).reshape(4, 3, 32, 32).to(torch.uint8)
-    part = views.Part(Streams(7), 5)
-    expected = views.distorted(images, ImageViews(layers=3), part, "strong view")
-
-    assert torch.equal(expected, RandAugment(7, layers=3)(images, 5))
-    assert torch.equal(views.cropped(images, ImageViews(), part, "weak view"), RandAugment(7).weak(images, 5))
-    assert 0 == doctest.testmod(views).failed
 
 
 def test_the_package_loads_without_pytorch() -> None:

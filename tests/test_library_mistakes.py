@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repro import MetaPseudoLabels, RandAugment
+from repro import MetaPseudoLabels
 from tests.test_library import K, examples, plain, ready
 from tests.tiny import assert_same
 
@@ -83,9 +83,3 @@ def test_what_comes_too_late() -> None:
         _ = library.student_average
     with pytest.raises(ValueError, match=r"state_dict: teacher.momentum.0 is missing, here \[6, 3, 3, 3\]; make"):
         ready().load_state_dict(library.state_dict())
-
-
-def test_augmentation() -> None:
-    """A misspelt setting of RandAugment."""
-    with pytest.raises(ValueError, match="magnitud is not a setting; did you mean 'magnitude'"):
-        RandAugment(magnitud=3.0)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from repro.losses import cross_entropy, log_probabilities
 from repro.methods import Baseline, BatchNormBatch, Feedback, FeedbackScope, FeedbackSign, Mpl
@@ -170,7 +171,8 @@ def slope_of_log_probabilities(
     def log_probabilities_at(parameters: dict[str, Tensor]) -> Tensor:
         return log_probabilities(functional_call(student.model, parameters, (inputs, noise)))
 
-    with frozen_statistics(student.model):
+    # Of PyTorch's forms of attention one has a forward-mode derivative.
+    with frozen_statistics(student.model), sdpa_kernel(SDPBackend.MATH):
         slope: Tensor = torch.func.jvp(
             log_probabilities_at,
             (dict(zip(names, before, strict=True)),),
