@@ -159,10 +159,10 @@ def _problems(config: Config) -> Iterator[str]:
         yield f"engine.cuda_graph = True: method.name = {method.name} {why}; set it to false"
     if engine.cuda_graph and data.in_files:
         yield f"engine.cuda_graph = True: data.name = {data.name} reads each step's images from files; set it to false"
-    yield from _schedules(config)
+    yield from schedules(config)
 
 
-def _schedules(config: Config) -> Iterator[str]:
+def schedules(config: Config) -> Iterator[str]:
     """After waiting and warming up, each network has steps left."""
     steps = dict.fromkeys(("student", "teacher"), (config.budget.steps, f"budget.steps = {config.budget.steps}"))
     if teaching := config.method.fixed_teacher_steps:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from repro.models.layers import BatchNorm
+from repro.models.layers import NORMS
 from repro.seeding import Step
 from repro.settings import AverageStart, Optimiser, Schedule
 
@@ -21,13 +21,13 @@ def initial_average(model: nn.Module, start: AverageStart) -> dict[str, Tensor]:
     current = {key: value.detach().clone() for key, value in model.state_dict().items()}
     if start is AverageStart.weights:
         return current
-    norms = [name for name, module in model.named_modules() if isinstance(module, BatchNorm)]
-    ones = {f"{name}.{key}" for name in norms for key in ("bias", "running_variance")}
+    norms = [name for name, module in model.named_modules() if isinstance(module, NORMS)]
+    ones = {f"{name}.{key}" for name in norms for key in ("bias", "running_variance", "running_var")}
     return {key: value.fill_(float(key in ones)) for key, value in current.items()}
 
 
 class Learner:
-    """One network in training.
+    """One network in training: the gradient descent of its parameters that want a gradient.
 
     Args:
         model: examples [*lead, N, ...] to logits [*lead, N, K].
@@ -50,11 +50,18 @@ class Learner:
         self.model = model.train()
         self.reduce: Callable[[list[Tensor]], list[Tensor]] = list  # gradients of part of a batch to those of all of it
         self.config, self.total_steps, self.decay, self.lead = config, total_steps, decay, lead
-        self.parameters: list[Tensor] = list(model.parameters())
+        self.parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
         self.momentum = [torch.zeros_like(p) for p in self.parameters] if config.momentum else []
-        exempt = {id(p) for m in model.modules() if isinstance(m, BatchNorm) for p in m.parameters()}
-        self._decayed = [i for i, p in enumerate(self.parameters) if id(p) not in exempt]
+        exempt = {id(p) for m in model.modules() if isinstance(m, NORMS) for p in m.parameters()}
+        self.decayed = [i for i, p in enumerate(self.parameters) if id(p) not in exempt]
         self.average = initial_average(model, average_start) if decay else {}
+
+    def to(self, device: torch.device) -> None:
+        """Moves all that it holds to a device."""
+        self.model.to(device)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.momentum = [value.to(device) for value in self.momentum]
+        self.average = {name: value.to(device) for name, value in self.average.items()}
 
     def learning_rate(self, step: Step) -> Value:
         """The rate of this step."""
@@ -76,9 +83,9 @@ class Learner:
         """
         gradients = list(gradients)
         if self.config.weight_decay:
-            decayed = [self.parameters[i] for i in self._decayed]
-            sums = torch._foreach_add([gradients[i] for i in self._decayed], decayed, alpha=self.config.weight_decay)
-            for i, gradient in zip(self._decayed, sums, strict=True):
+            decayed = [self.parameters[i] for i in self.decayed]
+            sums = torch._foreach_add([gradients[i] for i in self.decayed], decayed, alpha=self.config.weight_decay)
+            for i, gradient in zip(self.decayed, sums, strict=True):
                 gradients[i] = gradient
         if self.config.clip_norm:
             gradients = clip_norm(gradients, self.config.clip_norm, self.lead)
@@ -95,8 +102,11 @@ class Learner:
             self._update_average(average_decay(self.decay, step))
 
     def _update_average(self, decay: Value) -> None:
-        state, average = self.model.state_dict(), list(self.average.values())
-        current = [state[name] for name in self.average]
+        state = self.model.state_dict()
+        names = [name for name, value in self.average.items() if value.is_floating_point()]
+        for name in self.average.keys() - names:  # a count, as PyTorch's batch norm keeps
+            self.average[name].copy_(state[name])
+        average, current = [self.average[name] for name in names], [state[name] for name in names]
         if isinstance(decay, Tensor):
             torch._foreach_add_(average, torch._foreach_mul(torch._foreach_sub(current, average), (1 - decay).float()))
         else:

@@ -205,6 +205,11 @@ class Draws:
         """See `Streams.integers`; the same for all processes."""
         return self._streams.integers(name, self._step, high, shape)
 
+    def seed(self, name: str) -> int:
+        """Of a generator of PyTorch's own, for a network that draws by itself; the same for all processes."""
+        assert isinstance(self._streams.seeds, int)  # noqa: S101 - no such network is stacked
+        return stream_key(self._streams.seeds, f"{name}/{self._step}")
+
     def permutation(self, name: str, n: int) -> Tensor:
         """See `Streams.permutation`."""
         return self._streams.permutation(name, self._step, n)

@@ -70,7 +70,7 @@ def apply(self: Learner, gradients: Sequence[Tensor], step: int, *, nesterov: bo
           wait: bool = False) -> None:  # fmt: skip
     """`Learner.apply` in plain words, or without Nesterov, or with decay after clipping, or idle while it waits."""
     rate = self.learning_rate(step)
-    decay = [self.config.weight_decay if i in self._decayed else 0.0 for i in range(len(gradients))]
+    decay = [self.config.weight_decay if i in self.decayed else 0.0 for i in range(len(gradients))]
     decays = [factor * p.detach() for factor, p in zip(decay, self.parameters, strict=True)]
     given = list(gradients) if decay_last else [g + d for g, d in zip(gradients, decays, strict=True)]
     given = optim.clip_norm(given, self.config.clip_norm, self.lead)
@@ -142,7 +142,7 @@ def each_learner(change: Callable[[Learner], None]) -> Plant:
 def undecayed_bias(learner: Learner) -> None:
     """No weight decay of the dense layer's bias."""
     index = [name for name, _ in learner.model.named_parameters()].index("bias")
-    learner._decayed.remove(index)
+    learner.decayed.remove(index)
 
 
 _consistency, _logits_of, _labelled_loss = mpl.consistency, mpl.logits_of, feedback.labelled_loss
@@ -155,7 +155,7 @@ FAR_INTO_TRAINING: dict[str, Plant] = {
     "unbiased variance": patched(BatchNorm, "forward", unbiased),
     "symmetric padding": patched(networks, "same_convolution", symmetric),
     "raw shortcut": patched(networks.Block, "forward", raw_shortcut),
-    "batch norm decayed": each_learner(lambda learner: setattr(learner, "_decayed", range(len(learner.parameters)))),
+    "batch norm decayed": each_learner(lambda learner: setattr(learner, "decayed", range(len(learner.parameters)))),
     "dense bias not decayed": each_learner(undecayed_bias),
     "no decay": configured(lambda s: both(s, "weight_decay", 0.0)),
     "plain momentum": patched(Learner, "apply", partialmethod(apply, nesterov=False)),

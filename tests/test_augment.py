@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import doctest
+
 import pytest
 import torch
 from scipy import stats
 from torch import Tensor
 
+from repro import RandAugment
 from repro.augment import views
 from repro.augment.views import Part
-from repro.data import Cifar10Data, DigitsData, TwoMoonsData, source_of
+from repro.data import Cifar10Data, DigitsData, ImageViews, TwoMoonsData, source_of
 from repro.data.toys import Motion, draw_jitter, draw_motions, draw_shifts, move
 from repro.seeding import Streams
 from repro.settings import View
@@ -185,3 +188,15 @@ def test_labelled_and_unlabelled_images_have_one_scale() -> None:
     for view in (weak, strong, SMALL.labelled_view(PIXELS, Part(Streams(0), 3))):
         assert abs(float(view.mean())) < 0.5
         assert 0.6 < float(view.std()) < 1.6
+
+
+def test_rand_augment_alone_is_the_strong_view() -> None:
+    """`repro.RandAugment` by the same draws, at any step; its documented example runs."""
+    part = Part(Streams(7), 5)
+    expected = views.distorted(PIXELS, ImageViews(layers=3), part, "strong view")
+
+    assert torch.equal(expected, RandAugment(7, layers=3)(PIXELS, 5))
+    assert torch.equal(views.cropped(PIXELS, ImageViews(), part, "weak view"), RandAugment(7).weak(PIXELS, 5))
+    assert 0 == doctest.testmod(views).failed
+    with pytest.raises(ValueError, match="magnitud is not a setting; did you mean 'magnitude'"):
+        RandAugment(magnitud=3.0)

@@ -20,6 +20,7 @@ from repro.augment import randaugment
 from repro.augment.randaugment import POOLS, Arguments, Layer, Operation
 from repro.data import CropViews, ImageViews
 from repro.seeding import Draws, Shard, Step, Streams
+from repro.settings import ConfigError, validated
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,61 @@ def distorted(weak: Tensor, views: ImageViews, part: Part, name: str) -> Tensor:
 def partners(weak: Tensor, views: ImageViews | CropViews, part: Part) -> Tensor:
     """The weak views of the whole batch, where an image may be paired with any of them; else this part's."""
     return part.whole(weak) if Operation.sample_pairing in POOLS[views.operations] else weak
+
+
+class RandAugment:
+    """Weak and strong views of whole batches, uint8 [B, 3, H, W] to the same shape, on the device that they are on.
+
+    A view is a function of (seed, step) and of the images: ask once for each step of training.
+
+    >>> import torch
+    >>> images = torch.zeros(64, 3, 32, 32, dtype=torch.uint8)
+    >>> augment = RandAugment(magnitude=10.0, cutout=0)
+    >>> weak = augment.weak(images, step=0)  # flipped and cropped
+    >>> strong = augment(weak, step=0)  # each by operations of its own
+    >>> strong.shape
+    torch.Size([64, 3, 32, 32])
+
+    Args:
+        seed: of all draws.
+        cutout_const: half of Cutout's side, in pixels, at magnitude 10; the released code has 4 for 32x32 pixels, 40
+            for 224x224.
+        translate_const: pixels of TranslateX and TranslateY at magnitude 10; 4 for 32x32, 100 for 224x224.
+        settings: of `repro.data.ImageViews`, such as operations, layers, magnitude.
+
+    Raises:
+        ConfigError: for an unknown setting, or a value out of range.
+    """
+
+    def __init__(
+        self, seed: int = 0, *, cutout_const: float = 4, translate_const: float = 4, **settings: object
+    ) -> None:
+        self._seed, self._streams = seed, Streams(seed)
+        self._cutout_const, self._translate_const = cutout_const, translate_const
+        self.views = validated(ImageViews, settings)
+        problems = list(self.views.problems())
+        if problems:
+            raise ConfigError("; ".join(problems).replace("data.views.", ""))
+
+    def weak(self, images: Tensor, step: int) -> Tensor:
+        """Flips, then crops from the padded image."""
+        return cropped(images, self.views, self._part(images, step), "weak view")
+
+    def __call__(self, images: Tensor, step: int) -> Tensor:
+        """RandAugment's layers, the last Cutout, and another flip and crop; `cutout=0, recrop=False` leaves these out.
+
+        Raises:
+            ValueError: for images that are not uint8 [B, 3, H, W].
+        """
+        _require(images, len(images), channels=3)
+        drawn = draw_strong(self._part(images, step).streams, step, len(images), self.views)
+        cutout, translate = self._cutout_const, self._translate_const
+        return apply_strong(images, drawn, self.views, cutout_const=cutout, translate_const=translate)
+
+    def _part(self, images: Tensor, step: int) -> Part:
+        if self._streams.device != images.device:
+            self._streams = Streams(self._seed, images.device)
+        return Part(self._streams, step)
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from repro.losses import cross_entropy, log_probabilities
 from repro.methods import Baseline, BatchNormBatch, Feedback, FeedbackScope, FeedbackSign, Mpl
-from repro.methods.state import Batch, State, dropout_noise, logits_of
+from repro.methods.state import Batch, Noise, State, dropout_noise, logits_of
 from repro.models.layers import frozen_statistics
 from repro.optim import Learner, cosine, inner_product, norm
 from repro.seeding import Step
@@ -158,19 +159,20 @@ def gradient_feedback(
 
 
 def slope_of_log_probabilities(
-    student: Learner, before: Sequence[Tensor], direction: Sequence[Tensor], inputs: Tensor, noise: Tensor | None
+    student: Learner, before: Sequence[Tensor], direction: Sequence[Tensor], inputs: Tensor, noise: Noise
 ) -> Tensor:
     """Derivative of log S(x_i; theta)_k along a direction of the weights, [*lead, N, K], in one forward-mode pass.
 
     Along the labelled gradient, minus eta times it is h of class k of example i, had that been its pseudo label:
     h[i, k] = eta <grad L_l(theta'), grad CE(k, S(x_i; theta))>. Its mean over the pseudo labels is the paper's h.
     """
-    names = [name for name, _ in student.model.named_parameters()]
+    names = [name for name, parameter in student.model.named_parameters() if parameter.requires_grad]
 
     def log_probabilities_at(parameters: dict[str, Tensor]) -> Tensor:
         return log_probabilities(functional_call(student.model, parameters, (inputs, noise)))
 
-    with frozen_statistics(student.model):
+    # Of PyTorch's forms of attention one has a forward-mode derivative.
+    with frozen_statistics(student.model), sdpa_kernel(SDPBackend.MATH):
         slope: Tensor = torch.func.jvp(
             log_probabilities_at,
             (dict(zip(names, before, strict=True)),),

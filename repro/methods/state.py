@@ -16,6 +16,10 @@ BuildModel = Callable[[str], nn.Module]
 """From a role, "teacher" or "student", to a fresh network."""
 
 
+Noise = Tensor | int | None
+"""What a pass of a network takes besides its examples: the randomness of its dropout."""
+
+
 def alone(tensor: Tensor) -> Tensor:
     """The mean of a tensor over one process."""
     return tensor
@@ -67,9 +71,14 @@ def new_learner(role: str, build: BuildModel, optim: Optim, steps: int, lead: tu
     return Learner(build(role), getattr(optim, role), steps, optim.average_decay, lead, optim.average_start)
 
 
-def dropout_noise(learner: Learner, parts: Sequence[Tensor], draws: Draws, name: str) -> Tensor | None:
-    """Uniform numbers [*lead, N, F] of the stream `name`, for a network with dropout on F features; else None."""
-    features: int = learner.model.noise_features  # type: ignore[assignment]
+def dropout_noise(learner: Learner, parts: Sequence[Tensor], draws: Draws, name: str) -> Noise:
+    """Uniform numbers [*lead, N, F] of the stream `name`, for a network with dropout on F features; else None.
+
+    A network whose `noise_features` are None draws by itself, from generators of PyTorch's: it gets their seed.
+    """
+    features: int | None = learner.model.noise_features  # type: ignore[assignment]
+    if features is None:
+        return draws.seed(name)
     counts = [part.shape[len(learner.lead)] for part in parts]
     return draws.uniform(name, (sum(counts), features), counts) if features else None
 

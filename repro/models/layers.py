@@ -66,18 +66,26 @@ class BatchNorm(nn.Module):
         self.running_variance.lerp_(variance, 1 - self.decay)
 
 
+_TORCH_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+NORMS = (BatchNorm, *_TORCH_BATCH_NORMS, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.LayerNorm,
+         nn.GroupNorm, nn.RMSNorm)  # fmt: skip
+"""Layers whose parameters are scales and shifts, PyTorch's own among them; no weight decay applies to those."""
+
+
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Training-mode forward passes that leave the running statistics alone."""
-    layers = [layer for layer in model.modules() if isinstance(layer, BatchNorm)]
-    before = [layer.tracking for layer in layers]
+    """Training-mode forward passes that leave the running statistics alone, those of PyTorch's batch norm too."""
+    switches: list[tuple[nn.Module, str]]
+    switches = [(layer, "tracking") for layer in model.modules() if isinstance(layer, BatchNorm)]
+    switches += [(m, "track_running_stats") for m in model.modules() if isinstance(m, _TORCH_BATCH_NORMS)]
+    before = [getattr(layer, switch) for layer, switch in switches]
     try:
-        for layer in layers:
-            layer.tracking = False
+        for layer, switch in switches:
+            setattr(layer, switch, False)
         yield
     finally:
-        for layer, tracking in zip(layers, before, strict=True):
-            layer.tracking = tracking
+        for (layer, switch), tracking in zip(switches, before, strict=True):
+            setattr(layer, switch, tracking)
 
 
 def dropout(x: Tensor, rate: float, noise: Tensor | None) -> Tensor:
