@@ -18,6 +18,7 @@ from repro.settings import (
     Finetune,
     Optim,
     Optimiser,
+    Plant,
     Recipe,
     Text,
     changed,
@@ -39,6 +40,7 @@ class Config:
     finetune: Finetune
     recipe: Recipe
     engine: Engine = field(default_factory=Engine)
+    plant: Plant = field(default_factory=Plant)
     title: Text = ""  # the arm in a few words, for tables and legends
     data_hash: Text = ""  # of the prepared data; filled by `prepare`, checked by `train`
     planned_seeds: Text = ""  # such as 0,1,2; filled by `prepare`, so that a missing seed is noticed
@@ -160,6 +162,7 @@ def _problems(config: Config) -> Iterator[str]:
     if engine.cuda_graph and data.in_files:
         yield f"engine.cuda_graph = True: data.name = {data.name} reads each step's images from files; set it to false"
     yield from schedules(config)
+    yield from _planting(config)
 
 
 def schedules(config: Config) -> Iterator[str]:
@@ -173,6 +176,22 @@ def schedules(config: Config) -> Iterator[str]:
         (count, said), waited = steps[role], optimiser.wait_steps + optimiser.warmup_steps
         if waited >= count:
             yield f"optim.{role}.wait_steps + optim.{role}.warmup_steps = {waited}: leaves none of {said}"
+
+
+def _planting(config: Config) -> Iterator[str]:
+    """Wrong labels are for the steps before a teacher and a student go on with true ones; h is of those two as well."""
+    plant, method = config.plant, config.method
+    if config.budget.probe_feedback and (method.name != "mpl" or config.data.in_files):
+        yield ("budget.probe_feedback = True: is for method.name = mpl and images in memory, not for "
+               f"{method.name} on {config.data.name}; set it to false")  # fmt: skip
+    if not plant.steps:
+        return
+    if method.name != "mpl":
+        yield f"plant.steps = {plant.steps}: is for method.name = mpl, not {method.name}; set it to 0"
+    if plant.steps >= config.budget.steps:
+        yield f"plant.steps = {plant.steps}: leaves none of budget.steps = {config.budget.steps}; set fewer"
+    if config.engine.cuda_graph:
+        yield f"engine.cuda_graph = True: plant.steps = {plant.steps} makes steps of two kinds; set it to false"
 
 
 # Its recipe

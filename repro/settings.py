@@ -166,6 +166,7 @@ class Budget:
     max_minutes: Minutes = 0.0  # save, and exit with status 75, after so long; 0 is no limit
     checkpoint_minutes: Minutes = 5.0  # between saved states
     curve_examples: Annotated[int, Range(0, 1_000_000)] = 0  # test and unlabelled examples of the curves; 0 takes all
+    probe_feedback: Switch = False  # measure at each snapshot how noisy h is, and its angle to an oracle's
     shortened_to: Steps = 0  # steps to which a recipe is shortened (repro/plan.py); 0 keeps its length
     reduced: Text = ""  # what is shorter than the recipe, in words; empty when nothing is
 
@@ -177,6 +178,26 @@ class Finetune:
     steps: Steps = 0  # 0 leaves it out
     learning_rate: Rate = 1e-5
     batch: Batch = 32
+
+
+class Flip(StrEnum):
+    """Which labels are wrong while wrong labels are planted."""
+
+    all = "all"  # every one: class k becomes k + 1, the last one the first
+    pair = "pair"  # those of classes 3 and 5 (of CIFAR-10, cats and dogs), exchanged
+    random = "random"  # a share of them, each another class at random
+
+
+@settings
+class Plant:
+    """Confirmation bias planted: labels are wrong in the first steps, in which nothing is fed back; then they are true.
+
+    So the teacher begins confidently wrong on known examples, and what an arm does about it can be counted.
+    """
+
+    steps: Steps = 0  # with wrong labels; 0 plants nothing
+    flip: Flip = Flip.random
+    share: Share = 0.4  # of the labels, where they are flipped at random
 
 
 class Precision(StrEnum):

@@ -57,6 +57,7 @@ RANGES: dict[str, dict[str, str]] = {
     "Airbench": {
         "first_width": "[24, 1,024]", "width": "[24, 1,024]", "norm_decay": "[0, 1)", "norm_epsilon": "[1e-08, 1]",
     },
+    "Plant": {"steps": "[0, 1,000,000,000]", "share": "[0, 1]"},
     "ResNet50": {
         "width": "[1, 1,024]", "student_dropout": "[0, 1)", "teacher_dropout": "[0, 1)", "norm_decay": "[0, 1)",
         "norm_epsilon": "[1e-08, 1]",

@@ -28,7 +28,9 @@ from repro.data import source_of
 from repro.data.images import UNKNOWN, ImageFiles
 from repro.data.sets import Examples, HeldOutSet, Seeds, TrainingSet
 from repro.engine.device import set_up_process, worker_pool
+from repro.evaluate.feedback import FeedbackProbe
 from repro.evaluate.labels import label_rows, labels_to_store, store_labels
+from repro.evaluate.planted import Planted, calibration_error
 from repro.evaluate.predict import Predictor
 from repro.files import only_writer, remove_folder, restore_folder, sweep
 from repro.plan import plan_path, read_plan
@@ -244,22 +246,34 @@ def curve_of(
     unlabelled, truth = _part(train.unlabelled, label_rows(train.hidden_labels, predictor.lead), lead, count)
     unlabelled = predictor.held(unlabelled, _HELD) if known else unlabelled
     accuracy: dict[str, list[list[float]]] = {}
-    steps, wrong, stays, previous = [], [], [], None
+    steps, wrong, stays, previous, quality = [], [], [], None, []
+    planted = Planted(config.plant.steps)
+    probe = FeedbackProbe(config, predictor.seeds) if config.budget.probe_feedback and known else None
     snapshot: dict[str, Any] = {}
     for snapshot in result.snapshots:
         steps.append(snapshot["step"])
         for network, ranked in predictor.ranked(snapshot["networks"], examples, 1).items():
             accuracy.setdefault(f"accuracy/{network}", []).append(accuracies(ranked[..., 0], labels))
+            if config.plant.steps:
+                p = predictor.probabilities(snapshot["networks"][network], examples).numpy()
+                error = calibration_error(p.reshape(-1, *p.shape[-2:]), labels)
+                accuracy.setdefault(f"calibration_error/{network}", []).append(error.tolist())
         if known:
             pseudo = predictor.classes(snapshot["networks"][LABELLER], unlabelled)
             wrong.append((pseudo != truth).mean(axis=1))
             stays.append(_share_that_stays_wrong(previous, pseudo, truth))
+            planted.see(snapshot["step"], pseudo, truth)
             previous = pseudo
+        if probe:
+            found = probe.at(snapshot["step"], snapshot["networks"])
+            quality.append({key: values.reshape(-1).cpu().numpy() for key, values in found.items()})
     late_steps, late = [], []
     for checkpoint in result.late:
         late_steps.append(checkpoint["step"])
         late.append(accuracies(predictor.classes(checkpoint["networks"]["counted"], examples), labels))
     shares = {"pseudo_label_wrong": np.stack(wrong, axis=1), "wrong_stays": np.stack(stays, axis=1)} if known else {}
+    shares |= {key: np.stack(values, axis=1) for key, values in planted.curves.items() if values}
+    shares |= {key: np.stack([one[key] for one in quality], axis=1) for key in (quality[0] if quality else {})}
     curves = {key: np.array(values).T for key, values in (accuracy | {"late_accuracy": late}).items()} | shares
     floats = {key: values.astype(np.float32) for key, values in curves.items()}
     return {"step": np.array(steps), "late_step": np.array(late_steps)} | floats, dict(snapshot["networks"])

@@ -27,7 +27,7 @@ class Predictor:
     """Applies any networks of a run, in evaluation mode and float32, on the GPU if there is one."""
 
     def __init__(self, config: Config, seeds: Seeds) -> None:
-        self._streams = Streams(seeds)
+        self.seeds, self._streams = seeds, Streams(seeds)
         self._config, self._source, self._device = config, source_of(config.data), choose_device()
         self.lead, self.class_count = self._streams.lead, self._source.classes
         self._models: list[nn.Module] = []

@@ -60,6 +60,10 @@ class MethodSettings:
         """The same method where training is so many times as long."""
         return self
 
+    def while_planting(self) -> Self:
+        """The method in the first steps of a run that plants wrong labels (`Plant`), the same for all its arms."""
+        return self
+
     def problems(self, config: Any) -> Iterator[str]:
         """What is not possible together, with each other and with the rest of a `Config`: key, value, remedy."""
         return iter(())
@@ -273,6 +277,18 @@ class Mpl(MethodSettings):
         """The weights of the teacher's other losses rise over shorter ramps."""
         own = changed(self.teacher_pseudo_label, ramp_steps=round(self.teacher_pseudo_label.ramp_steps * factor))
         return changed(self, uda=self.uda.shortened(factor), teacher_pseudo_label=own)
+
+    def while_planting(self) -> Self:
+        """The teacher learns from labels and by consistency, the student from sampled labels; nothing is fed back."""
+        return changed(
+            self,
+            feedback=Feedback.none,
+            feedback_scope=FeedbackScope.batch,
+            feedback_share=0.0,
+            pseudo_label=PseudoLabel.sampled,
+            teacher_supervised=True,
+            teacher_mixup=0.0,
+        )
 
     def problems(self, config: Any) -> Iterator[str]:
         """A form of h goes with its labels and its scope."""

@@ -15,7 +15,7 @@ from repro.data.sets import Examples, Order
 from repro.engine.distributed import ALONE, World
 from repro.methods.state import Batch
 from repro.seeding import Draws, Shard, Step, Streams
-from repro.settings import Budget, ConfigError, View
+from repro.settings import Budget, ConfigError, Flip, Plant, View
 
 _AHEAD = 2  # steps whose image files are read while a step is computed
 
@@ -53,6 +53,7 @@ class Batches:
         _require_equal_parts(budget, unlabelled_batch, world.size)
         _require_one_process(config, world.size)
         self.hidden_labels_are_known = bool((self.data.hidden_labels >= 0).all())
+        self._planted = planted_labels(config.plant, self.data.labels, self._source.classes, self._host)
         self._reading: dict[tuple[str, int], Callable[[], Tensor]] = {}
 
     def at(self, step: int, probe: bool = False) -> Batch:
@@ -73,9 +74,10 @@ class Batches:
         source, wanted = self._source, self._config.method.learned_view is View.strong
         part = Part(self.streams, step, shard, self._world.whole)
         weak, strong = source.unlabelled_views(x_u, self._views, part)
+        planting = isinstance(step, int) and step < self._config.plant.steps
         return Batch(
             labelled=source.labelled_view(x_l, part),
-            labels=self.pick(self.data.labels, shard.rows(labelled, -1)),
+            labels=self.pick(self._planted if planting else self.data.labels, shard.rows(labelled, -1)),
             weak=weak,
             strong=strong,
             hidden_labels=self.pick(self.data.hidden_labels, shard.rows(unlabelled, -1)).clamp_min(0),
@@ -131,6 +133,28 @@ class Batches:
                         files, order.at(later), view, later, self._world.shard
                     )
         self._reading = {key: reading for key, reading in self._reading.items() if key[1] in wanted}
+
+
+PAIR = (3, 5)
+"""The classes that `Flip.pair` exchanges: of CIFAR-10, cats and dogs."""
+
+
+def planted_labels(plant: Plant, labels: Tensor, classes: int, streams: Streams) -> Tensor:
+    """The labels int64 [*lead, B] while wrong ones are planted: those given, some of them of another of K classes."""
+    if not plant.steps:
+        return labels
+    if plant.flip is Flip.all:
+        return (labels + 1) % classes
+    if plant.flip is Flip.pair:
+        if classes <= max(PAIR):
+            raise ConfigError(f"plant.flip = pair: exchanges classes {PAIR[0]} and {PAIR[1]}, and there are {classes} "
+                              "classes; use all or random")  # fmt: skip
+        first, second = PAIR
+        return torch.where(labels == first, second, torch.where(labels == second, first, labels))
+    count = labels.shape[-1]
+    chosen = streams.permutation("planted labels", 0, count) < round(plant.share * count)
+    other = (labels.cpu() + 1 + streams.integers("planted classes", 0, classes - 1, (count,)).cpu()) % classes
+    return torch.where(chosen.cpu(), other, labels.cpu()).to(labels.device)
 
 
 def _require_equal_parts(budget: Budget, unlabelled_batch: int, processes: int) -> None:

@@ -34,7 +34,7 @@ class Kept:
 
     def __init__(self, config: Config, role: str, data: TrainingSet, copies: bool = True) -> None:
         self._config, self._role, self._data, self._copies = config, role, data, copies
-        self._marks = set(snapshot_steps(config.budget.steps, config.budget.snapshots))
+        self._marks = {*snapshot_steps(config.budget.steps, config.budget.snapshots), config.plant.steps}
         self._late = set(late_steps(config.budget.steps))
         self.series = {"snapshots": Series("snapshots"), "late": Series("late")}
         self.looks: list[dict[str, Any]] = []  # {"step": int, "found": complaints}

@@ -107,7 +107,7 @@ class Steps:
         self, config: Config, method: ModuleType, state: State, batches: Batches, world: World, record: Record | None
     ) -> None:
         self._config, self._method, self._state = config.method, method, state
-        self._batches, self._world = batches, world
+        self._batches, self._world, self._planted = batches, world, config.plant.steps
         self._device = batches.streams.device
         graph = CudaGraph if config.engine.cuda_graph and self._device.type == "cuda" else None
         chosen = record or graph
@@ -122,8 +122,9 @@ class Steps:
             probe: asks for the metrics that cost extra passes; such a step is not recorded.
         """
         now = self._state.step
+        config = self._config.while_planting() if now < self._planted else self._config
         if self._recorded is None or probe:
-            metrics = self._method.step(self._state, batch(now, probe=probe), self._config)
+            metrics = self._method.step(self._state, batch(now, probe=probe), config)
         else:
             self._batches.streams.get_ready(now)
             step = torch.full((), now, dtype=torch.int64, device=self._device)
