@@ -67,12 +67,12 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     which = add.add_mutually_exclusive_group()
     which.add_argument("--labels", type=int, default=0, help="use the labels of so many images (default: of all)")
     which.add_argument("--labelled", default="", help="a CSV with path,label, or a list of the labelled images")
-    add.add_argument("--method", default="uda", choices=["uda", "supervised", "mpl", "fixmatch"])
+    add.add_argument("--method", choices=["uda", "supervised", "mpl", "fixmatch"], help="(default: uda)")
     add.add_argument("--model", default="", help="wide_resnet_10 (default), resnet50_narrow, wide_resnet, resnet50")
     add.add_argument("--size", type=int, default=0, help="side in pixels of what the network sees (default: 32)")
-    add.add_argument("--minutes", type=float, default=30.0, help="of training, roughly (default: 30)")
+    add.add_argument("--minutes", type=float, help="of training, roughly (default: 30)")
     add.add_argument("--steps", type=int, default=0, help="exactly so many, in place of minutes")
-    add.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: 0)")
+    add.add_argument("--seed", type=int, help="of all that is drawn (default: 0)")
     add.add_argument("--out", type=Path, help="the folder to leave the model in (default: models/<images>)")
 
     add = verb("predict", predict, "classify images with a model that fit left", outside=True)
@@ -213,6 +213,8 @@ def recompute(arguments: argparse.Namespace) -> int:
 
 def main(words: list[str] | None = None) -> None:
     """Runs a verb and exits: 0, its own status, or 2 with one sentence for a mistake that the user can mend."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # not every terminal takes every name
     words = sys.argv[1:] if words is None else words
     top, each = parsers()
     known = bool(words) and words[0] in each  # options may stand between the words of a list

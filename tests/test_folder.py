@@ -20,6 +20,7 @@ from repro.augment.views import draw_boxes
 from repro.data import CropViews, FolderData, source_of
 from repro.data.folder import drawn_evenly, listing_path
 from repro.data.images import ImageFiles, centres, read_image
+from repro.evaluate.classifier import read_file
 from repro.seeding import Streams
 from tests.folders import files_of, listed, picture, prepared, write_folder, write_image
 
@@ -242,7 +243,7 @@ def assert_predicted_as_evaluated(root: Path, name: str) -> None:
     paths = listed(config).paths.tolist()
     (known,) = files_of(config)[torch.tensor([paths.index(name.encode())])].centre()
 
-    assert torch.equal(known, source_of(config).read_file(root / name))
+    assert torch.equal(known, read_file(root / name, config, files_of(config).levels))
 
 
 TEXT = b"Exif\0\0II*\0" + struct.pack("<IHHHI4sI", 8, 1, 0x0112, 2, 2, b"6\0", 0)
