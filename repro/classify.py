@@ -29,7 +29,7 @@ from repro.evaluate.classifier import MODEL, Score, TrainedModel, load_model, sa
 from repro.evaluate.evaluate import counted_network
 from repro.files import only_writer, remove_folder, write_whole
 from repro.plan import compose
-from repro.settings import ConfigError, parse_seeds, read_yaml
+from repro.settings import ConfigError, read_yaml
 from repro.train.checkpoint import Result, load_result
 from repro.train.job import Job, source_hashes
 from repro.train.launch import deadline_of, refuse_other_states, train_all
@@ -69,7 +69,6 @@ def fit(given: argparse.Namespace) -> int:
 
 
 _OPTIONS = ("images", "test", "labels", "labelled", "method", "model", "size", "minutes", "steps", "seed", "settings")
-_MINUTES = 30.0
 _ALSO = {"data.test": "test", "data.labels": "labels", "data.labelled": "labelled", "data.image_size": "size",
          "method": "method", "method.name": "method", "model": "model", "model.name": "model", "budget.steps": "steps",
          "budget.shortened_to": "steps"}  # fmt: skip
@@ -82,27 +81,24 @@ def _options(given: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ConfigError: naming two that contradict each other, or one that is impossible.
     """
-    asked = {key: str(value) if isinstance(value := getattr(given, key), Path) else value for key in _OPTIONS}
     pairs = [("--minutes", given.minutes, "--steps", given.steps or None)]
     for key, value in _changes(given.settings).items():
-        if key in {"data_hash", "planned_seeds"}:
-            raise ConfigError(f"{key} = {value}: is filled by fit; leave it out, and name a seed by --seed")
+        option = _ALSO.get(key, "settings")
+        pairs.append((f"--{option}", getattr(given, option) or None if key in _ALSO else None, key, value))
+        pairs.append(("--minutes", given.minutes if option == "steps" else None, key, value))
         if key == "data.root" and given.images.resolve() != Path(value).resolve():
             pairs.append(("images", given.images, key, value))
-        if key in _ALSO:
-            pairs.append((f"--{_ALSO[key]}", asked[_ALSO[key]] or None, key, value))
-        if _ALSO.get(key) == "steps":
-            pairs.append(("--minutes", given.minutes, key, value))
+        if key in {"data_hash", "planned_seeds"}:
+            raise ConfigError(f"{key} = {value}: is filled by fit; leave it out, and name a seed by --seed")
     for option, here, key, there in pairs:
         if None not in (here, there) and (str(here) != str(there) or option == "--minutes"):
             raise ConfigError(f"{option} = {here} and {key} = {there} contradict each other; leave one out")
-    if given.minutes is not None and not 0 < given.minutes <= 1e6:
-        raise ConfigError(f"--minutes = {given.minutes}: must be more than 0, and 1,000,000 at most")
-    if given.steps < 0:
-        raise ConfigError(f"--steps = {given.steps}: must be 1 or more")
-    given.minutes, given.seed = given.minutes or _MINUTES, given.seed or 0
-    parse_seeds(given.seed)
-    return asked | {"test": asked["test"] or "", "minutes": given.minutes, "seed": given.seed}
+    given.minutes, given.seed = 30.0 if given.minutes is None else given.minutes, given.seed or 0
+    for option, least, most in (("minutes", 0, 1e6), ("steps", -1, 1e9), ("labels", -1, 1e9), ("seed", -1, 1e9 - 1)):
+        if not least < getattr(given, option) <= most:
+            raise ConfigError(f"--{option} = {getattr(given, option)}: must be more than {least}, up to {most:,.0f}")
+    asked = {key: getattr(given, key) for key in _OPTIONS}
+    return {key: str(value or "") if key in {"images", "test"} else value for key, value in asked.items()}
 
 
 def _changes(settings: list[str]) -> dict[str, str]:
@@ -210,10 +206,11 @@ def planned(given: argparse.Namespace) -> Config:
     chosen = [f"engine.readers={max(2, min(cores, 16)) if choose_device().type == 'cuda' else 2}"]
     chosen += [f"model={given.model}", f"model.width={_WIDTHS.get(given.model, 2)}"] if given.model else []
     chosen += [f"data.image_size={given.size}"] if given.size else []
-    chosen += [f"data.labels={given.labels}"] if given.labels else []
     changes = _changes(given.settings)
+    if changes.get("data.labels", "").isdecimal():  # batches are fitted to it
+        given.labels = int(changes["data.labels"])
     method = given.method or changes.get("method") or changes.get("method.name") or "uda"
-    said = {"method", "method.name", *(["model"] if given.model else [])}
+    said = {"method", "method.name", *(["model"] if given.model else []), *(["data.labels"] if given.labels else [])}
     chosen += [text for text in given.settings if text.lstrip("+~").partition("=")[0] not in said]
     composed = config = compose(f"folder_{method}", chosen)
     if not config.data.in_files:
@@ -257,7 +254,7 @@ def _data(given: argparse.Namespace, data: FolderData, changes: Mapping[str, Any
     if labelled not in {"", IMAGENET_10PERCENT} and Path(labelled).is_file():
         labelled = _relative(Path(labelled), root)
     test = _relative(given.test, root) if given.test else data.test
-    data = replace(data, root=str(root), test=test, labelled=labelled or data.labelled)
+    data = replace(data, root=str(root), test=test, labelled=labelled or data.labelled, labels=given.labels)
     if "data.train" in changes:
         return data
     train, found, passed = parts_of(root, by_folders(data), bool(test))

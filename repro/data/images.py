@@ -11,6 +11,7 @@ import json
 import os
 import stat
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +29,7 @@ from repro.data import CropViews
 from repro.files import write_whole
 from repro.seeding import Streams
 
+warnings.filterwarnings("ignore", module=r"PIL\b")  # what matters is said of each file, once
 SMALLEST = 8
 """Pixels of the shorter side below which an image is taken for damaged: an icon or a tracking pixel."""
 

@@ -39,7 +39,7 @@ _ROLES = {
 }
 """What a folder holds, and how people call it."""
 _FILLER = ("the|my|new|old|all|full|final|mini|sub|sets?|data|datasets?|images?|imgs?|pictures?|pics?|photos?|samples?|"
-           "examples?|files?|folder|dir|split|part|subset|public|private|stage|fold|phase|x|y|a|b")  # fmt: skip
+           "examples?|files?|folder|dir|split|part|subset|public|private|stage|fold|phase")  # fmt: skip
 _NAMES = "|".join(f"(?P<{role}>{words})" for role, words in _ROLES.items())
 _ROLE = re.compile(f"(?:{_FILLER})*(?:{_NAMES})(?:{_FILLER})*")
 _FOLD = re.compile(r"(?:fold|split|part|subset|set|batch|cv|shard|group)[\W_]*\d+")
@@ -132,15 +132,16 @@ def role(name: str) -> str:
 
 
 def _words(name: str) -> list[str]:
-    return re.split(r"[\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    words = re.split(r"[\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    return [word for word in words if len(word) > 1]  # without the letter of trainA
 
 
 def roles(names: Iterable[str]) -> dict[str, str]:
     """The same of folders side by side, where one word tells train from test too, as in seg_train and seg_test."""
     found = {name: role(name) for name in names}
-    loose = {name: next(filter(None, map(role, _words(name))), "") for name in found}
+    loose = {name: part or next(filter(None, map(role, _words(name))), "") for name, part in found.items()}
     both = "training" in loose.values() and {"test", "validation"} & set(loose.values())
-    return {name: found[name] or loose[name] for name in found} if both else found
+    return loose if both else found
 
 
 def class_of(name: str) -> str:
@@ -209,7 +210,7 @@ def refuse_parts(names: Sequence[str], where: str) -> None:
                          "that name otherwise")  # fmt: skip
     for name, deeper in inner.items():
         split = {part: folder for folder, part in roles(deeper).items()}
-        if "training" in split and {"test", "validation"} & split.keys():
+        if len(inner) > 1 and "training" in split and {"test", "validation"} & split.keys():
             raise ValueError(f"{where}: {printable(name)} holds {listed(sorted(split.values()))}, parts of a data set; "
                              f"put the classes into them: {split['training']}/{printable(name)}")  # fmt: skip
 
