@@ -97,7 +97,7 @@ def _options(given: argparse.Namespace) -> dict[str, Any]:
     for option, least, most in (("minutes", 0, 1e6), ("steps", -1, 1e9), ("labels", -1, 1e9), ("seed", -1, 1e9 - 1)):
         if not least < getattr(given, option) <= most:
             raise ConfigError(f"--{option} = {getattr(given, option)}: must be more than {least}, up to {most:,.0f}")
-    asked = {key: getattr(given, key) for key in _OPTIONS}
+    asked = {key: getattr(given, key) for key in _OPTIONS} | {"method": given.method or "uda"}
     return {key: str(value or "") if key in {"images", "test"} else value for key, value in asked.items()}
 
 
@@ -245,11 +245,11 @@ def _holding(keys: list[str], composed: Config, config: Config) -> Config:
     return read_config(mapping)
 
 
-def _data(given: argparse.Namespace, data: FolderData, changes: Mapping[str, Any]) -> FolderData:
+def _data(given: argparse.Namespace, data: FolderData, changes: Mapping[str, str]) -> FolderData:
     """Where the images are: `train` and `test` within the folder, or the folder itself and another one."""
     root = given.images.resolve()
     if not root.is_dir():
-        raise ConfigError(f"{printable(str(given.images))} is no folder; name the folder with your images")
+        raise ConfigError(f"{printable(given.images)} is no folder; name the folder with your images")
     labelled = given.labelled
     if labelled not in {"", IMAGENET_10PERCENT} and Path(labelled).is_file():
         labelled = _relative(Path(labelled), root)

@@ -93,8 +93,11 @@ def test_from_a_folder_to_predictions(workplace: Path) -> None:
 
 
 @pytest.mark.slow
-def test_prediction_is_what_evaluation_saw(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test images given as new ones get the classes that the test accuracy was counted from."""
+@pytest.mark.parametrize("deep", [False, True])
+def test_prediction_is_what_evaluation_saw(deep: bool, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Test images given as new ones get the classes that the test accuracy was counted from; also those of 12 bits."""
+    for path in (workplace / "my images").rglob("*.png" if deep else "none"):
+        Image.fromarray(np.asarray(Image.open(path))[..., 0].astype(np.uint16) * 16).save(path)
     said(workplace, "fit", "my images", *FAST, "--out", "mine")
     monkeypatch.chdir(workplace)
     model = load_model(workplace / "mine/model.pt")
@@ -105,6 +108,7 @@ def test_prediction_is_what_evaluation_saw(workplace: Path, monkeypatch: pytest.
 
     expected = Predictor(config, 0).probabilities(model.weights, test.examples)
     torch.testing.assert_close(torch.from_numpy(found), expected, rtol=0, atol=1e-6)
+    assert (model.levels is not None) == deep
     assert model.facts["right"] == int((expected.argmax(dim=-1) == test.labels).sum())
 
 
@@ -133,6 +137,8 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(workplace: Path) -> None:
     (["fit", "nowhere"], "nowhere is no folder; name the folder with your images"),
     (["fit", "my images", "--labelled", "none.csv"], r"data.labelled = none.csv"),
     (["fit", "my images", "--labels", "50"], "data.labels = 50: there are only 12 labelled images"),
+    (["fit", "my images", "--steps", "5", "--out", "/proc/nowhere/m"], "--out = /proc/nowhere/m: cannot be written"),
+    (["predict", "my images", "my images", "--csv", "my images"], "--csv = my images: is a folder; name the file"),
     (["fit", "my images", "--minutes", "0"], "--minutes = 0.0: must be more than 0"),
     (["fit", "my images", "optim.studnet.momentum=1"], "optim.studnet.momentum is not a setting"),
     (["fit", "my images", "--model", "alexnet"], "alexnet"),

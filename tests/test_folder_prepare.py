@@ -352,7 +352,7 @@ def test_what_no_classifier_can_be_trained_on_is_refused(
 
 def test_a_root_that_is_not_there_is_refused(tmp_path: Path) -> None:
     """The first mistake that anyone makes."""
-    with pytest.raises(ValueError, match=r"data\.root = .*nowhere: is no folder; set it"):
+    with pytest.raises(ValueError, match=r"data\.root = .*nowhere is no folder; set it"):
         prepared(tmp_path / "nowhere")
 
 

@@ -34,6 +34,7 @@ from repro.data.layout import (
     printable,
     refuse_parts,
     role,
+    text_of,
 )
 from repro.data.sets import PLACE, HeldOutSet, Seeds, Source, TrainingSet
 from repro.files import write_whole
@@ -205,11 +206,16 @@ def _read_once(root: str, path: Path, _changed: int) -> Listing:
 
 def _prepare(config: FolderData) -> None:
     train, test = _folders(config)
-    without = [train / name for name in beside(train, by_folders(config))] + ([test] if test else [])
+    table = "" if by_folders(config) else text_of(config, f"data.labelled = {config.labelled}")
+    without = [train / name for name in beside(train, by_folders(config)) if f"{name}/" not in table]
+    without += [test] if test else []
     names, passed = look_through(train, without)
-    for loose in _without_class(config, train):
-        names = sorted(names + [f"../{loose}/{name}" for name in look_through(train.parent / loose)[0]])
-        print(f"{printable(config.root)}: images without a class in {printable(loose)}", flush=True)
+    loose = _without_class(config, train)
+    for place in loose:
+        names += [f"{place}/{name}" for name in look_through(train / place)[0] if place.startswith("../")]
+    names.sort()
+    if loose:
+        print(f"{printable(config.root)}: images without a class in {listed(loose)}", flush=True)
     passed += [f"{path.name}, part of a data set" for path in without if not test or not path.samefile(test)]
     if passed:
         print(f"{printable(config.root)}: passed over: {'; '.join(passed)}", flush=True)
@@ -249,26 +255,22 @@ def _prepare(config: FolderData) -> None:
 
 
 def _without_class(config: FolderData, train: Path) -> list[str]:
-    """Folders of images without a class beside that of the training images, below the root."""
-    if train.is_symlink() or train.resolve() == Path(config.root).expanduser().resolve():
-        return []
-    return [name for name in folders(train.parent) if role(name) == "unlabelled"]
+    """Folders of images without a class, among the training images, and beside them below the root."""
+    within = Path(config.root).expanduser().resolve() in train.resolve().parents and not train.is_symlink()
+    places = folders(train) + [f"../{name}" for name in folders(train.parent) if within]
+    return [place for place in places if role(place) == "unlabelled"]
 
 
 def _folders(config: FolderData) -> tuple[Path, Path | None]:
     """Of the training and of the test images."""
-    root, train = Path(config.root).expanduser(), folder_of(config, "train")
-    if not root.is_dir():
-        raise ValueError(f"data.root = {config.root}: is no folder; set it to the folder with your images")
-    if not train.is_dir():
-        raise ValueError(f"data.train = {config.train}: {train} is no folder; set it to that of the training images, "
-                         "or to . for all below data.root")  # fmt: skip
+    root, train, test = Path(config.root).expanduser(), folder_of(config, "train"), folder_of(config, "test")
+    for key, folder, what in (("root", root, ""), ("train", train, "training "), ("test", test, "test ")):
+        if not folder.is_dir():
+            raise ValueError(
+                f"data.{key} = {getattr(config, key)}: {folder} is no folder; set it to that of the {what}images"
+            )
     if not config.test:
         return train, None
-    test = folder_of(config, "test")
-    if not test.is_dir():
-        raise ValueError(f"data.test = {config.test}: {test} is no folder; set it to that of the test images, "
-                         "or to nothing where there are none")  # fmt: skip
     if test.resolve() == train.resolve() or test.resolve() in train.resolve().parents:
         raise ValueError(f"data.test = {config.test}: {test} holds the training images too; set data.train to another "
                          "folder, beside or around it")  # fmt: skip
@@ -317,6 +319,8 @@ def _test_listing(config: FolderData, test: Path, classes: Sequence[str], levels
         named = "; ".join(f"{printable(name)} ({seen[name].damage})" for name in damaged[:_SHOWN])
         raise ValueError(f"{where}: {len(damaged)} of {len(names)} test images are damaged: {named}; mend or remove "
                          "them, since an accuracy speaks of all of them")  # fmt: skip
+    if levels is None and any(seen[name].deep for name in names):
+        raise ValueError(f"{where}: test images have more than 8 bits, training images have not; convert them alike")
     absent = sorted(known - {class_of(name) for name in names})
     if absent:
         print(f"NOTE: there is no test image of {listed(absent)}", flush=True)

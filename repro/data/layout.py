@@ -79,9 +79,9 @@ def look_through(folder: Path, without: Sequence[Path] = ()) -> tuple[list[str],
         seen.add(here)
         with os.scandir(folder / prefix) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
-                name, path, plain = f"{prefix}{entry.name}", Path(entry), entry.is_file(follow_symlinks=False)
                 if entry.name.startswith("."):
                     continue
+                name, path, plain = f"{prefix}{entry.name}", Path(entry), entry.is_file(follow_symlinks=False)
                 if not plain and path.is_dir():
                     if _SYSTEM.fullmatch(entry.name):
                         said.append(f"a system's folder {printable(name)}")
@@ -256,8 +256,8 @@ def labelling(config: FolderData, names: Sequence[str]) -> Labelling:
         return Labelling(by_folder, [bool(label) for label in by_folder])
     where = f"data.labelled = {config.labelled}"
     if not by_folders(config):
-        return _by_csv(_text(config, where), config, names, where)
-    lines = shipped_list() if config.labelled == IMAGENET_10PERCENT else _text(config, where).splitlines()
+        return _by_csv(text_of(config, where), config, names, where)
+    lines = shipped_list() if config.labelled == IMAGENET_10PERCENT else text_of(config, where).splitlines()
     listed = {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}
     found = _images(listed, config, names, where)
     unknown = [names[image] for image in found.values() if not by_folder[image]]
@@ -349,7 +349,12 @@ def _grouped(keys: Iterable[str]) -> dict[str, list[int]]:
     return groups
 
 
-def _text(config: FolderData, where: str) -> str:
+def text_of(config: FolderData, where: str) -> str:
+    """What the file with the labelled images holds.
+
+    Raises:
+        ValueError: when it is missing or no text.
+    """
     path = Path(config.root).expanduser() / config.labelled
     if not path.is_file():
         raise ValueError(f"{where}: {path} is no file; write the labelled images into it, or set it to nothing to take "
