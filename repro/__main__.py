@@ -213,8 +213,6 @@ def recompute(arguments: argparse.Namespace) -> int:
 
 def main(words: list[str] | None = None) -> None:
     """Runs a verb and exits: 0, its own status, or 2 with one sentence for a mistake that the user can mend."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # not every terminal takes every name
     words = sys.argv[1:] if words is None else words
     top, each = parsers()
     known = bool(words) and words[0] in each  # options may stand between the words of a list
