@@ -81,6 +81,9 @@ def _options(given: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ConfigError: naming two that contradict each other, or one that is impossible.
     """
+    for path in filter(None, (given.images, given.test, given.out)):
+        if any("\ud800" <= character <= "\udfff" for character in str(path.resolve())):
+            raise ConfigError(f"{printable(path)}: its name is no text in UTF-8, as settings are; give it another one")
     pairs = [("--minutes", given.minutes, "--steps", given.steps or None)]
     for key, value in _changes(given.settings).items():
         option = _ALSO.get(key, "settings")
@@ -183,6 +186,7 @@ def _readme(
         f"- Use: `repro predict {out} <folder> --csv predictions.csv`", "",
     ]  # fmt: skip
     if found:
+        names = [printable(name).replace("|", "\\|") for name in names]
         lines += ["| class | test images | right | most often taken for |", "|---|---|---|---|"]
         for k, (name, row) in enumerate(zip(names, found.confusion, strict=True)):
             wrong = max((n, names[j]) for j, n in enumerate(row) if j != k)

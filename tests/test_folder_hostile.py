@@ -518,6 +518,14 @@ def test_settings_that_cannot_hold_are_one_sentence(words: str, message: str, tm
         planned(given)
 
 
+def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    """Settings are kept as text; names of images and classes below it may be what they like."""
+    assert "its name is no text in UTF-8" in outcome(os.fsdecode(b"caf\xe9"))
+    images = pictures(tmp_path / "new\nline", "b|c")
+    pictures(images, os.fsdecode(b"cl\xe9"))
+    assert outcome(str(images)).endswith(": 4, 4, 0")
+
+
 ROLES = {"Train": "training", "test_2": "test", "VAL": "validation", "Unlabeled": "unlabelled", "x_train": "training",
          "testicle": "", "trainer": "", "crash test": "", "valley": "", "training shoes": "", "2": ""}  # fmt: skip
 
