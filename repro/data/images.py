@@ -273,7 +273,7 @@ def as_rgb(image: Image.Image, levels: Levels | None = None) -> Image.Image:
             return layer.convert("RGB")
         white, black = (Image.alpha_composite(Image.new("RGBA", layer.size, ground), layer).convert("RGB")
                         for ground in ("white", "black"))  # fmt: skip
-        return white if _numbers(white).min() < 255 - FLAT else black
+        return white if np.min(white.getextrema()) < 255 - FLAT else black
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -330,9 +330,10 @@ def look(path: Path) -> Seen:
             sides = header or upright.size
             _box(sides, 1.0)
             deep = _is_deep(upright)
-            pixels = _numbers(upright if deep else as_rgb(upright))
-            levels = float(pixels.min()), float(pixels.max())
-            clear = not deep and upright.has_transparency_data and bool(_numbers(_layer(upright))[..., 3].min() < 255)
+            found = _numbers(upright) if deep else np.array(as_rgb(upright).getextrema())
+            levels = float(found.min()), float(found.max())
+            if upright.has_transparency_data and not deep:
+                clear = bool(np.min(_layer(upright).getchannel("A").getextrema()) < 255)
     except Exception as error:  # noqa: BLE001 - Pillow has an error of its own for each kind of damage
         sides, damage = (0, 0), _in_words(error, path)
     digest = hashlib.blake2b(content, digest_size=16).digest()
