@@ -200,7 +200,8 @@ def refuse_parts(names: Sequence[str], where: str) -> None:
         inner.setdefault(first, set()).update(rest[:-1][:1])
     found = roles(inner)
     alike = len(inner) > 1 and all(deeper == set.union(*inner.values()) != set() for deeper in inner.values())
-    parts = [name for name in inner if found[name] or (alike and _FOLD.fullmatch(name.lower()))]
+    parts = [name for name, deeper in inner.items() if found[name] or len(deeper & (inner.keys() - {name})) > 1
+             or (alike and _FOLD.fullmatch(name.lower()))]  # fmt: skip
     vehicle = len(inner) > 1 and [name.lower() for name in parts if not inner[name]] == ["train"] and len(parts) == 1
     if vehicle or {name.lower() for name in inner} == {"valid", "invalid"}:
         print(f"NOTE: {listed(parts)} is taken for a class", flush=True)
@@ -208,6 +209,9 @@ def refuse_parts(names: Sequence[str], where: str) -> None:
         raise ValueError(f"{where} holds the folders {listed(parts)}, which look like parts of a data set, not like "
                          "classes; set data.train (and data.test) to them, or move them elsewhere; call a class of "
                          "that name otherwise")  # fmt: skip
+    elif alike and len(inner[next(iter(inner))]) > 1:
+        print(f"NOTE: {listed(sorted(inner))} are taken for the classes, though all hold folders of the same names: "
+              f"{listed(sorted(inner[next(iter(inner))]))}", flush=True)  # fmt: skip
     for name, deeper in inner.items():
         split = {part: folder for folder, part in roles(deeper).items()}
         if len(inner) > 1 and "training" in split and {"test", "validation"} & split.keys():
