@@ -183,7 +183,7 @@ def compose(run: str, overrides: Sequence[str] = (), root: Path = ROOT) -> Confi
     comparison, name = setting_and_arm(run, root)
     arm = all_arms(root)[name]
     changes = {**comparison.methods.get(arm.method, {}), **arm.changes, **comparison.arms[name]}
-    changes["title"] = comparison.title(name)
+    changes["title"] = comparison.arms[name].get("title") or arm.title
     for override in overrides:
         if re.match(r"[+~]*(setting|hydra)\b", override):
             raise ConfigError(f"{run}: override {override!r} would compose another setting; name that instead")

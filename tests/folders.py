@@ -38,6 +38,14 @@ def write_folder(root: Path, counts: dict[str, int], suffix: str = "jpg") -> Pat
     return root
 
 
+def pictures(root: Path, places: str, count: int = 2) -> Path:
+    """Images in each of these folders, no two alike."""
+    for number, place in enumerate(places.split()):
+        for image in range(count):
+            write_image(root / place.replace("+", " ") / f"{image}.png", 12, 10, 100 * number + image)
+    return root
+
+
 def prepared(root: Path, **settings: Any) -> FolderData:
     """The settings of a folder after `prepare`, in the working directory."""
     config = FolderData(root=str(root), **settings)

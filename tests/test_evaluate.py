@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from repro.classify import Options, _finish
+from repro.classify import _finish
 from repro.config import expected_networks, read_config
 from repro.data import source_of
 from repro.data.toys import Digits
@@ -116,9 +116,8 @@ def test_a_fit_keeps_the_weights_that_count(
     monkeypatch.setattr(Digits, "class_names", lambda _: list("0123456789"))
     trainer, result = finished
     result = result if tuned else replace(result, finetuned={})
-    options = Options("images", "", 0, "", "mpl", "", 0, 1.0, 0, 0, [])
 
-    facts = _finish(tmp_path, trainer.config, options, result)
+    facts = _finish(tmp_path, trainer.config, 0, result)
 
     model = load_model(tmp_path / MODEL)
     expected = result.finetuned if tuned else trainer.state.learners["student"].average

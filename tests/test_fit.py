@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from repro.config import read_config
+from repro.__main__ import parsers
+from repro.classify import _options, planned
+from repro.config import as_mapping, lookup, read_config
 from repro.data import source_of
 from repro.evaluate.classifier import load_model, predictions
 from repro.evaluate.predict import Predictor
 from tests.entry_points import call
-from tests.folders import write_folder, write_image
+from tests.folders import pictures, write_folder, write_image
 
 PROJECT = Path(__file__).parents[1]
 FAST = ["--size", "16", "--steps", "12", "--method", "supervised", "--model", "wide_resnet_10", "model.width=1",
@@ -93,8 +97,11 @@ def test_from_a_folder_to_predictions(workplace: Path) -> None:
 
 
 @pytest.mark.slow
-def test_prediction_is_what_evaluation_saw(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test images given as new ones get the classes that the test accuracy was counted from."""
+@pytest.mark.parametrize("deep", [False, True])
+def test_prediction_is_what_evaluation_saw(deep: bool, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Test images given as new ones get the classes that the test accuracy was counted from; also those of 12 bits."""
+    for path in (workplace / "my images").rglob("*.png" if deep else "none"):
+        Image.fromarray(np.asarray(Image.open(path))[..., 0].astype(np.uint16) * 16).save(path)
     said(workplace, "fit", "my images", *FAST, "--out", "mine")
     monkeypatch.chdir(workplace)
     model = load_model(workplace / "mine/model.pt")
@@ -105,6 +112,7 @@ def test_prediction_is_what_evaluation_saw(workplace: Path, monkeypatch: pytest.
 
     expected = Predictor(config, 0).probabilities(model.weights, test.examples)
     torch.testing.assert_close(torch.from_numpy(found), expected, rtol=0, atol=1e-6)
+    assert (model.levels is not None) == deep
     assert model.facts["right"] == int((expected.argmax(dim=-1) == test.labels).sum())
 
 
@@ -133,6 +141,8 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(workplace: Path) -> None:
     (["fit", "nowhere"], "nowhere is no folder; name the folder with your images"),
     (["fit", "my images", "--labelled", "none.csv"], r"data.labelled = none.csv"),
     (["fit", "my images", "--labels", "50"], "data.labels = 50: there are only 12 labelled images"),
+    (["fit", "my images", "--steps", "5", "--out", "/proc/nowhere/m"], "--out = /proc/nowhere/m: cannot be written"),
+    (["predict", "my images", "my images", "--csv", "my images"], "--csv = my images: is a folder; name the file"),
     (["fit", "my images", "--minutes", "0"], "--minutes = 0.0: must be more than 0"),
     (["fit", "my images", "optim.studnet.momentum=1"], "optim.studnet.momentum is not a setting"),
     (["fit", "my images", "--model", "alexnet"], "alexnet"),
@@ -147,3 +157,105 @@ def test_mistakes_are_one_sentence(arguments: list[str], message: str, workplace
     assert message in printed
     assert printed.strip().splitlines()[-1].startswith("error: ")
     assert not (workplace / "models").exists()
+
+
+# Options
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    ("--minutes inf", "--minutes = inf: must be more than 0, up to 1,000,000"),
+    ("--minutes nan", "--minutes = nan: must be"),
+    ("--minutes -5", "--minutes = -5.0: must be"),
+    ("--minutes 0", "--minutes = 0.0: must be"),
+    ("--minutes 1e300", "--minutes = 1e+300: must be"),
+    ("--steps -3", "--steps = -3: must be more than -1"),
+    ("--seed -1", "--seed = -1: must be more than -1, up to 999,999,999"),
+    ("--seed 99999999999999999999", "--seed = 99999999999999999999: must be"),
+    ("--labels -3", "--labels = -3: must be more than -1"),
+    ("--minutes 5 --steps 10", "--minutes = 5.0 and --steps = 10 contradict each other"),
+    ("--minutes 5 budget.steps=10", "--minutes = 5.0 and budget.steps = 10 contradict"),
+    ("--minutes 5 ++budget.steps=10", "--minutes = 5.0 and budget.steps = 10 contradict"),
+    ("--minutes 5 budget.shortened_to=10", "--minutes = 5.0 and budget.shortened_to = 10"),
+    ("--steps 9 budget.steps=10", "--steps = 9 and budget.steps = 10 contradict"),
+    ("--size 48 data.image_size=40", "--size = 48 and data.image_size = 40 contradict"),
+    ("--labels 4 data.labels=2", "--labels = 4 and data.labels = 2 contradict"),
+    ("--labelled l.csv data.labelled=m.csv", "--labelled = l.csv and data.labelled = m.csv contradict"),
+    ("--test t data.test=u", "--test = t and data.test = u contradict"),
+    ("--method mpl method=uda", "--method = mpl and method = uda contradict"),
+    ("--method mpl method.name=uda", "--method = mpl and method.name = uda contradict"),
+    ("--model resnet50 model=wide_resnet_10", "--model = resnet50 and model = wide_resnet_10"),
+    ("--model resnet50 +model.name=wide_resnet", "--model = resnet50 and model.name = wide_resnet"),
+    ("data.root=/nowhere", "images = images and data.root = /nowhere contradict"),
+    ("--seed 3 planned_seeds=5", "planned_seeds = 5: is filled by fit; leave it out, and name a seed by --seed"),
+    ("data_hash=0", "data_hash = 0: is filled by fit"),
+    ("budget.steps=5 budget.steps=6", "budget.steps is set to 6 and to something else"),
+])  # fmt: skip
+def test_options_that_contradict_are_named_both(words: str, message: str) -> None:
+    """Before anything is looked at; so is what no option can be."""
+    given = parsers()[1]["fit"].parse_intermixed_args(["images", *words.split()])
+
+    with pytest.raises(ValueError, match=re.escape(message)):
+        _options(given)
+
+
+@pytest.mark.parametrize("words", [
+    "--steps 9 budget.steps=9", "--size 40 data.image_size=40", "--method mpl method=mpl", "data.root=images",
+    "--minutes 5", "--steps 9", "--seed 0", "--test t data.test='t'",
+])  # fmt: skip
+def test_options_that_agree_are_taken(words: str) -> None:
+    """The same thing said twice is no contradiction."""
+    given = parsers()[1]["fit"].parse_intermixed_args(["images", *words.split()])
+
+    assert (_options(given)["minutes"], given.seed) == (5.0 if "5" in words else 30.0, 0)
+
+
+@pytest.mark.parametrize(("words", "held"), [
+    ("optim.student.warmup_steps=3 optim.teacher.warmup_steps=2", {}),
+    ("budget.labelled_batch=2 budget.log_every=3 budget.workers=2 engine.readers=3", {}),
+    ("method.ramp_steps=7 method.weight=3.0", {}),
+    ("data.test=val", {}),
+    ("data.labels=2 budget.labelled_batch=2 finetune.batch=2", {}),
+    ("method=supervised method.label_smoothing=0.3", {"method": None, "method.name": "supervised"}),
+    ("--size 24 --labels 2", {"data.image_size": 24, "data.labels": 2}),
+    ("--model resnet50_narrow --size 16", {"model.width": 16, "data.image_size": 16}),
+    ("data.train=val data.classes=2", {}),
+    ("title=mine budget.reduced=short", {}),
+])  # fmt: skip
+def test_settings_hold(words: str, held: dict[str, Any], workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a person sets is what the run has, though fit fits warm-up, batches and log to images and steps."""
+    monkeypatch.chdir(workplace)
+    pictures(workplace / "images", "train/a train/b val/a val/b test/a test/b")
+    given = parsers()[1]["fit"].parse_intermixed_args(["images", "--steps", "12", "engine.threads=1", *words.split()])
+    _options(given)
+    found = as_mapping(planned(given))
+    asked = {key: value for key, _, value in (word.partition("=") for word in words.split()) if value} | held
+
+    assert lookup(found, "budget.steps") == 12
+    for key, value in asked.items():
+        if value is not None:
+            assert str(lookup(found, key)) == str(value), key
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    ("budget.labelled_batch=50", "budget.labelled_batch = 50: there are only data.labels = 4"),
+    ("optim.student.warmup_steps=50", r"optim.student.wait_steps \+ optim.student.warmup_steps = 50: leaves none"),
+    ("data.labels=50", "data.labels = 50: there are only 4"),
+    ("--size 4", "data.image_size = 4: must lie in"),
+    ("data.classes=3", "data.classes = 3: .* has 2"),
+    ("data.train=nowhere", "data.train = nowhere: .* is no folder"),
+    ("data.test=nowhere", "data.test = nowhere: .* is no folder"),
+    ("data=cifar10", "data.image_size is not a setting"),
+    ("method=magic", "magic"),
+    ("budget.stpes=3", "budget.stpes is not a setting; did you mean 'budget.steps'"),
+])  # fmt: skip
+def test_settings_that_cannot_hold_are_one_sentence(
+    words: str, message: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the images or the steps do not allow is refused, not set aside."""
+    monkeypatch.chdir(workplace)
+    pictures(workplace / "images", "train/a train/b test/a test/b")
+    given = parsers()[1]["fit"].parse_intermixed_args(["images", "--steps", "12", "engine.threads=1", *words.split()])
+    _options(given)
+
+    with pytest.raises(ValueError, match=message):
+        planned(given)

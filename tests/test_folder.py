@@ -8,11 +8,12 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
@@ -20,6 +21,7 @@ from repro.augment.views import draw_boxes
 from repro.data import CropViews, FolderData, source_of
 from repro.data.folder import drawn_evenly, listing_path
 from repro.data.images import ImageFiles, centres, read_image
+from repro.evaluate.classifier import read_file
 from repro.seeding import Streams
 from tests.folders import files_of, listed, picture, prepared, write_folder, write_image
 
@@ -242,7 +244,7 @@ def assert_predicted_as_evaluated(root: Path, name: str) -> None:
     paths = listed(config).paths.tolist()
     (known,) = files_of(config)[torch.tensor([paths.index(name.encode())])].centre()
 
-    assert torch.equal(known, source_of(config).read_file(root / name))
+    assert torch.equal(known, read_file(root / name, config, files_of(config).levels))
 
 
 TEXT = b"Exif\0\0II*\0" + struct.pack("<IHHHI4sI", 8, 1, 0x0112, 2, 2, b"6\0", 0)
@@ -311,3 +313,147 @@ def test_a_forked_worker_reads_though_its_parent_has_read(tmp_path: Path) -> Non
                           env=os.environ | {"PYTHONPATH": str(PROJECT)}, check=False)  # fmt: skip
 
     assert 0 == done.returncode
+
+
+# Pixels
+
+
+def halves(left: float, right: float, kind: type = np.uint8) -> Image.Image:
+    """16 x 16 grey pixels of two levels."""
+    return Image.fromarray(np.repeat(np.array([[left] * 8 + [right] * 8], dtype=kind), 16, axis=0))
+
+
+def seen(*pictures_: Image.Image, suffix: str = "tif", **how: Any) -> list[tuple[int, int]]:
+    """The levels of both halves of each image, as training on all of them and as predict sees them."""
+    for number, one in enumerate(pictures_):
+        for label in "ab"[: 2 if number == 0 else 1]:
+            Path("images", label).mkdir(parents=True, exist_ok=True)
+            one.save(f"images/{label}/{number}.{suffix}", **how)
+    config = prepared(Path("images"), image_size=8)
+    files, found = files_of(config), []
+    for number in range(len(pictures_)):
+        at = listed(config).paths.tolist().index(f"a/{number}.{suffix}".encode())
+        read = files[at : at + 1].centre()[0].numpy()
+        assert np.array_equal(read, read_file(Path(f"images/a/{number}.{suffix}"), config, files.levels).numpy())
+        found.append((round(read[..., :2].mean()), round(read[..., -2:].mean())))
+    return found
+
+
+@pytest.mark.parametrize(("kind", "levels", "expected"), [
+    (np.uint16, [(0, 65_535)], [(0, 255)]),
+    (np.uint16, [(0, 4095)], [(0, 255)]),  # 12 bits in 16
+    (np.uint16, [(0, 1023), (0, 511)], [(0, 255), (0, 127)]),
+    (np.uint16, [(0, 255), (0, 65_535)], [(0, 1), (0, 255)]),  # one scale, not one for each image
+    (np.uint16, [(0, 256), (0, 65_535)], [(0, 1), (0, 255)]),
+    (np.uint16, [(0, 255), (0, 256)], [(0, 254), (0, 255)]),
+    (np.uint16, [(29_000, 31_000), (30_000, 30_000)], [(0, 255), (127, 128)]),  # a thermal camera
+    (np.uint16, [(0, 60_000), (0, 30_000)], [(0, 233), (0, 117)]),  # of all 16 bits
+    (np.uint16, [(7, 7)], [(0, 0)]),
+    (np.int32, [(0, 8_000_000), (4_000_000, 0)], [(0, 255), (128, 0)]),
+    (np.int32, [(-200, 310)], [(0, 255)]),
+    (np.int32, [(-1000, -745), (-1000, -1000)], [(0, 255), (0, 0)]),  # Hounsfield units
+    (np.int32, [(-(2**31), 2**31 - 1)], [(0, 255)]),
+    (np.int32, [(0, 255), (0, 100)], [(0, 255), (0, 100)]),
+    (np.int32, [(0, 70_000), (0, 65_536)], [(0, 255), (0, 239)]),  # modulo 65,536 it would be 0
+    (np.float32, [(0, 1), (0, 0.5)], [(0, 255), (0, 128)]),
+    (np.float32, [(-1, 1), (0, 0)], [(0, 255), (128, 128)]),
+    (np.float32, [(0, 1e30), (0, 5e29)], [(0, 255), (0, 128)]),
+    (np.float32, [(0, 255), (0, 51)], [(0, 255), (0, 51)]),
+    (np.float32, [(0.001, 0.002)], [(0, 255)]),
+    (np.float32, [(-0.0, 0.0)], [(0, 0)]),
+])  # fmt: skip
+def test_levels_of_more_than_8_bits_have_one_scale(
+    kind: type, levels: list[tuple[float, float]], expected: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    """The brighter is never the darker, in one image or between two; nothing wraps; predict has the scale of fit."""
+    found = seen(*(halves(*pair, kind) for pair in levels))
+
+    assert np.abs(np.array(found) - expected).max() <= 1
+
+
+def test_a_few_bright_pixels_that_leave_little_are_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A hot pixel of 65,535 among 12 bits; levels beyond the scale of fit stop at white."""
+    hot = np.full((16, 16), 2000, np.uint16)
+    hot[0, 0] = 65_535
+    seen(halves(0, 4095, np.uint16), halves(100, 3000, np.uint16), Image.fromarray(hot))
+
+    assert "3 of 4 images are nearly of one colour" in capsys.readouterr().out
+    halves(0, 9999, np.uint16).save("beyond.png")
+    assert read_file(Path("beyond.png"), FolderData(image_size=8), (0.0, 4095.0)).max() == 255
+
+
+def test_a_scale_that_fit_has_not_seen(tmp_path: Path) -> None:
+    """16 bits are read by their format; of 32 nobody knows."""
+    halves(0, 32_768, np.uint16).save("16.png")
+    halves(0, 9, np.int32).save("32.tif")
+
+    assert int(read_file(Path("16.png"), FolderData(image_size=8), None)[0, 0, -1]) == 128
+    with pytest.raises(ValueError, match=r"pixels of 32 bits .* whose scale the training images did not give"):
+        read_file(Path("32.tif"), FolderData(image_size=8), None)
+
+
+def shape(mode: str, colour: int, left: int = 0, right: int = 255) -> Image.Image:
+    """One colour all over; how opaque the halves are, is the picture."""
+    grey, alpha = np.full((16, 16), colour, np.uint8), np.asarray(halves(left, right))
+    return Image.fromarray(np.stack([grey] * (len(mode) - 1) + [alpha], axis=-1))
+
+
+def palette(colour: int, transparency: int | bytes) -> tuple[Image.Image, dict[str, Any]]:
+    """Two entries of one colour, of which one or both are transparent; and how it is saved."""
+    image = halves(0, 1)
+    image.putpalette([colour] * 6)
+    return image, {"transparency": transparency}
+
+
+@pytest.mark.parametrize(("image", "suffix", "expected"), [
+    (shape("RGBA", 0), "png", (255, 0)),
+    (shape("RGBA", 0), "webp", (255, 0)),
+    (shape("RGBA", 0), "tif", (255, 0)),
+    (shape("LA", 0), "png", (255, 0)),
+    (shape("LA", 0), "tif", (255, 0)),
+    (shape("RGBA", 255), "png", (0, 255)),  # white on white would be nothing
+    (shape("LA", 255), "png", (0, 255)),
+    (shape("RGBA", 100), "png", (255, 100)),
+    (shape("RGBA", 0, 0, 128), "png", (255, 127)),
+    (shape("RGBA", 255, 255, 255), "png", (255, 255)),
+    (shape("RGBA", 80, 0, 0), "png", (80, 80)),  # transparent all over, so it means something else
+    (shape("RGBA", 80, 255, 255), "png", (80, 80)),
+    (palette(0, 0), "png", (255, 0)),
+    (palette(0, b"\0\xff"), "png", (255, 0)),
+    (palette(255, b"\0\xff"), "png", (0, 255)),
+    (palette(0, 0), "gif", (255, 0)),
+    ((halves(7, 90), {"transparency": 7}), "png", (255, 90)),
+    ((halves(7, 90).convert("RGB"), {"transparency": (7, 7, 7)}), "png", (255, 90)),
+    ((halves(0, 255).convert("1"), {"transparency": 0}), "png", (0, 255)),
+])  # fmt: skip
+def test_a_shape_in_the_transparency_is_seen(
+    image: Any, suffix: str, expected: tuple[int, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Laid over white, as a viewer shows it, or over black where white would swallow it; and said."""
+    (picture_, how) = image if isinstance(image, tuple) else (image, {"lossless": True} if suffix == "webp" else {})
+    found = seen(picture_, suffix=suffix, **how)
+
+    assert np.abs(np.array(found[0]) - expected).max() <= 1
+    assert ("partly transparent: laid over white" in capsys.readouterr().out) == (
+        not (isinstance(image, Image.Image) and np.asarray(image)[..., -1].min() == 255)
+    )
+
+
+def oriented(kind: int, value: Any) -> TiffImagePlugin.ImageFileDirectory_v2:
+    """The orientation as a tag of this type."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags.tagtype[0x0112] = kind
+    tags[0x0112] = value
+    return tags
+
+
+@pytest.mark.parametrize(("kind", "value"), [(2, "6"), (2, "Rotate 90 CW"), (3, 0), (3, 9), (3, 65_535), (4, 2**32 - 1),
+                                             (1, b"6"), (5, 0.5), (8, -6), (12, 5.5)])  # fmt: skip
+@pytest.mark.parametrize("suffix", ["tif", "jpg", "png", "webp"])
+def test_an_orientation_that_means_nothing_is_none(kind: int, value: Any, suffix: str, tmp_path: Path) -> None:
+    """Of any type that a tag may have: fit, evaluation and predict see the image as it is stored."""
+    tags = oriented(kind, value)
+    exif = b"Exif\0\0" + tags.tobytes(8) if suffix != "tif" else b""
+    how = {"tiffinfo": tags} if suffix == "tif" else {"exif": exif[:6] + b"II*\0\x08\0\0\0" + exif[6:]}
+
+    assert np.abs(np.array(seen(halves(20, 220), suffix=suffix, **how)) - (20, 220)).max() <= 3

@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from repro.data import FolderData, images, source_of
-from repro.data.folder import IMAGENET_10PERCENT, listing_path, shipped_list
-from repro.data.images import UNKNOWN, Listing, image_names
+from repro.data.folder import listing_path
+from repro.data.images import UNKNOWN, Listing
+from repro.data.layout import IMAGENET_10PERCENT, look_through, shipped_list
 from repro.data.sets import PLACE
 from tests.folders import files_of, listed, picture, prepared, write_folder, write_image
 
@@ -64,7 +65,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (root / "bird").symlink_to(store / "bird")
     (root / "cat/again").symlink_to(root)
 
-    assert ["bird/b0.jpg", "bird/b1.jpg", "cat/c0.jpg", "dog/one.jpg"] == image_names(root)
+    assert ["bird/b0.jpg", "bird/b1.jpg", "cat/c0.jpg", "dog/one.jpg"] == look_through(root)[0]
 
 
 def test_the_test_folder_below_the_training_folder_is_passed_over(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_formats_and_modes_are_all_readable(tmp_path: Path) -> None:
     frames[0].save(root / "cat/animation.gif", save_all=True, append_images=frames[1:])
     grey = np.asarray(image.convert("L"))
     Image.fromarray(grey.astype(np.uint16) << 8).save(root / "cat/deep.png")
-    Image.fromarray(grey.astype(np.int32)).save(root / "cat/levels.tiff")
+    Image.fromarray(grey.astype(np.int32) << 8).save(root / "cat/levels.tiff")
     config = prepared(root, image_size=8)
     listing = listed(config)
     read = dict(zip(names(listing), files_of(config).centre(1.0), strict=True))
@@ -117,7 +118,7 @@ def test_damaged_images_are_named_with_the_reason_and_left_out(
     (root / "cat/text.jpg").write_text("<html>not found</html>")
     write_image(root / "cat/tiny.png", 7, 50)
     Image.new("1", (14_000, 14_000)).save(root / "cat/bomb.png")
-    Image.fromarray(np.zeros((9, 9), dtype=np.float32)).save(root / "cat/float.tiff")
+    Image.fromarray(np.full((9, 9), np.nan, dtype=np.float32)).save(root / "cat/float.tiff")
     (root / "cat/nothing.jpg").symlink_to(tmp_path / "nothing")
     bits = bytearray(write_image(root / "cat/flipped.png", 60, 60).read_bytes())
     bits[len(bits) // 2] ^= 1
@@ -129,7 +130,7 @@ def test_damaged_images_are_named_with_the_reason_and_left_out(
     assert 12 == len(listed(config).paths)
     assert 8 == len(reasons.splitlines())
     for name, reason in {"cut": "truncated", "empty": "empty file", "text": "no image of a format",
-                         "tiny": "7 x 50 pixels", "bomb": "exceeds limit", "float": "no whole numbers",
+                         "tiny": "7 x 50 pixels", "bomb": "exceeds limit", "float": "no finite numbers",
                          "nothing": "No such file", "flipped": ""}.items():  # fmt: skip
         assert any(f"cat/{name}." in line and reason in line for line in reasons.splitlines()), name
         assert f"cat/{name}." in said
@@ -278,7 +279,7 @@ def test_a_csv_gives_classes_whatever_the_folders_say(text: str, tmp_path: Path)
 @pytest.mark.parametrize(("text", "message"), [
     ("path,label\n", "names no image"),
     ("c0.jpg,cat\nd0.jpg\n", r"line 2 is 'd0\.jpg'; must be a path and a label"),
-    ("c0.jpg,cat\nd0.jpg,\n", "line 2 is"),
+    ("c0.jpg,cat\n,d0.jpg\n", "line 2 is"),
     ("c0.jpg,cat,3\n", "line 1 is"),
     ("c0.jpg,cat\nc0.jpg,dog\n", "names the image of line 1"),
     ("nowhere.jpg,cat\nd0.jpg,dog\n", "names none"),
@@ -313,7 +314,7 @@ def test_the_shipped_list_is_the_customary_one() -> None:
 def test_names_of_the_shipped_list_are_matched_by_file_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in ImageNet's own layout, train/<wnid>/<name>; here with two names of two classes."""
     some = [shipped_list()[0], shipped_list()[-1]]
-    monkeypatch.setattr("repro.data.folder.shipped_list", lambda: some)
+    monkeypatch.setattr("repro.data.layout.shipped_list", lambda: some)
     root = tmp_path / "imagenet"
     for number, name in enumerate([*some, "n01440764_1.JPEG", "n15075141_1.JPEG"]):
         write_image(root / "train" / name.partition("_")[0] / name, seed=number)
@@ -351,7 +352,7 @@ def test_what_no_classifier_can_be_trained_on_is_refused(
 
 def test_a_root_that_is_not_there_is_refused(tmp_path: Path) -> None:
     """The first mistake that anyone makes."""
-    with pytest.raises(ValueError, match=r"data\.root = .*nowhere: is no folder; set it"):
+    with pytest.raises(ValueError, match=r"data\.root = .*nowhere is no folder; set it"):
         prepared(tmp_path / "nowhere")
 
 

@@ -40,6 +40,7 @@ def on(root: Path, experiment: str, *changes: str, **data: object) -> Config:
 @pytest.fixture
 def mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with two classes and images that have none; the working directory is empty."""
+    (tmp_path / "experiments").symlink_to(ROOT.resolve())
     monkeypatch.chdir(tmp_path)
     return write_folder(tmp_path / "images", {"cat": 8, "dog": 7, "unlabelled": 6})
 
@@ -160,6 +161,7 @@ def test_every_method_trains_on_files(method: str, mixed: Path) -> None:
 @pytest.mark.parametrize("experiment", ARMS)
 def test_every_arm_trains_on_real_jpegs(experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny ImageNet as the plan reads it, a few classes of it: finite steps, the same when run again."""
+    (tmp_path / "experiments").symlink_to(ROOT.resolve())
     monkeypatch.chdir(tmp_path)
     config = on(TINY_IMAGENET, experiment, "finetune.batch=4", labels=30, classes=0)
     first, second = (Trainer(config, 0, CPU) for _ in range(2))

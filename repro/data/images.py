@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
+import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from repro.augment.views import draw_boxes
@@ -25,19 +29,34 @@ from repro.data import CropViews
 from repro.files import write_whole
 from repro.seeding import Streams
 
+warnings.filterwarnings("ignore", module=r"PIL\b")  # what matters is said of each file, once
 SMALLEST = 8
 """Pixels of the shorter side below which an image is taken for damaged: an icon or a tracking pixel."""
 
 Box = tuple[float, float, float, float]
 """Left, upper, right and lower edge in pixels of the upright image, as Pillow has them."""
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-"""Of image files, in small letters."""
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif",
+                      ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"})  # fmt: skip
+"""Of image files, in small letters; a file without one of them is an image where its content is one."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
+"""What is read, by content. Pillow knows more; some of it starts other programs."""
+
+FLAT = 16
+"""Grey levels of 256 below which an image is nearly of one colour."""
+
+Levels = tuple[float, float]
+"""Of pixels of more than 8 bits: what becomes 0 and what becomes 255."""
 
 UNKNOWN = -1
 """The class of an image of which none is known."""
 
 _ORIENTATION = 0x0112  # EXIF's tag; 5 to 8 swap width and height
+_TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+          5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+          8: Image.Transpose.ROTATE_90}  # fmt: skip
+_LARGEST = 2**31  # bytes of a file that is read
 _JPEG = {"JPEG", "MPO"}
 _CHUNK = 4  # images a task: few enough to share a batch out evenly, enough to make little of the hand-over
 _WRITE_EVERY = 60.0  # seconds after which what was looked at is kept, so that a kill costs no more
@@ -58,6 +77,7 @@ class ImageFiles:
     digests: np.ndarray  # uint8 [N, 16], of each file's content
     size: int  # side of what is read, in pixels
     views: CropViews = field(default_factory=CropViews)
+    levels: Levels | None = None  # of those of more than 8 bits; None where there is none of them
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -65,7 +85,7 @@ class ImageFiles:
     def __getitem__(self, index: Tensor | slice) -> ImageFiles:
         """A part: by a slice, or by int64 [n] with repetitions allowed."""
         where = index if isinstance(index, slice) else index.cpu().numpy()
-        return ImageFiles(self.root, self.paths[where], self.sides[where], self.digests[where], self.size, self.views)
+        return replace(self, paths=self.paths[where], sides=self.sides[where], digests=self.digests[where])
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -104,7 +124,7 @@ class ImageFiles:
         def fill(first: int) -> None:
             for i in range(first, min(first + _CHUNK, len(self))):
                 try:
-                    target[i] = read_image(self.path(i), self.size, edges[i])
+                    target[i] = read_image(self.path(i), self.size, edges[i], self.levels)
                 except ValueError as error:
                     raise ValueError(
                         f"{self.path(i)} cannot be read any more ({error}); put it back, or prepare again: "
@@ -122,6 +142,16 @@ class ImageFiles:
         return finished
 
 
+def opened(file: Path | io.BytesIO) -> Image.Image:
+    """An image, of which the header is read.
+
+    Raises:
+        Exception: of many kinds, when it is none.
+    """
+    Image.init()
+    return Image.open(file, formats=[kind for kind in FORMATS if kind in Image.OPEN])
+
+
 @cache
 def _readers(_process: int, count: int) -> ThreadPoolExecutor:
     """Threads that last as long as the process, started at the first use: a forked worker has none of its parent's."""
@@ -135,7 +165,7 @@ def centres(sides: np.ndarray, share: float) -> np.ndarray:
     return np.concatenate([start, start + side], axis=1)
 
 
-def read_image(path: Path, size: int, where: Box | float) -> np.ndarray:
+def read_image(path: Path, size: int, where: Box | float, levels: Levels | None = None) -> np.ndarray:
     """A box of an image, resized by bicubic interpolation with antialiasing, uint8 [size, size, 3].
 
     A JPEG that is much larger than what is wanted is decoded at 1/2, 1/4 or 1/8 of its size, which costs a fraction and
@@ -145,12 +175,14 @@ def read_image(path: Path, size: int, where: Box | float) -> np.ndarray:
         path: of the file.
         size: side of the result, in pixels.
         where: the box, or, for a centre square, its side as a share of the shorter one.
+        levels: the scale of the data set for pixels of more than 8 bits.
 
     Raises:
         ValueError: saying why it is no whole image, in a few words without the path.
     """
     try:
-        with Image.open(path) as image:
+        _status(path)
+        with opened(path) as image:
             sides, box = (0, 0), None
             if image.format in _JPEG:  # its sides are known before it is decoded
                 sides = _header_sides(image)
@@ -158,7 +190,7 @@ def read_image(path: Path, size: int, where: Box | float) -> np.ndarray:
                 shrink = min(box[2] - box[0], box[3] - box[1]) / (2 * size)
                 if shrink >= 2:
                     image.draft(None, (int(image.width / shrink), int(image.height / shrink)))
-            upright = as_rgb(_upright(image))
+            upright = as_rgb(_upright(image), levels)
             if box is None:
                 sides = upright.size
                 box = _box(sides, where)
@@ -170,6 +202,26 @@ def read_image(path: Path, size: int, where: Box | float) -> np.ndarray:
         raise ValueError(_in_words(error, path)) from error
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file is to be read as an image: by its suffix, or, where that says nothing, by its content."""
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with opened(path):
+            return True
+    except Exception:  # noqa: BLE001 - Pillow has an error of its own for each kind of damage
+        return False
+
+
+def _status(path: Path) -> os.stat_result:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("no regular file")  # a pipe would be waited for without end
+    if status.st_size > _LARGEST:
+        raise ValueError(f"{status.st_size:,} bytes, more than {_LARGEST:,}")
+    return status
+
+
 def _box(sides: tuple[int, int], where: Box | float) -> Box:
     if min(sides) < SMALLEST:
         raise ValueError(f"{sides[0]} x {sides[1]} pixels, fewer than {SMALLEST} on a side")
@@ -179,35 +231,65 @@ def _box(sides: tuple[int, int], where: Box | float) -> Box:
     return left, upper, right, lower
 
 
+def _orientation(image: Image.Image) -> int:
+    """What EXIF or XMP say; 1, upright, where they say nothing, a text, another number, or are damaged."""
+    try:
+        found = image.getexif().get(_ORIENTATION)
+        return int(found) if found in _TURNS else 1
+    except Exception:  # noqa: BLE001 - Pillow has an error of its own for each kind of damage
+        return 1
+
+
 def _header_sides(image: Image.Image) -> tuple[int, int]:
-    """Width and height of a JPEG set upright, before it is decoded; an orientation outside 1 to 8 is none."""
-    return image.size[::-1] if image.getexif().get(_ORIENTATION) in {5, 6, 7, 8} else image.size
+    """Width and height of a JPEG set upright, before it is decoded."""
+    return image.size[::-1] if _orientation(image) >= 5 else image.size
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The image, decoded, as its EXIF orientation wants it seen."""
-    ImageOps.exif_transpose(image, in_place=True)
-    return image
+    """The image, decoded, as its orientation wants it seen; a TIFF is turned, and loses its tag, as it is decoded."""
+    image.load()
+    turn = _TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
-    """The image with three channels of 8 bits.
+def as_rgb(image: Image.Image, levels: Levels | None = None) -> Image.Image:
+    """The image with three channels of 8 bits: the first picture of an animation, transparency laid over white.
 
-    16-bit grey levels keep their upper 8 bits, transparency is dropped, of an animation the first picture is taken.
+    Where white would swallow all of it, it is laid over black. Grey levels of more than 8 bits go from the one end of
+    `levels` to the other, and stop there; without `levels`, those of 16 bits from 0 to 65,535.
 
     Raises:
-        ValueError: for pixels that are no whole numbers, whose scale nobody knows.
+        ValueError: for other pixels of more than 8 bits without `levels`: nobody knows their scale.
     """
-    if image.mode == "RGB":
-        return image
-    if image.mode == "F":
-        raise ValueError("its pixels are no whole numbers (mode F)")
-    if image.mode.startswith("I"):  # Pillow's modes of more than 8 bits, which it would not scale but clip
-        levels = np.asarray(image)
-        image = Image.fromarray((levels >> 8 if levels.max() > 255 else levels).astype(np.uint8))
-    if "transparency" in image.info:
-        image = image.convert("RGBA")  # straight to RGB Pillow would warn of what is dropped
-    return image.convert("RGB")
+    if _is_deep(image):
+        if levels is None and not image.mode.startswith("I;16"):
+            raise ValueError(f"pixels of 32 bits (mode {image.mode}), whose scale the training images did not give")
+        low, high = levels or (0, 65_535)
+        scaled = (_numbers(image) - low) * (255 / max(high - low, 1e-30))
+        return Image.fromarray(np.rint(scaled).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layer = _layer(image)
+        if layer.getchannel("A").getbbox() is None:  # nothing would be seen, so the channel means something else
+            return layer.convert("RGB")
+        white, black = (Image.alpha_composite(Image.new("RGBA", layer.size, ground), layer).convert("RGB")
+                        for ground in ("white", "black"))  # fmt: skip
+        return white if np.min(white.getextrema()) < 255 - FLAT else black
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _layer(image: Image.Image) -> Image.Image:
+    return image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode[0] in "IF"  # Pillow's modes of more than 8 bits, which it would not scale but clip
+
+
+def _numbers(image: Image.Image) -> np.ndarray:
+    found = np.asarray(image, dtype=np.float64)
+    if not np.isfinite(found).all():
+        raise ValueError("some of its pixels are no finite numbers")
+    return found
 
 
 def _in_words(error: Exception, path: Path) -> str:
@@ -228,26 +310,50 @@ class Seen:
     sides: tuple[int, int]  # width and height of the upright image, in pixels; 0 where it is damaged
     digest: bytes  # BLAKE2b, 16 bytes, of the content
     damage: str  # why it cannot be used; empty where it can
+    levels: Levels = (0, 0)  # its lowest and its highest
+    deep: bool = False  # whether they have more than 8 bits
+    clear: bool = False  # whether something of it is transparent
 
 
 def look(path: Path) -> Seen:
     """Reads a file to its end and decodes it; a JPEG at an eighth of its size, which finds the same damage sooner."""
-    content, size, changed = b"", 0, 0
+    content, size, changed, damage = b"", 0, 0, ""
+    sides, levels, deep, clear = (0, 0), (0.0, 0.0), False, False
     try:
-        status = path.stat()
+        status = _status(path)
         size, changed = status.st_size, status.st_mtime_ns
         content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            sides = _header_sides(image)
+        with opened(io.BytesIO(content)) as image:
+            header = _header_sides(image) if image.format in _JPEG else None
             image.draft(None, (1, 1))  # does nothing to other formats
-            upright = as_rgb(_upright(image))
-            sides = sides if image.format in _JPEG else upright.size
+            upright = _upright(image)
+            sides = header or upright.size
             _box(sides, 1.0)
-        damage = ""
+            deep = _is_deep(upright)
+            found = _numbers(upright) if deep else np.array(as_rgb(upright).getextrema())
+            levels = float(found.min()), float(found.max())
+            if upright.has_transparency_data and not deep:
+                clear = bool(np.min(_layer(upright).getchannel("A").getextrema()) < 255)
     except Exception as error:  # noqa: BLE001 - Pillow has an error of its own for each kind of damage
         sides, damage = (0, 0), _in_words(error, path)
     digest = hashlib.blake2b(content, digest_size=16).digest()
-    return Seen(size, changed, sides, digest, damage)
+    return Seen(size, changed, sides, digest, damage, levels, deep, clear)
+
+
+def common_levels(seen: Sequence[Seen]) -> Levels | None:
+    """The scale of a data set for its pixels of more than 8 bits; None where it has none.
+
+    A customary depth (12 bits in 16, say) where the images fill seven eighths of it, as all of them would look in
+    8 bits; else from the lowest level to the highest, so that nothing is lost.
+    """
+    deep = [one.levels for one in seen if one.deep]
+    if not deep:
+        return None
+    low, high = min(low for low, _ in deep), max(high for _, high in deep)
+    for top in (1, *(2**bits - 1 for bits in (8, 10, 12, 14, 16))):
+        if low >= 0 and high <= top and high - low > 7 / 8 * top:
+            return 0.0, float(top)
+    return low, high
 
 
 def look_at_all(folder: Path, names: Sequence[str], kept: Path, say: Callable[[str], None] = print) -> dict[str, Seen]:
@@ -288,67 +394,23 @@ def _unchanged(path: Path, seen: Seen) -> bool:
 
 
 def _write_seen(path: Path, found: Mapping[str, Seen]) -> None:
-    buffer = io.BytesIO()
-    seen = list(found.values())
-    np.savez_compressed(
-        buffer,
-        allow_pickle=False,
-        names=np.array([os.fsencode(name) for name in found], dtype=np.bytes_),
-        numbers=np.array([(s.size, s.changed, *s.sides) for s in seen], dtype=np.int64).reshape(-1, 4),
-        digests=np.frombuffer(b"".join(s.digest for s in seen), dtype=np.uint8).reshape(-1, 16),
-        damages=np.array([s.damage for s in seen], dtype=np.str_),
-    )
-    write_whole(path, buffer.getvalue())
+    rows = {name: (s.size, s.changed, s.digest.hex(), s.damage, s.deep, s.clear, *s.sides, *s.levels)
+            for name, s in found.items()}  # fmt: skip
+    write_whole(path, zlib.compress(json.dumps(rows).encode(), 1))
 
 
 def _read_seen(path: Path) -> dict[str, Seen]:
     """What `_write_seen` kept; nothing where there is no such file or it is damaged: it is only a saving of time."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names, numbers, digests, damages = (arrays[key] for key in ("names", "numbers", "digests", "damages"))
-    except Exception:  # noqa: BLE001 - NumPy has an error of its own for each kind of damage
+        rows = json.loads(zlib.decompress(path.read_bytes()))
+        return {name: Seen(size, time, (width, height), bytes.fromhex(digest), damage, (low, high), deep, clear)
+                for name, (size, time, digest, damage, deep, clear, width, height, low, high) in rows.items()
+                }  # fmt: skip
+    except (OSError, ValueError, TypeError, AttributeError, zlib.error):
         return {}
-    rows = zip(names.tolist(), numbers.tolist(), digests, damages.tolist(), strict=True)
-    return {
-        os.fsdecode(name): Seen(size, changed, (width, height), digest.tobytes(), damage)
-        for name, (size, changed, width, height), digest, damage in rows
-    }
 
 
-# What lies in a folder, and the listing of it that `prepare` leaves
-
-
-def image_names(folder: Path, without: Path | None = None) -> list[str]:
-    """Names of all images below `folder`, relative to it, with / between folders, in alphabetical order.
-
-    Hidden files and folders are passed over; links are followed, but not in circles.
-
-    Args:
-        folder: to look through.
-        without: a folder that is passed over.
-    """
-    passed = {_identity(without)} if without is not None and without.is_dir() else set()
-    return sorted(_below(str(folder), "", passed, frozenset()))
-
-
-def _below(folder: str, prefix: str, passed: set[tuple[int, int]], above: frozenset[tuple[int, int]]) -> Iterator[str]:
-    here = _identity(Path(folder))
-    if here in passed or here in above:
-        return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            name = f"{prefix}{entry.name}"
-            if entry.is_dir():
-                yield from _below(entry.path, f"{name}/", passed, above | {here})
-            elif Path(entry.name).suffix.lower() in SUFFIXES and (entry.is_file() or entry.is_symlink()):
-                yield name
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
+# The listing that `prepare` leaves
 
 
 @dataclass(frozen=True)
@@ -361,10 +423,12 @@ class Listing:
     labels: np.ndarray  # int64 [N]: the class, or UNKNOWN
     named: np.ndarray  # bool [N]: whether `data.labelled` names it
     class_names: np.ndarray  # text [K], in alphabetical order
+    levels: np.ndarray  # float64 [2], the scale of training images of more than 8 bits; [0] where there is none
 
     def files(self, folder: Path, size: int, views: CropViews) -> ImageFiles:
         """Its images, to be read from the folder of their part."""
-        return ImageFiles(folder, self.paths, self.sides, self.digests, size, views)
+        levels = (float(self.levels[0]), float(self.levels[1])) if len(self.levels) else None
+        return ImageFiles(folder, self.paths, self.sides, self.digests, size, views, levels)
 
 
 def read_listing(root: str, path: Path) -> Listing:

@@ -217,14 +217,6 @@ class Source(ABC, Generic[D]):
         """What a network takes when it is evaluated: all of an example; of an image in a file, its centre square."""
         return self.to_input(examples.centre(readers) if isinstance(examples, ImageFiles) else examples)
 
-    def read_file(self, path: Path) -> Tensor:
-        """An image file as evaluation sees it, uint8 [*shape].
-
-        Raises:
-            ValueError: naming what is wrong, in a few words without the path, when it is no whole image.
-        """
-        raise ValueError(f"data.name = {self.config.name}: has no images in files, so {path} is none of them")
-
     @abstractmethod
     def labelled_view(self, examples: Tensor, part: Part) -> Tensor:
         """The labelled batch as trained on."""

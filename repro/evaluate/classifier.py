@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
-import os
 import sys
 import time
 from collections import Counter
@@ -13,20 +12,20 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from repro.config import Config, read_config
-from repro.data import source_of
-from repro.data.images import image_names
+from repro.data import FolderData, source_of
+from repro.data.images import Levels, read_image
+from repro.data.layout import look_through, printable
 from repro.engine.device import free_processors, set_up_process
 from repro.evaluate.predict import Predictor
 from repro.train.storage import Damaged, OtherFormat, load, save
 
-MODEL = "model.pt"
 _AT_ONCE = 512  # images in memory
 
 
@@ -39,6 +38,7 @@ class TrainedModel:
     network: str  # which of the training's networks it is
     weights: dict[str, Tensor]  # float32
     facts: dict[str, Any]  # test images, how many are right, environment, by name
+    levels: Levels | None = None  # the scale of its training images of more than 8 bits
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,16 @@ def score(config: Config, seed: int, weights: dict[str, Tensor]) -> Score | None
     return Score(int((predicted == test.labels).sum()), len(found), confusion.tolist(), found)
 
 
+def read_file(path: Path, data: FolderData, levels: Levels | None) -> Tensor:
+    """An image as evaluation sees it, uint8 [3, size, size].
+
+    Raises:
+        ValueError: naming what is wrong, in a few words without the path, when it is no whole image.
+    """
+    pixels = read_image(path, data.image_size, data.views.evaluated_share, levels)
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+
 Prediction = tuple[str, str, np.ndarray | None]
 """An image's name; why it could not be read, or nothing; and the probabilities of the classes, float32 [K]."""
 
@@ -90,11 +100,11 @@ def predictions(model: TrainedModel, names: Sequence[str]) -> Iterator[Predictio
         names: of files, absolute or relative to the working directory.
     """
     config = read_config(model.config)
-    source, predictor = source_of(config.data), Predictor(config, 0)
+    data, predictor = cast(FolderData, config.data), Predictor(config, 0)
 
     def read(name: str) -> Tensor | str:
         try:
-            return source.read_file(Path(name))
+            return read_file(Path(name), data, model.levels)
         except ValueError as error:
             return str(error)
 
@@ -127,6 +137,8 @@ _SAY_EVERY = 5.0  # seconds
 def predict(arguments: argparse.Namespace) -> None:
     """Predicts, writes, counts."""
     set_up_process(free_processors())
+    if arguments.csv and (arguments.csv.is_dir() or not arguments.csv.name):
+        raise ValueError(f"--csv = {arguments.csv}: is a folder; name the file to write")
     model, names = opened(arguments.model), _names(arguments.images)
     counts: Counter[str] = Counter()
     begun = time.monotonic()
@@ -161,13 +173,16 @@ def _names(given: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name in given:
         if Path(name).is_dir():
-            found += [str(Path(name) / below) for below in image_names(Path(name))]
-        elif Path(name).exists():
+            below, passed = look_through(Path(name))
+            found += [str(Path(name) / image) for image in below]
+            if passed:
+                print(f"{printable(name)}: passed over: {'; '.join(passed)}", file=sys.stderr)
+        elif Path(name).is_file():
             found.append(name)
         else:
-            raise ValueError(f"{name} is neither a folder nor a file; name the images to classify")
+            raise ValueError(f"{printable(name)} is neither a folder nor a file; name the images to classify")
     if not found:
-        raise ValueError(f"there is no image in {', '.join(given)}")
+        raise ValueError(f"there is no image in {', '.join(map(printable, given))}")
     return found
 
 
@@ -180,7 +195,7 @@ def _write(file: TextIO, model: TrainedModel, names: Sequence[str], counts: Coun
             counts[""] += 1
             writer.writerow([name, "", "", *([""] * len(model.class_names) if everything else [])])
             if counts[""] <= _NAMED:
-                print(f"cannot be read: {os.fsencode(name).decode(errors='replace')}: {damage}", file=sys.stderr)
+                print(f"cannot be read: {printable(name)}: {damage}", file=sys.stderr)
             continue
         best = int(shares.argmax())
         counts[model.class_names[best]] += 1
@@ -195,11 +210,15 @@ def _write(file: TextIO, model: TrainedModel, names: Sequence[str], counts: Coun
 def _output(path: Path | None) -> Iterator[TextIO]:
     """The screen, or a file that takes its name when it is whole; until then it grows as `<name>.part`."""
     if path is None:
-        sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
         yield sys.stdout
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = part.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+    except OSError as error:
+        raise ValueError(f"--csv = {path}: cannot be written ({error.strerror}); name another file") from None
+    with file:
         yield file
     part.replace(path)
