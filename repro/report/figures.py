@@ -65,6 +65,10 @@ COMPARED = ("mpl", "mpl_held", "mpl_cosine", "mpl_reversed", "exact", "per_examp
 """Forms of feedback whose pseudo labels are held against those without; at most four are drawn."""
 
 
+DATA = tuple(page for page in PAGES if page != "feedback")
+"""Pages of one data set each."""
+
+
 @dataclass(frozen=True)
 class Maker:
     """A registered figure."""
@@ -100,7 +104,8 @@ class Drawn:
 
 def all_figures(record: Record) -> list[Drawn]:
     """Every registered figure that the recorded runs give, in the order of registration."""
-    importlib.import_module("repro.report.figures_moons")  # registers its own
+    for name in ("figures_moons", "figures_doses"):  # each registers its own
+        importlib.import_module(f"repro.report.{name}")
     found = []
     with mpl.rc_context(STYLE):
         for maker in FIGURES:
@@ -169,7 +174,7 @@ def selection(record: Record, shown: Sequence[Comparison]) -> Iterator[tuple[str
     yield "", drawing
 
 
-@figure("attribution", *PAGES)
+@figure("attribution", *DATA)
 def waterfall(record: Record, shown: Sequence[Comparison]) -> Iterator[tuple[str, Figure]]:
     """A bar from each part's accuracy to the next one's, with the interval of the difference at its end."""
     panels = [(one, steps) for one in shown if (steps := attribution(record, one))]
@@ -271,7 +276,7 @@ def _limit(pairs: Sequence[PairedDifference]) -> float:
     return 1.15 * max([*ends, 0.4])
 
 
-@figure("curves", *PAGES)
+@figure("curves", *DATA)
 def along_training(record: Record, shown: Sequence[Comparison]) -> Iterator[tuple[str, Figure]]:
     """Test accuracy along training, teacher dashed and student solid."""
     panels = [(one, lines) for one in shown if (lines := _accuracy_lines(record, one))]
@@ -329,7 +334,7 @@ def _brief(arm: str) -> str:
     return known.get(arm, arm.removeprefix("mpl_").replace("_", " "))
 
 
-@figure("wrong_labels", *PAGES)
+@figure("wrong_labels", *DATA)
 def wrong_pseudo_labels(record: Record, shown: Sequence[Comparison]) -> Iterator[tuple[str, Figure]]:
     """Wrong pseudo labels with feedback minus those without, paired by seed, with the band of the difference."""
     panels = [(one, arms) for one in shown if (arms := _compared(record, one))]

@@ -25,7 +25,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from repro.files import partly, readable_json, replace_folder, restore_folder, write_whole
 from repro.plan import ROOT
-from repro.report import tables
+from repro.report import doses, tables
 from repro.report.tables import BRIEF, NETWORKS, PAGES, Record, signed, signed_interval
 from repro.report.verdicts import (
     CONFIRMATORY,
@@ -149,6 +149,8 @@ def _part(record: Record, comparison: Any) -> dict[str, Any]:
         "arms": tables.arm_rows(record, comparison),
         "again": tables.again_rows(record, comparison) if again else [],
         "wrong": tables.wrong_labels(record, comparison) if comparison.reference else [],
+        "doses": doses.dose_rows(record, comparison),
+        "planted": doses.planted_rows(record, comparison),
         "networks": tables.own_networks(record, comparison) if images and not again else [],
         "same": tables.same_images(record, comparison),
         "selections": tables.selections(record, comparison) if not again else [],

@@ -36,6 +36,7 @@ PAGES = {
     "cifar10_4k": "CIFAR-10 with 4,000 labels",
     "svhn_1k": "SVHN with 1,000 labels",
     "imagenet_10pct": "ImageNet with 10 % of the labels",
+    "feedback": "Doses of feedback and planted bias",
 }
 BRIEF = {
     "two_moons": "two moons",
@@ -43,6 +44,7 @@ BRIEF = {
     "cifar10_4k": "CIFAR-10",
     "svhn_1k": "SVHN",
     "imagenet_10pct": "ImageNet",
+    "feedback": "feedback",
 }
 NETWORKS = {
     "teacher": "teacher",

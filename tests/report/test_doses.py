@@ -1,0 +1,108 @@
+"""Doses of feedback and planted labels: every number of the tables by hand, from four made-up seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from repro.plan import comparisons
+from repro.report.doses import dose_rows, own_reference, planted_rows, wrong_then
+from repro.report.figures import all_figures
+from repro.report.tables import Record
+from tests.report.cases import record
+
+PLANTED, DOSE = comparisons()["digits_planted_random"], comparisons()["digits_dose"]
+SEEDS = 4
+RIGHT = {"mpl_no_feedback": [50, 60, 40, 50], "mpl_held": [60, 62, 44, 58], "consistency_alone": [10, 10, 20, 20],
+         "exact_alone": [30, 20, 20, 30]}  # fmt: skip
+"""Arm -> planted wrong labels put right at the end, % of each seed; a tenth as many of the right ones are made wrong."""
+
+
+def planted() -> Record:
+    """Three snapshots, at steps 0, 10 and 20; planting ended at step 10, with 40, 42, 44, 46 % wrong."""
+    found = record({f"{PLANTED.setting}_{arm}": {"student": [80, 82, 84, 86]} for arm in RIGHT}, {})
+    for arm, ends in RIGHT.items():
+        run, nan = found.runs[PLANTED.run(arm)], [np.nan] * SEEDS
+        run.config["plant"] = {"steps": 10}
+        run.config["method"] |= {"teacher_supervised": arm not in {"consistency_alone", "exact_alone"},
+                                 "pseudo_label": "soft" if "exact" in arm else "sampled"}  # fmt: skip
+        run.arrays["curve.put_right"] = np.array([nan, [0] * SEEDS, ends]).T / 100
+        run.arrays["curve.made_wrong"] = np.array([nan, [0] * SEEDS, ends]).T / 1000
+        run.arrays["curve.pseudo_label_wrong"] = np.array([[90] * SEEDS, [40, 42, 44, 46], [30] * SEEDS]).T / 100
+        run.arrays["curve.calibration_error.teacher"] = np.array([[50] * SEEDS, [40] * SEEDS, [2, 4, 6, 8]]).T / 100
+    return found
+
+
+def test_planted_rows_by_hand() -> None:
+    """Means, differences to the own reference, Holm over the two arms that have one."""
+    rows = {row.arm: row for row in planted_rows(planted(), PLANTED)}
+
+    assert list(RIGHT) == list(rows)
+    held, alone = rows["mpl_held"], rows["exact_alone"]
+    assert (43, 56, 5.6, 5, 83, 4) == pytest.approx(
+        (held.planted, held.put_right, held.made_wrong, held.calibration_error, held.accuracy, held.n)
+    )
+    assert held.difference
+    assert alone.difference
+    assert held.made_wrong_difference
+    assert (10, 2, 4, 8) == pytest.approx(held.difference.differences)
+    assert (20, 10, 0, 10) == pytest.approx(alone.difference.differences)  # to consistency alone, though it has labels
+    assert pytest.approx(0.6) == held.made_wrong_difference.mean
+    assert rows["mpl_no_feedback"].difference is None
+    assert rows["consistency_alone"].difference is None
+    p = sorted([held.difference.p_value, alone.difference.p_value])
+    assert sorted([held.holm, alone.holm]) == pytest.approx([2 * p[0], max(2 * p[0], p[1])])
+    assert {0: 40, 1: 42, 2: 44, 3: 46} == pytest.approx(wrong_then(planted(), PLANTED.run("mpl_held")))
+
+
+def dosed() -> Record:
+    """Two snapshots after the first; feedback of 1, 2 and 3 % of the other gradients."""
+    accuracy = {"mpl_no_feedback": [80, 82, 84, 86], "mpl_held": [81, 83, 84, 90], "soft_no_feedback": [70, 72, 74, 76],
+                "exact_held": [71, 72, 76, 76]}  # fmt: skip
+    networks = {
+        DOSE.run(arm): {"teacher": [v + 1 for v in values], "student": values} for arm, values in accuracy.items()
+    }
+    log = {"feedback_gradient_norm": [0.01, 0.02, 0.03, 0.02], "other_gradient_norm": 1.0}
+    found = record(networks, {}, {DOSE.run(arm): log for arm in ("mpl_held", "exact_held")})
+    for arm in accuracy:
+        run = found.runs[DOSE.run(arm)]
+        soft = "exact" in arm or "soft" in arm
+        run.config["method"] |= {"teacher_supervised": True, "pseudo_label": "soft" if soft else "sampled"}
+        run.arrays["curve.signal_to_noise"] = np.array([[9, 0.1, 0.3]] * SEEDS)
+        run.arrays["curve.oracle_cosine"] = np.array([[9, 0.5, -0.1]] * SEEDS)
+    return found
+
+
+def test_dose_rows_by_hand() -> None:
+    """The first snapshot is left out; soft labels are compared with soft labels; the teacher with the teacher."""
+    rows = {row.arm: row for row in dose_rows(dosed(), DOSE)}
+    held, exact, without = rows["mpl_held"], rows["exact_held"], rows["mpl_no_feedback"]
+
+    assert (2.0, 0.2, 0.2) == pytest.approx((held.share, held.signal_to_noise, held.oracle_cosine))
+    assert held.student
+    assert held.teacher
+    assert exact.student
+    assert (1, 1, 0, 4) == pytest.approx(held.student.differences)
+    assert (1, 1, 0, 4) == pytest.approx(held.teacher.differences)
+    assert (1, 0, 2, 0) == pytest.approx(exact.student.differences)
+    assert without.student is None
+    assert np.isnan(without.share)
+    assert held.holm == pytest.approx(min(1, 2 * min(held.student.p_value, exact.student.p_value)))
+
+
+def test_a_reference_that_has_not_run_is_none() -> None:
+    """Rather than another arm in its place."""
+    found = record({DOSE.run("exact_held"): {"student": [80, 82, 84, 86]}}, {})
+    found.runs[DOSE.run("exact_held")].config["method"] |= {"teacher_supervised": True, "pseudo_label": "soft"}
+
+    assert "" == own_reference(found, DOSE, "exact_held")
+
+
+def test_the_figures_show_arms_by_name() -> None:
+    """One panel each, with a line or a mark for every arm."""
+    keys = {one.name: one.figure for one in [*all_figures(planted()), *all_figures(dosed())]}
+
+    assert {"planted", "dose"} <= keys.keys()
+    assert 4 == len(keys["planted"].axes[0].lines)
+    named = {text.get_text() for text in keys["dose"].axes[0].texts}
+    assert {DOSE.title("mpl_held"), DOSE.title("exact_held")} == named
