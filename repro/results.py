@@ -38,6 +38,8 @@ _Content = TypeVar("_Content")
 _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
 _SHARED = ("curve.step", "curve.late_step", "boundary.")
 """Arrays without a seed axis, by the beginnings of their names."""
+_DIGITS = ".6g"
+"""Of the log's numbers."""
 _NUMBERS = ("seconds", "test_in_training", "other_label")
 """Columns of seeds.csv that are numbers, besides the accuracies."""
 
@@ -124,22 +126,31 @@ def predictions_hash(predictions: Mapping[str, np.ndarray]) -> str:
 
 
 def record_hash(run: Run, group: str) -> str:
-    """SHA-256 over all that is recorded of one group of seeds: rows, log and arrays; whatever is edited changes it."""
+    """SHA-256 over all that is recorded of one group of seeds: settings, rows, log and arrays, shared ones too.
+
+    Where the group stands in the files, and what other groups are beside it, changes nothing.
+    """
     seeds = run.groups()[group]
     digest = hashlib.sha256(json.dumps(run.config, sort_keys=True).encode())
     for seed, row in run.seeds.loc[seeds].drop(columns="record_hash", errors="ignore").iterrows():
         known = {key: value for key, value in row.items() if not (pd.isna(value) or value == "")}
         digest.update(json.dumps([seed, known], sort_keys=True).encode())
-    digest.update(_table(run.metrics[run.metrics["seed"] == group].dropna(axis=1, how="all"), "%.6g"))
+    log = run.metrics[run.metrics["seed"] == group].drop(columns="seed").dropna(axis=1, how="all").sort_index(axis=1)
+    numbers = log.to_numpy(np.float64)
     rows = run.rows(seeds)
-    for name in sorted(name for name in run.arrays if has_seed_axis(name)):
-        array = np.ascontiguousarray(run.arrays[name][rows])
-        digest.update(f"{name}{array.dtype}{array.shape}".encode() + array.tobytes())
+    arrays = {"log": np.where(np.isnan(numbers), np.nan, numbers)}  # one NaN of many
+    arrays |= {name: array[rows] if has_seed_axis(name) else array for name, array in sorted(run.arrays.items())}
+    digest.update(json.dumps([*log.columns]).encode())
+    for name, array in arrays.items():
+        digest.update(f"{name}{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
 def with_record_hashes(run: Run) -> Run:
-    """The run, each of its seeds with the hash of all that is recorded of it."""
+    """The run with its log as it is written, and each seed with the hash of all that is recorded of it."""
+    as_written = {name: column.map(lambda value: float(f"{value:{_DIGITS}}"))
+                  for name, column in run.metrics.items() if column.dtype.kind == "f"}  # fmt: skip
+    run = replace(run, metrics=run.metrics.assign(**as_written))
     hashes = {group: record_hash(run, group) for group in run.groups()}
     return replace(run, seeds=run.seeds.assign(record_hash=run.seeds["group"].astype(str).map(hashes)))
 
@@ -185,7 +196,7 @@ def write_run(run: Run, root: Path = RUNS) -> Path:
     contents = {
         "config.yaml": yaml.safe_dump(run.config, sort_keys=False).encode(),
         "seeds.csv": _table(run.seeds),
-        "metrics.csv": _table(run.metrics, "%.6g", index=False),
+        "metrics.csv": _table(run.metrics, f"%{_DIGITS}", index=False),
         "arrays.npz": buffer.getvalue(),
     }
     fresh.mkdir(parents=True)
@@ -210,13 +221,12 @@ def read_run(folder: Path) -> Run:
         name=folder.name,
         config=part("config.yaml", _mapping),
         seeds=part("seeds.csv", _seeds),
-        metrics=part("metrics.csv", lambda text: pd.read_csv(io.BytesIO(text), dtype={"seed": str})),
+        metrics=part("metrics.csv", _log),
         arrays=part("arrays.npz", arrays_of),
     )
     uneven = [name for name, array in run.arrays.items() if has_seed_axis(name) and len(array) != len(run.seeds)]
-    if uneven or "seed" not in run.metrics:
-        what = f"{uneven[0]} has not one row for each of {len(run.seeds)} seeds" if uneven else "its log names no seed"
-        raise RecordError(f"{folder}: {what}; {remedy}")
+    if uneven:
+        raise RecordError(f"{folder}: {uneven[0]} has not one row for each of {len(run.seeds)} seeds; {remedy}")
     return run
 
 
@@ -265,6 +275,15 @@ def _seeds(content: bytes) -> pd.DataFrame:
     if not table["seed"].str.fullmatch("[0-9]{1,9}").all() or not len(table):
         raise ValueError("no whole numbers as seeds")
     return seeds_table(table.assign(seed=table["seed"].astype(int)).set_index("seed"))
+
+
+def _log(content: bytes) -> pd.DataFrame:
+    """Read as text, since not every version of pandas reads a number to its last bit."""
+    table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
+    if missing := sorted({"seed", "step"} - set(table)):
+        raise ValueError(f"the log has no column {missing[0]}")
+    numbers = table.drop(columns=["seed", "step"]).replace("", np.nan).astype(float)
+    return pd.concat([table["seed"], table["step"].astype(int), numbers], axis=1)[[*table.columns]]
 
 
 def seeds_table(rows: pd.DataFrame) -> pd.DataFrame:

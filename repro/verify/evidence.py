@@ -123,8 +123,8 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
         problems += _other_seeds(run, training_hash_of)
     top5: dict[str, dict[int, float]] = {}
     held_out = 0
-    for group, seeds in run.groups().items() if whole else ():
-        labels, refused = _checked_labels(run, group, seeds, labels_of, training_hash_of)
+    for seeds in run.groups().values() if whole else ():
+        labels, refused = _checked_labels(run, seeds, labels_of, training_hash_of)
         problems += refused
         if labels is None:
             continue
@@ -186,13 +186,16 @@ def _unfit(run: Run) -> Iterator[str]:
     if missing := sorted(needed - set(run.seeds.columns)):
         yield f"{run.name}: seeds.csv has no column {missing[0]}; {AGAIN}"
         return
-    for group, seeds in run.groups().items():
+    groups = run.groups()
+    if others := sorted(set(run.metrics["seed"]) - groups.keys()):
+        yield f"{run.name}: its log has rows of seed {others[0] or 'none'}, which is not recorded; {AGAIN}"
+    for group, seeds in groups.items():
         rows, table = run.rows(seeds), run.seeds.loc[seeds]
         predicted = {network: run.predictions(network)[rows] for network in run.networks}
         if set(table["predictions_hash"]) != {predictions_hash(predicted)}:
-            yield f"{_where(run, group)}: the predictions are not those that were evaluated (hash differs); {AGAIN}"
+            yield f"{_where(run, seeds)}: the predictions are not those that were evaluated (hash differs); {AGAIN}"
         elif set(table["record_hash"]) != {record_hash(run, group)}:
-            yield f"{_where(run, group)}: its record was changed after it was written (hash differs); {AGAIN}"
+            yield f"{_where(run, seeds)}: its record was changed after it was written (hash differs); {AGAIN}"
 
 
 def _incomplete(run: Run, config: Config, networks: set[str]) -> Iterator[str]:
@@ -229,10 +232,10 @@ def _other_seeds(run: Run, hash_of: TrainingHashOf) -> Iterator[str]:
 
 
 def _checked_labels(
-    run: Run, group: str, seeds: Sequence[int], labels_of: LabelsOf, training_hash_of: TrainingHashOf
+    run: Run, seeds: Sequence[int], labels_of: LabelsOf, training_hash_of: TrainingHashOf
 ) -> tuple[np.ndarray | None, list[str]]:
     """The labels of a group of seeds, if its predictions can be held against them; else None and why not."""
-    table, where = run.seeds.loc[list(seeds)], _where(run, group)
+    table, where = run.seeds.loc[list(seeds)], _where(run, seeds)
     found = training_hash_of(run.config, seeds)
     if found is not None and {found} != set(table["training_hash"]):
         said = "was trained on other data or another split than its settings and seeds give (hash differs)"
@@ -321,8 +324,8 @@ def _is_reduced(run: Run, listed: Sequence[Departure]) -> bool:
     return bool(lookup(run.config, "budget.reduced")) or lookup(run.config, "recipe.name") == "none" or from_recipe
 
 
-def _where(run: Run, group: str) -> str:
-    return f"{run.name}, seed{'s' if '-' in group else ''} {group.replace('-', ' to ')}"
+def _where(run: Run, seeds: Sequence[int]) -> str:
+    return f"{run.name}, seed{f's {seeds[0]} to {seeds[-1]}' if len(seeds) > 1 else f' {seeds[0]}'}"
 
 
 def _names(networks: Sequence[str] | set[str]) -> str:
