@@ -25,7 +25,7 @@ import pandas as pd
 import yaml
 
 from repro.config import decisive, read_config
-from repro.files import partly, replace_folder, write_whole
+from repro.files import left_behind, partly, replace_folder, write_whole
 from repro.settings import ConfigError
 
 RUNS = Path("results/runs")
@@ -234,9 +234,16 @@ def read_runs(root: Path = RUNS) -> dict[str, Run]:
     """All recorded runs by name.
 
     Raises:
-        RecordError: when one is damaged.
+        RecordError: when one is damaged, is no folder, or is missing since its writer was killed.
     """
-    return {folder.name: read_run(folder) for folder in sorted(root.glob("[!.]*")) if folder.is_dir()}
+    for place, aside in left_behind(root).items():
+        raise RecordError(f"{place} is missing: its writer was killed; evaluate it again: repro evaluate {place.name}; "
+                          f"or put back what is left, if it is whole: mv {aside} {place}")  # fmt: skip
+    places = sorted(root.glob("[!.]*"))
+    for place in places:
+        if not place.is_dir():
+            raise RecordError(f"{place} is no folder of a run; remove it")
+    return {place.name: read_run(place) for place in places}
 
 
 def read_record(path: Path, parse: Callable[[bytes], _Content], remedy: str) -> _Content:
