@@ -141,5 +141,7 @@ def test_text_between_two_marks_is_replaced() -> None:
 @pytest.mark.parametrize("text", ["", "<b>", "<e>", "<e>\n<b>", "<b><b><e>", "<b><e><e>", "<b><e><b><e>"])
 def test_marks_are_there_once_and_in_order(text: str) -> None:
     """Anything else could lose what somebody wrote; the file is named."""
-    with pytest.raises(ValueError, match="^README.md must hold the lines '<b>' and '<e>', once each and in this order"):
+    with pytest.raises(
+        ValueError, match=r"^README\.md must hold the lines '<b>' and '<e>', once each and in this order"
+    ):
         replace_between(text, "<b>", "<e>", "new", "README.md")

@@ -102,9 +102,11 @@ def test_a_run_whose_writer_was_killed_is_never_passed_over(
         left[0] -= path.is_dir()
         return rename(path, target)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Path, "replace", killed)
-        write_run(a_run(2), tmp_path)
+    second = a_run(2)
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(Killed):
+        write_run(second, tmp_path)
+    monkeypatch.setattr(Path, "replace", rename)
 
     if not renames:
         assert {"arm": [1], "beside": [1]} == {name: [*run.seeds.index] for name, run in read_runs(tmp_path).items()}
