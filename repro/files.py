@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -47,6 +48,22 @@ def write_whole(path: Path, *pieces: bytes | memoryview) -> None:
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def read_whole(path: Path, most: int = 1 << 31) -> bytes:
+    """The content of a file of at most `most` bytes.
+
+    Raises:
+        OSError: naming the path, when it is missing, larger, or no file: a pipe or a device might never end.
+    """
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "Is a directory", str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "Is a pipe or a device, not a file", str(path))
+    if found.st_size > most:
+        raise OSError(errno.EFBIG, f"Is larger than {most:,} bytes", str(path))
+    return path.read_bytes()
 
 
 def partly(place: Path) -> Path:

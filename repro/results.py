@@ -15,7 +15,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,8 +26,8 @@ import pandas as pd
 import yaml
 
 from repro.config import decisive, read_config
-from repro.files import left_behind, partly, replace_folder, write_whole
-from repro.settings import ConfigError
+from repro.files import left_behind, partly, read_whole, replace_folder, write_whole
+from repro.settings import ConfigError, parse_yaml
 
 RUNS = Path("results/runs")
 LABELS = Path("results/labels")
@@ -35,9 +36,10 @@ TOP = 5
 """So many of the likeliest classes of an example are recorded where there are more than ten."""
 
 _Content = TypeVar("_Content")
-_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
 _SHARED = ("curve.step", "curve.late_step", "boundary.")
 """Arrays without a seed axis, by the beginnings of their names."""
+_MOST_BYTES = 1 << 31
+"""Of all arrays of a run: ten seeds on ImageNet's validation images take a hundredth."""
 _DIGITS = ".6g"
 """Of the log's numbers."""
 _NUMBERS = ("seconds", "test_in_training", "other_label")
@@ -148,7 +150,7 @@ def record_hash(run: Run, group: str) -> str:
 
 def with_record_hashes(run: Run) -> Run:
     """The run with its log as it is written, and each seed with the hash of all that is recorded of it."""
-    as_written = {name: column.map(lambda value: float(f"{value:{_DIGITS}}"))
+    as_written = {str(name): column.map(lambda value: float(f"{value:{_DIGITS}}"))
                   for name, column in run.metrics.items() if column.dtype.kind == "f"}  # fmt: skip
     run = replace(run, metrics=run.metrics.assign(**as_written))
     hashes = {group: record_hash(run, group) for group in run.groups()}
@@ -224,10 +226,29 @@ def read_run(folder: Path) -> Run:
         metrics=part("metrics.csv", _log),
         arrays=part("arrays.npz", arrays_of),
     )
-    uneven = [name for name, array in run.arrays.items() if has_seed_axis(name) and len(array) != len(run.seeds)]
-    if uneven:
-        raise RecordError(f"{folder}: {uneven[0]} has not one row for each of {len(run.seeds)} seeds; {remedy}")
+    for problem in _misshapen(run):
+        raise RecordError(f"{folder / 'arrays.npz'}: {problem}; {remedy}")
     return run
+
+
+def _misshapen(run: Run) -> Iterator[str]:
+    """Arrays that are not of the form that the module names at its head."""
+    steps = {name: array for name, array in run.arrays.items() if name in {"curve.step", "curve.late_step"}}
+    for name, array in steps.items():
+        if array.ndim != 1 or array.dtype.kind not in "ui":
+            yield f"{name} {array.dtype} {list(array.shape)} is no list of steps"
+            return
+    for name, array in run.arrays.items():
+        if not has_seed_axis(name):
+            continue
+        if array.ndim == 0 or len(array) != len(run.seeds):
+            yield f"{name} has not one row for each of {len(run.seeds)} seeds"
+        elif name.startswith("predictions.") and (array.ndim != 2 or array.dtype.kind != "u"):
+            yield f"{name} {array.dtype} {list(array.shape)} holds no classes of test examples"
+        elif name.startswith("curve."):
+            axis = steps.get("curve.late_step" if name == "curve.late_accuracy" else "curve.step", np.empty(0))
+            if array.shape[1:] != axis.shape:
+                yield f"{name} has shape {list(array.shape)}, but there are {len(axis)} steps"
 
 
 def read_runs(root: Path = RUNS) -> dict[str, Run]:
@@ -253,7 +274,7 @@ def read_record(path: Path, parse: Callable[[bytes], _Content], remedy: str) -> 
         RecordError: when the file is missing, cannot be opened, or is none that `parse` takes.
     """
     try:
-        content = path.read_bytes()
+        content = read_whole(path)
     except FileNotFoundError:
         raise RecordError(f"{path} is missing; {remedy}") from None
     except OSError as error:
@@ -261,25 +282,42 @@ def read_record(path: Path, parse: Callable[[bytes], _Content], remedy: str) -> 
     try:
         return parse(content)
     except Exception as error:  # each format has errors of its own for a damaged file, and they speak to programmers
-        raise RecordError(f"{path} is not what was recorded ({str(error).splitlines()[0][:80]}); {remedy}") from error
+        said = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise RecordError(f"{path} is not what was recorded ({said[:120]}); {remedy}") from error
 
 
 def arrays_of(content: bytes) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file, without pickles."""
+    """The arrays of an .npz file, without pickles.
+
+    Raises:
+        ValueError: when an array holds anything but numbers, or all would take more than 2 GiB.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        if sum(member.file_size for member in packed.infolist()) > _MOST_BYTES:
+            raise ValueError(f"its arrays take more than {_MOST_BYTES:,} bytes")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return {key: arrays[key] for key in arrays.files}
+        found = {key: arrays[key] for key in arrays.files}
+    for name, array in found.items():
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "uif":
+            raise TypeError(f"{name} is no array of numbers")
+    return found
 
 
 def _mapping(content: bytes) -> dict[str, Any]:
-    found = yaml.load(content, _SafeLoader)  # noqa: S506 - it is the safe one
+    found = parse_yaml(content)
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise TypeError("no mapping of settings")
+    json.dumps(found, sort_keys=True)  # as its hash takes it: no dates, sets or keys that are not text
     return found
 
 
 def _seeds(content: bytes) -> pd.DataFrame:
     table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
-    if not table["seed"].str.fullmatch("[0-9]{1,9}").all() or not len(table):
+    if missing := sorted({"seed", "group"} - set(table)):
+        raise ValueError(f"no column {missing[0]}")
+    if not len(table):
+        raise ValueError("no seed")
+    if not table["seed"].str.fullmatch("0|[1-9][0-9]{0,8}").all():
         raise ValueError("no whole numbers as seeds")
     return seeds_table(table.assign(seed=table["seed"].astype(int)).set_index("seed"))
 

@@ -155,13 +155,13 @@ _COMPARISON = "comparison: {page: x, heading: x, introduction: x, reference: mpl
     ("budget:\n\tsteps: 3\n", r"line 3: found character .*YAML indents with spaces"),
     ("title: a\ntitle: b\n", "line 3: title stands there twice"),
     ("3\n", "wants a mapping `comparison:`"),
-    ("comparison: {arms: {mpl: }}\n", "comparison: missing 4 required"),
+    ("comparison: {arms: {mpl: }}\n", "comparison: page is missing; add it"),
     (_COMPARISON.replace("page", "pge"), "comparison.pge is not a part of a comparison; did you mean 'page'"),
     (_COMPARISON.replace("{mpl:", "{mlp:"), "comparison.arms.mlp has no row in .*; did you mean 'mpl'"),
     (_COMPARISON + "defaults: [bad]\n", "bad_mpl: "),
     (_COMPARISON + "defaults: 3\n", "must be a list"),
     (_COMPARISON + "budgt: {steps: 3}\n", "budgt is not a setting; did you mean 'budget'"),
-    (_COMPARISON + "budget: {steps: 0x" + "f" * 5000 + "}\n", "budget.steps is a whole number of 20,000 bits"),
+    (_COMPARISON + "budget: {steps: 0x" + "f" * 5000 + "}\n", "line 3: holds a number of 5,002 digits"),
 ])  # fmt: skip
 def test_a_damaged_setting_is_refused_in_one_sentence(content: str, message: str, tmp_path: Path) -> None:
     """A tab, a key that stands twice, an unknown arm, or no comparison at all."""

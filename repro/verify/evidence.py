@@ -14,7 +14,6 @@ from repro.config import Config, Departure, departures, expected_networks, looku
 from repro.data import source_of
 from repro.evaluate.labels import labels_key, labels_of
 from repro.results import LABELS, TOP, Run, has_top5, in_top5, predictions_hash, record_hash
-from repro.settings import ConfigError
 from repro.verify.claims import Measure
 
 LabelsOf = Callable[[Run, Sequence[int]], tuple[np.ndarray, str]]
@@ -72,7 +71,7 @@ def scores_of(runs: Mapping[str, Run], stored: Path = LABELS) -> dict[str, Score
         if key not in hashes:
             try:
                 hashes[key] = source.training_hash(seeds)
-            except ValueError:  # the data have to be at hand for it and are not
+            except (ValueError, OSError):  # the data have to be at hand for it and are not
                 if source.shipped:
                     raise
                 hashes[key] = None
@@ -110,7 +109,7 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
     try:
         config = read_config(run.config)
         listed = departures(config)
-    except (ConfigError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         found.problems.append(f"{run.name}: the configuration cannot be read ({error}); {_RUN_AGAIN}")
         return found
     networks, counted = expected_networks(config)
@@ -206,13 +205,12 @@ def _incomplete(run: Run, config: Config, networks: set[str]) -> Iterator[str]:
     if stored != set(run.networks):
         yield f"has accuracies of {_names(stored)}, but predictions of {_names(run.networks)}"
     steps, every = config.budget.steps, config.budget.log_every
-    wanted = sorted({*range(every, steps + 1, every), steps})
     for group in run.groups():
         log = run.metrics[run.metrics["seed"] == group]
-        logged = log["step"].tolist()
-        if logged != wanted:
-            last = f"ends at step {logged[-1]:g}" if logged else "is empty"
-            yield f"{group}: its log {last} with {len(logged)} rows, where {steps} steps give {len(wanted)}"
+        logged, count = log["step"].to_numpy(), -(-steps // every)
+        if len(logged) != count or (logged != np.minimum(every * np.arange(1, count + 1), steps)).any():
+            last = f"ends at step {logged[-1]:g}" if len(logged) else "is empty"
+            yield f"{group}: its log {last} with {len(logged)} rows, where {steps} steps give {count}"
         elif not np.isfinite(log.drop(columns=["seed", "step"]).to_numpy(float)[-1]).any():
             yield f"{group}: its log has no number in its last row"
 
@@ -242,7 +240,7 @@ def _checked_labels(
         return None, [f"{where}: {said}; {_RUN_AGAIN}"]
     try:
         labels, held_out_hash = labels_of(run, seeds)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return None, [f"{where}: the test labels cannot be had: {error}"]
     if {held_out_hash} != set(table["held_out_hash"]):
         return None, [f"{where}: was evaluated on other test data than are here (hash differs); {AGAIN}"]
