@@ -341,7 +341,8 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
         "'digit': is no setting; did you mean 'digits'"),
     "like a list": ("setting/digits.yaml", "comparison: {like: [a], arms: {mpl: }}\n",
         r"like = \['a'\]: is no setting"),
-    "regions that are a number": ("setting/digits.yaml", f"{WHOLE}reference: a, regions: 3}}\n", "comparison: regions = 3: "),
+    "regions that are a number": ("setting/digits.yaml", f"{WHOLE}reference: a, regions: 3}}\n",
+        "comparison: regions = 3: "),
     "half a reference": ("setting/digits.yaml", f"{WHOLE}reference: 3}}\n", "comparison: reference = 3: wants text"),
 }  # fmt: skip
 
