@@ -127,22 +127,34 @@ def predictions_hash(predictions: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def record_hash(run: Run, group: str) -> str:
-    """SHA-256 over all that is recorded of one group of seeds: settings, rows, log and arrays, shared ones too.
+def record_hashes(run: Run) -> dict[str, str]:
+    """For each group of seeds, SHA-256 over all that is recorded: settings, rows, log and arrays, shared ones too.
 
     Where the group stands in the files, and what other groups are beside it, changes nothing.
     """
-    seeds = run.groups()[group]
-    digest = hashlib.sha256(json.dumps(run.config, sort_keys=True).encode())
-    for seed, row in run.seeds.loc[seeds].drop(columns="record_hash", errors="ignore").iterrows():
-        known = {key: value for key, value in row.items() if not (pd.isna(value) or value == "")}
+    config = json.dumps(run.config, sort_keys=True).encode()
+    table = run.seeds.drop(columns="record_hash", errors="ignore")
+    rows = dict(zip(table.index.tolist(), table.to_dict("records"), strict=True))
+    logs = dict([*run.metrics.groupby("seed")])
+    return {group: _record_hash(run, seeds, config, rows, logs.get(group, run.metrics[:0]))
+            for group, seeds in run.groups().items()}  # fmt: skip
+
+
+def _record_hash(
+    run: Run, seeds: list[int], config: bytes, rows: Mapping[int, Mapping[Any, Any]], log: pd.DataFrame
+) -> str:
+    digest = hashlib.sha256(config)
+    for seed in seeds:
+        known = {key: value for key, value in rows[seed].items() if not (value != value or value == "")}  # noqa: PLR0124
         digest.update(json.dumps([seed, known], sort_keys=True).encode())
-    log = run.metrics[run.metrics["seed"] == group].drop(columns="seed").dropna(axis=1, how="all").sort_index(axis=1)
-    numbers = log.to_numpy(np.float64)
-    rows = run.rows(seeds)
+    columns = sorted(log.columns.drop("seed"))
+    numbers = log[columns].to_numpy(np.float64)
+    there = ~np.isnan(numbers).all(axis=0)
+    digest.update(json.dumps([*np.array(columns)[there]]).encode())
+    numbers = numbers[:, there]
+    place = run.rows(seeds)
     arrays = {"log": np.where(np.isnan(numbers), np.nan, numbers)}  # one NaN of many
-    arrays |= {name: array[rows] if has_seed_axis(name) else array for name, array in sorted(run.arrays.items())}
-    digest.update(json.dumps([*log.columns]).encode())
+    arrays |= {name: array[place] if has_seed_axis(name) else array for name, array in sorted(run.arrays.items())}
     for name, array in arrays.items():
         digest.update(f"{name}{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
@@ -153,8 +165,7 @@ def with_record_hashes(run: Run) -> Run:
     as_written = {str(name): column.map(lambda value: float(f"{value:{_DIGITS}}"))
                   for name, column in run.metrics.items() if column.dtype.kind == "f"}  # fmt: skip
     run = replace(run, metrics=run.metrics.assign(**as_written))
-    hashes = {group: record_hash(run, group) for group in run.groups()}
-    return replace(run, seeds=run.seeds.assign(record_hash=run.seeds["group"].astype(str).map(hashes)))
+    return replace(run, seeds=run.seeds.assign(record_hash=run.seeds["group"].astype(str).map(record_hashes(run))))
 
 
 def joined(runs: Sequence[Run]) -> Run:

@@ -12,7 +12,7 @@ import pytest
 
 from repro import results
 from repro.files import sweep
-from repro.results import RecordError, Run, joined, read_run, read_runs, record_hash, with_record_hashes, write_run
+from repro.results import RecordError, Run, joined, read_run, read_runs, record_hashes, with_record_hashes, write_run
 from repro.verify import rules
 from repro.verify.claims import Status, Verdict, read_verdicts, write_verdicts
 from repro.verify.evidence import Scores
@@ -30,11 +30,6 @@ def a_run(*seeds: int) -> Run:
     return with_record_hashes(replace(run, metrics=metrics, config=settings))
 
 
-def hashes(run: Run) -> dict[str, str]:
-    """Of each group, computed anew."""
-    return {group: record_hash(run, group) for group in run.groups()}
-
-
 def test_a_run_reads_back_as_written(tmp_path: Path) -> None:
     """Every field survives, numbers of the log to six digits; the hashes are those of what is read."""
     run = a_run(3, 12)
@@ -47,7 +42,7 @@ def test_a_run_reads_back_as_written(tmp_path: Path) -> None:
     for name, array in run.arrays.items():
         assert array.dtype == back.arrays[name].dtype
         assert np.array_equal(array, back.arrays[name])
-    assert back.seeds["record_hash"].tolist() == [*hashes(back).values()] == [*hashes(run).values()]
+    assert back.seeds["record_hash"].tolist() == [*record_hashes(back).values()] == [*record_hashes(run).values()]
 
 
 def test_writing_what_was_read_changes_no_byte(tmp_path: Path) -> None:
@@ -55,7 +50,7 @@ def test_writing_what_was_read_changes_no_byte(tmp_path: Path) -> None:
     recorded = read_run(ROOT / "results/runs/digits_mpl")
     place = write_run(recorded, tmp_path)
 
-    assert recorded.seeds["record_hash"].tolist() == [*hashes(recorded).values()]
+    assert recorded.seeds["record_hash"].tolist() == [*record_hashes(recorded).values()]
     for name in FILES[:-1]:
         assert (ROOT / "results/runs/digits_mpl" / name).read_bytes() == (place / name).read_bytes()
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from repro.config import Config, Departure, departures, expected_networks, lookup, read_config
 from repro.data import source_of
+from repro.data.sets import Source, fingerprint
 from repro.evaluate.labels import labels_key, labels_of
-from repro.results import LABELS, TOP, Run, has_top5, in_top5, predictions_hash, record_hash
+from repro.results import LABELS, TOP, Run, has_top5, in_top5, predictions_hash, record_hashes
 from repro.verify.claims import Measure
 
 LabelsOf = Callable[[Run, Sequence[int]], tuple[np.ndarray, str]]
@@ -57,7 +59,9 @@ def scores_of(runs: Mapping[str, Run], stored: Path = LABELS) -> dict[str, Score
         stored: where labels lie that are not shipped.
     """
     known: dict[str, tuple[np.ndarray, str]] = {}
-    hashes: dict[str, str | None] = {}
+    drawn: dict[str, dict[int, Sequence[Tensor]]] = {}  # by data set and split, what pins each seed's training data
+    absent: set[str] = set()
+    sources: dict[int, Source[Any]] = {}  # by the settings' identity: they are read once, not for each seed
 
     def labels(run: Run, seeds: Sequence[int]) -> tuple[np.ndarray, str]:
         key = labels_key(run, seeds)
@@ -66,16 +70,17 @@ def scores_of(runs: Mapping[str, Run], stored: Path = LABELS) -> dict[str, Score
         return known[key]
 
     def training(config: dict[str, Any], seeds: Sequence[int]) -> str | None:
-        source = source_of(read_config(config).data)
-        key = f"{source.split_settings()}{list(seeds)}"
-        if key not in hashes:
+        source = sources.get(id(config)) or sources.setdefault(id(config), source_of(read_config(config).data))
+        key = str(source.split_settings())
+        here = drawn.setdefault(key, {})
+        if key not in absent and (new := [seed for seed in seeds if seed not in here]):
             try:
-                hashes[key] = source.training_hash(seeds)
+                here.update(zip(new, source.evidence_of(new), strict=True))
             except (ValueError, OSError):  # the data have to be at hand for it and are not
                 if source.shipped:
                     raise
-                hashes[key] = None
-        return hashes[key]
+                absent.add(key)
+        return None if key in absent else fingerprint(*(tensor for seed in seeds for tensor in here[seed]))
 
     return {name: rebuild(run, labels, training) for name, run in runs.items()}
 
@@ -119,18 +124,18 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
         problems += [f"{run.name}: {problem}; {AGAIN}" for problem in _unfit_top5(run, source_of(config.data).classes)]
     whole = not problems
     if whole:
-        problems += _other_seeds(run, training_hash_of)
+        problems += _other_seeds(run, config, training_hash_of)
     top5: dict[str, dict[int, float]] = {}
     held_out = 0
     for seeds in run.groups().values() if whole else ():
-        labels, refused = _checked_labels(run, seeds, labels_of, training_hash_of)
+        labels, refused = _checked_labels(run, config, seeds, labels_of, training_hash_of)
         problems += refused
         if labels is None:
             continue
         held_out = labels.shape[1]
-        for row, seed in enumerate(seeds):
-            right = {network: run.predictions(network)[run.rows([seed])[0]] == labels[row] for network in run.networks}
-            among = _top5_of(run, seed, labels[row])
+        for row, place, seed in zip(range(len(seeds)), run.rows(seeds), seeds, strict=True):
+            right = {network: run.predictions(network)[place] == labels[row] for network in run.networks}
+            among = _top5_of(run, place, labels[row])
             wrong = [*_not_as_stored(run, seed, "accuracy", {n: _share(hits) for n, hits in right.items()})]
             wrong += _not_as_stored(run, seed, "top5", among)
             problems += wrong
@@ -188,12 +193,13 @@ def _unfit(run: Run) -> Iterator[str]:
     groups = run.groups()
     if others := sorted(set(run.metrics["seed"]) - groups.keys()):
         yield f"{run.name}: its log has rows of seed {others[0] or 'none'}, which is not recorded; {AGAIN}"
+    hashes = record_hashes(run)
     for group, seeds in groups.items():
         rows, table = run.rows(seeds), run.seeds.loc[seeds]
         predicted = {network: run.predictions(network)[rows] for network in run.networks}
         if set(table["predictions_hash"]) != {predictions_hash(predicted)}:
             yield f"{_where(run, seeds)}: the predictions are not those that were evaluated (hash differs); {AGAIN}"
-        elif set(table["record_hash"]) != {record_hash(run, group)}:
+        elif set(table["record_hash"]) != {hashes[group]}:
             yield f"{_where(run, seeds)}: its record was changed after it was written (hash differs); {AGAIN}"
 
 
@@ -215,7 +221,7 @@ def _incomplete(run: Run, config: Config, networks: set[str]) -> Iterator[str]:
             yield f"{group}: its log has no number in its last row"
 
 
-def _other_seeds(run: Run, hash_of: TrainingHashOf) -> Iterator[str]:
+def _other_seeds(run: Run, settings: Config, hash_of: TrainingHashOf) -> Iterator[str]:
     """Whether all planned seeds are there and no other: leaving out an unlucky one would be choosing by the result."""
     config, seeds = run.config, sorted(int(str(seed)) for seed in run.seeds.index)
     here, planned = ",".join(map(str, seeds)), config.get("planned_seeds")
@@ -225,12 +231,12 @@ def _other_seeds(run: Run, hash_of: TrainingHashOf) -> Iterator[str]:
         planned_ones = f"the planned {planned}" if planned else "the planned ones (the hash of their data differs)"
         yield (f"{run.name}: its seeds {here} are not {planned_ones}: one is missing or was added; run all again: "
                "make reproduce")  # fmt: skip
-    elif not planned and not source_of(read_config(config).data).told_by_seeds and not lookup(config, "budget.reduced"):
+    elif not planned and not source_of(settings.data).told_by_seeds and not lookup(config, "budget.reduced"):
         yield f"{run.name}: does not say which seeds were planned; {_RUN_AGAIN}"
 
 
 def _checked_labels(
-    run: Run, seeds: Sequence[int], labels_of: LabelsOf, training_hash_of: TrainingHashOf
+    run: Run, config: Config, seeds: Sequence[int], labels_of: LabelsOf, training_hash_of: TrainingHashOf
 ) -> tuple[np.ndarray | None, list[str]]:
     """The labels of a group of seeds, if its predictions can be held against them; else None and why not."""
     table, where = run.seeds.loc[list(seeds)], _where(run, seeds)
@@ -245,7 +251,7 @@ def _checked_labels(
     if {held_out_hash} != set(table["held_out_hash"]):
         return None, [f"{where}: was evaluated on other test data than are here (hash differs); {AGAIN}"]
     problems = []
-    count = source_of(read_config(run.config).data).classes
+    count = source_of(config.data).classes
     for network in run.networks:
         classes = run.predictions(network)[run.rows(seeds)]
         if classes.shape != labels.shape or labels.size == 0:
@@ -275,10 +281,10 @@ def _unfit_top5(run: Run, classes: int) -> Iterator[str]:
             yield f"{network} has a class twice among the five likeliest of an example"
 
 
-def _top5_of(run: Run, seed: int, labels: np.ndarray) -> dict[str, float]:
+def _top5_of(run: Run, place: int, labels: np.ndarray) -> dict[str, float]:
     """For each network the share of labels int64 [N] among the five likeliest classes."""
     return {
-        name.removeprefix("top5."): _share(in_top5(array[run.rows([seed])[0]], labels))
+        name.removeprefix("top5."): _share(in_top5(array[place], labels))
         for name, array in run.arrays.items()
         if name.startswith("top5.")
     }

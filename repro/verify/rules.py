@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from repro.config import EXECUTION, as_mapping, lookup, read_config
 from repro.results import Run, read_runs
@@ -271,6 +272,7 @@ def verify(*, check: bool = False) -> int:
     Returns:
         1 where `check` finds other verdicts than those written, else 0.
     """
+    torch.set_num_threads(1)  # the tensors are small: more threads wait for each other
     verdicts, scores = judged(read_runs())
     for problem in sorted({problem for score in scores.values() for problem in score.problems}):
         print(f"refused: {problem}")
