@@ -14,9 +14,9 @@ from repro import results
 from repro.files import sweep
 from repro.results import RecordError, Run, joined, read_run, read_runs, record_hashes, with_record_hashes, write_run
 from repro.verify import rules
-from repro.verify.claims import Status, Verdict, read_verdicts, write_verdicts
-from repro.verify.evidence import Scores
-from tests.verify_cases import HIGH, MPL, config, run_of
+from repro.verify.claims import Status, Verdict, read_claims, read_verdicts, write_verdicts
+from repro.verify.evidence import Scores, rebuild
+from tests.verify_cases import HIGH, MPL, cell, config, labels_of, run_of
 
 ROOT = Path(__file__).parent.parent
 FILES = ["config.yaml", "seeds.csv", "metrics.csv", "arrays.npz"]
@@ -246,3 +246,76 @@ def test_check_writes_nothing(
     assert 1 == rules.verify(check=True)
     assert before == contents()
     assert "1 other than results/verdicts.json says: b" in capsys.readouterr().out
+
+
+@pytest.fixture
+def another(tmp_path: Path) -> Path:
+    """A results folder of somebody else: one run on the digits, whose data are everywhere."""
+    place = tmp_path / "theirs"
+    shutil.copytree(ROOT / "results/runs/digits_quick_uda", place / "runs/digits_quick_uda")
+    return place
+
+
+def test_another_results_folder_is_verified_where_it_lies(
+    another: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From any working directory: accuracies, hashes, claims; nothing is written. What is changed there gives 1."""
+    monkeypatch.chdir(tmp_path)
+    shares = read_run(another / "runs/digits_quick_uda").seeds["accuracy.teacher"]
+    before = sorted(tmp_path.rglob("*"))
+
+    assert 0 == rules.verify_elsewhere(another)
+    assert 0 == rules.verify_elsewhere(tmp_path / "theirs")
+    told = capsys.readouterr().out
+    assert f"digits_quick_uda: teacher {100 * shares.mean():.2f} % over 5 seeds" in told
+    assert f"{len(read_claims(ROOT / 'experiments/claims.yaml'))} NOT_RUN" in told
+    assert "theirs/verdicts.json is not there to compare with" in told
+    assert before == sorted(tmp_path.rglob("*"))
+
+    seeds = another / "runs/digits_quick_uda/seeds.csv"
+    seeds.write_text(seeds.read_text().replace(",True,", ",False,", 1))
+    assert 1 == rules.verify_elsewhere(another)
+    assert "refused: digits_quick_uda, seed 0: its record was changed" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="empty: has no run in a folder runs; name a results folder"):
+        rules.verify_elsewhere(tmp_path / "empty")
+
+
+def test_verdicts_of_another_folder_are_compared(
+    another: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those it was written with, under `results` of a project too; without claims that is said."""
+    verdicts = rules.judged(read_runs(another / "runs"), another / "labels", ROOT / "experiments/claims.yaml")[0]
+    write_verdicts(verdicts, another / "verdicts.json")
+    another.rename(tmp_path / "results")
+
+    assert 0 == rules.verify_elsewhere(tmp_path)
+    write_verdicts([replace(verdicts[0], n=3), *verdicts[1:]], tmp_path / "results/verdicts.json")
+    assert 1 == rules.verify_elsewhere(tmp_path)
+    assert f"1 other than {tmp_path}/results/verdicts.json says: {verdicts[0].claim}" in capsys.readouterr().out
+
+    monkeypatch.setattr(rules, "_PROJECT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert 0 == rules.verify_elsewhere(tmp_path)
+    assert "no claim was judged: experiments/claims.yaml is not here" in capsys.readouterr().out
+
+
+def test_data_that_are_not_here_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The hash of training data cannot be compared without them. A changed record gives 1, with or without `check`."""
+    recorded = {name: run_of(name, HIGH, config(MPL)) for name in ("mpl", "base")}
+
+    def scores_of(runs: dict[str, Run], _: Path) -> dict[str, Scores]:
+        return {name: rebuild(run, labels_of, lambda *_: None) for name, run in runs.items()}
+
+    monkeypatch.setattr(rules, "scores_of", scores_of)
+    monkeypatch.setattr(rules, "read_claims", lambda _: [])
+    monkeypatch.setattr(rules, "read_runs", lambda: recorded)
+    monkeypatch.chdir(tmp_path)
+
+    assert 0 == rules.verify()
+    assert "not checked: the training data of digits, which are not here, of mpl, base\n" in capsys.readouterr().out
+    recorded["mpl"] = cell(recorded["mpl"], "seconds", 3.0)
+    assert 1 == rules.verify()
+    assert 1 == rules.verify(check=True)
+    assert "refused: mpl, seed 0: its record was changed" in capsys.readouterr().out

@@ -8,6 +8,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,7 @@ class Claim:
     recipe: str = ""  # that the runs must name; empty: any
     alpha: float = 0.05  # of every test and interval (level 1 - alpha) of this claim
     cost: str = ""  # what it would take, shown while it has not run
+    registered: str = ""  # when it was committed, before any of its runs: ISO 8601 with its zone; empty: unsaid
     known_discrepancy: str = ""  # explains an expected failure; never changes the verdict
 
     @property
@@ -180,12 +182,21 @@ def _impossible(claim: Claim) -> typing.Iterator[str]:
     rule = claim.rule
     if not 0 < claim.alpha <= 0.1:
         yield f"alpha = {claim.alpha}: must lie in (0, 0.1]; larger passes too easily"
+    if claim.registered and not _is_time(claim.registered):
+        yield f"registered = {claim.registered!r}: wants a time with its zone, such as 2026-11-29T11:52:51+00:00"
     if isinstance(rule, Absolute):
         if rule.experiment and not claim.recipe:
             yield "recipe is missing: a number holds for one recipe only; name it"
         yield from _impossible_number(rule)
     else:
         yield from _impossible_comparison(rule)
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def _impossible_number(rule: Absolute) -> typing.Iterator[str]:

@@ -17,6 +17,7 @@ from repro.data.sets import Source, fingerprint
 from repro.evaluate.labels import labels_key, labels_of
 from repro.results import LABELS, TOP, Run, has_top5, in_top5, predictions_hash, record_hashes
 from repro.verify.claims import Measure
+from repro.verify.flags import flags
 
 LabelsOf = Callable[[Run, Sequence[int]], tuple[np.ndarray, str]]
 """The labels of the test examples of some seeds, int64 [R, N], and the hash of the test data they belong to."""
@@ -45,6 +46,10 @@ class Scores:
     held_out: int  # N
     training_hash: dict[tuple[int, ...], str]  # seeds trained together -> hash of their training data
     top5: dict[str, dict[int, float]] = field(default_factory=dict)  # as `accuracy`; empty up to 10 classes
+    flags: list[str] = field(default_factory=list)  # what looks unlike a training
+    finished: dict[int, str] = field(default_factory=dict)  # seed -> when, as its record says
+    changed: bool = False  # whether a record is not what was written
+    unchecked: str = ""  # what could not be held against anything here
 
     def measured(self, measure: Measure) -> dict[str, dict[int, float]]:
         """Network -> seed -> share of the test examples that this measure counts as right."""
@@ -153,6 +158,10 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
             "reduced": _is_reduced(run, listed),
             "held_out": held_out,
             "top5": top5,
+            "flags": flags(run, config, found.correct) if whole else [],
+            "finished": _finished(run),
+            "changed": bool(found.problems),
+            "unchecked": _unchecked(run, config, training_hash_of) if whole else "",
         }
     )
 
@@ -161,6 +170,16 @@ def _training_hashes(run: Run) -> dict[tuple[int, ...], str]:
     if "training_hash" not in run.seeds:
         return {}
     return {tuple(seeds): str(run.seeds.loc[seeds[0], "training_hash"]) for seeds in run.groups().values()}
+
+
+def _finished(run: Run) -> dict[int, str]:
+    times = run.seeds.get("finished", pd.Series("", run.seeds.index))
+    return {int(str(seed)): str(when) for seed, when in times.items()}
+
+
+def _unchecked(run: Run, config: Config, training_hash_of: TrainingHashOf) -> str:
+    here = training_hash_of(run.config, [int(str(run.seeds.index[0]))]) is not None
+    return "" if here else f"the training data of {config.data.name}, which are not here"
 
 
 def departure_in_words(departure: Departure) -> str:
