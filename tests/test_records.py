@@ -12,7 +12,17 @@ import pytest
 
 from repro import results
 from repro.files import sweep
-from repro.results import RecordError, Run, joined, read_run, read_runs, record_hashes, with_record_hashes, write_run
+from repro.results import (
+    RecordError,
+    Run,
+    joined,
+    read_run,
+    read_runs,
+    record_hashes,
+    settings_of,
+    with_record_hashes,
+    write_run,
+)
 from repro.verify import rules
 from repro.verify.claims import Status, Verdict, read_claims, read_verdicts, write_verdicts
 from repro.verify.evidence import Scores, rebuild
@@ -194,6 +204,22 @@ def test_other_settings_are_not_joined(other: Run) -> None:
         ValueError, match="recorded with different settings, networks or steps; train and evaluate them again"
     ):
         joined([a_run(1), other])
+
+
+def test_what_decides_a_seed_is_not_how_it_was_executed() -> None:
+    """Another precision, rate or amount of labels is another run; title, plan, workers and the data's place are not."""
+    run = a_run(1)
+
+    def changed(part: str, **values: object) -> Run:
+        return replace(run, config=run.config | {part: run.config[part] | values})
+
+    for part, other in (("engine", {"precision": "bfloat16"}), ("engine", {"threads": 2}), ("budget", {"stack": 2}),
+                        ("optim", {"average_decay": 0.5}), ("data", {"labels": 100})):  # fmt: skip
+        assert settings_of(changed(part, **other)) != settings_of(run), other
+    described = replace(run, config=run.config | {"title": "other", "planned_seeds": "1,2", "data_hash": ""})
+    executed = changed("budget", workers=1, max_minutes=9.0, checkpoint_minutes=1.0)
+    for same in (described, executed, changed("engine", readers=1)):
+        assert settings_of(same) == settings_of(run)
 
 
 VERDICTS = [

@@ -25,7 +25,7 @@ def config(method: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """A resolved configuration that follows its recipe without departures; `changes` are dotted keys with __."""
     mapping: dict[str, Any] = {
         "data": {"name": "digits"}, "model": {"name": "small_conv"}, "method": dict(method), "optim": {}, "budget": {},
-        "finetune": {}, "recipe": {"name": "paper", "values": {"budget.steps": 1000}},
+        "finetune": {}, "engine": {}, "recipe": {"name": "paper", "values": {"budget.steps": 1000}},
     }  # fmt: skip
     for key, value in changes.items():
         part, last = key.split("__")
