@@ -55,6 +55,7 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add.add_argument("--plan", type=Path, default=Path("params.yaml"), help=plan_help)
 
     add = verb("verify", verify, "recompute every recorded accuracy and judge all claims: results/verdicts.json")
+    add.add_argument("results", nargs="?", type=Path, help="a results folder elsewhere: nothing is written")
     add.add_argument("--check", action="store_true", help="write nothing; status 1 where what is written differs")
 
     verb("report", report, "write the report from what is recorded: results/REPORT.md, its pages and figures")
@@ -180,9 +181,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 def verify(arguments: argparse.Namespace) -> int:
     """All claims."""
-    from repro.verify.rules import verify as verify_all
+    from repro.verify import rules
 
-    return verify_all(check=arguments.check)
+    return rules.verify_elsewhere(arguments.results) if arguments.results else rules.verify(check=arguments.check)
 
 
 def report(_: argparse.Namespace) -> None:
@@ -265,7 +266,8 @@ def _status(words: list[str]) -> int:
         complete(top, each)
     known = bool(words) and words[0] in each  # options may stand between the words of a list
     arguments = each[words[0]].parse_intermixed_args(words[1:]) if known else top.parse_args(words)
-    if not arguments.outside and not Path("experiments").is_dir():
+    outside = arguments.outside or vars(arguments).get("results")
+    if not outside and not Path("experiments").is_dir():
         return _complain(f"{Path.cwd()} is not the project's folder: it has no experiments; "
                          "cd to the folder with dvc.yaml")  # fmt: skip
     try:

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -47,6 +48,22 @@ def write_whole(path: Path, *pieces: bytes | memoryview) -> None:
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def read_whole(path: Path, most: int = 1 << 31) -> bytes:
+    """The content of a file of at most `most` bytes.
+
+    Raises:
+        OSError: naming the path, when it is missing, larger, or no file: a pipe or a device might never end.
+    """
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "Is a directory", str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "Is a pipe or a device, not a file", str(path))
+    if found.st_size > most:
+        raise OSError(errno.EFBIG, f"Is larger than {most:,} bytes", str(path))
+    return path.read_bytes()
 
 
 def partly(place: Path) -> Path:
@@ -106,6 +123,17 @@ def sweep(folder: Path) -> None:
         restore_folder(path.with_name(path.name.removeprefix(_REPLACED)))
     for path in folder.glob(f"{_PARTLY}*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def left_behind(folder: Path) -> dict[Path, Path]:
+    """Folders that are missing since their writer was killed -> where what is left of each lies; the old one first."""
+    found: dict[Path, Path] = {}
+    for prefix in (_REPLACED, _PARTLY):
+        for aside in sorted(path for path in folder.glob(f"{prefix}*") if path.is_dir()):
+            place = aside.with_name(aside.name.removeprefix(prefix))
+            if not place.exists():
+                found.setdefault(place, aside)
+    return found
 
 
 def link_or_copy(source: Path, target: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> None:

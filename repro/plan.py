@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from repro.config import Config, as_mapping, checked, departures, read_config, shortened
-from repro.settings import ConfigError, closest, parse_seeds, read_yaml
+from repro.files import read_whole
+from repro.settings import ConfigError, closest, parse_seeds, read_yaml, short, validated
 
 ROOT = Path("experiments")
 
@@ -28,23 +30,33 @@ _PARTS, _ENTRY = {"runs", "overrides", "needs"}, {"seeds", "overrides"}  # of a 
 _COMPARISON = {"page", "heading", "introduction", "reference", "like", "again", "sweep", "good", "regions", "methods",
                "arms"}  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-_DAMAGED = (yaml.YAMLError, ValueError, LookupError, OSError, RecursionError)  # what Hydra lets through
+_REFERENCE = "${"  # Hydra's, to another value
+_DAMAGED = (
+    yaml.YAMLError,
+    ValueError,
+    LookupError,
+    OSError,
+    RecursionError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)  # what Hydra lets through
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True, config={"extra": "forbid"})
 class Arm:
     """One row of the table of ablations."""
 
     name: str
     title: str
     method: str
-    changes: Mapping[str, Any] = field(default_factory=dict)  # dotted key or config group -> value
+    changes: dict[str, Any] = field(default_factory=dict)  # dotted key or config group -> value
     family: str = ""  # arms that share a panel where there are many
     colour: str = "#888888"
     line: str = "-"
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True, config={"extra": "forbid"})
 class Comparison:
     """The arms of one setting, and what a reader should know of them."""
 
@@ -53,12 +65,12 @@ class Comparison:
     heading: str
     introduction: str
     reference: str  # the arm that differences are taken to; empty: none
-    arms: Mapping[str, Mapping[str, Any]]  # arm -> what it changes in this setting, and its title here
-    methods: Mapping[str, Mapping[str, Any]]  # method -> what all its arms share in this setting
+    arms: dict[str, dict[str, Any]]  # arm -> what it changes in this setting, and its title here
+    methods: dict[str, dict[str, Any]]  # method -> what all its arms share in this setting
     good: tuple[float, ...] = ()  # accuracies that count as a good separator
     regions: tuple[str, ...] = ()  # arms whose decision regions are drawn
     again: str = ""  # the setting of whose recorded runs some seeds were trained again
-    sweep: Mapping[str, str] = field(default_factory=dict)  # `key` that is varied `around` a setting
+    sweep: dict[str, str] = field(default_factory=dict)  # `key` that is varied `around` a setting
 
     def run(self, arm: str) -> str:
         """The name of the arm's run."""
@@ -99,18 +111,15 @@ def all_arms(root: Path = ROOT) -> dict[str, Arm]:
     Raises:
         ConfigError: when an entry is not of its form.
     """
-    found = {}
-    for name, entry in _mapping(read_yaml(root / "arms.yaml"), root / "arms.yaml", "arms").items():
-        try:
-            found[str(name)] = Arm(str(name), **entry)
-        except TypeError as error:
-            raise ConfigError(f"{root / 'arms.yaml'}: {name}: {str(error).split('__init__() ')[-1]}") from None
+    path, found = root / "arms.yaml", {}
+    for name, entry in _mapping(_read(path), path, "arms").items():
+        found[name] = validated(Arm, {"name": name} | _entry(entry, f"{path}: arms.{name}"), f"{path}: arms.{name}: ")
     return found
 
 
 def families(root: Path = ROOT) -> dict[str, str]:
     """What each family of arms is called, in the order of the file."""
-    return {str(k): str(v) for k, v in _mapping(read_yaml(root / "arms.yaml"), root / "arms.yaml", "families").items()}
+    return {str(k): str(v) for k, v in _mapping(_read(root / "arms.yaml"), root / "arms.yaml", "families").items()}
 
 
 @cache
@@ -124,14 +133,16 @@ def comparisons(root: Path = ROOT) -> dict[str, Comparison]:
 
 
 @cache
-def _comparison(path: Path, root: Path) -> Comparison:
-    content = dict(_mapping(read_yaml(path), path, "comparison"))
+def _comparison(path: Path, root: Path, above: tuple[str, ...] = ()) -> Comparison:
+    content = dict(_mapping(_read(path), path, "comparison"))
     for key in content.keys() - _COMPARISON:
         raise ConfigError(f"{path}: comparison.{key} is not a part of a comparison; {closest(key, list(_COMPARISON))}")
-    like = content.pop("like", None)
-    base = _comparison(root / "setting" / f"{like}.yaml", root) if like else None
-    arms = {str(arm): dict(changes or {}) for arm, changes in content.pop("arms", {}).items()}
-    methods = {str(method): dict(changes) for method, changes in (content.pop("methods", None) or {}).items()}
+    base = _like(content.pop("like", None), path, root, (*above, path.stem))
+    arms, methods = (
+        {name: _entry(changes or {}, f"{path}: comparison.{key}.{name}") for name, changes in entries.items()}
+        for key in ("arms", "methods")
+        for entries in [_entry(content.pop(key, None) or {}, f"{path}: comparison.{key}")]
+    )
     for arm in arms:
         if arm not in all_arms(root):
             raise ConfigError(f"{path}: comparison.arms.{arm} has no row in {root / 'arms.yaml'}; "
@@ -141,12 +152,19 @@ def _comparison(path: Path, root: Path) -> Comparison:
         methods = {
             name: {**base.methods.get(name, {}), **methods.get(name, {})} for name in {**base.methods, **methods}
         }
-    for key in ("good", "regions"):
-        content[key] = tuple(content.get(key, ()))
-    try:
-        return Comparison(path.stem, arms=arms, methods=methods, **content)
-    except TypeError as error:
-        raise ConfigError(f"{path}: comparison: {str(error).split('__init__() ')[-1]}") from None
+    found = content | {"setting": path.stem, "arms": arms, "methods": methods}
+    return validated(Comparison, found, f"{path}: comparison: ")
+
+
+def _like(name: Any, path: Path, root: Path, above: tuple[str, ...]) -> Comparison | None:
+    """The comparison that one is `like`."""
+    if name is None:
+        return None
+    known = sorted(one.stem for one in path.parent.glob("*.yaml"))
+    if name in above or name not in known:
+        why = "comes back to itself" if name in above else "is no setting"
+        raise ConfigError(f"{path}: comparison.like = {short(name)}: {why}; {closest(str(name), known)}")
+    return _comparison(path.with_name(f"{name}.yaml"), root, above)
 
 
 def run_names(root: Path = ROOT) -> list[str]:
@@ -181,12 +199,15 @@ def compose(run: str, overrides: Sequence[str] = (), root: Path = ROOT) -> Confi
     from omegaconf.errors import OmegaConfBaseException
 
     comparison, name = setting_and_arm(run, root)
+    _read_groups(root)
     arm = all_arms(root)[name]
     changes = {**comparison.methods.get(arm.method, {}), **arm.changes, **comparison.arms[name]}
     changes["title"] = comparison.arms[name].get("title") or arm.title
     for override in overrides:
         if re.match(r"[+~]*(setting|hydra)\b", override):
             raise ConfigError(f"{run}: override {override!r} would compose another setting; name that instead")
+        if _REFERENCE in override:
+            raise ConfigError(f"{run}: override {short(override)} refers to another value; write the value itself")
     asked = [f"+setting={comparison.setting}", f"method={arm.method}", *map(_override, changes.items())]
     try:
         with initialize_config_dir(str(root.resolve()), version_base="1.3"):
@@ -200,9 +221,27 @@ def compose(run: str, overrides: Sequence[str] = (), root: Path = ROOT) -> Confi
     return config
 
 
+@cache
+def _read_groups(root: Path) -> None:
+    """Sees that Hydra, which takes any YAML, is given no other than this project reads."""
+    groups = [path for group in ("data", "model", "method", "recipe") for path in sorted((root / group).glob("*.yaml"))]
+    for path in [root / "config.yaml", *groups]:
+        _read(path)
+
+
+def _read(path: Path) -> Any:
+    """A file in YAML without references, of which a few lines could stand for billions."""
+    found = read_yaml(path)
+    if _REFERENCE.encode() in read_whole(path):
+        raise ConfigError(f"{path}: refers to another value with {_REFERENCE}...}}; write the value itself")
+    return found
+
+
 def _override(change: tuple[str, Any]) -> str:
     """One change as Hydra has it on the command line; text is quoted unless it is a plain word."""
     key, value = change
+    if value is None:
+        return f"{key}=null"
     if isinstance(value, bool):
         return f"{key}={str(value).lower()}"
     if isinstance(value, str) and not re.fullmatch(r"\w+", value):
@@ -238,7 +277,7 @@ def read_plan(path: Path) -> Plan:
     for key in content.keys() - _PARTS:
         raise ConfigError(f"{path}: {key} is not a part of a plan; {closest(str(key), list(_PARTS))}")
     if content.get("needs", "gpu") != "gpu":
-        raise ConfigError(f"{path}: needs = {content['needs']!r}: only gpu can be needed")
+        raise ConfigError(f"{path}: needs = {short(content['needs'])}: only gpu can be needed")
     shared = _overrides(content, f"{path}: ")
     planned = [_planned(name, entry, shared, f"{path}: runs") for name, entry in runs.items()]
     return Plan(path.resolve().stem, tuple(planned), content.get("needs") == "gpu")
@@ -262,11 +301,11 @@ def plan_path(what: str | Path, root: Path = ROOT) -> str:
 def _planned(name: Any, entry: Any, shared: tuple[str, ...], where: str) -> PlannedRun:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigError(
-            f"{where}: {name!r} names a folder, so wants 1 to 100 letters, digits, _, -, and dots later on"
+            f"{where}: {short(name)} names a folder, so wants 1 to 100 letters, digits, _, -, and dots later on"
         )
     where = f"{where}.{name}"
     if not isinstance(entry, dict) or entry.keys() - _ENTRY or "seeds" not in entry:
-        raise ConfigError(f"{where} = {entry}: wants seeds and, if needed, overrides")
+        raise ConfigError(f"{where} = {short(entry)}: wants seeds and, if needed, overrides")
     overrides = (*shared, *_overrides(entry, f"{where}."))
     try:
         return PlannedRun(name, overrides, parse_seeds(entry["seeds"]))
@@ -277,14 +316,21 @@ def _planned(name: Any, entry: Any, shared: tuple[str, ...], where: str) -> Plan
 def _overrides(part: Mapping[str, Any], where: str) -> tuple[str, ...]:
     found = part.get("overrides", [])
     if not isinstance(found, list) or not all(isinstance(override, str) for override in found):
-        raise ConfigError(f"{where}overrides = {found!r}: wants a list of texts such as [method.feedback=none]")
+        raise ConfigError(f"{where}overrides = {short(found)}: wants a list of texts such as [method.feedback=none]")
     return tuple(found)
 
 
-def _mapping(content: Any, path: Path, key: str) -> Mapping[Any, Any]:
+def _entry(found: Any, where: str) -> dict[str, Any]:
+    """A mapping by names."""
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise ConfigError(f"{where} = {short(found)}: wants a mapping of names")
+    return found
+
+
+def _mapping(content: Any, path: Path, key: str) -> Mapping[str, Any]:
     found = content.get(key) if isinstance(content, dict) else None
-    if not isinstance(found, dict) or not found:
-        raise ConfigError(f"{path}: wants a mapping `{key}:`")
+    if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found):
+        raise ConfigError(f"{path}: wants a mapping `{key}:` of names")
     return found
 
 

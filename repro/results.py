@@ -16,7 +16,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,8 +27,8 @@ import pandas as pd
 import yaml
 
 from repro.config import decisive, read_config
-from repro.files import partly, replace_folder, write_whole
-from repro.settings import ConfigError
+from repro.files import left_behind, partly, read_whole, replace_folder, write_whole
+from repro.settings import ConfigError, parse_yaml
 
 RUNS = Path("results/runs")
 LABELS = Path("results/labels")
@@ -36,9 +37,12 @@ TOP = 5
 """So many of the likeliest classes of an example are recorded where there are more than ten."""
 
 _Content = TypeVar("_Content")
-_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
 _SHARED = ("curve.step", "curve.late_step", "boundary.")
 """Arrays without a seed axis, by the beginnings of their names."""
+_MOST_BYTES = 1 << 31
+"""Of all arrays of a run: ten seeds on ImageNet's validation images take a hundredth."""
+_DIGITS = ".6g"
+"""Of the log's numbers."""
 _NUMBERS = ("seconds", "test_in_training", "other_label")
 """Columns of seeds.csv that are numbers, besides the accuracies."""
 
@@ -124,25 +128,45 @@ def predictions_hash(predictions: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def record_hash(run: Run, group: str) -> str:
-    """SHA-256 over all that is recorded of one group of seeds: rows, log and arrays; whatever is edited changes it."""
-    seeds = run.groups()[group]
-    digest = hashlib.sha256(json.dumps(run.config, sort_keys=True).encode())
-    for seed, row in run.seeds.loc[seeds].drop(columns="record_hash", errors="ignore").iterrows():
-        known = {key: value for key, value in row.items() if not (pd.isna(value) or value == "")}
+def record_hashes(run: Run) -> dict[str, str]:
+    """For each group of seeds, SHA-256 over all that is recorded: settings, rows, log and arrays, shared ones too.
+
+    Where the group stands in the files, and what other groups are beside it, changes nothing.
+    """
+    config = json.dumps(run.config, sort_keys=True).encode()
+    table = run.seeds.drop(columns="record_hash", errors="ignore")
+    rows = dict(zip(table.index.tolist(), table.to_dict("records"), strict=True))
+    logs = dict([*run.metrics.groupby("seed")])
+    return {group: _record_hash(run, seeds, config, rows, logs.get(group, run.metrics[:0]))
+            for group, seeds in run.groups().items()}  # fmt: skip
+
+
+def _record_hash(
+    run: Run, seeds: list[int], config: bytes, rows: Mapping[int, Mapping[Any, Any]], log: pd.DataFrame
+) -> str:
+    digest = hashlib.sha256(config)
+    for seed in seeds:
+        known = {key: value for key, value in rows[seed].items() if not (value != value or value == "")}  # noqa: PLR0124
         digest.update(json.dumps([seed, known], sort_keys=True).encode())
-    digest.update(_table(run.metrics[run.metrics["seed"] == group].dropna(axis=1, how="all"), "%.6g"))
-    rows = run.rows(seeds)
-    for name in sorted(name for name in run.arrays if has_seed_axis(name)):
-        array = np.ascontiguousarray(run.arrays[name][rows])
-        digest.update(f"{name}{array.dtype}{array.shape}".encode() + array.tobytes())
+    columns = sorted(log.columns.drop("seed"))
+    numbers = log[columns].to_numpy(np.float64)
+    there = ~np.isnan(numbers).all(axis=0)
+    digest.update(json.dumps([*np.array(columns)[there]]).encode())
+    numbers = numbers[:, there]
+    place = run.rows(seeds)
+    arrays = {"log": np.where(np.isnan(numbers), np.nan, numbers)}  # one NaN of many
+    arrays |= {name: array[place] if has_seed_axis(name) else array for name, array in sorted(run.arrays.items())}
+    for name, array in arrays.items():
+        digest.update(f"{name}{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
 def with_record_hashes(run: Run) -> Run:
-    """The run, each of its seeds with the hash of all that is recorded of it."""
-    hashes = {group: record_hash(run, group) for group in run.groups()}
-    return replace(run, seeds=run.seeds.assign(record_hash=run.seeds["group"].astype(str).map(hashes)))
+    """The run with its log as it is written, and each seed with the hash of all that is recorded of it."""
+    as_written = {str(name): column.map(lambda value: float(f"{value:{_DIGITS}}"))
+                  for name, column in run.metrics.items() if column.dtype.kind == "f"}  # fmt: skip
+    run = replace(run, metrics=run.metrics.assign(**as_written))
+    return replace(run, seeds=run.seeds.assign(record_hash=run.seeds["group"].astype(str).map(record_hashes(run))))
 
 
 def joined(runs: Sequence[Run]) -> Run:
@@ -186,7 +210,7 @@ def write_run(run: Run, root: Path = RUNS) -> Path:
     contents = {
         "config.yaml": yaml.safe_dump(run.config, sort_keys=False).encode(),
         "seeds.csv": _table(run.seeds),
-        "metrics.csv": _table(run.metrics, "%.6g", index=False),
+        "metrics.csv": _table(run.metrics, f"%{_DIGITS}", index=False),
         "arrays.npz": buffer.getvalue(),
     }
     fresh.mkdir(parents=True)
@@ -211,23 +235,48 @@ def read_run(folder: Path) -> Run:
         name=folder.name,
         config=part("config.yaml", _mapping),
         seeds=part("seeds.csv", _seeds),
-        metrics=part("metrics.csv", lambda text: pd.read_csv(io.BytesIO(text), dtype={"seed": str})),
+        metrics=part("metrics.csv", _log),
         arrays=part("arrays.npz", arrays_of),
     )
-    uneven = [name for name, array in run.arrays.items() if has_seed_axis(name) and len(array) != len(run.seeds)]
-    if uneven or "seed" not in run.metrics:
-        what = f"{uneven[0]} has not one row for each of {len(run.seeds)} seeds" if uneven else "its log names no seed"
-        raise RecordError(f"{folder}: {what}; {remedy}")
+    for problem in _misshapen(run):
+        raise RecordError(f"{folder / 'arrays.npz'}: {problem}; {remedy}")
     return run
+
+
+def _misshapen(run: Run) -> Iterator[str]:
+    """Arrays that are not of the form that the module names at its head."""
+    steps = {name: array for name, array in run.arrays.items() if name in {"curve.step", "curve.late_step"}}
+    for name, array in steps.items():
+        if array.ndim != 1 or array.dtype.kind not in "ui":
+            yield f"{name} {array.dtype} {list(array.shape)} is no list of steps"
+            return
+    for name, array in run.arrays.items():
+        if not has_seed_axis(name):
+            continue
+        if array.ndim == 0 or len(array) != len(run.seeds):
+            yield f"{name} has not one row for each of {len(run.seeds)} seeds"
+        elif name.startswith("predictions.") and (array.ndim != 2 or array.dtype.kind != "u"):
+            yield f"{name} {array.dtype} {list(array.shape)} holds no classes of test examples"
+        elif name.startswith("curve."):
+            axis = steps.get("curve.late_step" if name == "curve.late_accuracy" else "curve.step", np.empty(0))
+            if array.shape[1:] != axis.shape:
+                yield f"{name} has shape {list(array.shape)}, but there are {len(axis)} steps"
 
 
 def read_runs(root: Path = RUNS) -> dict[str, Run]:
     """All recorded runs by name.
 
     Raises:
-        RecordError: when one is damaged.
+        RecordError: when one is damaged, is no folder, or is missing since its writer was killed.
     """
-    return {folder.name: read_run(folder) for folder in sorted(root.glob("[!.]*")) if folder.is_dir()}
+    for place, aside in left_behind(root).items():
+        raise RecordError(f"{place} is missing: its writer was killed; evaluate it again: repro evaluate {place.name}; "
+                          f"or put back what is left, if it is whole: mv {aside} {place}")  # fmt: skip
+    places = sorted(root.glob("[!.]*"))
+    for place in places:
+        if not place.is_dir():
+            raise RecordError(f"{place} is no folder of a run; remove it")
+    return {place.name: read_run(place) for place in places}
 
 
 def read_record(path: Path, parse: Callable[[bytes], _Content], remedy: str) -> _Content:
@@ -237,7 +286,7 @@ def read_record(path: Path, parse: Callable[[bytes], _Content], remedy: str) -> 
         RecordError: when the file is missing, cannot be opened, or is none that `parse` takes.
     """
     try:
-        content = path.read_bytes()
+        content = read_whole(path)
     except FileNotFoundError:
         raise RecordError(f"{path} is missing; {remedy}") from None
     except OSError as error:
@@ -245,27 +294,53 @@ def read_record(path: Path, parse: Callable[[bytes], _Content], remedy: str) -> 
     try:
         return parse(content)
     except Exception as error:  # each format has errors of its own for a damaged file, and they speak to programmers
-        raise RecordError(f"{path} is not what was recorded ({str(error).splitlines()[0][:80]}); {remedy}") from error
+        said = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise RecordError(f"{path} is not what was recorded ({said[:120]}); {remedy}") from error
 
 
 def arrays_of(content: bytes) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file, without pickles."""
+    """The arrays of an .npz file, without pickles.
+
+    Raises:
+        ValueError: when an array holds anything but numbers, or all would take more than 2 GiB.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        if sum(member.file_size for member in packed.infolist()) > _MOST_BYTES:
+            raise ValueError(f"its arrays take more than {_MOST_BYTES:,} bytes")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return {key: arrays[key] for key in arrays.files}
+        found = {key: arrays[key] for key in arrays.files}
+    for name, array in found.items():
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "uif":
+            raise TypeError(f"{name} is no array of numbers")
+    return found
 
 
 def _mapping(content: bytes) -> dict[str, Any]:
-    found = yaml.load(content, _SafeLoader)  # noqa: S506 - it is the safe one
+    found = parse_yaml(content)
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise TypeError("no mapping of settings")
+    json.dumps(found, sort_keys=True)  # as its hash takes it: no dates, sets or keys that are not text
     return found
 
 
 def _seeds(content: bytes) -> pd.DataFrame:
     table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
-    if not table["seed"].str.fullmatch("[0-9]{1,9}").all() or not len(table):
+    if missing := sorted({"seed", "group"} - set(table)):
+        raise ValueError(f"no column {missing[0]}")
+    if not len(table):
+        raise ValueError("no seed")
+    if not table["seed"].str.fullmatch("0|[1-9][0-9]{0,8}").all():
         raise ValueError("no whole numbers as seeds")
     return seeds_table(table.assign(seed=table["seed"].astype(int)).set_index("seed"))
+
+
+def _log(content: bytes) -> pd.DataFrame:
+    """Read as text, since not every version of pandas reads a number to its last bit."""
+    table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
+    if missing := sorted({"seed", "step"} - set(table)):
+        raise ValueError(f"the log has no column {missing[0]}")
+    numbers = table.drop(columns=["seed", "step"]).replace("", np.nan).astype(float)
+    return pd.concat([table["seed"], table["step"].astype(int), numbers], axis=1)[[*table.columns]]
 
 
 def seeds_table(rows: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
@@ -24,8 +24,12 @@ from yaml.composer import Composer
 from yaml.constructor import SafeConstructor
 from yaml.resolver import Resolver
 
+from repro.files import read_whole
+
 T = TypeVar("T")
 _MOST_SEEDS = 10_000
+_MOST_BYTES, _MOST_DIGITS = 1 << 20, 1000
+"""Of a YAML file, and of a number in it: more is no mistake of a person, and could fill memory."""
 
 
 class ConfigError(ValueError):
@@ -372,8 +376,13 @@ def parse_seeds(text: str | int) -> tuple[int, ...]:
     return tuple(sorted(seeds))
 
 
+_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*|[0-9]*\.[0-9]*([eE][-+]?[0-9]+)?|\.(inf|nan))", re.IGNORECASE)
+
+
 class _UniqueKeys(Composer, CParser, SafeConstructor, Resolver):
     """Refuses a key that stands twice in one mapping; YAML itself would take the last without a word.
+
+    It refuses references to lists and mappings too, and numbers that are not decimal.
 
     The C library reads the text, five times as fast as Python; PyYAML's own composer puts it together.
     """
@@ -394,6 +403,25 @@ class _UniqueKeys(Composer, CParser, SafeConstructor, Resolver):
                 seen.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        return int(self._decimal(node, super().construct_yaml_int))
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        return float(self._decimal(node, super().construct_yaml_float))
+
+    @staticmethod
+    def _decimal(node: yaml.ScalarNode, construct: Callable[[Any], Any]) -> Any:
+        """YAML 1.1 takes 1:30 for 90, 010 for 8, 0x10 for 16 and 1_0 for 10; hardly anybody means that."""
+        text, problem = str(node.value), ""
+        if len(text) > _MOST_DIGITS:
+            problem = f"holds a number of {len(text):,} digits, write a smaller one"
+        elif not _DECIMAL.fullmatch(text):
+            found = construct(node)
+            problem = f"YAML reads {text} as the number {found}; write {found}, or write it in quotes as '{text}'"
+        if problem:
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return construct(node)
+
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             event: Any = self.peek_event()
@@ -404,13 +432,17 @@ class _UniqueKeys(Composer, CParser, SafeConstructor, Resolver):
         return found
 
 
-def read_yaml(path: Path) -> Any:
-    """What a YAML file holds.
+for _kind, _construct in (("int", _UniqueKeys.construct_yaml_int), ("float", _UniqueKeys.construct_yaml_float)):
+    _UniqueKeys.add_constructor(f"tag:yaml.org,2002:{_kind}", _construct)  # type: ignore[type-var]
+
+
+def parse_yaml(text: bytes) -> Any:
+    """What a text in YAML holds.
 
     Raises:
-        ConfigError: when the file is no YAML in UTF-8, a key stands twice in one mapping, or it has references.
+        ConfigError: when it is no YAML in UTF-8, a key stands twice in one mapping, it has references, or a number that
+            YAML reads as another; the message lacks the file.
     """
-    text = path.read_bytes()
     try:
         return _UniqueKeys(text).get_single_data()
     except yaml.MarkedYAMLError as error:
@@ -418,7 +450,24 @@ def read_yaml(path: Path) -> Any:
         line = f"line {at.line + 1}: " if at else ""
         there = b"".join(text.splitlines()[at.line : at.line + 1]) if at else b""
         hint = " (YAML indents with spaces, not tabs)" if b"\t" in there else ""
-        raise ConfigError(f"{path}: {line}{error.problem or error.context}; mend that line{hint}") from None
+        raise ConfigError(f"{line}{error.problem or error.context}; mend that line{hint}") from None
     except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         reason = str(error).partition("\n")[0]
-        raise ConfigError(f"{path}: is not a YAML file in UTF-8 ({reason}); write it again") from None
+        raise ConfigError(f"is not a YAML file in UTF-8 ({reason}); write it again") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        ConfigError: as `parse_yaml`, naming the file; and when it is no file, or larger than 1 MiB.
+        FileNotFoundError: when it is missing.
+    """
+    try:
+        return parse_yaml(read_whole(path, _MOST_BYTES))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); put a YAML file there") from None

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from repro.files import link_or_copy, partly, replace_folder, restore_folder, sweep, write_whole
+from repro.files import (
+    link_or_copy,
+    partly,
+    replace_between,
+    replace_folder,
+    restore_folder,
+    sweep,
+    write_whole,
+)
 
 
 def folder(path: Path, content: str) -> Path:
@@ -119,3 +127,21 @@ def test_links_where_there_can_be_some(tmp_path: Path, monkeypatch: pytest.Monke
     link_or_copy(tmp_path / "source", tmp_path / "linked")
     assert not (tmp_path / "source").samefile(tmp_path / "linked")
     assert "content" == (tmp_path / "linked").read_text()
+
+
+def test_text_between_two_marks_is_replaced() -> None:
+    """All between them and nothing else, however often; what stands there may hold anything but the marks."""
+    once = replace_between("head\n<b>\nold\n<e>\ntail\n", "<b>", "<e>", "new\\1\n<x>", "README.md")
+
+    assert "head\n<b>\nnew\\1\n<x>\n<e>\ntail\n" == once
+    assert once == replace_between(once, "<b>", "<e>", "new\\1\n<x>", "README.md")
+    assert "<b>\n\n<e>" == replace_between("<b><e>", "<b>", "<e>", "", "README.md")
+
+
+@pytest.mark.parametrize("text", ["", "<b>", "<e>", "<e>\n<b>", "<b><b><e>", "<b><e><e>", "<b><e><b><e>"])
+def test_marks_are_there_once_and_in_order(text: str) -> None:
+    """Anything else could lose what somebody wrote; the file is named."""
+    with pytest.raises(
+        ValueError, match=r"^README\.md must hold the lines '<b>' and '<e>', once each and in this order"
+    ):
+        replace_between(text, "<b>", "<e>", "new", "README.md")

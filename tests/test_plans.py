@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from repro.config import read_config_file
+from repro.config import departures, read_config_file
 from repro.plan import compose, read_plan
 from repro.settings import ConfigError, parse_seeds
 from repro.verify.claims import read_claims
@@ -155,13 +155,13 @@ _COMPARISON = "comparison: {page: x, heading: x, introduction: x, reference: mpl
     ("budget:\n\tsteps: 3\n", r"line 3: found character .*YAML indents with spaces"),
     ("title: a\ntitle: b\n", "line 3: title stands there twice"),
     ("3\n", "wants a mapping `comparison:`"),
-    ("comparison: {arms: {mpl: }}\n", "comparison: missing 4 required"),
+    ("comparison: {arms: {mpl: }}\n", "comparison: page is missing; add it"),
     (_COMPARISON.replace("page", "pge"), "comparison.pge is not a part of a comparison; did you mean 'page'"),
     (_COMPARISON.replace("{mpl:", "{mlp:"), "comparison.arms.mlp has no row in .*; did you mean 'mpl'"),
     (_COMPARISON + "defaults: [bad]\n", "bad_mpl: "),
     (_COMPARISON + "defaults: 3\n", "must be a list"),
     (_COMPARISON + "budgt: {steps: 3}\n", "budgt is not a setting; did you mean 'budget'"),
-    (_COMPARISON + "budget: {steps: 0x" + "f" * 5000 + "}\n", "budget.steps is a whole number of 20,000 bits"),
+    (_COMPARISON + "budget: {steps: 0x" + "f" * 5000 + "}\n", "line 3: holds a number of 5,002 digits"),
 ])  # fmt: skip
 def test_a_damaged_setting_is_refused_in_one_sentence(content: str, message: str, tmp_path: Path) -> None:
     """A tab, a key that stands twice, an unknown arm, or no comparison at all."""
@@ -173,6 +173,25 @@ def test_a_damaged_setting_is_refused_in_one_sentence(content: str, message: str
         compose("bad_mpl", root=root)
 
     assert "\n" not in str(caught.value)
+
+
+def test_shortened_phases_are_rounded() -> None:
+    """2,500 of 300,000 steps are 1/120 of everything: wait 3,000 to 25, warm-up 5,000 to 41.67, so 42 and not 41."""
+    short = compose("cifar10_released_mpl", ["budget.shortened_to=2500"], ROOT).optim.student
+
+    assert (25, 42) == (short.wait_steps, short.warmup_steps)
+    assert 8 == compose("cifar10_released_mpl", ["budget.shortened_to=2500", "optim.student.wait_steps=1000"],
+                        ROOT).optim.student.wait_steps  # fmt: skip
+
+
+def test_batch_norm_of_a_part_of_the_batch_is_a_departure() -> None:
+    """Of a single process too; 0, all that train, is what the recipes have."""
+    for group in (1, 2):
+        found = departures(compose("digits_mpl", [f"engine.batch_norm_processes={group}"], ROOT))
+        assert ("batch norm over the whole batch", f"groups of {group} processes") in [
+            (one.prescribed, one.here) for one in found
+        ]
+    assert not [one for one in departures(compose("digits_mpl", (), ROOT)) if "batch_norm" in one.key]
 
 
 def test_damaged_settings_and_claims_name_their_file(tmp_path: Path) -> None:

@@ -11,11 +11,22 @@ import pandas as pd
 import pytest
 
 from repro import results
-from repro.results import RecordError, Run, joined, read_run, read_runs, record_hash, with_record_hashes, write_run
+from repro.files import sweep
+from repro.results import (
+    RecordError,
+    Run,
+    joined,
+    read_run,
+    read_runs,
+    record_hashes,
+    settings_of,
+    with_record_hashes,
+    write_run,
+)
 from repro.verify import rules
-from repro.verify.claims import Status, Verdict, read_verdicts, write_verdicts
-from repro.verify.evidence import Scores
-from tests.verify_cases import HIGH, MPL, config, run_of
+from repro.verify.claims import Status, Verdict, read_claims, read_verdicts, write_verdicts
+from repro.verify.evidence import Scores, rebuild
+from tests.verify_cases import HIGH, MPL, cell, config, labels_of, run_of
 
 ROOT = Path(__file__).parent.parent
 FILES = ["config.yaml", "seeds.csv", "metrics.csv", "arrays.npz"]
@@ -27,11 +38,6 @@ def a_run(*seeds: int) -> Run:
     metrics = run.metrics.assign(loss=np.arange(len(run.metrics)) / 3, late=np.nan)
     settings = run.config | {"data_hash": "of all seeds"}
     return with_record_hashes(replace(run, metrics=metrics, config=settings))
-
-
-def hashes(run: Run) -> dict[str, str]:
-    """Of each group, computed anew."""
-    return {group: record_hash(run, group) for group in run.groups()}
 
 
 def test_a_run_reads_back_as_written(tmp_path: Path) -> None:
@@ -46,7 +52,7 @@ def test_a_run_reads_back_as_written(tmp_path: Path) -> None:
     for name, array in run.arrays.items():
         assert array.dtype == back.arrays[name].dtype
         assert np.array_equal(array, back.arrays[name])
-    assert back.seeds["record_hash"].tolist() == [*hashes(back).values()] == [*hashes(run).values()]
+    assert back.seeds["record_hash"].tolist() == [*record_hashes(back).values()] == [*record_hashes(run).values()]
 
 
 def test_writing_what_was_read_changes_no_byte(tmp_path: Path) -> None:
@@ -54,7 +60,7 @@ def test_writing_what_was_read_changes_no_byte(tmp_path: Path) -> None:
     recorded = read_run(ROOT / "results/runs/digits_mpl")
     place = write_run(recorded, tmp_path)
 
-    assert recorded.seeds["record_hash"].tolist() == [*hashes(recorded).values()]
+    assert recorded.seeds["record_hash"].tolist() == [*record_hashes(recorded).values()]
     for name in FILES[:-1]:
         assert (ROOT / "results/runs/digits_mpl" / name).read_bytes() == (place / name).read_bytes()
 
@@ -80,6 +86,55 @@ def test_a_failed_write_keeps_the_old_record(tmp_path: Path, monkeypatch: pytest
         write_run(a_run(2), tmp_path)
 
     assert {"arm": [1]} == {name: run.seeds.index.tolist() for name, run in read_runs(tmp_path).items()}
+
+
+class Killed(BaseException):
+    """Stands in for SIGKILL: nothing catches it."""
+
+
+@pytest.mark.parametrize("renames", [0, 1])
+def test_a_run_whose_writer_was_killed_is_never_passed_over(
+    renames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first of the two renames the old record is there; before the second it is named, and `mv` is told."""
+    write_run(a_run(1), tmp_path)
+    write_run(replace(a_run(1), name="beside"), tmp_path)
+    left, rename = [renames], Path.replace
+
+    def killed(path: Path, target: Path) -> Path:
+        if path.is_dir() and not left[0]:
+            raise Killed
+        left[0] -= path.is_dir()
+        return rename(path, target)
+
+    second = a_run(2)
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(Killed):
+        write_run(second, tmp_path)
+    monkeypatch.setattr(Path, "replace", rename)
+
+    if not renames:
+        assert {"arm": [1], "beside": [1]} == {name: [*run.seeds.index] for name, run in read_runs(tmp_path).items()}
+        return
+    aside, place = tmp_path / ".replaced-arm", tmp_path / "arm"
+    with pytest.raises(RecordError, match="its writer was killed; evaluate it again: repro evaluate arm; ") as caught:
+        read_runs(tmp_path)
+    assert str(caught.value).startswith(f"{place} is missing: ")
+    assert str(caught.value).endswith(f"mv {aside} {place}")
+    sweep(tmp_path)
+    assert {"arm": [1], "beside": [1]} == {name: [*run.seeds.index] for name, run in read_runs(tmp_path).items()}
+
+
+def test_a_first_record_that_was_not_finished_is_named(tmp_path: Path) -> None:
+    """It is no run, and nobody should take it for one that was not trained; nor a file for a run."""
+    write_run(a_run(1), tmp_path)
+    (tmp_path / ".partly-other").mkdir()
+    with pytest.raises(RecordError, match=r"other is missing: its writer was killed; .* mv .*\.partly-other .*other$"):
+        read_runs(tmp_path)
+    sweep(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(RecordError, match=r"notes\.txt is no folder of a run; remove it$"):
+        read_runs(tmp_path)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -151,6 +206,22 @@ def test_other_settings_are_not_joined(other: Run) -> None:
         joined([a_run(1), other])
 
 
+def test_what_decides_a_seed_is_not_how_it_was_executed() -> None:
+    """Another precision, rate or amount of labels is another run; title, plan, workers and the data's place are not."""
+    run = a_run(1)
+
+    def changed(part: str, **values: object) -> Run:
+        return replace(run, config=run.config | {part: run.config[part] | values})
+
+    for part, other in (("engine", {"precision": "bfloat16"}), ("engine", {"threads": 2}), ("budget", {"stack": 2}),
+                        ("optim", {"average_decay": 0.5}), ("data", {"labels": 100})):  # fmt: skip
+        assert settings_of(changed(part, **other)) != settings_of(run), other
+    described = replace(run, config=run.config | {"title": "other", "planned_seeds": "1,2", "data_hash": ""})
+    executed = changed("budget", workers=1, max_minutes=9.0, checkpoint_minutes=1.0)
+    for same in (described, executed, changed("engine", readers=1)):
+        assert settings_of(same) == settings_of(run)
+
+
 VERDICTS = [
     Verdict("a", Status.NOT_RUN, "no results"),
     Verdict("b", Status.REPRODUCED, "so it is", 1.5, 0.5, 2.5, 5, 0.01, departures=["x"]),
@@ -201,3 +272,76 @@ def test_check_writes_nothing(
     assert 1 == rules.verify(check=True)
     assert before == contents()
     assert "1 other than results/verdicts.json says: b" in capsys.readouterr().out
+
+
+@pytest.fixture
+def another(tmp_path: Path) -> Path:
+    """A results folder of somebody else: one run on the digits, whose data are everywhere."""
+    place = tmp_path / "theirs"
+    shutil.copytree(ROOT / "results/runs/digits_quick_uda", place / "runs/digits_quick_uda")
+    return place
+
+
+def test_another_results_folder_is_verified_where_it_lies(
+    another: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From any working directory: accuracies, hashes, claims; nothing is written. What is changed there gives 1."""
+    monkeypatch.chdir(tmp_path)
+    shares = read_run(another / "runs/digits_quick_uda").seeds["accuracy.teacher"]
+    before = sorted(tmp_path.rglob("*"))
+
+    assert 0 == rules.verify_elsewhere(another)
+    assert 0 == rules.verify_elsewhere(tmp_path / "theirs")
+    told = capsys.readouterr().out
+    assert f"digits_quick_uda: teacher {100 * shares.mean():.2f} % over 5 seeds" in told
+    assert f"{len(read_claims(ROOT / 'experiments/claims.yaml'))} NOT_RUN" in told
+    assert "theirs/verdicts.json is not there to compare with" in told
+    assert before == sorted(tmp_path.rglob("*"))
+
+    seeds = another / "runs/digits_quick_uda/seeds.csv"
+    seeds.write_text(seeds.read_text().replace(",True,", ",False,", 1))
+    assert 1 == rules.verify_elsewhere(another)
+    assert "refused: digits_quick_uda, seed 0: its record was changed" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="empty: has no run in a folder runs; name a results folder"):
+        rules.verify_elsewhere(tmp_path / "empty")
+
+
+def test_verdicts_of_another_folder_are_compared(
+    another: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those it was written with, under `results` of a project too; without claims that is said."""
+    verdicts = rules.judged(read_runs(another / "runs"), another / "labels", ROOT / "experiments/claims.yaml")[0]
+    write_verdicts(verdicts, another / "verdicts.json")
+    another.rename(tmp_path / "results")
+
+    assert 0 == rules.verify_elsewhere(tmp_path)
+    write_verdicts([replace(verdicts[0], n=3), *verdicts[1:]], tmp_path / "results/verdicts.json")
+    assert 1 == rules.verify_elsewhere(tmp_path)
+    assert f"1 other than {tmp_path}/results/verdicts.json says: {verdicts[0].claim}" in capsys.readouterr().out
+
+    monkeypatch.setattr(rules, "_PROJECT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert 0 == rules.verify_elsewhere(tmp_path)
+    assert "no claim was judged: experiments/claims.yaml is not here" in capsys.readouterr().out
+
+
+def test_data_that_are_not_here_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The hash of training data cannot be compared without them. A changed record gives 1, with or without `check`."""
+    recorded = {name: run_of(name, HIGH, config(MPL)) for name in ("mpl", "base")}
+
+    def scores_of(runs: dict[str, Run], _: Path) -> dict[str, Scores]:
+        return {name: rebuild(run, labels_of, lambda *_: None) for name, run in runs.items()}
+
+    monkeypatch.setattr(rules, "scores_of", scores_of)
+    monkeypatch.setattr(rules, "read_claims", lambda _: [])
+    monkeypatch.setattr(rules, "read_runs", lambda: recorded)
+    monkeypatch.chdir(tmp_path)
+
+    assert 0 == rules.verify()
+    assert "not checked: the training data of digits, which are not here, of mpl, base\n" in capsys.readouterr().out
+    recorded["mpl"] = cell(recorded["mpl"], "seconds", 3.0)
+    assert 1 == rules.verify()
+    assert 1 == rules.verify(check=True)
+    assert "refused: mpl, seed 0: its record was changed" in capsys.readouterr().out

@@ -93,7 +93,7 @@ def test_labels_are_stored_once_and_small(elsewhere: Path) -> None:
     """One file for the test set, named after the hash in the run's record, with the classes' names."""
     stored = read_labels("folder", held_out_hash(the_run()))
 
-    assert [f"folder-{the_run().seeds['held_out_hash'].iloc[0][:12]}.npz"] == [path.name for path in LABELS.iterdir()]
+    assert [f"folder-{held_out_hash(the_run())[:12]}.npz"] == [path.name for path in LABELS.iterdir()]
     assert np.uint8 == stored.labels.dtype
     assert [label for label in range(CLASSES) for _ in range(TEST_IMAGES)] == stored.labels.tolist()
     assert [f"c{label:03d}" for label in range(CLASSES)] == stored.class_names.tolist()
@@ -144,7 +144,7 @@ def flattering(run: Run) -> str:
 
 def the_file_of(run: Run) -> Path:
     """Where the run looks for its labels."""
-    return LABELS / f"folder-{run.seeds['held_out_hash'].iloc[0][:12]}.npz"
+    return LABELS / f"folder-{held_out_hash(run)[:12]}.npz"
 
 
 @pytest.mark.parametrize("spoil", [missing, damaged, no_labels, flattering])

@@ -72,6 +72,7 @@ def test_other_predictions_than_the_recorded_ones_are_said(exported: Path) -> No
 
     assert (1, 2) == (done.returncode, len(done.stdout.splitlines()))
     assert float(done.stdout.splitlines()[1].rpartition("; ")[2].split(" %")[0]) < 99
+    assert 1 == call(exported, "recompute", FILE.replace("seed-1", "seed-0"), FILE).returncode  # whichever is the last
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_what_is_no_weights_file_is_refused(tmp_path: Path) -> None:
 
     assert "a-seed-0-student.safetensors" == whole.name
     for name in ("cut", "text"):
-        with pytest.raises(RecordError, match=r"is not what was recorded.*take it back: git checkout"):
+        with pytest.raises(RecordError, match=r"is not what was recorded \(.*\); take it back: git checkout"):
             read_weights(tmp_path / name)
     with pytest.raises(RecordError, match="is missing"):
         read_weights(tmp_path / "absent")

@@ -8,7 +8,7 @@ import pytest
 
 from repro.verify.claims import Ordering, Status
 from repro.verify.rules import judge, status_of
-from tests.verify_cases import HIGH, LOW, MPL, ORDERING, SUPERVISED, compared, scores, with_rule
+from tests.verify_cases import HIGH, LOW, MPL, ORDERING, SUCCESS, SUPERVISED, compared, scores, with_rule
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,20 @@ def test_numbers_of_the_verdict() -> None:
     assert pytest.approx((3, 3 - 2.4841, 3 + 2.4841), abs=1e-4) == (verdict.estimate, verdict.low, verdict.high)
     assert pytest.approx(0.0351, abs=1e-4) == verdict.p_value
     assert 3 == verdict.n
+
+
+def test_the_level_is_the_claims_own() -> None:
+    """With alpha = 0.1 the interval of the same differences is 3 +- 2.920 / sqrt 3, of level 90 %."""
+    verdict = compared([920, 930, 940], [900, 900, 900], replace(ORDERING, alpha=0.1))
+
+    assert pytest.approx((3 - 1.6859, 3 + 1.6859), abs=1e-4) == (verdict.low, verdict.high)
+
+
+def test_reaching_the_bound_is_success() -> None:
+    """950 of 1,000 reach 95 %, 949 do not: 20 successes against none, whatever side the run stands on."""
+    at, below = [950] * 20, [949] * 20
+
+    assert [100.0, -100.0] == [compared(at, below, SUCCESS).estimate, compared(below, at, SUCCESS).estimate]
 
 
 def test_an_ordering_may_be_about_finetuned_weights() -> None:

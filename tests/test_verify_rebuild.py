@@ -39,14 +39,17 @@ def test_what_no_setting_shows_stands_first_beside_a_verdict() -> None:
     """Seeds chosen after a look, seeds of several machines, code nobody else has: before what the recipe prescribes."""
     prescribed = {"budget.steps": 1_000_000, "optim.average_decay": 0.5, "data.labels": 1, "finetune.steps": 77}
     run = run_of("mpl", HIGH, config(MPL, recipe__values=prescribed))
-    told = {"seeds_before": "0,1", "device_name": ["a GPU", *["a CPU"] * 4], "clean": "False", "revision": "abc"}
+    told = {"seeds_before": "0,1", "device_name": ["a GPU", *["a CPU"] * 4], "clean": "False", "revision": "abc",
+            "torch": [*["2.0"] * 4, "2.1"], "source": [*["x" * 64] * 4, "y" * 64]}  # fmt: skip
     found = rebuilt(hashed(replace(run, seeds=run.seeds.assign(**told))))
 
     assert [] == found.problems
     assert found.departures[0].startswith("recorded before with seeds 0,1: intervals do not allow")
     assert ["its seeds were trained by different devices: a CPU, a GPU",
-            "trained by code with uncommitted changes, at revision abc"] == found.departures[1:3]  # fmt: skip
-    assert 3 + len(prescribed) == len(found.departures)
+            "its seeds were trained by different versions of PyTorch: 2.0, 2.1",
+            f"its seeds were trained by different training code: {'x' * 40}, {'y' * 40}",
+            "trained by code with uncommitted changes, at revision abc"] == found.departures[1:5]  # fmt: skip
+    assert 5 + len(prescribed) == len(found.departures)
 
 
 def test_stacked_seeds_are_read() -> None:

@@ -25,7 +25,7 @@ def config(method: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """A resolved configuration that follows its recipe without departures; `changes` are dotted keys with __."""
     mapping: dict[str, Any] = {
         "data": {"name": "digits"}, "model": {"name": "small_conv"}, "method": dict(method), "optim": {}, "budget": {},
-        "finetune": {}, "recipe": {"name": "paper", "values": {"budget.steps": 1000}},
+        "finetune": {}, "engine": {}, "recipe": {"name": "paper", "values": {"budget.steps": 1000}},
     }  # fmt: skip
     for key, value in changes.items():
         part, last = key.split("__")
@@ -64,7 +64,8 @@ def recorded(
         arrays |= {f"top5.{network}": top5 for network in networks}
     columns |= {"seconds": 1.5, "training_hash": [training_hash_of({}, [seed]) for seed in seeds],
                 "held_out_hash": "test"}  # fmt: skip
-    arrays |= {"curve.step": np.array([0, 500]), "curve.accuracy.student": np.zeros((len(seeds), 2), np.float32)}
+    arrays |= {"curve.step": np.array([0, 1000]), "curve.accuracy.student": np.zeros((len(seeds), 2), np.float32)}
+    arrays["curve.accuracy.student"][:, 1] = accuracies(classes, labels[None])
     steps, every = settings["budget"]["steps"], settings["budget"]["log_every"]
     logs = [pd.DataFrame({"seed": str(seed), "step": sorted({*range(every, steps + 1, every), steps}), "loss": 1.0})
             for seed in seeds]  # fmt: skip

@@ -60,10 +60,10 @@ class HeldOutSet:
     labels: Tensor  # int64 [*lead, N]
 
 
-def _by_seed(stacked: TrainingSet | HeldOutSet) -> list[Tensor]:
-    """All tensors of the first seed, then of the second, ...; the seeds are made at once, which is much faster."""
+def _by_seed(stacked: TrainingSet | HeldOutSet) -> list[Sequence[Tensor]]:
+    """The tensors of each seed; the seeds are made at once, which is much faster."""
     parts: list[Tensor] = list(vars(stacked).values())
-    return [part[row] for row in range(len(parts[0])) for part in parts]
+    return [[part[row] for part in parts] for row in range(len(parts[0]))]
 
 
 D = TypeVar("D", bound=DataSettings)
@@ -144,9 +144,13 @@ class Source(ABC, Generic[D]):
 
     def training_hash(self, seeds: Sequence[int]) -> str:
         """SHA-256 over the training data and split of every seed, in order; views and `data.root` do not enter."""
+        return fingerprint(*(tensor for one in self.evidence_of(seeds) for tensor in one))
+
+    def evidence_of(self, seeds: Sequence[int]) -> list[Sequence[Tensor]]:
+        """`evidence` of every seed, in order."""
         if self.stacks:
-            return fingerprint(*_by_seed(self.training_set(list(seeds))))
-        return fingerprint(*(tensor for seed in seeds for tensor in self.evidence(seed)))
+            return _by_seed(self.training_set(list(seeds)))
+        return [self.evidence(seed) for seed in seeds]
 
     def evidence(self, seed: int) -> Sequence[Tensor]:
         """What pins the training set of a seed; of large data sets not all images, which are then hashed once."""
@@ -196,8 +200,15 @@ class Source(ABC, Generic[D]):
         if not self.ships_labels:
             return bound_hash(self.held_out_examples_hash(), self.held_out_labels([0])[0])
         if self.stacks:
-            return fingerprint(*_by_seed(self.held_out_set(list(seeds))))
+            return self.held_out_labels_and_hash(seeds)[1]
         return fingerprint(*(tensor for seed in seeds for tensor in self.held_out_evidence(seed)))
+
+    def held_out_labels_and_hash(self, seeds: Sequence[int]) -> tuple[Tensor, str]:
+        """`held_out_labels` and `held_out_hash`; what is drawn for each seed is drawn once."""
+        if self.stacks:
+            test = self.held_out_set(list(seeds))
+            return test.labels, fingerprint(*(tensor for one in _by_seed(test) for tensor in one))
+        return self.held_out_labels(seeds), self.held_out_hash(seeds)
 
     def held_out_examples_hash(self) -> str:
         """SHA-256 over what pins the test set of a data set that is the same for all seeds."""

@@ -8,13 +8,14 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from repro.files import write_whole
 from repro.results import read_record
-from repro.settings import closest, read_yaml
+from repro.settings import closest, read_yaml, short
 
 CLAIMS = Path("experiments/claims.yaml")
 VERDICTS = Path("results/verdicts.json")
@@ -88,6 +89,7 @@ class Claim:
     recipe: str = ""  # that the runs must name; empty: any
     alpha: float = 0.05  # of every test and interval (level 1 - alpha) of this claim
     cost: str = ""  # what it would take, shown while it has not run
+    registered: str = ""  # when it was committed, before any of its runs: ISO 8601 with its zone; empty: unsaid
     known_discrepancy: str = ""  # explains an expected failure; never changes the verdict
 
     @property
@@ -126,7 +128,7 @@ def _claim(entry: Any, where: str) -> Claim:
     entry = _mapping(entry, where)
     rule = _mapping(entry.get("rule"), f"{where}.rule")
     kind = rule.pop("kind", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"{where}.rule.kind = {kind!r} is unknown; {closest(str(kind), list(KINDS))}")
     if rule.get("differ_in") == []:
         raise ValueError(f"{where}.rule.differ_in = []: would allow any difference; leave it out, or name settings")
@@ -139,7 +141,7 @@ def _claim(entry: Any, where: str) -> Claim:
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{where} = {value!r}: wants a mapping")
+        raise ValueError(f"{where} = {short(value)}: wants a mapping")
     return dict(value)
 
 
@@ -160,7 +162,7 @@ def _convert(wanted: Any, value: Any, where: str) -> Any:
         if value == "" or (isinstance(value, float) and not math.isfinite(value)):
             raise ValueError(f"{where} = {value!r}: is empty or not finite; give a value")
         return value
-    if float in options and type(value) is int:
+    if float in options and type(value) is int and abs(value) < 1 << 53:
         return float(value)
     for choice in (Origin, Measure):
         if options == (choice,) and value in set(choice):
@@ -168,7 +170,7 @@ def _convert(wanted: Any, value: Any, where: str) -> Any:
     names = isinstance(value, list) and all(type(name) is str and name for name in value)
     if typing.get_origin(wanted) is tuple and names and len(set(value)) == len(value):
         return tuple(value)
-    raise ValueError(f"{where} = {value!r}: wants {_WANTED.get(options[0], 'a list of different names, [a, b]')}")
+    raise ValueError(f"{where} = {short(value)}: wants {_WANTED.get(options[0], 'a list of different names, [a, b]')}")
 
 
 _WANTED: dict[type, str] = {str: "text", float: "a finite number", int: "a whole number"} | {
@@ -180,6 +182,8 @@ def _impossible(claim: Claim) -> typing.Iterator[str]:
     rule = claim.rule
     if not 0 < claim.alpha <= 0.1:
         yield f"alpha = {claim.alpha}: must lie in (0, 0.1]; larger passes too easily"
+    if claim.registered and not _is_time(claim.registered):
+        yield f"registered = {claim.registered!r}: wants a time with its zone, such as 2026-11-29T11:52:51+00:00"
     if isinstance(rule, Absolute):
         if rule.experiment and not claim.recipe:
             yield "recipe is missing: a number holds for one recipe only; name it"
@@ -188,13 +192,20 @@ def _impossible(claim: Claim) -> typing.Iterator[str]:
         yield from _impossible_comparison(rule)
 
 
+def _is_time(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
+
+
 def _impossible_number(rule: Absolute) -> typing.Iterator[str]:
     if not 0 < rule.value <= 100:
         yield f"rule.value = {rule.value}: must be a percentage in (0, 100]"
     if rule.spread is not None and not 0 < rule.spread < 100:
         yield f"rule.spread = {rule.spread}: must be above 0 points; null where the paper gives none"
-    if rule.runs < 1 or (rule.runs == 1 and rule.spread is not None):
-        yield f"rule.runs = {rule.runs}: must be at least 1, and one run has no spread"
+    if not 1 <= rule.runs <= 1_000_000 or (rule.runs == 1 and rule.spread is not None):
+        yield f"rule.runs = {rule.runs}: must lie in [1, 1,000,000], and one run has no spread"
     if not 0 < rule.margin <= 5:
         yield f"rule.margin = {rule.margin}: must lie in (0, 5] points; larger passes too easily"
 

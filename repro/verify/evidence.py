@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from repro.config import Config, Departure, departures, expected_networks, lookup, read_config
 from repro.data import source_of
+from repro.data.sets import Source, fingerprint
 from repro.evaluate.labels import labels_key, labels_of
-from repro.results import LABELS, TOP, Run, has_top5, in_top5, predictions_hash, record_hash
-from repro.settings import ConfigError
+from repro.results import LABELS, TOP, Run, has_top5, in_top5, predictions_hash, record_hashes
 from repro.verify.claims import Measure
+from repro.verify.flags import flags
 
 LabelsOf = Callable[[Run, Sequence[int]], tuple[np.ndarray, str]]
 """The labels of the test examples of some seeds, int64 [R, N], and the hash of the test data they belong to."""
@@ -44,6 +46,10 @@ class Scores:
     held_out: int  # N
     training_hash: dict[tuple[int, ...], str]  # seeds trained together -> hash of their training data
     top5: dict[str, dict[int, float]] = field(default_factory=dict)  # as `accuracy`; empty up to 10 classes
+    flags: list[str] = field(default_factory=list)  # what looks unlike a training
+    finished: dict[int, str] = field(default_factory=dict)  # seed -> when, as its record says
+    changed: bool = False  # whether a record is not what was written
+    unchecked: str = ""  # what could not be held against anything here
 
     def measured(self, measure: Measure) -> dict[str, dict[int, float]]:
         """Network -> seed -> share of the test examples that this measure counts as right."""
@@ -58,7 +64,9 @@ def scores_of(runs: Mapping[str, Run], stored: Path = LABELS) -> dict[str, Score
         stored: where labels lie that are not shipped.
     """
     known: dict[str, tuple[np.ndarray, str]] = {}
-    hashes: dict[str, str | None] = {}
+    drawn: dict[str, dict[int, Sequence[Tensor]]] = {}  # by data set and split, what pins each seed's training data
+    absent: set[str] = set()
+    sources: dict[int, Source[Any]] = {}  # by the settings' identity: they are read once, not for each seed
 
     def labels(run: Run, seeds: Sequence[int]) -> tuple[np.ndarray, str]:
         key = labels_key(run, seeds)
@@ -67,16 +75,17 @@ def scores_of(runs: Mapping[str, Run], stored: Path = LABELS) -> dict[str, Score
         return known[key]
 
     def training(config: dict[str, Any], seeds: Sequence[int]) -> str | None:
-        source = source_of(read_config(config).data)
-        key = f"{source.split_settings()}{list(seeds)}"
-        if key not in hashes:
+        source = sources.get(id(config)) or sources.setdefault(id(config), source_of(read_config(config).data))
+        key = str(source.split_settings())
+        here = drawn.setdefault(key, {})
+        if key not in absent and (new := [seed for seed in seeds if seed not in here]):
             try:
-                hashes[key] = source.training_hash(seeds)
-            except ValueError:  # the data have to be at hand for it and are not
+                here.update(zip(new, source.evidence_of(new), strict=True))
+            except (ValueError, OSError):  # the data have to be at hand for it and are not
                 if source.shipped:
                     raise
-                hashes[key] = None
-        return hashes[key]
+                absent.add(key)
+        return None if key in absent else fingerprint(*(tensor for seed in seeds for tensor in here[seed]))
 
     return {name: rebuild(run, labels, training) for name, run in runs.items()}
 
@@ -110,7 +119,7 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
     try:
         config = read_config(run.config)
         listed = departures(config)
-    except (ConfigError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         found.problems.append(f"{run.name}: the configuration cannot be read ({error}); {_RUN_AGAIN}")
         return found
     networks, counted = expected_networks(config)
@@ -120,18 +129,18 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
         problems += [f"{run.name}: {problem}; {AGAIN}" for problem in _unfit_top5(run, source_of(config.data).classes)]
     whole = not problems
     if whole:
-        problems += _other_seeds(run, training_hash_of)
+        problems += _other_seeds(run, config, training_hash_of)
     top5: dict[str, dict[int, float]] = {}
     held_out = 0
-    for group, seeds in run.groups().items() if whole else ():
-        labels, refused = _checked_labels(run, group, seeds, labels_of, training_hash_of)
+    for seeds in run.groups().values() if whole else ():
+        labels, refused = _checked_labels(run, config, seeds, labels_of, training_hash_of)
         problems += refused
         if labels is None:
             continue
         held_out = labels.shape[1]
-        for row, seed in enumerate(seeds):
-            right = {network: run.predictions(network)[run.rows([seed])[0]] == labels[row] for network in run.networks}
-            among = _top5_of(run, seed, labels[row])
+        for row, place, seed in zip(range(len(seeds)), run.rows(seeds), seeds, strict=True):
+            right = {network: run.predictions(network)[place] == labels[row] for network in run.networks}
+            among = _top5_of(run, place, labels[row])
             wrong = [*_not_as_stored(run, seed, "accuracy", {n: _share(hits) for n, hits in right.items()})]
             wrong += _not_as_stored(run, seed, "top5", among)
             problems += wrong
@@ -149,6 +158,10 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
             "reduced": _is_reduced(run, listed),
             "held_out": held_out,
             "top5": top5,
+            "flags": flags(run, config, found.correct) if whole else [],
+            "finished": _finished(run),
+            "changed": bool(found.problems),
+            "unchecked": _unchecked(run, config, training_hash_of) if whole else "",
         }
     )
 
@@ -157,6 +170,16 @@ def _training_hashes(run: Run) -> dict[tuple[int, ...], str]:
     if "training_hash" not in run.seeds:
         return {}
     return {tuple(seeds): str(run.seeds.loc[seeds[0], "training_hash"]) for seeds in run.groups().values()}
+
+
+def _finished(run: Run) -> dict[int, str]:
+    times = run.seeds.get("finished", pd.Series("", run.seeds.index))
+    return {int(str(seed)): str(when) for seed, when in times.items()}
+
+
+def _unchecked(run: Run, config: Config, training_hash_of: TrainingHashOf) -> str:
+    here = training_hash_of(run.config, [int(str(run.seeds.index[0]))]) is not None
+    return "" if here else f"the training data of {config.data.name}, which are not here"
 
 
 def departure_in_words(departure: Departure) -> str:
@@ -186,13 +209,17 @@ def _unfit(run: Run) -> Iterator[str]:
     if missing := sorted(needed - set(run.seeds.columns)):
         yield f"{run.name}: seeds.csv has no column {missing[0]}; {AGAIN}"
         return
-    for group, seeds in run.groups().items():
+    groups = run.groups()
+    if others := sorted(set(run.metrics["seed"]) - groups.keys()):
+        yield f"{run.name}: its log has rows of seed {others[0] or 'none'}, which is not recorded; {AGAIN}"
+    hashes = record_hashes(run)
+    for group, seeds in groups.items():
         rows, table = run.rows(seeds), run.seeds.loc[seeds]
         predicted = {network: run.predictions(network)[rows] for network in run.networks}
         if set(table["predictions_hash"]) != {predictions_hash(predicted)}:
-            yield f"{_where(run, group)}: the predictions are not those that were evaluated (hash differs); {AGAIN}"
-        elif set(table["record_hash"]) != {record_hash(run, group)}:
-            yield f"{_where(run, group)}: its record was changed after it was written (hash differs); {AGAIN}"
+            yield f"{_where(run, seeds)}: the predictions are not those that were evaluated (hash differs); {AGAIN}"
+        elif set(table["record_hash"]) != {hashes[group]}:
+            yield f"{_where(run, seeds)}: its record was changed after it was written (hash differs); {AGAIN}"
 
 
 def _incomplete(run: Run, config: Config, networks: set[str]) -> Iterator[str]:
@@ -203,18 +230,17 @@ def _incomplete(run: Run, config: Config, networks: set[str]) -> Iterator[str]:
     if stored != set(run.networks):
         yield f"has accuracies of {_names(stored)}, but predictions of {_names(run.networks)}"
     steps, every = config.budget.steps, config.budget.log_every
-    wanted = sorted({*range(every, steps + 1, every), steps})
     for group in run.groups():
         log = run.metrics[run.metrics["seed"] == group]
-        logged = log["step"].tolist()
-        if logged != wanted:
-            last = f"ends at step {logged[-1]:g}" if logged else "is empty"
-            yield f"{group}: its log {last} with {len(logged)} rows, where {steps} steps give {len(wanted)}"
+        logged, count = log["step"].to_numpy(), -(-steps // every)
+        if len(logged) != count or (logged != np.minimum(every * np.arange(1, count + 1), steps)).any():
+            last = f"ends at step {logged[-1]:g}" if len(logged) else "is empty"
+            yield f"{group}: its log {last} with {len(logged)} rows, where {steps} steps give {count}"
         elif not np.isfinite(log.drop(columns=["seed", "step"]).to_numpy(float)[-1]).any():
             yield f"{group}: its log has no number in its last row"
 
 
-def _other_seeds(run: Run, hash_of: TrainingHashOf) -> Iterator[str]:
+def _other_seeds(run: Run, settings: Config, hash_of: TrainingHashOf) -> Iterator[str]:
     """Whether all planned seeds are there and no other: leaving out an unlucky one would be choosing by the result."""
     config, seeds = run.config, sorted(int(str(seed)) for seed in run.seeds.index)
     here, planned = ",".join(map(str, seeds)), config.get("planned_seeds")
@@ -224,27 +250,27 @@ def _other_seeds(run: Run, hash_of: TrainingHashOf) -> Iterator[str]:
         planned_ones = f"the planned {planned}" if planned else "the planned ones (the hash of their data differs)"
         yield (f"{run.name}: its seeds {here} are not {planned_ones}: one is missing or was added; run all again: "
                "make reproduce")  # fmt: skip
-    elif not planned and not source_of(read_config(config).data).told_by_seeds and not lookup(config, "budget.reduced"):
+    elif not planned and not source_of(settings.data).told_by_seeds and not lookup(config, "budget.reduced"):
         yield f"{run.name}: does not say which seeds were planned; {_RUN_AGAIN}"
 
 
 def _checked_labels(
-    run: Run, group: str, seeds: Sequence[int], labels_of: LabelsOf, training_hash_of: TrainingHashOf
+    run: Run, config: Config, seeds: Sequence[int], labels_of: LabelsOf, training_hash_of: TrainingHashOf
 ) -> tuple[np.ndarray | None, list[str]]:
     """The labels of a group of seeds, if its predictions can be held against them; else None and why not."""
-    table, where = run.seeds.loc[list(seeds)], _where(run, group)
+    table, where = run.seeds.loc[list(seeds)], _where(run, seeds)
     found = training_hash_of(run.config, seeds)
     if found is not None and {found} != set(table["training_hash"]):
         said = "was trained on other data or another split than its settings and seeds give (hash differs)"
         return None, [f"{where}: {said}; {_RUN_AGAIN}"]
     try:
         labels, held_out_hash = labels_of(run, seeds)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return None, [f"{where}: the test labels cannot be had: {error}"]
     if {held_out_hash} != set(table["held_out_hash"]):
         return None, [f"{where}: was evaluated on other test data than are here (hash differs); {AGAIN}"]
     problems = []
-    count = source_of(read_config(run.config).data).classes
+    count = source_of(config.data).classes
     for network in run.networks:
         classes = run.predictions(network)[run.rows(seeds)]
         if classes.shape != labels.shape or labels.size == 0:
@@ -274,10 +300,10 @@ def _unfit_top5(run: Run, classes: int) -> Iterator[str]:
             yield f"{network} has a class twice among the five likeliest of an example"
 
 
-def _top5_of(run: Run, seed: int, labels: np.ndarray) -> dict[str, float]:
+def _top5_of(run: Run, place: int, labels: np.ndarray) -> dict[str, float]:
     """For each network the share of labels int64 [N] among the five likeliest classes."""
     return {
-        name.removeprefix("top5."): _share(in_top5(array[run.rows([seed])[0]], labels))
+        name.removeprefix("top5."): _share(in_top5(array[place], labels))
         for name, array in run.arrays.items()
         if name.startswith("top5.")
     }
@@ -321,8 +347,8 @@ def _is_reduced(run: Run, listed: Sequence[Departure]) -> bool:
     return bool(lookup(run.config, "budget.reduced")) or lookup(run.config, "recipe.name") == "none" or from_recipe
 
 
-def _where(run: Run, group: str) -> str:
-    return f"{run.name}, seed{'s' if '-' in group else ''} {group.replace('-', ' to ')}"
+def _where(run: Run, seeds: Sequence[int]) -> str:
+    return f"{run.name}, seed{f's {seeds[0]} to {seeds[-1]}' if len(seeds) > 1 else f' {seeds[0]}'}"
 
 
 def _names(networks: Sequence[str] | set[str]) -> str:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from repro.config import EXECUTION, as_mapping, lookup, read_config
-from repro.results import Run, read_runs
+from repro.results import LABELS, Run, read_runs
 from repro.settings import ConfigError
 from repro.verify.absolute import judge_absolute
 from repro.verify.claims import (
@@ -32,6 +34,7 @@ from repro.verify.claims import (
     write_verdicts,
 )
 from repro.verify.evidence import Scores, differing_keys, scores_of
+from repro.verify.flags import before_registration
 from repro.verify.power import needed
 from repro.verify.statistics import (
     FEWEST_SEEDS,
@@ -63,7 +66,7 @@ def _judge(claim: Claim, scores: Mapping[str, Scores]) -> Verdict:
         reason = f"no results for {', '.join(absent)}" if absent else "this version has no experiment for it"
         return Verdict(claim.id, Status.NOT_RUN, reason, missing=claim.cost or "run it: make reproduce")
     used = [scores[run] for run in claim.runs]
-    departures = [f"{run.name}: {departure}" for run in used for departure in run.departures]
+    departures = [f"{run.name}: {said}" for run in used for said in _said_of(run, claim)]
     problems = [*_refused(claim, used)]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -76,6 +79,12 @@ def _judge(claim: Claim, scores: Mapping[str, Scores]) -> Verdict:
     else:
         verdict = judge_comparison(claim, claim.rule, used[0], used[1:])
     return replace(verdict, departures=departures)
+
+
+def _said_of(run: Scores, claim: Claim) -> list[str]:
+    """What a reader should know of a run beside the verdict."""
+    early = before_registration(run.finished, claim.registered)
+    return [*run.departures, *run.flags, *([early] if early else [])]
 
 
 def _refused(claim: Claim, used: list[Scores]) -> Iterator[str]:
@@ -259,27 +268,88 @@ def _unpaired(first: Mapping[int, object], second: Mapping[int, object]) -> str:
     return f" ({_seeds(alone)} without a partner left out)" if alone else ""
 
 
-def judged(runs: Mapping[str, Run]) -> tuple[list[Verdict], dict[str, Scores]]:
+def judged(
+    runs: Mapping[str, Run], stored: Path = LABELS, claims: Path = CLAIMS
+) -> tuple[list[Verdict], dict[str, Scores]]:
     """All verdicts on these runs, and the accuracies they rest on."""
-    scores = scores_of(runs)
-    return [judge(claim, scores) for claim in read_claims(CLAIMS)], scores
+    scores = scores_of(runs, stored)
+    return [judge(claim, scores) for claim in read_claims(claims)], scores
 
 
 def verify(*, check: bool = False) -> int:
     """Judges every claim on the recorded runs and writes results/verdicts.json; with `check` only compares.
 
     Returns:
-        1 where `check` finds other verdicts than those written, else 0.
+        1 where a record was changed after it was written, or `check` finds other verdicts than those written; else 0.
     """
+    torch.set_num_threads(1)  # the tensors are small: more threads wait for each other
     verdicts, scores = judged(read_runs())
-    for problem in sorted({problem for score in scores.values() for problem in score.problems}):
-        print(f"refused: {problem}")
+    changed = _said(scores)
     if check:
-        written = {verdict.claim: verdict for verdict in read_verdicts()}
-        other = [verdict.claim for verdict in verdicts if written.get(verdict.claim) != verdict]
-        print(f"{len(verdicts)} claims judged on {len(scores)} runs; {len(other)} other than {VERDICTS} says"
-              f"{': ' + ', '.join(other[:5]) if other else ''}")  # fmt: skip
-        return 1 if other else 0
+        return 1 if _other(verdicts, scores, VERDICTS) or changed else 0
     write_verdicts(verdicts)
     print(f"{len(verdicts)} claims judged on {len(scores)} runs")
-    return 0
+    return 1 if changed else 0
+
+
+def verify_elsewhere(place: Path) -> int:
+    """Recomputes what is recorded in another results folder, and judges all claims on it; writes nothing.
+
+    Args:
+        place: a results folder, or a project that has one.
+
+    Returns:
+        1 where a record was changed after it was written, or other verdicts are written there; else 0.
+
+    Raises:
+        ValueError: when there is no run.
+    """
+    torch.set_num_threads(1)
+    root = next((one for one in (place, place / "results") if (one / "runs").is_dir()), None)
+    runs = read_runs(root / "runs") if root else {}
+    if not (root and runs):
+        raise ValueError(f"{place}: has no run in a folder runs; name a results folder, or the project that it is of")
+    claims = next((one for one in (CLAIMS, _PROJECT / CLAIMS) if one.is_file()), None)
+    verdicts, scores = judged(runs, root / "labels", claims) if claims else ([], scores_of(runs, root / "labels"))
+    for run in scores.values():
+        shares = [100 * share for share in run.accuracy.get(run.counted, {}).values()]
+        if shares:
+            print(f"{run.name}: {run.counted} {sum(shares) / len(shares):.2f} % over {_seeds(len(shares))}")
+    changed = _said(scores)
+    if not claims:
+        print(f"no claim was judged: {CLAIMS} is not here; run this in a checkout of the project")
+        return 1 if changed else 0
+    print(f"judged by {claims}: " + ", ".join(f"{count} {status}" for status, count in _counts(verdicts).items()))
+    if not (root / VERDICTS.name).exists():
+        print(f"{root / VERDICTS.name} is not there to compare with")
+        return 1 if changed else 0
+    return 1 if _other(verdicts, scores, root / VERDICTS.name) or changed else 0
+
+
+_PROJECT = Path(__file__).parents[2]
+
+
+def _said(scores: Mapping[str, Scores]) -> bool:
+    """Prints what was refused, flagged or could not be checked; whether a record was changed."""
+    for problem in sorted({problem for score in scores.values() for problem in score.problems}):
+        print(f"refused: {problem}")
+    for score in scores.values():
+        for flag in score.flags:
+            print(f"flagged: {score.name}: {flag}")
+    for part in sorted({score.unchecked for score in scores.values()} - {""}):
+        names = [score.name for score in scores.values() if score.unchecked == part]
+        print(f"not checked: {part}, of {', '.join(names[:5])}{f' and {len(names) - 5} more' if names[5:] else ''}")
+    return any(score.changed for score in scores.values())
+
+
+def _other(verdicts: Sequence[Verdict], scores: Mapping[str, Scores], path: Path) -> list[str]:
+    """Prints which claims are judged otherwise than a file says, and names them."""
+    written = {verdict.claim: verdict for verdict in read_verdicts(path)}
+    other = [verdict.claim for verdict in verdicts if written.get(verdict.claim) != verdict]
+    print(f"{len(verdicts)} claims judged on {len(scores)} runs; {len(other)} other than {path} says"
+          f"{': ' + ', '.join(other[:5]) if other else ''}")  # fmt: skip
+    return other
+
+
+def _counts(verdicts: Sequence[Verdict]) -> dict[str, int]:
+    return {status.value: count for status in Status if (count := sum(one.status is status for one in verdicts))}

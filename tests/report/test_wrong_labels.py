@@ -1,0 +1,46 @@
+"""The numbers of confirmation bias: of labels once wrong, how many stay wrong, and over which part of training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from repro.evaluate.evaluate import _share_that_stays_wrong
+from repro.report.tables import wrong_by_seed
+from tests.report.cases import ACCURACY, make_run
+from tests.report.test_tables import record
+
+
+def test_the_share_that_stays_is_over_those_wrong_before() -> None:
+    """Three of five were wrong; one keeps its wrong class, one is right now, one has another wrong class: a third.
+
+    That is the number of the bias: over those wrong now it would be 1 of 2 in the first row, and 1 of 1 in the second.
+    """
+    truth = np.array([[0, 0, 0, 1, 2]] * 2)
+    before = np.array([[1, 1, 2, 1, 2]] * 2)
+    now = np.array([[1, 0, 1, 1, 2], [1, 0, 0, 1, 2]])
+
+    assert [1 / 3, 1 / 3] == pytest.approx(_share_that_stays_wrong(before, now, truth).tolist())
+
+
+def test_a_label_that_was_not_wrong_does_not_count() -> None:
+    """Wrong now, right before: none stays; where none was wrong there is no share, and none before the first."""
+    truth, right = np.array([[0, 1]]), np.array([[0, 1]])
+
+    assert [0.0] == _share_that_stays_wrong(np.array([[0, 0]]), np.array([[1, 1]]), truth).tolist()
+    assert np.isnan(_share_that_stays_wrong(right, np.array([[1, 1]]), truth)).all()
+    assert np.isnan(_share_that_stays_wrong(None, right, truth)).all()
+
+
+def test_the_bias_is_the_mean_of_the_second_half() -> None:
+    """Of four snapshots the last two: 10 and 30, so 20 %; the first two, before anything is learned, do not count."""
+    run = make_run("digits_mpl", ACCURACY["digits_mpl"], wrong=[10, 10, 10, 10])
+    stays = np.array([[np.nan, 0.9, 0.1, 0.3]] * 3 + [[np.nan, np.nan, np.nan, 0.5]])
+    arrays = run.arrays | {"curve.step": np.array([0, 5, 10, 20]), "curve.wrong_stays": stays}
+    made = replace(record(), runs={"digits_mpl": replace(run, arrays=arrays)})
+
+    assert {0: 20.0, 1: 20.0, 2: 20.0, 3: 50.0} == pytest.approx(
+        wrong_by_seed(made, "digits_mpl", "wrong_stays", second_half=True)
+    )

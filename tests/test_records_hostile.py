@@ -1,0 +1,424 @@
+"""Records, plans, settings and claims that somebody damaged or made up: one sentence with file, key and remedy.
+
+Nothing here may end in another exception than the project's own, take memory or time without bound, or give a number.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import signal
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from repro.plan import compose, families, read_plan
+from repro.results import Run, read_run, read_runs, write_run
+from repro.settings import ConfigError
+from repro.verify.claims import read_claims, read_verdicts
+from tests.verify_cases import config, hashed, rebuilt, run_of
+
+ROOT = Path(__file__).parent.parent / "experiments"
+Damage = Callable[[Path], object]
+ALIASES = b"a: &a [1, 2]\nb: &b [*a, *a]\nc: &c [*b, *b]\n"
+MERGES = b"a: &a {x: 1}\nb: &b {<<: [*a, *a]}\nc: {<<: [*b, *b]}\n"
+
+
+@pytest.fixture(autouse=True)
+def _ends() -> Iterator[None]:
+    """Whoever waits for a pipe, or counts to a billion, is stopped."""
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A record that passes."""
+    place = write_run(run_of("arm", {3: 900, 12: 910}, config({"name": "mpl"})), tmp_path_factory.mktemp("runs"))
+    assert [] == rebuilt(read_run(place)).problems
+    return place
+
+
+# Records
+
+
+def put(name: str, content: bytes) -> Damage:
+    """Another content of one file."""
+    return lambda place: (place / name).write_bytes(content)
+
+
+def other(name: str, make: Callable[[Path], object]) -> Damage:
+    """Something else where a file is expected."""
+
+    def damage(place: Path) -> None:
+        (place / name).unlink()
+        make(place / name)
+
+    return damage
+
+
+def text(name: str, old: str, new: str) -> Damage:
+    """Another text in one file, wherever the old one stands."""
+
+    def damage(place: Path) -> None:
+        content = (place / name).read_text()
+        assert old in content
+        (place / name).write_text(content.replace(old, new))
+
+    return damage
+
+
+def setting(key: str, value: Any) -> Damage:
+    """Another setting, with hashes that fit."""
+    part, name = key.split(".")
+    return again(lambda run: run.config[part].update({name: value}))
+
+
+def cell(column: str, value: Any) -> Damage:
+    """Another value for all seeds in seeds.csv, with hashes that fit."""
+
+    def change(run: Run) -> None:
+        run.seeds[column] = value
+
+    return again(change)
+
+
+def again(change: Callable[[Run], object]) -> Damage:
+    """Something else in the record, with hashes that fit: whoever makes up a record can compute them."""
+
+    def damage(place: Path) -> None:
+        run = read_run(place)
+        change(run)
+        write_run(hashed(run), place.parent)
+
+    return damage
+
+
+def arrays(**changes: Any) -> Damage:
+    """Other arrays; None leaves one out. `predictions` and `steps` stand for the names with dots."""
+    names = {"predictions": "predictions.student", "steps": "curve.step", "curve": "curve.accuracy.student"}
+
+    def damage(place: Path) -> None:
+        with np.load(place / "arrays.npz") as found:
+            content = dict(found) | {names.get(name, name): array for name, array in changes.items()}
+        np.savez(place / "arrays.npz", **{name: array for name, array in content.items() if array is not None})
+
+    return damage
+
+
+def packed(members: dict[str, bytes]) -> bytes:
+    """An archive of these files."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def huge_array() -> bytes:
+    """A head that says a petabyte, and nothing after it."""
+    head = "{'descr': '|u1', 'fortran_order': False, 'shape': (1125899906842624,), }".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head.encode()
+
+
+RECORDS: dict[str, tuple[Damage, str]] = {
+    "settings are a list": (put("config.yaml", b"- a\n- b\n"), "config.yaml is not what was recorded .no mapping"),
+    "settings are a number": (put("config.yaml", b"3\n"), "config.yaml is not what was recorded .no mapping"),
+    "settings are empty": (put("config.yaml", b""), "config.yaml is not what was recorded .no mapping"),
+    "settings are bytes": (put("config.yaml", bytes(range(256))), "config.yaml is not what was recorded"),
+    "settings nested deeply": (put("config.yaml", b"a: " + b"[" * 50_000), "config.yaml is not what was recorded"),
+    "a bomb of aliases": (put("config.yaml", ALIASES), "config.yaml .* refers to a list or mapping"),
+    "a bomb of merges": (put("config.yaml", MERGES), "config.yaml .* refers to a list or mapping"),
+    "an endless number": (text("config.yaml", "steps: 1000", "steps: 1" + "0" * 5000), "number of 5,001 digits"),
+    "a number of another base": (text("config.yaml", "steps: 1000", "steps: 0x3e8"), "reads 0x3e8 as the number 1000"),
+    "a date": (text("config.yaml", "steps: 1000", "steps: 2001-01-01"), "config.yaml is not what was recorded"),
+    "a key that is no text": (text("config.yaml", "finetune:", "1: 2\nfinetune:"), "no mapping of settings"),
+    "keys of two kinds": (text("config.yaml", "budget:\n", "budget:\n  1: 2\n"), "config.yaml is not what was"),
+    "a key twice": (text("config.yaml", "finetune:", "title: a\ntitle: b\nfinetune:"), "title stands there twice"),
+    "an object of Python": (put("config.yaml", b"a: !!python/object/apply:os.getcwd []\n"), "could not determine a"),
+    "a setting that there is not": (again(lambda run: run.config.update(other=1)), "other is not a setting"),
+    "a method that there is not": (setting("method.name", "magic"), "method.name = 'magic' is unknown"),
+    "a method that is a list": (again(lambda run: run.config.update(method=[1])), "the configuration cannot be read"),
+    "no data": (again(lambda run: run.config.pop("data")), "data is missing; add it"),
+    "a billion rows of the log": (
+        again(lambda run: run.config["budget"].update(steps=10**9, log_every=1)),
+        "where 1000000000 steps give 1000000000"),
+    "planned seeds that are a number": (again(lambda run: run.config.update(planned_seeds=3)),
+        "wants text, not a whole"),
+    "a recipe of nothing": (again(lambda run: run.config["recipe"].update(values={"no.thing": 1})),
+        "no.thing is not a"),
+    "seeds without columns": (put("seeds.csv", b"seed\n3\n12\n"),
+        "seeds.csv is not what was recorded .no column group"),
+    "seeds without a head": (put("seeds.csv", b"3,0.9\n12,0.91\n"), "seeds.csv is not what was recorded .no column"),
+    "seeds that are bytes": (put("seeds.csv", bytes(range(256))), "seeds.csv is not what was recorded"),
+    "no file of seeds": (lambda place: (place / "seeds.csv").unlink(), "seeds.csv is missing"),
+    "no seed": (lambda place: put("seeds.csv", (place / "seeds.csv").read_bytes().split(b"\n")[0] + b"\n")(place),
+        "no seed"),
+    "half a seed": (text("seeds.csv", "\n3,", "\n3.5,"), "no whole numbers as seeds"),
+    "a negative seed": (text("seeds.csv", "\n3,", "\n-3,"), "no whole numbers as seeds"),
+    "a seed with a nought": (text("seeds.csv", "\n3,", "\n03,"), "no whole numbers as seeds"),
+    "an endless seed": (text("seeds.csv", "\n3,", "\n" + "3" * 5000 + ","), "no whole numbers as seeds"),
+    "a seed twice": (text("seeds.csv", "\n12,", "\n3,"), "a seed is there twice"),
+    "an accuracy above 1": (cell("accuracy.student", 1.5), "was stored with accuracy 1.5, its predictions give 0.9"),
+    "an accuracy below 0": (cell("accuracy.student", -0.1), "was stored with accuracy -0.1"),
+    "an accuracy NaN": (cell("accuracy.student", float("nan")), "was stored with accuracy nan"),
+    "an accuracy in words": (text("seeds.csv", ",0.9,", ",most,"), "could not convert string to float: 'most'"),
+    "an accuracy of no network": (cell("accuracy.third", 0.9), "has accuracies of student, teacher, third, but"),
+    "a group of nobody": (cell("group", "7"), "its log has rows of seed 12, which is not recorded"),
+    "no group": (cell("group", ""), "its log has rows of seed 12, which is not recorded"),
+    "a log of bytes": (put("metrics.csv", bytes(range(256)) * 9), "metrics.csv is not what was recorded"),
+    "a log that is empty": (put("metrics.csv", b""), "metrics.csv is not what was recorded"),
+    "a log without steps": (text("metrics.csv", "step", "steps"), "the log has no column step"),
+    "a log with words": (text("metrics.csv", ",1\n", ",one\n"), "could not convert string to float: 'one'"),
+    "a log with half steps": (text("metrics.csv", ",50,", ",50.5,"), "metrics.csv is not what was recorded"),
+    "a log without end": (text("metrics.csv", ",50,", "," + "5" * 5000 + ","), "metrics.csv is not what was recorded"),
+    "arrays that are text": (put("arrays.npz", b"no archive"), "arrays.npz is not what was recorded"),
+    "arrays that are one array": (put("arrays.npz", huge_array()), "arrays.npz is not what was recorded"),
+    "arrays of objects": (arrays(predictions=np.array([{}, {}])), "Object arrays cannot be loaded"),
+    "arrays of text": (arrays(predictions=np.array([["a"], ["b"]])), "predictions.student is no array of numbers"),
+    "arrays of numbers with parts": (arrays(other=np.zeros(2, "u1,u1")), "other is no array of numbers"),
+    "a file that is no array": (put("arrays.npz", packed({"notes.txt": b"a"})), "notes.txt is no array of numbers"),
+    "an array of a petabyte": (put("arrays.npz", packed({"a.npy": huge_array()})),
+        "arrays.npz is not what was recorded"),
+    "an archive of gigabytes": (put("arrays.npz", packed({"a.npy": bytes(1 << 20)}).replace(
+        (1 << 20).to_bytes(4, "little"), (1 << 32).__sub__(2).to_bytes(4, "little"))), "take more than 2,147,483,648"),
+    "a single number": (arrays(predictions=np.uint8(3)), "predictions.student has not one row for each of 2 seeds"),
+    "too few seeds": (arrays(predictions=np.zeros((1, 9), np.uint8)), "has not one row for each of 2 seeds"),
+    "one example too many dimensions": (arrays(predictions=np.zeros((2, 9, 1), np.uint8)), "holds no classes of test"),
+    "classes that are shares": (arrays(predictions=np.zeros((2, 9))),
+        "float64 .2, 9. holds no classes of test examples"),
+    "no predictions": (arrays(predictions=None), "the predictions are not those that were evaluated"),
+    "no test example": (
+        again(lambda run: run.arrays.update({f"predictions.{n}": np.zeros((2, 0), np.uint8) for n in run.networks})),
+        r"has predictions \[1, 0\] for labels \[1, 1000\]"),
+    "a step that is half": (arrays(steps=np.array([0.0, 0.5])), "curve.step float64 .2. is no list of steps"),
+    "steps in a table": (arrays(steps=np.array([[0, 500]])), "curve.step int64 .1, 2. is no list of steps"),
+    "a curve without steps": (arrays(steps=None), r"curve.accuracy.student has shape \[2, 2\], but there are 0 steps"),
+    "a curve that is longer": (arrays(curve=np.zeros((2, 3))), r"curve.accuracy.student has shape \[2, 3\], but"),
+    **{f"a pipe for {name}": (other(name, os.mkfifo), f"{name} cannot be opened .Is a pipe or a device")
+       for name in ("config.yaml", "seeds.csv", "metrics.csv", "arrays.npz")},
+    **{f"a folder for {name}": (other(name, Path.mkdir), f"{name} cannot be opened .Is a directory")
+       for name in ("config.yaml", "arrays.npz")},
+    "a device for the log": (other("metrics.csv", lambda path: path.symlink_to("/dev/zero")), "Is a pipe or a device"),
+    "a link to itself": (other("seeds.csv", lambda path: path.symlink_to(path)), "seeds.csv cannot be opened"),
+}  # fmt: skip
+
+
+def said_of(root: Path) -> str:
+    """What reading and judging all runs of a folder says against them."""
+    try:
+        return "\n".join(problem for run in read_runs(root).values() for problem in rebuilt(run).problems)
+    except ValueError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_hostile_record_gives_no_number(name: str, good: Path, tmp_path: Path) -> None:
+    """It is refused, by the file or by the run and what is wrong with it; the sentence says what to do."""
+    damage, wanted = RECORDS[name]
+    place = shutil.copytree(good, tmp_path / "arm")
+    damage(place)
+    said = said_of(tmp_path)
+
+    assert re.search(wanted, said), said
+    assert all(
+        "arm" in line and re.search("git checkout|run it again|run all again|remove", line) for line in said.split("\n")
+    )
+
+
+# Plans
+
+
+PLANS: dict[str, tuple[bytes, str]] = {
+    "sixty to the minute": (b"runs: {a: {seeds: 1:30}}",
+        "line 1: YAML reads 1:30 as the number 90; .* in quotes as '1:30'"),
+    "octal": (b"runs: {a: {seeds: 010}}", "reads 010 as the number 8; write 8, or write it in quotes as '010'"),
+    "hexadecimal": (b"runs: {a: {seeds: 0x10}}", "reads 0x10 as the number 16"),
+    "binary": (b"runs: {a: {seeds: 0b11}}", "reads 0b11 as the number 3"),
+    "grouped": (b"runs: {a: {seeds: 1_0}}", "reads 1_0 as the number 10"),
+    "sixty to the minute, with a part": (b"runs: {a: {seeds: 1:30.5}}", "reads 1:30.5 as the number 90.5"),
+    "a date": (b"runs: {a: {seeds: 2001-01-02}}", "runs.a: seeds = .*2001, 1, 2.*: wants a list such as 0-4"),
+    "a number with a point": (b"runs: {a: {seeds: 3.0}}", "runs.a: seeds = 3.0: wants a list"),
+    "yes": (b"runs: {a: {seeds: yes}}", "runs.a: seeds = True: wants a list"),
+    "infinity": (b"runs: {a: {seeds: .inf}}", "runs.a: seeds = inf: wants a list"),
+    "an endless number": (b"runs: {a: {seeds: 1" + b"0" * 5000 + b"}}", "holds a number of 5,001 digits"),
+    "an endless number of base 16": (b"runs: {a: {seeds: 0x" + b"f" * 5000 + b"}}", "holds a number of 5,002 digits"),
+    "a bomb of aliases": (ALIASES, "plan.yaml: line 2: refers to a list or mapping elsewhere"),
+    "a bomb of merges": (MERGES, "plan.yaml: line 2: refers to a list or mapping elsewhere"),
+    "a plan that holds itself": (b"runs: &a {a: *a}", "refers to a list or mapping elsewhere"),
+    "a name that is a number": (b"runs: {3: {seeds: 0}}", "3 names a folder, so wants"),
+    "a name that YAML reads otherwise": (b"runs: {0x10: {seeds: 0}}", "reads 0x10 as the number 16"),
+    "a name that is a list": (b"runs: {? [a] : {seeds: 0}}", "found unhashable key"),
+    "a set": (b"runs: !!set {a, b}", "wants a mapping `runs:`"),
+    "pairs": (b"runs: !!pairs [a: {seeds: 0}]", "wants a mapping `runs:`"),
+    "bytes": (b"runs: {a: {seeds: !!binary aGk=}}", "runs.a: seeds = b'hi': wants a list"),
+    "two documents": (b"runs: {a: {seeds: 0}}\n---\nruns: {b: {seeds: 0}}\n", "line 2: but found another document"),
+    "megabytes": (b"runs: {a: {seeds: 0}}\n" + b"#" * (1 << 20), "plan.yaml: cannot be read .Is larger than 1,048,576"),
+    "UTF-16": ("runs: {a: {seeds: 0}}".encode("utf-16-le"), "plan.yaml: "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_hostile_plan_is_refused(name: str, tmp_path: Path) -> None:
+    """Seeds that YAML takes for other numbers, references, and other types than a plan has."""
+    content, wanted = PLANS[name]
+    path = tmp_path / "plan.yaml"
+    path.write_bytes(content)
+
+    with pytest.raises(ConfigError, match=wanted) as caught:
+        read_plan(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "seeds"), [
+    ("3", (3,)), ("'010'", (10,)), ("0-2", (0, 1, 2)), ("'0-1, 10'", (0, 1, 10)), ("0,2", (0, 2)),
+])  # fmt: skip
+def test_seeds_that_mean_one_thing_are_read(text: str, seeds: tuple[int, ...], tmp_path: Path) -> None:
+    """In quotes too."""
+    (tmp_path / "plan.yaml").write_text(f"runs:\n  a:\n    seeds: {text}\n")
+    (planned,) = read_plan(tmp_path / "plan.yaml").runs
+
+    assert seeds == planned.seeds
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_no_reader_waits_for_a_pipe(make: Callable[[Path], object], tmp_path: Path) -> None:
+    """Plans, claims and verdicts are files."""
+    make(tmp_path / "a.yaml")
+
+    for read in (read_plan, read_claims, read_verdicts):
+        with pytest.raises(ValueError, match=r"a\.yaml.* .Is a pipe or a device, not a file."):
+            read(tmp_path / "a.yaml")
+
+
+# Settings
+
+
+WHOLE = "comparison: {page: a, heading: a, introduction: a, arms: {mpl: }, "
+SETTINGS: dict[str, tuple[str, str, str]] = {
+    "arms in a list": ("arms.yaml", "arms: [mpl]\n", "arms.yaml: wants a mapping `arms:` of names"),
+    "arms by number": ("arms.yaml", "arms: {1: {title: a, method: mpl}}\n", "wants a mapping `arms:` of names"),
+    "an arm that is a list": ("arms.yaml", "arms: {mpl: [a]}\n", r"arms.mpl = \['a'\]: wants a mapping of names"),
+    "an arm without a method": ("arms.yaml", "arms: {mpl: {title: a}}\n", "arms.mpl: method is missing; add it"),
+    "a method that is a list": ("arms.yaml", "arms: {mpl: {title: a, method: [mpl]}}\n",
+        "arms.mpl: method = .* wants text"),
+    "a title that is a number": ("arms.yaml", "arms: {mpl: {title: 3, method: mpl}}\n",
+        "arms.mpl: title = 3: wants text"),
+    "changes in a list": ("arms.yaml", "arms: {mpl: {title: a, method: mpl, changes: [b]}}\n", "arms.mpl: changes = "),
+    "a word misspelt": ("arms.yaml", "arms: {mpl: {title: a, metod: mpl}}\n",
+        "metod is not a setting; did you mean 'method'"),
+    "arms with a bomb": ("arms.yaml", ALIASES.decode(), "arms.yaml: line 2: refers to a list or mapping"),
+    "a reference of Hydra's": ("arms.yaml", "arms: {mpl: {title: '${a}${a}', method: mpl}}\n",
+        r"arms.yaml: refers .* \$\{"),
+    "a recipe with a bomb": ("recipe/none.yaml", ALIASES.decode(), "none.yaml: line 2: refers to a list or mapping"),
+    "a data set with merges": ("data/digits.yaml", MERGES.decode(), "digits.yaml: line 2: refers to a list or mapping"),
+    "a method in minutes": ("method/mpl.yaml", "name: mpl\nx: 1:30\n",
+        "mpl.yaml: line 2: YAML reads 1:30 as the number 90"),
+    "defaults that refer": ("config.yaml", "title: '${title}${title}'\n", r"config.yaml: refers .* \$\{"),
+    "defaults in a list": ("config.yaml", "[a, b]\n", "digits_mpl: "),
+    "a setting that is a list": ("setting/digits.yaml", "- a\n", "digits.yaml: wants a mapping `comparison:`"),
+    "a comparison in a list": ("setting/digits.yaml", "comparison: [a]\n",
+        "digits.yaml: wants a mapping `comparison:`"),
+    "its arms in a list": ("setting/digits.yaml", "comparison: {page: a, arms: [mpl]}\n",
+        "comparison.arms = .*: wants a mapping"),
+    "an arm's changes in a list": ("setting/digits.yaml", "comparison: {arms: {mpl: [a]}}\n",
+        "comparison.arms.mpl = .*: wants"),
+    "methods in a list": ("setting/digits.yaml", "comparison: {methods: [mpl], arms: {mpl: }}\n",
+        "comparison.methods = "),
+    "an arm that there is not": ("setting/digits.yaml", "comparison: {arms: {mlp: }}\n", "did you mean 'mpl'"),
+    "like itself": ("setting/digits.yaml", "comparison: {like: digits, arms: {mpl: }}\n",
+        "like = 'digits': comes back to itself"),
+    "like nothing": ("setting/digits.yaml", "comparison: {like: digit, arms: {mpl: }}\n",
+        "'digit': is no setting; did you mean 'digits'"),
+    "like a list": ("setting/digits.yaml", "comparison: {like: [a], arms: {mpl: }}\n",
+        r"like = \['a'\]: is no setting"),
+    "regions that are a number": ("setting/digits.yaml", f"{WHOLE}reference: a, regions: 3}}\n",
+        "comparison: regions = 3: "),
+    "half a reference": ("setting/digits.yaml", f"{WHOLE}reference: 3}}\n", "comparison: reference = 3: wants text"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_hostile_settings_are_refused(name: str, tmp_path: Path) -> None:
+    """Each file that a run is composed from is read as strictly as the next."""
+    file, content, wanted = SETTINGS[name]
+    root = shutil.copytree(ROOT, tmp_path / "experiments")
+    (root / file).write_text(content)
+
+    with pytest.raises(ConfigError, match=wanted) as caught:
+        compose("digits_mpl", root=root)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["arms.yaml", "config.yaml", "recipe/none.yaml", "setting/digits.yaml"])
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir], ids=["pipe", "folder"])
+def test_settings_are_files(make: Callable[[Path], object], file: str, tmp_path: Path) -> None:
+    """A pipe is not waited for; a folder is named."""
+    root = shutil.copytree(ROOT, tmp_path / "experiments")
+    (root / file).unlink()
+    make(root / file)
+
+    with pytest.raises(ConfigError, match=rf"{file}: cannot be read \(Is .*\); put a YAML file there"):
+        compose("digits_mpl", root=root)
+
+
+def test_the_names_of_families_are_text(tmp_path: Path) -> None:
+    """They become headings."""
+    (tmp_path / "arms.yaml").write_text("families: [a]\n")
+
+    with pytest.raises(ConfigError, match="wants a mapping `families:` of names"):
+        families(tmp_path)
+
+
+@pytest.mark.parametrize("override", ["title=${data.name}", "budget.steps=${oc.env:HOME}", "title='${title}${title}'"])
+def test_an_override_refers_to_nothing(override: str) -> None:
+    """A few such references to each other could stand for billions of letters."""
+    with pytest.raises(ConfigError, match="refers to another value; write the value itself"):
+        compose("digits_mpl", [override], ROOT)
+
+
+# Claims
+
+
+def claims(**changes: Any) -> bytes:
+    """One claim, changed."""
+    rule = {"kind": "absolute", "experiment": None, "value": 96.11, "spread": 0.07, "runs": 10, "margin": 0.25}
+    entry = {"id": "c", "says": "s", "source": "t", "why": "w", "method": "mpl", "rule": rule | changes}
+    return yaml.safe_dump({"claims": [entry]}).encode()
+
+
+CLAIMS: dict[str, tuple[bytes, str]] = {
+    "a value without end": (claims(value=10**400), "c.rule.value = 1000.*: wants a finite number"),
+    "runs without end": (claims(runs=10**400), "rule.runs = 1000.*: must lie in"),
+    "a value beyond 100": (claims(value=1000), "rule.value = 1000.0: must be a percentage"),
+    "a spread NaN": (claims(spread=float("nan")), "rule.spread = nan: is empty or not finite"),
+    "a value in words": (claims(value="much"), "rule.value = 'much': wants a finite number"),
+    "a value true": (claims(value=True), "rule.value = True: wants a finite number"),
+    "a run that is a list": (claims(experiment=["a"]), "rule.experiment = .*: wants text"),
+    "a kind that is a list": (claims(kind=["a"]), "rule.kind = .* is unknown"),
+    "a field by number": (claims(**{"3": 4}).replace(b"'3'", b"3"), "rule.3 is not a field"),
+    "a bomb": (ALIASES, "line 2: refers to a list or mapping"),
+    "claims that are text": (b"claims: many\n", "wants a list `claims:`"),
+    "a claim that is text": (b"claims: [many]\n", "claim 1 = 'many': wants a mapping"),
+}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_hostile_claim_is_refused(name: str, tmp_path: Path) -> None:
+    """No number that arithmetic cannot hold, and no other type."""
+    content, wanted = CLAIMS[name]
+    (tmp_path / "claims.yaml").write_bytes(content)
+
+    with pytest.raises(ValueError, match=wanted) as caught:
+        read_claims(tmp_path / "claims.yaml")
+    assert str(caught.value).startswith(str(tmp_path / "claims.yaml"))
+    assert "\n" not in str(caught.value)
