@@ -15,7 +15,7 @@ PLANTED, DOSE = comparisons()["digits_planted_random"], comparisons()["digits_do
 SEEDS = 4
 RIGHT = {"mpl_no_feedback": [50, 60, 40, 50], "mpl_held": [60, 62, 44, 58], "consistency_alone": [10, 10, 20, 20],
          "exact_alone": [30, 20, 20, 30]}  # fmt: skip
-"""Arm -> planted wrong labels put right at the end, % of each seed; a tenth as many of the right ones are made wrong."""
+"""Arm -> planted wrong labels put right at the end, % by seed; a tenth as many of the right ones are made wrong."""
 
 
 def planted() -> Record:
