@@ -57,6 +57,7 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add = verb("verify", verify, "recompute every recorded accuracy and judge all claims: results/verdicts.json")
     add.add_argument("results", nargs="?", type=Path, help="a results folder elsewhere: nothing is written")
     add.add_argument("--check", action="store_true", help="write nothing; status 1 where what is written differs")
+    add.add_argument("--retrain", nargs="+", metavar="N", help="train N recorded seeds again, or those named run:seed")
 
     verb("report", report, "write the report from what is recorded: results/REPORT.md, its pages and figures")
     verb("verdicts", verdicts, "print the answers, and put them into the README")
@@ -181,6 +182,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 def verify(arguments: argparse.Namespace) -> int:
     """All claims."""
+    if arguments.retrain:
+        from repro import retrain
+
+        return retrain.retrain(arguments.retrain)
     from repro.verify import rules
 
     return rules.verify_elsewhere(arguments.results) if arguments.results else rules.verify(check=arguments.check)

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     found: list[Run] = []
     for side, config in zip(sides, [_ready(config) for config in with_prepared_data(configs)], strict=True):
         record = _recorded(side[0], config, seeds) if found else None
-        found.append(record or _trained(side, config, seeds))
+        found.append(record or trained(side, config, seeds))
         print(
             f"\n{' '.join(side)}: accuracy in %, {_counted(found[-1])} counts\n{_table(found[-1], seeds)}", flush=True
         )
@@ -113,7 +113,7 @@ def _same_data(record: Run, config: Config, seeds: list[int]) -> bool:
     )
 
 
-def _trained(side: list[str], config: Config, seeds: list[int]) -> Run:
+def trained(side: list[str], config: Config, seeds: list[int]) -> Run:
     """All seeds, trained and evaluated as far as they are not yet.
 
     Raises:
