@@ -72,7 +72,7 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add = verb("fit", fit, "train a classifier on a folder of your own images", outside=True)
     add.add_argument("images", type=Path, help="the folder of images")
     add.add_argument("settings", nargs="*", help="key=value, any setting that `repro show folder_uda` prints")
-    add.add_argument("--test", type=Path, help="a folder of test images, in folders called as the classes")
+    add.add_argument("--test", type=Path, help="a folder of test images, in folders named like the classes")
     which = add.add_mutually_exclusive_group()
     which.add_argument("--labels", type=int, default=0, help="use the labels of so many images (default: of all)")
     which.add_argument("--labelled", default="", help="a CSV with path,label, or a list of the labelled images")

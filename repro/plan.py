@@ -11,6 +11,7 @@ A run is a setting x an arm x seeds. Its name is `<setting>_<arm>`: digits_mpl i
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -284,11 +285,12 @@ def read_plan(path: Path) -> Plan:
 
 
 def plan_names(root: Path = ROOT) -> dict[str, str]:
-    """The plans there are, each with the first sentence of its file."""
+    """The plans there are, each with the first sentence of its file, up to 96 characters."""
     found = {}
     for path in sorted((root / "plan").glob("*.yaml")):
         comment = " ".join(line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#"))
-        found[path.stem] = re.split(r"(?<=[.:]) ", comment)[0]
+        sentence = re.split(r"(?<=[.?]) ", comment)[0]
+        found[path.stem] = textwrap.shorten(sentence, 96, placeholder=" ...")
     return found
 
 
@@ -338,7 +340,10 @@ def _explain(run: str, overrides: Sequence[str], error: str, root: Path) -> str:
     """Hydra's error as one sentence; for a misspelt setting, with the nearest known one."""
     misspelt = re.search(r"Could not override '([^']+)'", error)
     if misspelt and overrides:
-        return f"{run}: {misspelt[1]} is not a setting; {closest(misspelt[1], keys_of(run, root))}"
+        known = keys_of(run, root)
+        if misspelt[1] in known:  # another choice of a group took away what the arm sets
+            return f"{run}: sets {misspelt[1]}, which {' '.join(overrides)} does not have; change another run"
+        return f"{run}: {misspelt[1]} is not a setting; {closest(misspelt[1], known)}"
     lines = [line.strip() for line in error.splitlines() if line.strip()]
     asked = " ".join(" ".join([run, *overrides]).split())
     return f"{asked}: {'; '.join(lines[:2])}"

@@ -57,7 +57,7 @@ def test_two_processes_give_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_what_is_recorded_says_that_two_runs_are_identical() -> None:
-    """results/determinism.json, whose table REPRODUCE.md shows."""
+    """results/determinism.json, whose table tests/README.md shows."""
     compared = json.loads((ROOT / "results/determinism.json").read_text())["compared"]
 
     assert all(one["identical"] for one in compared if one["variant"] == "the same again")

@@ -127,6 +127,7 @@ def test_no_override_is_taken_for_another(override: str) -> None:
     (["budget.steps=many"], "budget.steps = 'many': wants a whole number"),
     (["data=digits"], "model.name = moons_net does not fit data.name = digits; use small_conv"),
     (["method=mpi"], "mpi"),
+    (["method=uda"], "sets method.pseudo_label_view, which method=uda does not have; change another run"),
 ])  # fmt: skip
 def test_a_wrong_override_is_refused_by_name(overrides: list[str], message: str) -> None:
     """One sentence with key, value and remedy."""

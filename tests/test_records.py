@@ -238,15 +238,15 @@ def test_verdicts_read_back_as_written(tmp_path: Path) -> None:
 def test_damaged_verdicts_are_refused(tmp_path: Path) -> None:
     """A missing or cut file, or a folder in its place, names the command that makes it anew, without an errno."""
     path = tmp_path / "verdicts.json"
-    with pytest.raises(RecordError, match=r"verdicts\.json is missing; judge again with: make verify$"):
+    with pytest.raises(RecordError, match=r"verdicts\.json is missing; judge again with: repro verify$"):
         read_verdicts(path)
     for content in ("[{", "[3]", '[{"status": "x"}]'):
         path.write_text(content)
-        with pytest.raises(RecordError, match=r"verdicts\.json is not what was recorded \(.*\); .*make verify$"):
+        with pytest.raises(RecordError, match=r"verdicts\.json is not what was recorded \(.*\); .*repro verify$"):
             read_verdicts(path)
     path.unlink()
     path.mkdir()
-    with pytest.raises(RecordError, match=r"verdicts\.json cannot be opened \(Is a directory\); .*make verify$"):
+    with pytest.raises(RecordError, match=r"verdicts\.json cannot be opened \(Is a directory\); .*repro verify$"):
         read_verdicts(path)
 
 

@@ -266,7 +266,7 @@ def read_verdicts(path: Path = VERDICTS) -> list[Verdict]:
     Raises:
         RecordError: when the file is missing or damaged.
     """
-    return read_record(path, _verdicts, "judge again with: make verify")
+    return read_record(path, _verdicts, "judge again with: repro verify")
 
 
 def _verdicts(text: bytes) -> list[Verdict]:

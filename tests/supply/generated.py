@@ -89,7 +89,7 @@ def problems(fresh: Path) -> list[str]:
     """Everything in the working directory that is not as generated; the report is written into the folder `fresh`."""
     found = []
     if problem := verdict_problem(read_verdicts(), judged(read_runs())[0]):
-        found.append(f"{RESULTS}/verdicts.json: {problem}; judge again with: make verify")
+        found.append(f"{RESULTS}/verdicts.json: {problem}; judge again with: repro verify")
     readme = Path("README.md")
     shown = replace_between(text := readme.read_text(), BEGIN, END, readme_rows(read_for_answers()), "README.md")
     found += text_problem(readme, text, shown, "make report")
