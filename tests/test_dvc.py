@@ -46,7 +46,7 @@ elif verb == "train":
 elif verb == "evaluate":
     write("results/labels/all")
     for run, entry in runs.items():
-        write(f"results/runs/{run}/metrics.csv", "step,student_loss,feedback,noise_floor\\n1,2,3,4\\n2,1,0,4\\n")
+        write(f"results/runs/{run}/metrics.csv", f"step,student_loss,feedback,noise_floor\\n{entry['seeds']},2,3,4\\n")
 elif verb == "verify":
     write("results/verdicts.json", "[]")
 else:
@@ -139,7 +139,7 @@ def test_plots_are_drawn_of_every_run_that_they_name(words: tuple[str, ...], pro
     drawn = page.read_text()
     assert "digits, loss of the student on pseudo labels" in drawn
     assert "digits, feedback h and its noise floor" in drawn
-    assert all(f"results/runs/{one}/metrics.csv" in drawn for one in RUNS)
+    assert all(f"{one}/metrics.csv" in drawn for one in RUNS)
 
 
 def wait_for(path: Path, text: str = "") -> None:
@@ -154,7 +154,7 @@ def test_one_at_a_time_and_on_after_a_kill(project: Path, tmp_path: Path) -> Non
     place = tmp_path / "project"
     shutil.copytree(project, place, symlinks=True)
     (place / "slow").touch()
-    (place / "repro/settings.py").open("a").write("# changed\n")
+    (place / "repro/settings.py").write_text("# changed")
     command = [sys.executable, "-m", "repro", "reproduce", "tiny"]
     first = subprocess.Popen(  # noqa: S603 - our own
         command, cwd=place, env=os.environ | {"PYTHONPATH": "."}, stdout=subprocess.DEVNULL, start_new_session=True
