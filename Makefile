@@ -21,9 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 install: $(VENV)/.ready
 
 reproduce: $(VENV)/.ready
-	@test -f experiments/plan/$(PLAN).yaml || { echo "error: PLAN = $(PLAN) has no file in experiments/plan; plans: $(patsubst experiments/plan/%.yaml,%,$(wildcard experiments/plan/*.yaml))" >&2; exit 2; }
-	@cmp -s experiments/plan/$(PLAN).yaml params.yaml || cp experiments/plan/$(PLAN).yaml params.yaml
-	dvc repro
+	@python -m repro reproduce $(PLAN)
 	@python -m repro verdicts
 
 test: $(VENV)/.ready

@@ -36,6 +36,9 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add.add_argument("--list", action="store_true", help="the plans there are")
     add.add_argument("--seconds", type=float, default=8.0, help="for each run, and three steps at least (default: 8)")
 
+    add = verb("reproduce", reproduce, "put a plan into params.yaml and run `dvc repro`, as make reproduce does")
+    add.add_argument("name", nargs="?", default="quick", help="of a plan in experiments/plan (default: quick)")
+
     add = verb("run", run, "try one run, or change an arm, outside of any plan: trains, evaluates, compares")
     add.add_argument("run", help="such as digits_mpl")
     add.add_argument("overrides", nargs="*", help="such as method.feedback=none")
@@ -151,6 +154,60 @@ def plan(arguments: argparse.Namespace) -> None:
     measured(arguments)
 
 
+def reproduce(arguments: argparse.Namespace) -> None:
+    """This process becomes `dvc repro`, which so gets the signals and holds the lock."""
+    from repro.files import only_writer
+    from repro.plan import put_in_use
+
+    for part in (Path("dvc.yaml"), Path(".dvc")):
+        if not part.exists():
+            raise ValueError(f"{part} is missing, without which DVC runs nothing; take the whole project: git clone")
+    local = Path(".dvc/config.local")
+    if not _is_in_git() and "no_scm" not in (local.read_text() if local.is_file() else ""):
+        raise ValueError("this folder is no git repository, which DVC asks for; make it one: git init && git add . && "
+                         "git commit -m start; or do without: dvc config --local core.no_scm true")  # fmt: skip
+    with only_writer("reproduce", "this folder") as lock:
+        _refuse_beside_dvc(Path(".dvc/tmp"))
+        put_in_use(arguments.name)
+        os.set_inheritable(lock, True)
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro"])  # noqa: S606 - no shell is wanted
+
+
+def _is_in_git() -> bool:
+    return any((folder / ".git").exists() for folder in (Path.cwd(), *Path.cwd().parents))
+
+
+def _refuse_beside_dvc(place: Path) -> None:
+    """One DVC at a time. Removes the list of what is being written that a killed one left, where no DVC is alive.
+
+    Raises:
+        RuntimeError: when one is at work; the message says which process.
+    """
+    import json
+    import re
+
+    listed = place / "rwlock"
+    text = listed.read_text() if listed.is_file() else ""
+    try:
+        json.loads(text)
+    except ValueError:
+        text = ""  # killed while it wrote: DVC itself would refuse to go on
+    for process in {int(found) for found in re.findall(r'"pid": (\d+)', text)}:
+        if any(Path(word).name == "dvc" for word in _command(process)):
+            raise RuntimeError(f"DVC is at work here already, as process {process}; wait for it, or stop it: "
+                               f"kill {process}")  # fmt: skip
+    listed.unlink(missing_ok=True)
+
+
+def _command(process: int) -> list[str]:
+    """Of a process that is alive, else nothing."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
 def run(arguments: argparse.Namespace) -> None:
     """A trial."""
     from repro import trial
@@ -199,7 +256,7 @@ def report(_: argparse.Namespace) -> None:
 
 
 def verdicts(_: argparse.Namespace) -> None:
-    """The last screen of `make reproduce`."""
+    """The last screen of `make reproduce`: the answers, and what there is to commit."""
     from repro.files import replace_between, write_whole
     from repro.report.pages import read_for_answers, readme_rows, verdict_lines
 
@@ -209,6 +266,28 @@ def verdicts(_: argparse.Namespace) -> None:
     after = replace_between(before, BEGIN, END, readme_rows(record), "README.md")
     if after != before:
         write_whole(readme, after.encode())
+    print("\n".join(_to_commit()))
+
+
+WRITTEN = ("params.yaml", "dvc.lock", "README.md", "results")
+"""What a plan changes of what git tracks."""
+
+
+def _to_commit() -> list[str]:
+    """What is changed, and the commands that keep it and that put it away; nothing without git, or without a change."""
+    import subprocess
+
+    command = ["git", "status", "--porcelain", "-uall", "--", *WRITTEN]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()  # noqa: S603 - own
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    counts = {name: sum(line[3:].strip('"').startswith(name) for line in told) for name in WRITTEN}
+    changed = [name for name in WRITTEN if counts[name]]
+    files = ", ".join(f"{counts[name]} files in {name}" if name == "results" else name for name in changed)
+    paths = " ".join(changed)
+    return [f"Changed: {files}. To keep them: git add {paths} && git commit -m 'Plan run'",
+            f"To put them away: git stash push --include-untracked -- {paths}"] if changed else []  # fmt: skip
 
 
 def bench(arguments: argparse.Namespace) -> None:

@@ -190,8 +190,8 @@ class Held(RuntimeError):
 
 
 @contextlib.contextmanager
-def only_writer(name: str, what: str) -> Iterator[None]:
-    """Holds the lock `name` for the block.
+def only_writer(name: str, what: str) -> Iterator[int]:
+    """Holds the lock `name` for the block, and gives the descriptor that holds it.
 
     Forked workers hold it too, so that a killed process's place is free when the last of them is gone. The file stays,
     empty, when it is released: removing it would let two processes hold two files of one name.
@@ -210,7 +210,7 @@ def only_writer(name: str, what: str) -> Iterator[None]:
         with contextlib.suppress(OSError):  # a courtesy, for which a full disk need have no room
             os.write(file.fileno(), holder.encode())
         try:
-            yield
+            yield file.fileno()
         finally:
             os.ftruncate(file.fileno(), 0)
 

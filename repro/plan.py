@@ -22,7 +22,7 @@ import yaml
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from repro.config import Config, as_mapping, checked, departures, read_config, shortened
-from repro.files import read_whole
+from repro.files import read_whole, write_whole
 from repro.settings import ConfigError, closest, parse_seeds, read_yaml, short, validated
 
 ROOT = Path("experiments")
@@ -298,6 +298,24 @@ def plan_path(what: str | Path, root: Path = ROOT) -> str:
     """The file of a plan that is named; anything else as it is."""
     named = root / "plan" / f"{what}.yaml"
     return str(named if named.is_file() else what)
+
+
+def put_in_use(name: str, root: Path = ROOT, chosen: Path = Path("params.yaml")) -> None:
+    """Makes a plan the one that `dvc repro` runs: copies its file to params.yaml, unless it is there already.
+
+    Raises:
+        ConfigError: when there is no such plan, or when params.yaml holds changes of its own, which are not lost.
+    """
+    plans = {path.stem: path.read_bytes() for path in sorted((root / "plan").glob("*.yaml"))}
+    if name not in plans:
+        raise ConfigError(f"PLAN = {name} has no file in {root / 'plan'}; {closest(name, list(plans))}")
+    before = chosen.read_bytes() if chosen.is_file() else plans[name]
+    if before not in plans.values():
+        raise ConfigError(f"{chosen} is none of the plans as they are now; run it as it is: dvc repro; make it a plan: "
+                          f"cp {chosen} {root / 'plan'}/<name>.yaml; or give it up: "
+                          f"cp {root / 'plan' / name}.yaml {chosen}")  # fmt: skip
+    if chosen.is_symlink() or not chosen.is_file() or before != plans[name]:
+        write_whole(chosen, plans[name])
 
 
 def _planned(name: Any, entry: Any, shared: tuple[str, ...], where: str) -> PlannedRun:

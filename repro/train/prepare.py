@@ -1,13 +1,18 @@
 """Composes every run of the chosen plan and prepares its data.
 
 Leaves artifacts/configs/<run>.yaml (settings, with the hash of the data) and artifacts/data/ (data, splits). A run is
-trained again only when its resolved configuration changes, whichever file the change was made in.
+trained again only when its resolved configuration changes, whichever file the change was made in, or a file that its
+data set or its method is made of: their hashes stand below the settings, as a comment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -16,11 +21,16 @@ from repro.config import Config, as_mapping, checked, departures
 from repro.data import source_of
 from repro.data.sets import PLACE
 from repro.engine.device import choose_device
-from repro.plan import compose_planned, read_plan
+from repro.methods import method_of
+from repro.plan import PlannedRun, compose_planned, read_plan
 from repro.seeding import seeds_listed
 from repro.settings import ConfigError
 
 CONFIGS = Path("artifacts/configs")
+_PACKAGE = Path(__file__).parents[1]
+_ROOMS = (("repro", "data"), ("repro", "methods"))
+_SILENCE = 5.0
+"""Seconds without a word on the screen, at most, where many runs are composed."""
 
 
 def prepare(path: Path) -> None:
@@ -32,7 +42,7 @@ def prepare(path: Path) -> None:
             f"take here: repro plan {path}; a plan for a CPU: make reproduce PLAN=quick"
         )
     plan = whole.runs
-    configs = with_prepared_data([compose_planned(planned, path) for planned in plan])
+    configs = with_prepared_data(list(_composed(plan, path)))
     for folder in (CONFIGS, PLACE / "splits"):
         folder.mkdir(parents=True, exist_ok=True)
     hashes: dict[str, str] = {}
@@ -47,10 +57,46 @@ def prepare(path: Path) -> None:
         resolved = as_mapping(
             replace(config, data=source.recorded(), data_hash=hashes[key], planned_seeds=seeds_listed(planned.seeds))
         )
-        (CONFIGS / f"{planned.name}.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
+        (CONFIGS / f"{planned.name}.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False) + _footnote(config))
         settled = [d for d in departures(config) if not d.open]
         print(f"{planned.name}: {len(planned.seeds)} seeds, {config.budget.steps} steps, recipe {config.recipe.name}, "
               f"{len(settled)} departures from it")  # fmt: skip
+
+
+def _composed(plan: Sequence[PlannedRun], path: Path) -> Iterator[Config]:
+    """The configuration of each run; says how far it is where that takes long."""
+    said = time.monotonic()
+    for number, planned in enumerate(plan, 1):
+        yield compose_planned(planned, path)
+        if time.monotonic() - said > _SILENCE:
+            said = time.monotonic()
+            print(f"{number} of {len(plan)} runs composed", flush=True)
+
+
+def _footnote(config: Config) -> str:
+    """What the run's data set and method are made of, as a comment of YAML."""
+    modules = (type(source_of(config.data)).__module__, method_of(config.method).__name__)
+    lines = [f"#   {path} {hashlib.sha256((_PACKAGE.parent / path).read_bytes()).hexdigest()}\n"
+             for path in made_of(*modules)]  # fmt: skip
+    return "".join(["# data set and method are made of\n", *lines])
+
+
+@cache
+def made_of(*modules: str) -> list[str]:
+    """The files of these modules and of what they import of repro.data and repro.methods: repro/data/toys.py, ..."""
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        path = Path(*waiting.pop().split(".")).with_suffix(".py")
+        if path.parts[:2] not in _ROOMS or str(path) in found or not (_PACKAGE.parent / path).is_file():
+            continue
+        found.add(str(path))
+        for node in ast.walk(ast.parse((_PACKAGE.parent / path).read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+    return sorted(found)
 
 
 def with_prepared_data(configs: Sequence[Config]) -> list[Config]:
