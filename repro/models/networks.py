@@ -18,8 +18,14 @@ def build_model(config: Model, classes: int, streams: Streams, role: str) -> nn.
     """A network whose initial weights are a function of (seed, role), and whose dropout is its role's.
 
     `role` is "teacher" or "student". A method that trains a single network gives it one of these roles, so that the
-    network UDA trains starts where MPL's teacher starts.
+    network UDA trains starts where MPL's teacher starts. Its `classes` are K, for what a method keeps of each class.
     """
+    network = _network(config, classes, streams, role)
+    network.classes = classes  # type: ignore[assignment]
+    return network
+
+
+def _network(config: Model, classes: int, streams: Streams, role: str) -> nn.Module:
     name = f"init {role}"
     if isinstance(config, MoonsNet):
         return StackedMlp(config, streams, name)
