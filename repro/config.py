@@ -86,8 +86,8 @@ def read_config_file(path: Path) -> Config:
     return read_config(read_yaml(path))
 
 
-def as_mapping(config: Config) -> dict[str, Any]:
-    """The inverse of `read_config`: nested plain dictionaries, ready for YAML."""
+def as_mapping(config: Any) -> dict[str, Any]:
+    """The inverse of `read_config`, of a part of a `Config` too: nested plain dictionaries, ready for YAML."""
     found: dict[str, Any] = _plain(asdict(config))
     return found
 

@@ -6,6 +6,9 @@ A run is a setting x an arm x seeds. Its name is `<setting>_<arm>`: digits_mpl i
     experiments/setting/<name>.yaml  what the arms of a comparison share; under `comparison` what it is called, which
                                      arms it has, what each method and each arm changes besides
     experiments/plan/<name>.yaml     runs with their seeds
+
+The groups data, model and method have a choice for each class of settings, with its defaults; a file in
+experiments/<group> is one more, with other values.
 """
 
 from __future__ import annotations
@@ -16,13 +19,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from repro.config import Config, as_mapping, checked, departures, read_config, shortened
+from repro.data import Data
 from repro.files import read_whole, write_whole
+from repro.methods import Method
+from repro.models import Model
 from repro.settings import ConfigError, closest, parse_seeds, read_yaml, short, validated
 
 ROOT = Path("experiments")
@@ -209,6 +215,7 @@ def compose(run: str, overrides: Sequence[str] = (), root: Path = ROOT) -> Confi
             raise ConfigError(f"{run}: override {override!r} would compose another setting; name that instead")
         if _REFERENCE in override:
             raise ConfigError(f"{run}: override {short(override)} refers to another value; write the value itself")
+    _know_choices()
     asked = [f"+setting={comparison.setting}", f"method={arm.method}", *map(_override, changes.items())]
     try:
         with initialize_config_dir(str(root.resolve()), version_base="1.3"):
@@ -236,6 +243,16 @@ def _read(path: Path) -> Any:
     if _REFERENCE.encode() in read_whole(path):
         raise ConfigError(f"{path}: refers to another value with {_REFERENCE}...}}; write the value itself")
     return found
+
+
+@cache
+def _know_choices() -> None:
+    """Tells Hydra of every data set, network and method, with its defaults."""
+    from hydra.core.config_store import ConfigStore
+
+    for group, union in {"data": Data, "model": Model, "method": Method}.items():
+        for kind in get_args(get_args(union)[0]):
+            ConfigStore.instance().store(kind.name, as_mapping(kind()), group)
 
 
 def _override(change: tuple[str, Any]) -> str:

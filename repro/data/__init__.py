@@ -221,7 +221,7 @@ class SvhnData(DataSettings):
     test_images: Annotated[int, Range(1, 26_032, why="SVHN has no more")] = (
         26_032  # the first so many test images; fewer for a short run
     )
-    views: ImageViews = field(default_factory=ImageViews)
+    views: ImageViews = field(default_factory=lambda: ImageViews(operations=Operations.paper_svhn, flip=False))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -305,7 +305,7 @@ class FolderData(DataSettings):
     classes: Annotated[int, Range(2, 65_536, why="0 is filled by what is found", or_zero=True)] = (
         0  # how many there are; filled by `prepare`, or refused if it finds another number
     )
-    views: CropViews = field(default_factory=CropViews)
+    views: CropViews = field(default_factory=lambda: CropViews(arithmetic=Arithmetic.standard))
 
     in_files: ClassVar[bool] = True
 
