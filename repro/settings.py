@@ -1,6 +1,6 @@
 """What a setting is: its type, default and range stand in one line, and everything wrong is refused in one sentence.
 
-The settings of a method stand in the method's file, those of a data set and of a network in theirs; here are those that
+The settings of methods, data sets and networks stand in the __init__ of their rooms; here are those that
 all runs have.
 """
 
