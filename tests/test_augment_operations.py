@@ -1,8 +1,7 @@
 """RandAugment's operations against the released code's own results and against Pillow.
 
 `goldens/augment_ops.npz` holds what the released code's functions gave for eight 32x32 images, run with TensorFlow
-2.12 on a CPU (six drawn images, two of CIFAR-10's test images), for each operation, sign and several magnitudes. Where
-the full reference file with sixteen images lies beside the project, it is checked too.
+2.12 on a CPU (six drawn images, two of CIFAR-10's test images), for each operation, sign and several magnitudes.
 """
 
 from __future__ import annotations
@@ -10,8 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -24,26 +21,20 @@ from repro.augment import randaugment
 from repro.augment.randaugment import POOLS, Layer, Operation, arguments
 from repro.data import Arithmetic, ImageViews, Operations
 from repro.seeding import Streams
+from tests.released import kept
 
 Bytes = npt.NDArray[np.uint8]
 
-GOLDENS = Path(__file__).parent / "goldens/augment_ops.npz"
-FULL = Path(__file__).parents[2] / "shared/goldens/augment_ops.npz"  # the full file, where it lies beside the project
-FILES = [path for path in (GOLDENS, FULL) if path.is_file()]
 BY_NAME = {"".join(part.capitalize() for part in op.name.split("_")): op for op in Operation}
 """Operations by the names of the paper and the released code, such as ShearX."""
 
 
-@cache
-def goldens(path: Path) -> dict[str, npt.NDArray[np.generic]]:
-    """All arrays of the file."""
-    with np.load(path) as file:
-        return {name: file[name] for name in file.files}
+GOLDEN = kept("augment_ops")
 
 
 def cases() -> list[str]:
     """The arrays that are results of one operation, such as `ShearX/m16/neg` and `Color/m10/saturated`."""
-    return [name for name in goldens(GOLDENS) if name.split("/")[0] in BY_NAME]
+    return [name for name in GOLDEN if name.split("/")[0] in BY_NAME]
 
 
 def to_batch(images: npt.NDArray[np.generic]) -> Tensor:
@@ -75,19 +66,18 @@ def applied(images: Tensor, operation: Operation, views: ImageViews, *, negative
     return randaugment.apply(images, images, layer_of(operation, len(images), negative=negative), arguments(views))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.parts[-3])
 @pytest.mark.parametrize("name", cases())
-def test_operations_give_the_released_bytes(name: str, path: Path) -> None:
+def test_operations_give_the_released_bytes(name: str) -> None:
     """Every byte of every case is the released code's.
 
     The references marked `saturated` are the same code with a saturating last cast. Contrast has them with the released
     pivot, so there the two halves of `standard` are taken apart.
     """
-    file, (operation, *rest) = goldens(path), name.split("/")
+    operation, *rest = name.split("/")
     views = ImageViews(magnitude=float(rest[0][1:]) if rest else 0.0)
     args = arguments(views)
-    images = to_batch(file["images"])
-    row, column = (float(at) / 32 for at in file["cutout_centre_yx"])
+    images = to_batch(GOLDEN["images"])
+    row, column = (float(at) / 32 for at in GOLDEN["cutout_centre_yx"])
     layer = layer_of(BY_NAME[operation], len(images), negative=rest[-1:] == ["neg"], centre=(row, column))
     if operation == "Contrast" and rest[-1] == "saturated":
         pivot = torch.full((1, 1, 1, 1), randaugment.contrast_pivot(images, Arithmetic.released))
@@ -97,7 +87,7 @@ def test_operations_give_the_released_bytes(name: str, path: Path) -> None:
     else:
         result = randaugment.apply(images, images, layer, args)
 
-    np.testing.assert_array_equal(to_arrays(result), file[name])
+    np.testing.assert_array_equal(to_arrays(result), GOLDEN[name])
 
 
 def test_the_reference_covers_every_operation() -> None:
@@ -110,23 +100,22 @@ def test_the_reference_covers_every_operation() -> None:
     assert 3 + 5 * 8 + 7 * 4 + 8 == len(cases())  # no magnitude; signed; unsigned; saturated
 
 
-@pytest.mark.parametrize("name", [name for name in goldens(GOLDENS) if name.startswith("transform/")])
+@pytest.mark.parametrize("name", [name for name in GOLDEN if name.startswith("transform/")])
 def test_maps_are_the_released_ones(name: str) -> None:
     """The six numbers of every map, within the float32 rounding of the released code's own trigonometry."""
     _, operation, magnitude, sign = name.split("/")
     args = arguments(ImageViews(magnitude=float(magnitude[1:])))
     maps = randaugment._maps(args, 32, 32, torch.device("cpu"))[BY_NAME[operation], int(sign == "neg")]
 
-    np.testing.assert_allclose(maps.numpy(), goldens(GOLDENS)[name][:6], rtol=0, atol=2e-6)
+    np.testing.assert_allclose(maps.numpy(), GOLDEN[name][:6], rtol=0, atol=2e-6)
 
 
 def test_the_last_cutout_is_the_released_one() -> None:
     """A 16x16 square about the reference's centre, cut off at the right edge."""
-    file = goldens(GOLDENS)
-    images, (row, column) = to_batch(file["images"]), (float(at) / 32 for at in file["cutout_centre_yx"])
+    images, (row, column) = to_batch(GOLDEN["images"]), (float(at) / 32 for at in GOLDEN["cutout_centre_yx"])
     erased = randaugment.square(torch.tensor([[row, column]]), 8, 32, 32)
 
-    np.testing.assert_array_equal(to_arrays(images.masked_fill(erased[:, None], 128)), file["final_cutout16"])
+    np.testing.assert_array_equal(to_arrays(images.masked_fill(erased[:, None], 128)), GOLDEN["final_cutout16"])
 
 
 def test_halves_are_rounded_away_from_zero() -> None:
@@ -161,7 +150,7 @@ def test_pools() -> None:
 
 
 # Against Pillow, from which the operations come. Two sizes, so that height and width cannot be taken for each other.
-SMALL = to_batch(goldens(GOLDENS)["images"])
+SMALL = to_batch(GOLDEN["images"])
 OBLONG = Streams(0).integers("pixels", 0, 256, (2, 3, 20, 33)).to(torch.uint8)
 BATCHES = [SMALL, OBLONG]
 MAGNITUDES = [3.0, 5.0, 10.0, 16.0]
