@@ -77,7 +77,7 @@ def evenly(values: Vector, count: int) -> Vector:
 
 
 def unpack(packed: Arrays, prefix: str) -> Arrays:
-    """float32 arrays that lie as names, shapes (padded with 0) and bytes [4, total], lowest first: so they zip better."""
+    """float32 arrays that lie as names, shapes (padded with 0) and bytes [4, total], lowest first."""
     flat = packed[f"{prefix}/bytes"].T.copy().view("<f4").ravel()
     shapes = [tuple(int(n) for n in row if n) for row in packed[f"{prefix}/shapes"]]
     pieces = np.split(flat, np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1])

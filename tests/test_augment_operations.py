@@ -18,7 +18,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from repro.augment import randaugment
-from repro.augment.randaugment import POOLS, Layer, Operation, arguments
+from repro.augment.randaugment import Layer, Operation, arguments
 from repro.data import Arithmetic, ImageViews, Operations
 from repro.seeding import Streams
 from tests.released import kept
@@ -32,9 +32,8 @@ BY_NAME = {"".join(part.capitalize() for part in op.name.split("_")): op for op 
 GOLDEN = kept("augment_ops")
 
 
-def cases() -> list[str]:
-    """The arrays that are results of one operation, such as `ShearX/m16/neg` and `Color/m10/saturated`."""
-    return [name for name in GOLDEN if name.split("/")[0] in BY_NAME]
+CASES = [name for name in GOLDEN if name.split("/")[0] in BY_NAME]
+"""The arrays that are results of one operation, such as `ShearX/m16/neg` and `Color/m10/saturated`."""
 
 
 def to_batch(images: npt.NDArray[np.generic]) -> Tensor:
@@ -66,9 +65,9 @@ def applied(images: Tensor, operation: Operation, views: ImageViews, *, negative
     return randaugment.apply(images, images, layer_of(operation, len(images), negative=negative), arguments(views))
 
 
-@pytest.mark.parametrize("name", cases())
+@pytest.mark.parametrize("name", CASES)
 def test_operations_give_the_released_bytes(name: str) -> None:
-    """Every byte of every case is the released code's.
+    """Every byte of every case is the released code's: all 15 operations, signs, and magnitudes 3, 5, 10 and 16.
 
     The references marked `saturated` are the same code with a saturating last cast. Contrast has them with the released
     pivot, so there the two halves of `standard` are taken apart.
@@ -88,26 +87,6 @@ def test_operations_give_the_released_bytes(name: str) -> None:
         result = randaugment.apply(images, images, layer, args)
 
     np.testing.assert_array_equal(to_arrays(result), GOLDEN[name])
-
-
-def test_the_reference_covers_every_operation() -> None:
-    """All 15 released operations are among the references, those with a magnitude at 3, 5, 10 and 16."""
-    names = {name.split("/")[0] for name in cases()}
-    magnitudes = {name.split("/")[1] for name in cases() if "/" in name}
-
-    assert {BY_NAME[name] for name in names} == set(POOLS[Operations.released])
-    assert {"m3", "m5", "m10", "m16"} == magnitudes
-    assert 3 + 5 * 8 + 7 * 4 + 8 == len(cases())  # no magnitude; signed; unsigned; saturated
-
-
-@pytest.mark.parametrize("name", [name for name in GOLDEN if name.startswith("transform/")])
-def test_maps_are_the_released_ones(name: str) -> None:
-    """The six numbers of every map, within the float32 rounding of the released code's own trigonometry."""
-    _, operation, magnitude, sign = name.split("/")
-    args = arguments(ImageViews(magnitude=float(magnitude[1:])))
-    maps = randaugment._maps(args, 32, 32, torch.device("cpu"))[BY_NAME[operation], int(sign == "neg")]
-
-    np.testing.assert_allclose(maps.numpy(), GOLDEN[name][:6], rtol=0, atol=2e-6)
 
 
 def test_the_last_cutout_is_the_released_one() -> None:
@@ -139,21 +118,11 @@ def test_arguments_at_the_released_settings() -> None:
     assert 196.0 == randaugment.contrast_pivot(torch.zeros(1, 3, 224, 224, dtype=torch.uint8), Arithmetic.released)
 
 
-def test_pools() -> None:
-    """15 released operations; the paper has SamplePairing for Cutout, and on SVHN three fewer (Table 5)."""
-    released, paper, svhn = (set(POOLS[pool]) for pool in Operations)
-
-    assert [15, 15, 12] == [len(POOLS[pool]) for pool in Operations]
-    assert ({Operation.cutout}, {Operation.sample_pairing}) == (released - paper, paper - released)
-    assert {Operation.sample_pairing, Operation.rotate, Operation.translate_x} == paper - svhn
-    assert svhn < paper
-
-
 # Against Pillow, from which the operations come. Two sizes, so that height and width cannot be taken for each other.
 SMALL = to_batch(GOLDEN["images"])
 OBLONG = Streams(0).integers("pixels", 0, 256, (2, 3, 20, 33)).to(torch.uint8)
 BATCHES = [SMALL, OBLONG]
-MAGNITUDES = [3.0, 5.0, 10.0, 16.0]
+MAGNITUDES = [3.0, 16.0]
 
 
 def by_pillow(images: Tensor, function: Callable[[Image.Image], Image.Image]) -> Bytes:
@@ -266,14 +235,6 @@ def test_geometry_is_pillows_but_for_ties(
     assert clear.mean() > 0.8
 
 
-def test_rotation_turns_as_pillows() -> None:
-    """A positive angle turns the content anticlockwise about the centre, as `Image.rotate` does."""
-    ours = to_arrays(applied(OBLONG, Operation.rotate, ImageViews(magnitude=10)))
-    pillow = by_pillow(OBLONG, lambda image: image.rotate(30, fillcolor=(128, 128, 128)))
-
-    assert np.mean((ours != pillow).any(axis=-1)) < 0.01  # ties
-
-
 def test_standard_contrast_pivots_on_the_mean_grey() -> None:
     """An image of one grey level keeps it in the standard arithmetic and loses it in the released one."""
     images = torch.full((1, 3, 32, 32), 100, dtype=torch.uint8)
@@ -311,12 +272,6 @@ def test_what_changes_nothing(arithmetic: Arithmetic) -> None:
         assert torch.equal(images, randaugment.apply(images, images, layer, args))
 
 
-def test_posterize_outside_its_bits() -> None:
-    """0 bits leave black, 8 and more everything."""
-    assert {0} == set(randaugment.posterize_table(0))
-    assert list(range(256)) == randaugment.posterize_table(8) == randaugment.posterize_table(12)
-
-
 @pytest.mark.parametrize(("magnitude", "weight"), [(5.0, 0.2), (10.0, 0.4), (12.5, 0.5), (16.0, 0.5), (30.0, 0.5)])
 def test_sample_pairing_mixes_in_the_partner(magnitude: float, weight: float) -> None:
     """The partner's weak view has weight 0.04 per unit of magnitude, but no more than 1/2."""
@@ -328,13 +283,3 @@ def test_sample_pairing_mixes_in_the_partner(magnitude: float, weight: float) ->
 
     assert weight == pytest.approx(args.pairing)
     assert float((ours - (exact - 0.5)).abs().max()) < 0.5 + 1e-4  # rounded down; float32 at 255
-
-
-def test_memory_layout_means_nothing() -> None:
-    """Batches in channels-last memory give the same bytes."""
-    images = Streams(0).integers("pixels", 0, 256, (len(Operation), 3, 16, 20)).to(torch.uint8)
-    layer = replace(layer_of(Operation.identity, len(Operation)), operation=torch.arange(len(Operation)))
-    args = arguments(ImageViews(operations=Operations.paper))
-    other = images.to(memory_format=torch.channels_last)
-
-    assert torch.equal(randaugment.apply(images, images, layer, args), randaugment.apply(other, other, layer, args))
