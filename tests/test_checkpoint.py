@@ -60,12 +60,6 @@ def test_the_last_two_are_kept(tmp_path: Path) -> None:
     assert (3000, [10, 200, 3000]) == steps(read(tmp_path)[0])
 
 
-def test_nothing_to_go_on_from(tmp_path: Path) -> None:
-    """Neither without a folder nor with an empty one."""
-    assert (None, []) == read(tmp_path / "none")
-    assert (None, []) == read(tmp_path)
-
-
 @pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "missing line"])
 def test_a_damaged_newest_gives_way(damage: str, tmp_path: Path) -> None:
     """The one before is gone on from, the reader is told, and the damaged one does not come back."""

@@ -117,11 +117,6 @@ def test_other_settings_train_again(begun: Path, change: str) -> None:
     assert "kept" not in said
 
 
-def test_fewer_seeds_are_no_more_seeds(begun: Path) -> None:
-    """Leaving a seed out after it was seen is choosing by the result: the others are trained as a new run."""
-    assert "kept" not in trained(begun, "1-2")
-
-
 @pytest.mark.parametrize(("part", "key", "why"), [
     ("made_by", "source", "was trained by other code"), ("config", "data_hash", "was trained on other data"),
     ("", "", "seed-0/snapshots-0001.pt holds"),

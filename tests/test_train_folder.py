@@ -88,16 +88,6 @@ def test_processes_read_their_rows_of_one_batch(mixed: Path) -> None:
             assert torch.equal(getattr(whole, name), torch.cat([getattr(one, name) for one in shared])), (step, name)
 
 
-def test_two_views_are_of_one_crop(mixed: Path) -> None:
-    """Without RandAugment the strong view is the weak one, flipped or not."""
-    config = on(mixed, "folder_mpl", "data.views.lowest_rate=0", "data.views.highest_rate=0")
-    batch = Trainer(config, 0, CPU).batch(0)
-    same = [torch.equal(a, b) or torch.equal(a.flip(-1), b) for a, b in zip(batch.weak, batch.strong, strict=True)]
-
-    assert all(same)
-    assert 1 < len({float(image.sum()) for image in batch.weak})
-
-
 def test_labels_of_a_batch_are_those_of_its_images(mixed: Path) -> None:
     """Each labelled view is a crop of an image of its class, told by its brightness: cats are bright here."""
     from PIL import Image
@@ -172,3 +162,13 @@ def test_every_arm_trains_on_real_jpegs(experiment: str, tmp_path: Path, monkeyp
     assert_same(all_weights(first), all_weights(second))
     assert first.rows == second.rows
     assert len(first.data.labels) == config.data.labels
+
+
+def test_two_views_are_of_one_crop(mixed: Path) -> None:
+    """Without RandAugment the strong view is the weak one, flipped or not."""
+    config = on(mixed, "folder_mpl", "data.views.lowest_rate=0", "data.views.highest_rate=0")
+    batch = Trainer(config, 0, CPU).batch(0)
+    same = [torch.equal(a, b) or torch.equal(a.flip(-1), b) for a, b in zip(batch.weak, batch.strong, strict=True)]
+
+    assert all(same)
+    assert 1 < len({float(image.sum()) for image in batch.weak})
