@@ -21,7 +21,6 @@ from repro.data.sets import class_counts, fingerprint
 from repro.evaluate.labels import test_labels as labels_of_run
 from tests.samples import A_FILE
 
-PROJECT = Path(__file__).parents[1]
 PAPER = Cifar10Data()
 RELEASED = Cifar10Data(split=Split.released, labelled_in_unlabelled=True)
 BALANCED = Cifar10Data(split=Split.balanced)

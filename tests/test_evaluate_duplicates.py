@@ -62,12 +62,11 @@ def test_one_bit_makes_another_image() -> None:
     assert (0, 0) == counts(duplicates(TRAIN, HeldOutSet(near, torch.arange(6)), ()))
 
 
-@pytest.mark.parametrize("label", [3, 4])
-def test_copies_of_several_labels_in_training_are_another_label(label: int) -> None:
+def test_copies_of_several_labels_in_training_are_another_label() -> None:
     """A test image that training has under its own label and under another one counts once, as both."""
     train = train_on(IMAGES[:1], IMAGES[:1], [3], [4])
 
-    assert (1, 1) == counts(duplicates(train, HeldOutSet(IMAGES[:1], torch.tensor([label])), ()))
+    assert (1, 1) == counts(duplicates(train, HeldOutSet(IMAGES[:1], torch.tensor([3])), ()))
 
 
 def test_labelled_images_among_the_unlabelled_count_once() -> None:

@@ -141,8 +141,7 @@ def test_cosine_feedback_is_the_cosine_of_the_two_gradients() -> None:
     torch.testing.assert_close(actual, flat[0] @ flat[1] / (flat[0].norm() * flat[1].norm()), **EXACT)
 
 
-@pytest.mark.parametrize("lead", [(), (3,)])
-@pytest.mark.parametrize("per", [(), (4,), (4, 2)])
+@pytest.mark.parametrize(("lead", "per"), [((), ()), ((3,), (4, 2))])
 def test_baseline_moves_before_it_is_subtracted(lead: tuple[int, ...], per: tuple[int, ...]) -> None:
     """From average b, h leaves 0.99 of its surprise (h - b), each replica by its own average."""
     start = torch.arange(1.0, 1.0 + max(1, *lead, 1)).reshape(lead)

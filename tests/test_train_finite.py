@@ -46,7 +46,7 @@ POISONED = [
 
 
 @pytest.mark.parametrize(("method", "part"), POISONED)
-@pytest.mark.parametrize("seeds", [0, [0, 1]])
+@pytest.mark.parametrize("seeds", [[0, 1]])
 def test_the_steps_of_the_bad_row_are_named(method: str, part: str, seeds: int | list[int], tmp_path: Path) -> None:
     """Whatever part of a batch is infinite, the run ends with the steps since the last row, rates and the folder."""
     trainer = trainer_of(method, seeds=seeds)
@@ -104,7 +104,7 @@ def test_finetuning_that_diverges_is_refused(tmp_path: Path) -> None:
         finetune(trainer)
 
 
-@pytest.mark.parametrize("seeds", [0, [0, 1, 2]])
+@pytest.mark.parametrize("seeds", [[0, 1, 2]])
 def test_collapse_and_divergence_are_said(seeds: int | list[int], tmp_path: Path) -> None:
     """A network that predicts one class, surely and wrongly, is told by both; of a stack, how many do."""
     trainer = trainer_of("uda", seeds=seeds)
