@@ -42,13 +42,6 @@ def test_whole_shifts_move_pixels(right: int, down: int) -> None:
     assert torch.equal(shifted(IMAGES, right, down), move(IMAGES, geometry(right, down)))
 
 
-def test_half_shift_averages_neighbours() -> None:
-    """Half a pixel to the right averages each pixel with its left neighbour, zero at the edge."""
-    expected = (IMAGES + shifted(IMAGES, 1, 0)) / 2
-
-    torch.testing.assert_close(move(IMAGES, geometry(right=0.5)), expected, rtol=0, atol=1e-6)  # float32
-
-
 def test_rotation_is_anticlockwise() -> None:
     """90 degrees turn an image once anticlockwise as seen."""
     expected = torch.rot90(IMAGES, 1, (-2, -1))
@@ -139,12 +132,6 @@ def test_views_of_points() -> None:
     assert x is weak
     assert x is MOONS.labelled_view(x, Part(Streams(0), 0))
     assert not torch.equal(x, strong)
-
-
-def test_grey_levels_become_numbers_up_to_one() -> None:
-    """Grey levels 0, 8, 16 are 0, 0.5, 1; points stay."""
-    assert [0.0, 0.5, 1.0] == DIGITS.to_input(torch.tensor([0, 8, 16], dtype=torch.uint8)).tolist()
-    assert [16.0] == MOONS.to_input(torch.tensor([16.0])).tolist()
 
 
 # 32x32 images
