@@ -55,7 +55,7 @@ def together(place: Path, spoil: Callable[[int], None] = lambda _: None) -> list
 
 def wait_for_checkpoint(place: Path) -> None:
     """Of the first seed, or what training has said instead."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
     while not list(place.glob("state/digits_mpl/seed-0/checkpoint-*.pt")):
         assert time.monotonic() < until, printed(place)
         time.sleep(0.01)
@@ -166,8 +166,9 @@ def test_torchrun_starts_it_and_is_outlived_by_no_process(place: Path, unbroken:
         while "its launcher is gone; the state is saved" not in printed(place) and time.monotonic() < until:
             time.sleep(0.1)
         assert "digits_mpl: its launcher is gone; the state is saved, run again to go on" in printed(place)
+        again = subprocess.run(command, cwd=place, env=environment, stdout=log, stderr=log, check=False, timeout=100)  # noqa: S603 - our own
 
-    assert [0, 0] == ends(together(place)), printed(place)
+    assert 0 == again.returncode, printed(place)
     assert unbroken == outcome(place, RUN)
 
 
