@@ -20,6 +20,31 @@ _SORT = {"scatter", "scatter_", "scatter_add", "scatter_add_", "index_put", "ind
 """In deterministic mode, on a GPU, and there some versions of PyTorch ask the host for the largest index."""
 
 
+def waits(func: Any, args: Sequence[Any]) -> bool:
+    """Whether the host must wait for what an operation gives, or for the number of its values."""
+    name = func.overloadpacket.__name__
+    by_mask = "index" in name and any(tensor.dtype in {torch.bool, torch.uint8} for tensor in _tensors(args[1:2]))
+    return name in _ASK_THE_HOST or by_mask
+
+
+class Watch(TorchDispatchMode):
+    """Fails where the host would wait for the device; copies from the host may be allowed."""
+
+    def __init__(self, *, copies: bool = False) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.copies = copies
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """The operation as it is."""
+        name = func.overloadpacket.__name__
+        self.names.add(name)
+        assert not waits(func, args) or (self.copies and name == "lift_fresh"), f"{name} makes the host wait"
+        return func(*args, **(kwargs or {}))
+
+
 class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Stands in for `torch.cuda.CUDAGraph`: writes down the operations that run while it is entered, and replays them.
 
@@ -45,9 +70,8 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             AssertionError: when it asks for the value of a tensor, for which the host would have to wait.
         """
         name = func.overloadpacket.__name__
-        by_mask = "index" in name and any(tensor.dtype in {torch.bool, torch.uint8} for tensor in _tensors(args[1:2]))
-        waits = name in _ASK_THE_HOST or by_mask or (name in _SORT and torch.get_deterministic_debug_mode())
-        assert not waits, f"{name} within a recorded step makes the host wait"
+        waiting = waits(func, args) or (name in _SORT and torch.get_deterministic_debug_mode())
+        assert not waiting, f"{name} within a recorded step makes the host wait"
         found = func(*args, **(kwargs or {}))
         self.operations.append((func, args, kwargs or {}, found))
         return found

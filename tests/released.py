@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor, nn
 
 KEPT = Path(__file__).parent / "goldens"
-FULL = Path(__file__).parents[2] / "shared/goldens"  # the full reference files, where they lie beside the project
 Vector = np.ndarray[Any, Any]
 Arrays = dict[str, Vector]
 
-ENTRIES = 32  # kept of each variable after a step
 _RENAMED = (
     (r"^blocks\.(\d+)\.", lambda match: f"block_{int(match[1]) + 1}."),
     (r"^norm\.", "head.batch_norm."),
@@ -79,20 +76,8 @@ def evenly(values: Vector, count: int) -> Vector:
     return values.ravel()[np.linspace(0, values.size - 1, min(values.size, count)).astype(int)]
 
 
-def pack(arrays: Arrays, prefix: str) -> Arrays:
-    """float32 arrays as three: names, shapes (padded with 0), bytes [4, total], lowest first, which zips better."""
-    shapes = [[*array.shape, *[0] * (4 - array.ndim)] for array in arrays.values()]
-    flat = np.concatenate([array.ravel() for array in arrays.values()]).astype("<f4")
-    parts = {
-        "names": np.array(list(arrays)),
-        "shapes": np.array(shapes),
-        "bytes": flat.view(np.uint8).reshape(-1, 4).T.copy(),
-    }
-    return {f"{prefix}/{key}": value for key, value in parts.items()}
-
-
 def unpack(packed: Arrays, prefix: str) -> Arrays:
-    """The inverse of `pack`."""
+    """float32 arrays that lie as names, shapes (padded with 0) and bytes [4, total], lowest first."""
     flat = packed[f"{prefix}/bytes"].T.copy().view("<f4").ravel()
     shapes = [tuple(int(n) for n in row if n) for row in packed[f"{prefix}/shapes"]]
     pieces = np.split(flat, np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1])
@@ -103,53 +88,5 @@ def unpack(packed: Arrays, prefix: str) -> Arrays:
 @cache
 def kept(name: str) -> Arrays:
     """All arrays of a file kept with the tests; not to be changed."""
-    return _load(KEPT / f"{name}.npz")
-
-
-@cache
-def full(name: str) -> Arrays:
-    """All arrays of a full reference file, where it lies beside the project; not to be changed."""
-    path = FULL / f"{name}.npz"
-    if not path.is_file():
-        pytest.skip("the full reference files are not beside the project")
-    return _load(path)
-
-
-def _load(path: Path) -> Arrays:
-    with np.load(path) as file:
+    with np.load(KEPT / f"{name}.npz") as file:
         return {key: file[key] for key in file.files}
-
-
-def keep_forward(full: Arrays) -> Arrays:
-    """What is kept of a forward pass: everything, the variables packed."""
-    variables = {key: value for key, value in full.items() if key.startswith(("var/", "after1/"))}
-    return pack(variables, "variables") | {key: value for key, value in full.items() if key not in variables}
-
-
-def keep_steps(full: Arrays, entries: int = ENTRIES) -> Arrays:
-    """What is kept of the training steps: start and inputs in full, afterwards some entries and norms of each variable.
-
-    `A/` and `B/` hold scalars, logits and `summary` [steps, variables, 5] (l2, sum, largest, first, last) by step.
-    """
-    names = [str(name) for name in full["summary2/names"]]
-    kept = pack({key: value for key, value in full.items() if key.startswith("state0/") and "wrn" in key}, "state0")
-    kept |= {key: value for key, value in full.items() if key.startswith("data")}
-    kept["names"] = np.array(names)
-    for state in ("state1", "state3"):
-        after = [evenly(full[f"{state}/{name}"], entries) for name in names]
-        kept[f"entries/{state}"] = np.concatenate(after).astype("<f4")
-        kept["counts"] = np.array([len(values) for values in after])
-    for case, prefix, steps in (("A", "", range(1, 4)), ("B", "B/", range(1, 7))):
-        tags = [key.removeprefix(f"{prefix}step1/") for key in full if key.startswith(f"{prefix}step1/")]
-        kept |= {f"{case}/{tag}": np.stack([full[f"{prefix}step{step}/{tag}"] for step in steps]) for tag in tags}
-        rows = [full.get(f"f64/{prefix}summary{step}/values", _summary(full, f"state{step}", names)) for step in steps]
-        kept[f"{case}/summary"] = np.stack(rows).astype("<f4")
-    return kept
-
-
-def _summary(full: Arrays, state: str, names: list[str]) -> Vector:
-    """[variables, 5]: l2 norm, sum, largest absolute, first and last entry."""
-    if f"{state}/{names[0]}" not in full:
-        return np.zeros((0, 5))
-    values = [full[f"{state}/{name}"].astype(np.float64).ravel() for name in names]
-    return np.array([[np.sqrt(v @ v), v.sum(), np.abs(v).max(), v[0], v[-1]] for v in values])

@@ -18,7 +18,7 @@ from repro.models.networks import build_model
 from repro.optim import norm
 from repro.seeding import Draws, Streams
 from repro.settings import AverageStart, Optim, Optimiser, Schedule
-from tests.released import Arrays, give_weights, images, released_name, to_ours, to_released, unpack
+from tests.released import Arrays, give_weights, images, released_name, to_released, unpack
 
 SCOPES = {"student": "model/wrn-28-1/", "teacher": "teacher/wrn-28-1/"}
 RATE = 0.1 * 4 / 256  # of 0.1 for 256 labelled images; there are 4
@@ -85,18 +85,6 @@ def start(given: Setup, golden: Arrays, dtype: torch.dtype = torch.float32) -> S
     state.step = given.first_step
     given.edit(state)
     return state
-
-
-def resume(state: State, full: Arrays, name: str) -> None:
-    """Puts everything that a step depends on where the released code had it, from the full files."""
-    for role, learner in state.learners.items():
-        give_weights(learner.model, full, f"{name}/{SCOPES[role]}")
-        for (key, _), slot in zip(learner.model.named_parameters(), learner.momentum, strict=True):
-            slot.copy_(to_ours(full[f"{name}/{SCOPES[role]}{released_name(key)}/Momentum"]))
-    for key, value in state.learners["student"].average.items():
-        value.copy_(to_ours(full[f"{name}/ema/{SCOPES['student']}{released_name(key)}"]))
-    state.memory["baseline"].fill_(-float(full[f"{name}/moving_dot_product"]))
-    state.step = int(full[f"{name}/global_step"])
 
 
 def batch_of(golden: Arrays, step: int, dtype: torch.dtype = torch.float32) -> Batch:

@@ -36,31 +36,17 @@ def shifted(images: Tensor, right: int, down: int) -> Tensor:
     return rolled * ((rows >= 0) & (rows < 8) & (columns >= 0) & (columns < 8))
 
 
-def test_no_motion_leaves_images_unchanged() -> None:
-    """The identity map gives the images themselves, bit for bit."""
-    assert torch.equal(IMAGES, move(IMAGES, geometry()))
-
-
-@pytest.mark.parametrize("right", [-1, 0, 1, 3])
-@pytest.mark.parametrize("down", [-1, 0, 2])
+@pytest.mark.parametrize(("right", "down"), [(0, 0), (-1, 2), (3, -1)])
 def test_whole_shifts_move_pixels(right: int, down: int) -> None:
     """A shift by whole pixels moves them right and down, bit for bit, and zeros come in."""
     assert torch.equal(shifted(IMAGES, right, down), move(IMAGES, geometry(right, down)))
 
 
-def test_half_shift_averages_neighbours() -> None:
-    """Half a pixel to the right averages each pixel with its left neighbour, zero at the edge."""
-    expected = (IMAGES + shifted(IMAGES, 1, 0)) / 2
-
-    torch.testing.assert_close(move(IMAGES, geometry(right=0.5)), expected, rtol=0, atol=1e-6)  # float32
-
-
-@pytest.mark.parametrize(("degrees", "turns"), [(90, 1), (-90, -1), (180, 2)])
-def test_rotation_is_anticlockwise(degrees: int, turns: int) -> None:
+def test_rotation_is_anticlockwise() -> None:
     """90 degrees turn an image once anticlockwise as seen."""
-    expected = torch.rot90(IMAGES, turns, (-2, -1))
+    expected = torch.rot90(IMAGES, 1, (-2, -1))
 
-    torch.testing.assert_close(move(IMAGES, geometry(degrees=degrees)), expected, rtol=0, atol=1e-5)  # cos 90 > 0
+    torch.testing.assert_close(move(IMAGES, geometry(degrees=90)), expected, rtol=0, atol=1e-5)  # cos 90 > 0
 
 
 def test_shear_moves_rows_against_each_other() -> None:
@@ -148,12 +134,6 @@ def test_views_of_points() -> None:
     assert not torch.equal(x, strong)
 
 
-def test_grey_levels_become_numbers_up_to_one() -> None:
-    """Grey levels 0, 8, 16 are 0, 0.5, 1; points stay."""
-    assert [0.0, 0.5, 1.0] == DIGITS.to_input(torch.tensor([0, 8, 16], dtype=torch.uint8)).tolist()
-    assert [16.0] == MOONS.to_input(torch.tensor([16.0])).tolist()
-
-
 # 32x32 images
 
 
@@ -180,14 +160,6 @@ def test_labelled_and_unlabelled_views_are_drawn_apart() -> None:
     for view in (weak, strong):
         same = (view == labelled).flatten(1).all(dim=1)
         assert int(same.sum()) <= 2  # 16 images, of which one in 162 is moved alike by chance
-
-
-def test_labelled_and_unlabelled_images_have_one_scale() -> None:
-    """Normalised images of all values have about mean 0 and deviation 1 in every view."""
-    weak, strong = SMALL.unlabelled_views(PIXELS, BOTH, Part(Streams(0), 3))
-    for view in (weak, strong, SMALL.labelled_view(PIXELS, Part(Streams(0), 3))):
-        assert abs(float(view.mean())) < 0.5
-        assert 0.6 < float(view.std()) < 1.6
 
 
 def test_rand_augment_alone_is_the_strong_view() -> None:

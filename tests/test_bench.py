@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from repro.bench import measure
 from repro.bench.measure import AT_ONCE, BENCH, Parts, page, read_benches, section, write_bench
-from repro.bench.plain import PlainTrainer, Traffic, network, step_bytes, step_flops
+from repro.bench.plain import PlainTrainer, Traffic, network, step_flops
 from repro.config import Config
 from repro.models import WideResNet
 from repro.models.networks import build_model
@@ -63,15 +63,6 @@ def test_the_plain_trainer_trains(config: Config) -> None:
         assert 0 < max(moved) < 1
 
 
-def test_the_plain_trainer_names_what_it_is_of(config: Config) -> None:
-    """It would time something else than was asked for."""
-    uda = compose("cifar10_released_uda", SMALL, PROJECT / "experiments")
-
-    with pytest.raises(TypeError, match="MPL on CIFAR-10 alone, not of UDA"):
-        PlainTrainer(uda, torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.zeros(2), 1, 0, CPU)
-    assert config.title
-
-
 def test_bytes_are_those_taken_and_given() -> None:
     """A sum reads two and writes one; a view moves nothing; what is changed in place is read and written."""
     a, b = torch.ones(100), torch.ones(100)
@@ -114,20 +105,6 @@ def test_arithmetic_is_that_of_the_passes(name: str, forward_only: int, trained:
     forward, stem = forward_and_stem(config)
 
     assert step_flops(config) == pytest.approx(forward_only * forward + trained * (3 * forward - stem), rel=1e-9)
-
-
-def test_arithmetic_of_the_paper_s_network() -> None:
-    """WideResNet-28-2 takes 0.44 GFLOP for a forward pass of one image, multiplications and additions counted apart."""
-    forward, _ = forward_and_stem(compose("cifar10_released_mpl", root=PROJECT / "experiments"))
-
-    assert pytest.approx(forward, rel=0.01) == 0.44e9
-
-
-def test_a_step_in_bfloat16_moves_less(config: Config) -> None:
-    """Activations, most of the traffic, take half the bytes."""
-    slow = compose("cifar10_released_mpl", [*SMALL, "engine.precision=float32"], PROJECT / "experiments")
-
-    assert 0.4 < step_bytes(config) / step_bytes(slow) < 0.75
 
 
 @pytest.mark.usefixtures("cifar10_workplace")

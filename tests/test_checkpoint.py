@@ -60,19 +60,13 @@ def test_the_last_two_are_kept(tmp_path: Path) -> None:
     assert (3000, [10, 200, 3000]) == steps(read(tmp_path)[0])
 
 
-def test_nothing_to_go_on_from(tmp_path: Path) -> None:
-    """Neither without a folder nor with an empty one."""
-    assert (None, []) == read(tmp_path / "none")
-    assert (None, []) == read(tmp_path)
-
-
-@pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "missing line"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
 def test_a_damaged_newest_gives_way(damage: str, tmp_path: Path) -> None:
     """The one before is gone on from, the reader is told, and the damaged one does not come back."""
     write(tmp_path, 10, 20)
     newest = tmp_path / "checkpoint-000000020.pt"
     content = newest.read_bytes()
-    spoilt = {"cut": content[:-1], "empty": b"", "missing line": content[content.index(b"\n") + 1 :]}
+    spoilt = {"cut": content[:-1], "empty": b""}
     if damage == "flipped":
         spoil(newest)
     else:
@@ -152,9 +146,7 @@ def test_weights_are_written_before_the_checkpoint_that_lists_them(
 
 @pytest.mark.parametrize(("made_by", "difference"), [
     ({"config": {"budget": {"steps": 8}}}, "budget.steps = 9 there, 8 here"),
-    ({"config": {"budget": {"steps": 9}, "title": "x"}}, "title = absent there, x here"),
     ({"seeds": [0, 1]}, "seeds = 0 there, [0, 1] here"),
-    ({"source": {"train/loop.py": "b"}}, "train/loop.py of the training code differs"),
     ({"source": {"train/loop.py": "a", "losses.py": "c"}}, "losses.py of the training code differs"),
 ])  # fmt: skip
 def test_a_state_made_otherwise_is_refused_by_difference(

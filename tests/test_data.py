@@ -107,15 +107,6 @@ def test_moons_lie_on_their_arcs() -> None:
     assert ((offset[:, 1] >= 0) == (data.hidden_labels == 0)).logical_or(offset[:, 1].abs() < 1e-4).all()
 
 
-@pytest.mark.parametrize("noise", [0.05, 0.2])
-def test_noise_has_its_level(noise: float) -> None:
-    """The points' offsets from the noise-free ones have the standard deviation asked for, in both coordinates."""
-    clean, noisy = (trained_on(TwoMoonsData(points=8000, noise=n)).unlabelled for n in (0.0, noise))
-
-    for spread in (noisy - clean).std(dim=0):
-        assert noise == pytest.approx(float(spread), rel=0.032)  # 4 standard errors of 8,000 draws
-
-
 def test_spread_labels_show_the_shape() -> None:
     """Spread labels lie at the middles of equal parts of each arc; the unlabelled points stay what they were."""
     clean = trained_on(TwoMoonsData(noise=0.0, placement=Placement.spread))
@@ -167,22 +158,12 @@ def test_the_split_is_described() -> None:
     assert [] == in_runs(torch.tensor([], dtype=torch.int64))
 
 
-def test_fingerprint_sees_values_types_and_shapes() -> None:
-    """Another value, type or shape of the same bytes has another fingerprint."""
-    tensors = [torch.tensor([1, 2]), torch.tensor([1, 3]), torch.tensor([[1, 2]]), torch.tensor([1, 2]).int()]
-
-    assert 4 == len({fingerprint(tensor) for tensor in tensors})
-
-
 @pytest.mark.parametrize(
     ("images", "labels", "says"),
     [
         (torch.zeros(2, 3), torch.tensor([0, 9]), r"its images are float32 \[2, 3\], not uint8 \[2, 3\]"),
-        (torch.zeros(1, 3).byte(), torch.tensor([0, 9]), r"its images are uint8 \[1, 3\], not uint8 \[2, 3\]"),
         (torch.zeros(2, 3).byte(), torch.tensor([0]), r"its labels are int64 \[1\], not 2 whole numbers"),
-        (torch.zeros(2, 3).byte(), torch.tensor([0.0, 9.0]), r"its labels are float32 \[2\], not 2 whole numbers"),
         (torch.zeros(2, 3).byte(), torch.tensor([0, 10]), "1 labels are outside 0 to 9, such as 10"),
-        (torch.zeros(2, 3).byte(), torch.tensor([-1, 10]), "2 labels are outside 0 to 9, such as -1"),
     ],
 )
 def test_wrong_content_is_refused_by_what_is_wrong(images: Tensor, labels: Tensor, says: str) -> None:
@@ -266,13 +247,7 @@ class Line(Source[LineData]):
         """As they are."""
         return examples
 
-    def labelled_view(self, examples: Tensor, part: Part) -> Tensor:
-        """As they are."""
-        return examples
-
-    def strong_labelled_view(self, examples: Tensor, part: Part) -> Tensor:
-        """As they are."""
-        return examples
+    labelled_view = strong_labelled_view = lambda _, examples, __: examples  # type: ignore[assignment]
 
     def unlabelled_views(self, examples: Tensor, wanted: object, part: Part) -> tuple[Tensor, Tensor]:
         """As they are."""

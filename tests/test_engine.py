@@ -72,13 +72,6 @@ def test_bfloat16_sees_every_update() -> None:
     assert torch.equal(fresh(IMAGES), after)
 
 
-def test_plain_settings_change_nothing() -> None:
-    """In float32 and the usual memory format the network runs as it was built."""
-    built = build_model(WideResNet(depth=10, width=1, student_dropout=0.0), 10, Streams(0), "student")
-
-    assert torch.equal(built(IMAGES), network(Engine())(IMAGES))
-
-
 def test_a_process_s_peak_is_its_own() -> None:
     """What another process took before it started this one does not count."""
     taken = torch.ones(2**27)

@@ -124,14 +124,6 @@ def test_a_chunk_is_read_while_the_one_before_is_computed(place: Path, monkeypat
     chunks.close()
 
 
-def test_a_file_that_went_missing_is_named(result: Result, place: Path) -> None:
-    """The error of a reader thread is that of the evaluation."""
-    (place / "images/test/c003/1.png").unlink()
-
-    with pytest.raises(ValueError, match=r"c003/1\.png cannot be read any more .*prepare again"):
-        evaluate("run", result)
-
-
 def test_top5_goes_with_predictions_and_labels(result: Result, place: Path) -> None:
     """Every final network has its five likeliest classes in order; their accuracy is that of labels among them."""
     run, test = evaluate("run", result), source_of(config_of(place / "images").data).held_out_set(0)
@@ -177,13 +169,6 @@ def test_more_than_256_classes_keep_their_numbers(place: Path) -> None:
     assert np.uint16 == found.dtype
     assert {299} == set(found[..., 0].ravel().tolist()) == set(predictor.classes(weights, test.examples).ravel())
     assert in_top5(found, np.full(found.shape[:2], 299)).all()
-
-
-def test_ten_classes_have_no_top5(place: Path) -> None:
-    """Among ten classes, five guesses are right half of the time: nothing is recorded."""
-    run = evaluate("run", trained_on(config_of(images(place / "images", classes=10), labels=10), place))
-
-    assert [] == [name for name in (*run.arrays, *run.seeds) if name.startswith("top5")]
 
 
 def test_wrong_pseudo_labels_are_not_counted_where_classes_are_unknown(place: Path) -> None:

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.run import FAULTS, NOT_COUNTED, ROOT, Fault, Outcome, read_faults, read_sources, run, table, verdict
+from tests.faults.run import FAULTS, NOT_COUNTED, ROOT, Fault, read_faults, read_sources, run, verdict
 
 LIST = read_faults(FAULTS)
 TEXTS = read_sources(ROOT)
 
 
-def test_there_are_many_different_faults() -> None:
-    """At least 40, each with its own name and sentence."""
-    assert len(LIST) >= 40
-    assert len(LIST) == len({fault.id for fault in LIST}) == len({fault.says for fault in LIST})
+def test_a_fault_stands_wherever_its_lines_are_broken() -> None:
+    """Moved, indented or wrapped, the text is still found, and only it is replaced."""
+    planted = Fault("f", "says", (("f(a, b)", "g()"),), ()).planted({"one.py": "if x:\n    y = f(a,\n          b)\n"})
+
+    assert {"one.py": "if x:\n    y = g()\n"} == planted
 
 
 @pytest.mark.parametrize("fault", LIST, ids=lambda fault: fault.id)
@@ -38,35 +39,29 @@ def test_an_ambiguous_fault_is_refused(old: str) -> None:
         Fault("f", "says", ((old, "b"),), ()).planted({"one.py": "a + a, b", "other.py": "a + a"})
 
 
-ADD = "def add(a, b):\n    return a + b\n\n\ndef one():\n    return 1\n\n\ndef two():\n    return 2\n"
+ADD = "def add(a, b):\n    return a + b\n\n\ndef two():\n    return 2\n"
 
 
 def test_the_runner_on_a_small_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Caught by its own test, by another, by none; and a fault that cannot be imported proves nothing."""
+    """Caught by its test, or by none; and a fault that cannot be imported proves nothing."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # plugins take most of the time
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # what was compiled must not stand in for the fault
     (tmp_path / "tests").mkdir()
     (tmp_path / "repro").mkdir()
     (tmp_path / "repro/add.py").write_text(ADD)
-    for name, line in {"add": "3 == add(1, 2)", "one": "1 == one()"}.items():
-        text = f"from repro.add import {name}\n\n\ndef test_{name}():\n    assert {line}\n"
-        (tmp_path / f"tests/test_{name}.py").write_text(text)
+    (tmp_path / "tests/test_add.py").write_text(
+        "from repro.add import add\n\n\ndef test_add():\n    assert add(1, 2) == 3\n"
+    )
     for command in (["init", "-q"], ["add", "."]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)  # noqa: S603, S607
-    edits = {
-        "own": ("a + b", "a - b"),
-        "other": ("1", "0"),
-        "none": ("return 2", "return 3"),
-        "broken": ("a + b", "a +"),
-    }
+    edits = {"own": ("a + b", "a - b"), "none": ("return 2", "return 3"), "broken": ("a + b", "a +")}
     faults = [Fault(key, "says", (edit,), ("tests/test_add.py",)) for key, edit in edits.items()]
 
     outcomes = run(faults, tmp_path, 2, say=lambda _: None)
 
-    assert ["CAUGHT", "CAUGHT", "SURVIVED", "REFUSED"] == [found.status for found in outcomes]
-    assert ["tests/test_add.py::test_add", "tests/test_one.py::test_one"] == [found.by for found in outcomes[:2]]
-    assert [False, True, True, False] == [found.others for found in outcomes]
-    assert "SyntaxError" in outcomes[3].by
+    assert outcomes[:2] == [("CAUGHT", "tests/test_add.py::test_add"), ("SURVIVED", "")]
+    assert outcomes[2][0] == "REFUSED"
+    assert "SyntaxError" in outcomes[2][1]
     assert ADD == (tmp_path / "repro/add.py").read_text()
     (tmp_path / "tests/test_add.py").write_text("def test_add():\n    assert False\n")
     with pytest.raises(ValueError, match=r"without any fault: tests/test_add\.py"):
@@ -81,17 +76,3 @@ def test_only_a_failing_test_is_a_catch() -> None:
     assert "REFUSED" == verdict(1, "ERROR tests/test_a.py::test_b - NameError\n")[0]
     assert "REFUSED" == verdict(2, "")[0]
     assert ("SURVIVED", "") == verdict(0, "3 passed")
-
-
-def test_the_table_names_survivors() -> None:
-    """Each row says the fault and its catcher; a survivor stands out, and so does a catch that took all tests."""
-    fault = Fault("f", "A sign is wrong", (), ())
-    outcomes = [
-        Outcome(fault, "CAUGHT", "tests/test_a.py::test", 2.0, others=True),
-        Outcome(fault, "SURVIVED", "", 9.0),
-    ]
-    lines = table(outcomes).splitlines()
-
-    assert "| A sign is wrong (f) | `test_a.py::test` (among all tests, with CIFAR-10) | 2 |" == lines[2]
-    assert "**SURVIVED**" in lines[3]
-    assert "1 of 2 faults are caught." in lines

@@ -90,16 +90,6 @@ def test_statistics_stay_float32_under_mixed_precision() -> None:
     torch.testing.assert_close(moved(layer)[1].double(), x.double().var((0, 2, 3), correction=0), rtol=1e-3, atol=0)
 
 
-def test_single_value_has_no_variance() -> None:
-    """One image of one pixel cannot be normalised by its batch, and says so; evaluation can."""
-    layer = BatchNorm(3)
-    with pytest.raises(ValueError, match="more than 1 value per channel"):
-        layer(torch.ones(1, 3, 1, 1))
-
-    assert torch.equal(torch.zeros(3), layer.running_mean)
-    assert (1, 3, 1, 1) == layer.eval()(torch.ones(1, 3, 1, 1)).shape
-
-
 def test_statistics_move_in_training_alone() -> None:
     """Neither evaluation nor a frozen pass moves them, and a frozen pass gives what a moving one gives."""
     layer, x = BatchNorm(3), normal(4, 3, 5, 5).float()

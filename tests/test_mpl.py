@@ -112,17 +112,6 @@ def test_a_held_share_is_that_of_the_other_terms_gradient() -> None:
         torch.testing.assert_close(2 * a, b, **EXACT)
 
 
-def test_a_held_share_keeps_direction_and_relative_size_of_feedback() -> None:
-    """Between measurements one factor multiplies every h: feedback keeps its direction, sign and relative size."""
-    (_, plain), (_, held) = (share_of_feedback(share, 1)[0] for share in (0.0, 0.1))
-    flat, goal = (torch.cat([g.flatten() for g in gradient]) for gradient in (plain, held))
-    factor = (goal @ flat) / flat.square().sum()
-
-    assert factor > 0
-    for a, b in zip(plain, held, strict=True):
-        torch.testing.assert_close(factor * a, b, **EXACT)
-
-
 def test_the_held_scale_is_an_average_over_measured_steps() -> None:
     """Norms enter at every 16th step, at a rate of a tenth; a step whose feedback is zero does not count."""
     config = Mpl(feedback=Feedback.finite_difference, feedback_share=0.5)

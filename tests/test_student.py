@@ -11,7 +11,7 @@ from torch.nn import functional
 from repro.methods import Feedback, FeedbackScope, FixMatch, Mpl, PseudoLabel, fixmatch, mpl
 from repro.methods import pseudo_label as fixed
 from repro.methods.state import Batch
-from repro.settings import Optim, Optimiser, Schedule, View
+from repro.settings import Optim, Optimiser, View
 from repro.train.loop import Trainer
 from tests.tiny import CPU, TinyNet, feedback_only, settings, teacher_gradient, tiny_batch, tiny_state, weights
 
@@ -81,11 +81,13 @@ def test_soft_labels_by_example_have_no_gradient() -> None:
     assert max(float(g.abs().max()) for g in teacher_gradient(tiny_state(config), tiny_batch(4), config)) < 1e-12
 
 
+@pytest.mark.parametrize("student_view", list(View))
 @pytest.mark.parametrize("labelled", list(View))
-def test_teacher_with_uda_labels_the_view_it_is_told(labelled: View) -> None:
-    """Where UDA looks at both views, the student still learns the labels of the one that is to be labelled."""
-    config = Mpl(pseudo_label=PseudoLabel.soft, pseudo_label_view=labelled)
-    config.uda.weight = 1.0
+@pytest.mark.parametrize("uda", [0.0, 1.0])
+def test_views_go_where_they_are_sent(student_view: View, labelled: View, uda: float) -> None:
+    """The student learns from its view, with labels of the teacher's; also where UDA looks at both."""
+    config = Mpl(pseudo_label=PseudoLabel.soft, pseudo_label_view=labelled, student_view=student_view)
+    config.uda.weight = uda
     batch = tiny_batch(4)
     views = {View.weak: batch.weak, View.strong: batch.weak.flip(1)}
     batch = Batch(**vars(batch) | {"strong": views[View.strong]})
@@ -99,16 +101,6 @@ def test_teacher_with_uda_labels_the_view_it_is_told(labelled: View) -> None:
 
     for b, a, g in zip(before, weights(state, "student"), gradient, strict=True):
         torch.testing.assert_close(b - a, 0.1 * g, rtol=0, atol=1e-13)  # float64 rounding
-
-
-def test_schedules_end_with_the_run() -> None:
-    """With a cosine both networks' rates are half in the middle of the run and nearly 0 in its last step."""
-    rate = Optimiser(1.0, Schedule.cosine)
-    learners = mpl.init(lambda _: TinyNet(0), Mpl(), Optim(rate, rate), 100, ()).learners.values()
-
-    for learner in learners:
-        assert (1.0, 0.5) == pytest.approx((learner.learning_rate(0), learner.learning_rate(50)))
-        assert 0 < learner.learning_rate(99) < 0.001
 
 
 def test_a_fixed_teacher_is_fixed() -> None:

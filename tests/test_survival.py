@@ -15,8 +15,8 @@ from tests.survival import ROOT, RUNS, STRIKES, prepared, trials
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("run", "kinds"), [
-    ("digits_mpl", ("all SIGKILL", "worker SIGKILL", "all SIGTERM", "all SIGINT")),
-    ("moons_tuned_mpl", ("leader SIGKILL", "all, and SIGKILL while they save SIGTERM")),
+    ("digits_mpl", ("all SIGKILL", "all SIGINT")),
+    ("moons_tuned_mpl", ("worker SIGKILL", "all, and SIGKILL while they save SIGTERM")),
 ])  # fmt: skip
 def test_what_is_struck_down_ends_as_if_it_had_not_been(run: str, kinds: tuple[str, ...], tmp_path: Path) -> None:
     """The same weights, log and predictions, the right exit status, and nothing left behind."""

@@ -12,7 +12,7 @@ import torch
 from repro.methods.state import Batch
 from repro.train.kept import Kept, learns
 from repro.train.loop import Trainer, finetune
-from repro.train.metrics import NotFinite, not_finite
+from repro.train.metrics import NotFinite
 from repro.train.storage import load
 from tests.tiny import CPU, METHODS, all_weights, assert_same, settings
 
@@ -46,7 +46,7 @@ POISONED = [
 
 
 @pytest.mark.parametrize(("method", "part"), POISONED)
-@pytest.mark.parametrize("seeds", [0, [0, 1]])
+@pytest.mark.parametrize("seeds", [[0, 1]])
 def test_the_steps_of_the_bad_row_are_named(method: str, part: str, seeds: int | list[int], tmp_path: Path) -> None:
     """Whatever part of a batch is infinite, the run ends with the steps since the last row, rates and the folder."""
     trainer = trainer_of(method, seeds=seeds)
@@ -94,25 +94,6 @@ def test_weights_are_looked_at_too(tmp_path: Path) -> None:
         trainer.run(tmp_path)
 
 
-def test_tensors_of_every_precision_are_looked_at() -> None:
-    """They are named in their order, whole numbers and empty tensors never."""
-    bad = torch.tensor([0.0, torch.nan])
-    tensors = {"a": bad.double(), "b": torch.ones(2), "c": torch.tensor([torch.inf]), "d": bad.bfloat16(),
-               "e": torch.ones(3).double(), "f": torch.arange(3), "g": torch.zeros(0)}  # fmt: skip
-
-    assert ["a", "c", "d"] == not_finite(tensors)
-    assert [] == not_finite({"f": tensors["f"]})
-
-
-def test_a_network_that_starts_without_numbers_is_refused(tmp_path: Path) -> None:
-    """Before the first step."""
-    trainer = trainer_of("mpl")
-    trainer.state.learners["student"].parameters[0].data.fill_(torch.nan)
-
-    with pytest.raises(NotFinite, match=r"student.model.weights is not finite after step 0; lower"):
-        trainer.run(tmp_path)
-
-
 def test_finetuning_that_diverges_is_refused(tmp_path: Path) -> None:
     """Finetuned weights without numbers are not a result."""
     trainer = trainer_of("mpl", "digits", finetune__steps=30)
@@ -123,7 +104,7 @@ def test_finetuning_that_diverges_is_refused(tmp_path: Path) -> None:
         finetune(trainer)
 
 
-@pytest.mark.parametrize("seeds", [0, [0, 1, 2]])
+@pytest.mark.parametrize("seeds", [[0, 1, 2]])
 def test_collapse_and_divergence_are_said(seeds: int | list[int], tmp_path: Path) -> None:
     """A network that predicts one class, surely and wrongly, is told by both; of a stack, how many do."""
     trainer = trainer_of("uda", seeds=seeds)

@@ -25,7 +25,7 @@ def small(name: str, images: int) -> Config:
         name,
         [f"data.labels={LABELS}", f"data.train_images={images}", "budget.shortened_to=8", "budget.labelled_batch=20",
          "budget.unlabelled_batch=20", "model.depth=10", "model.width=1", "engine.precision=float32",
-         "finetune.batch=6", "engine.channels_last=false", "optim.student.warmup_steps=0",
+         "finetune.batch=6", "finetune.steps=2", "engine.channels_last=false", "optim.student.warmup_steps=0",
          "optim.teacher.warmup_steps=0"],
         ROOT,
     )  # fmt: skip

