@@ -44,7 +44,7 @@ def _alike(run: Run, correct: Correct) -> Iterator[str]:
     for network, right in correct.items():
         classes = {seed: run.predictions(network)[place] for seed, place in zip(right, run.rows(right), strict=True)}
         seeds = [seed for seed, row in classes.items() if np.bincount(row).max() <= _COLLAPSED * row.size]
-        if len(seeds) < 2:
+        if len(seeds) < 2 or max(int(row.max()) for row in classes.values()) < 2:  # of two classes one is right
             continue
         predicted = np.stack([classes[seed] for seed in seeds])
         wrong = ~np.stack([right[seed] for seed in seeds])
