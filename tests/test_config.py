@@ -54,7 +54,7 @@ def test_settings_that_are_no_more_may_stand_in_a_record() -> None:
     ({"method__uda__wieght": 1.0}, "method.uda.wieght is not a setting; did you mean 'weight'"),
     ({"zzz": 1}, "zzz is not a setting; known: budget, data,"),
     ({"data__name": "two_mons"}, "data.name = 'two_mons' is unknown; did you mean 'two_moons'"),
-    ({"method": {}}, "method.name = None is unknown; known: fixmatch, freematch, mpl,"),
+    ({"method": {}}, "method.name = None is unknown; known: fixmatch, mpl,"),
     ({"method__feedback": "dot_prodct"}, "method.feedback = 'dot_prodct' is unknown; did you mean 'dot"),
     ({"optim__student__learning_rate": "1e-5"}, r"wants a number, not text \(YAML reads 1e-5 as text: write 1.0e-5\)"),
     ({"budget__steps": 10.0}, "budget.steps = 10.0: wants a whole number, not a number"),
