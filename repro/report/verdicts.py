@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from repro.plan import ROOT, Comparison, comparisons, read_plan, setting_and_arm
+from repro.report.doses import PlantedRow, planted_rows
 from repro.report.tables import (
     NETWORKS,
     PAGES,
@@ -209,9 +210,12 @@ class Answers:
     wrong: WrongLabels | None  # of MPL against h = 0
     size: FeedbackSize | None
     alone: ClaimRow | None  # feedback as the teacher's only source of labels
+    planted: dict[str, PlantedRow]  # arms of study 3 that the third answer names; empty until all of them have run
 
 
 ALONE = "moons_paper_feedback_teaches"
+PLANTED = "moons_planted"
+PLANTED_ARMS = ("mpl_no_feedback", "mpl", "mpl_held", "consistency_alone", "feedback_alone", "exact_alone")
 
 
 def answers(record: Record, rows: Sequence[ClaimRow]) -> Answers:
@@ -242,7 +246,13 @@ def answers(record: Record, rows: Sequence[ClaimRow]) -> Answers:
         wrong=next((one for one in wrong_labels(record, known) if one.run == mpl.run), None) if known else None,
         size=feedback_size(record, known, "mpl") if known else None,
         alone=next((row for row in rows if row.claim.id == ALONE and row.verdict.estimate is not None), None),
+        planted=_planted(record),
     )
+
+
+def _planted(record: Record) -> dict[str, PlantedRow]:
+    found = {row.arm: row for row in planted_rows(record, comparisons()[PLANTED]) if row.arm in PLANTED_ARMS}
+    return found if len(found) == len(PLANTED_ARMS) else {}
 
 
 def best_setting(verdicts: Mapping[str, Verdict]) -> Comparison | None:
@@ -263,7 +273,8 @@ def needed_runs(verdicts: Mapping[str, Verdict]) -> list[str]:
     """The runs that the answers are computed from, besides the verdicts."""
     setting = best_setting(verdicts)
     wanted = ("supervised", "uda", "mpl_no_feedback", "mpl")
-    return [run for arm, run in setting.runs.items() if arm in wanted] if setting else []
+    found = [run for arm, run in setting.runs.items() if arm in wanted] if setting else []
+    return found + [comparisons()[PLANTED].run(arm) for arm in PLANTED_ARMS]
 
 
 def metrics(record: Record) -> dict[str, Any]:

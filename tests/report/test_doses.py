@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pytest
 
 from repro.plan import comparisons
+from repro.report import verdicts
 from repro.report.doses import dose_rows, own_reference, planted_rows, wrong_then
 from repro.report.figures import all_figures
+from repro.report.pages import readme_rows, verdict_lines
 from repro.report.tables import Record
 from tests.report.cases import record
 
@@ -18,13 +22,13 @@ RIGHT = {"mpl_no_feedback": [50, 60, 40, 50], "mpl_held": [60, 62, 44, 58], "con
 """Arm -> planted wrong labels put right at the end, % by seed; a tenth as many of the right ones are made wrong."""
 
 
-def planted() -> Record:
+def planted(right: Mapping[str, Sequence[float]] = RIGHT) -> Record:
     """Three snapshots, at steps 0, 10 and 20; planting ended at step 10, with 40, 42, 44, 46 % wrong."""
-    found = record({f"{PLANTED.setting}_{arm}": {"student": [80, 82, 84, 86]} for arm in RIGHT}, {})
-    for arm, ends in RIGHT.items():
+    found = record({f"{PLANTED.setting}_{arm}": {"student": [80, 82, 84, 86]} for arm in right}, {})
+    for arm, ends in right.items():
         run, nan = found.runs[PLANTED.run(arm)], [np.nan] * SEEDS
         run.config["plant"] = {"steps": 10}
-        run.config["method"] |= {"teacher_supervised": arm not in {"consistency_alone", "exact_alone"},
+        run.config["method"] |= {"teacher_supervised": not arm.endswith("alone"),
                                  "pseudo_label": "soft" if "exact" in arm else "sampled"}  # fmt: skip
         run.arrays["curve.put_right"] = np.array([nan, [0] * SEEDS, ends]).T / 100
         run.arrays["curve.made_wrong"] = np.array([nan, [0] * SEEDS, ends]).T / 1000
@@ -106,3 +110,33 @@ def test_the_figures_show_arms_by_name() -> None:
     assert 4 == len(keys["planted"].axes[0].lines)
     named = {text.get_text() for text in keys["dose"].axes[0].texts}
     assert {DOSE.title("mpl_held"), DOSE.title("exact_held")} == named
+
+
+@pytest.mark.parametrize(
+    ("mpl", "says"),
+    [
+        ([50, 62, 39, 50], "changes nothing clearly"),
+        ([60, 69, 52, 61], "puts more right"),
+        ([30, 42, 19, 30], "puts fewer right"),
+    ],
+)
+def test_the_third_answer_says_what_became_of_planted_labels(
+    monkeypatch: pytest.MonkeyPatch, mpl: list[float], says: str
+) -> None:
+    """By the interval to the own reference; nothing is said until all of its arms have run."""
+    monkeypatch.setattr(verdicts, "PLANTED", "digits_planted_random")
+    right = RIGHT | {"mpl": mpl, "feedback_alone": [30, 31, 42, 40]}
+    found, some = planted(right), planted()
+
+    answer = verdicts.answers(found, []).planted
+
+    assert set(verdicts.PLANTED_ARMS) == answer.keys()
+    assert f"feedback {says} where the teacher sees labels, and puts more right where it sees none" in readme_rows(
+        found
+    )
+    told = " ".join(verdict_lines(found))
+    assert "43 % of the pseudo labels were made wrong" in told
+    assert "puts 50.0 % of them right with h = 0" in told
+    assert "feedback adds +20.75" in told
+    assert {} == verdicts.answers(some, []).planted
+    assert "lanted" not in readme_rows(some)
