@@ -8,11 +8,27 @@ import pytest
 import torch
 
 from repro.data import cifar10
+from repro.verify.claims import VERDICTS, Status, read_verdicts
 from tests import samples
 
 torch.set_deterministic_debug_mode("error")
 
 PROJECT = Path(__file__).parents[1]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """After tests/test_claims.py: a table of the claims that have run, and one line for those that have not."""
+    reports = [one for kind in terminalreporter.stats.values() for one in kind]
+    if not any("tests/test_claims.py::test_claim[" in getattr(one, "nodeid", "") for one in reports):
+        return
+    verdicts = read_verdicts(PROJECT / VERDICTS)
+    ran = [one for one in verdicts if one.status is not Status.NOT_RUN]
+    terminalreporter.section("claims, as results/verdicts.json has them")
+    for one in ran:
+        bounds = "" if one.low is None or one.high is None else f"[{one.low:+.2f}, {one.high:+.2f}]"
+        estimate = "" if one.estimate is None else f"{one.estimate:+.2f}"
+        terminalreporter.line(f"{one.claim:42} {one.status:15} {estimate:>8} {bounds:18} {one.n:4} seeds")
+    terminalreporter.line(f"{len(verdicts) - len(ran)} more have not run: results/REPORT.md says what they take")
 
 
 @pytest.fixture(autouse=True)
