@@ -32,15 +32,11 @@ def dose_and_response(record: Record, shown: Sequence[Comparison]) -> Iterator[t
             style = all_arms()[row.arm]
             marker = "v" if row.arm.endswith("reversed") else "s" if "exact" in row.arm else "o"
             axes.plot([row.share] * 2, [row.student.low, row.student.high], color=style.colour, linewidth=1.8)
-            axes.plot(
-                [row.share], [row.student.mean], marker, color=style.colour, markersize=6, markeredgecolor="white"
-            )
-            axes.annotate(row.title, (row.share, row.student.high), xytext=(0, 4), textcoords="offset points",
-                          fontsize=8, color=style.colour, ha="center", rotation=35, rotation_mode="anchor",
-                          annotation_clip=False)  # fmt: skip
+            axes.plot([row.share], [row.student.mean], marker, color=style.colour, label=row.title, markersize=6)
         axes.axhline(0, color=GREY, linewidth=1)
         axes.set_xscale("log")
-        axes.set_title(wrapped(comparison.heading, 80), pad=42)
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9, frameon=False, labelcolor="linecolor")
+        axes.set_title(wrapped(comparison.heading, 80))
         axes.set_ylabel("test accuracy\n− h = 0 (points)")
     grid[-1].set_xlabel("norm of the feedback's gradient (% of the teacher's other gradients, median)")
     yield "", drawing
