@@ -39,8 +39,8 @@ class Dose:
     place: Network
     n: int
     share: float  # median norm of the feedback's gradient, % of that of the teacher's other terms; NaN without feedback
-    signal_to_noise: float  # of one batch's feedback gradient; mean over seeds and snapshots after the first
-    oracle_cosine: float  # of the expected feedback gradient with an oracle's; the same mean
+    signal_to_noise: float  # of one batch's feedback gradient; median over seeds and snapshots after the first
+    oracle_cosine: float  # of the expected feedback gradient with an oracle's; the same median
     student: PairedDifference | None  # accuracy of the network that counts, minus the own reference's
     teacher: PairedDifference | None
     holm: float  # p of the student's, corrected for the arms of the comparison
@@ -75,9 +75,14 @@ def dose_rows(record: Record, comparison: Comparison) -> list[Dose]:
 
 
 def _after_start(record: Record, run: str, curve: str) -> float:
-    """A number's mean over seeds and all snapshots but the first, when nothing is learned yet."""
-    values = [found[1:] / 100 for found in curves(record, run, curve).values()]
-    return float(np.mean(values)) if values else math.nan
+    """A number's median over seeds and all snapshots but the first, when nothing is learned yet."""
+    values = [measurable(found[1:] / 100) for found in curves(record, run, curve).values()]
+    return float(np.nanmedian(values)) if values and np.isfinite(values).any() else math.nan
+
+
+def measurable(values: np.ndarray) -> np.ndarray:
+    """The same numbers, NaN for a ratio above 1,000: a confident teacher's few draws were all the same label."""
+    return np.where(values > 1e3, np.nan, values)
 
 
 @dataclass(frozen=True)

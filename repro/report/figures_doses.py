@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from repro.config import lookup
 from repro.plan import Comparison, all_arms
-from repro.report.doses import Dose, dose_rows, planted_rows
+from repro.report.doses import Dose, dose_rows, measurable, planted_rows
 from repro.report.figures import BLACK, GREY, figure, name_lines, new_figure, stacked, wrapped
 from repro.report.tables import Record, curves
 from repro.verify.statistics import mean_interval
@@ -63,8 +63,8 @@ def quality_of_feedback(record: Record, shown: Sequence[Comparison]) -> Iterator
             strict=True,
         ):  # fmt: skip
             for (key, _), style in zip(names.items(), ("-", "--"), strict=True):
-                values = np.array([*curves(record, run, key).values()]) / 100
-                middle, low, high = np.array([mean_interval(column.tolist()) for column in values.T]).T
+                values = measurable(np.array([*curves(record, run, key).values()]) / 100)
+                middle, low, high = np.array([mean_interval(c[np.isfinite(c)].tolist()) for c in values.T]).T
                 axes.plot(steps, middle, style, color=BLACK, linewidth=1.6)
                 axes.fill_between(steps, low, high, color=BLACK, alpha=0.13, linewidth=0)
             axes.axhline(0, color=GREY, linewidth=1)
