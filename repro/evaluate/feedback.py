@@ -87,9 +87,9 @@ class FeedbackProbe:
         logits = strong if self._config.pseudo_label_view == "strong" else weak
         p = probabilities(logits.detach())
 
-        def expected(direction: Sequence[Tensor]) -> list[Tensor]:
-            """U times E G where the student's labelled gradient is `direction`."""
-            gain = (probabilities(logits) * h_of(direction)).sum(dim=-1).mean(dim=-1)
+        def expected(h: Tensor) -> list[Tensor]:
+            """U times E G, where h is [*lead, U, K]."""
+            gain = (probabilities(logits) * h).sum(dim=-1).mean(dim=-1)
             return teacher.gradients(-gain, retain_graph=True)
 
         def h_of(direction: Sequence[Tensor]) -> Tensor:
@@ -101,7 +101,8 @@ class FeedbackProbe:
 
         inputs = mpl.student_inputs(batch, self._config)
         own = student.gradients(labelled_loss(student, batch, with_gradient=True))
-        h, signal, oracle = h_of(own), expected(own), expected(self._oracle(student, step))
+        h = h_of(own)
+        signal, oracle = expected(h), expected(h_of(self._oracle(student, step)))
         mean_h = (p * h).sum(dim=-1).mean(dim=-1)
         size = norm(signal, lead) / p.shape[-2]
         squares = {"": torch.zeros_like(size), "_baseline": torch.zeros_like(size)}
