@@ -175,6 +175,15 @@ def test_signal_to_noise_is_that_of_all_pseudo_labels(
         )
 
 
+def test_without_noise_there_is_no_ratio() -> None:
+    """A teacher so sure that all draws are the same label: what is left of the variance is rounding."""
+    size, square = torch.tensor([2.0, 2.0, 2.0]), torch.tensor([8.0, 4.0 + 1e-6, 4.0 - 1e-6])
+
+    torch.testing.assert_close(
+        torch.tensor([1.0, torch.nan, torch.nan]), feedback._ratio(size, square), equal_nan=True, rtol=0, atol=0
+    )
+
+
 def flat(gradient: Sequence[Tensor]) -> Tensor:
     """[2, n]."""
     return torch.cat([one.flatten(1) for one in gradient], dim=1)

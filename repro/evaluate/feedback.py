@@ -61,7 +61,7 @@ class FeedbackProbe:
         )
 
     def at(self, step: int, networks: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Means over `BATCHES` batches of this step and the next ones, each [*lead].
+        """Means over `BATCHES` batches of this step and the next ones, each [*lead]; NaN where none can be measured.
 
         Args:
             step: of the snapshot; batches, views and draws follow from it.
@@ -77,7 +77,7 @@ class FeedbackProbe:
         for role in ("teacher", "student"):
             self._state.learners[role].model.load_state_dict(networks[role])
         found = [self._of(self._batches.at(step + more), step + more) for more in range(BATCHES)]
-        return {key: torch.stack([one[key] for one in found]).mean(dim=0) for key in found[0]}
+        return {key: torch.stack([one[key] for one in found]).nanmean(dim=0) for key in found[0]}
 
     def _of(self, batch: Batch, step: int) -> dict[str, Tensor]:
         teacher, student = self._state.learners["teacher"], self._state.learners["student"]
@@ -115,10 +115,7 @@ class FeedbackProbe:
             squares[""] += (one_h * length) ** 2 / DRAWS
             squares["_baseline"] += ((one_h - mean_h) * length) ** 2 / DRAWS
             drawn_cosine += one_h.sign() * cosine(slope, oracle, lead) / DRAWS
-        found = {
-            f"signal_to_noise{which}": size / (square - size**2).clamp_min(1e-30).sqrt()
-            for which, square in squares.items()
-        }
+        found = {f"signal_to_noise{which}": _ratio(size, square) for which, square in squares.items()}
         return found | {"oracle_cosine": cosine(signal, oracle, lead), "oracle_cosine_drawn": drawn_cosine}
 
     def _drawn(self, p: Tensor, step: int, draw: int) -> Tensor:
@@ -135,3 +132,9 @@ class FeedbackProbe:
         with frozen_statistics(student.model):
             logits = logits_of(student, [batch.weak], batch.draws, "oracle dropout")
         return student.gradients(cross_entropy(logits, batch.hidden_labels).mean(dim=-1))
+
+
+def _ratio(size: Tensor, square: Tensor) -> Tensor:
+    """|E G| / sqrt(E |G|^2 - |E G|^2); NaN where all draws gave the same labels: the rest is rounding."""
+    noise = square - size**2
+    return torch.where(noise > 1e-6 * size**2, size / noise.clamp_min(0).sqrt(), torch.nan)
