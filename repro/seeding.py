@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -70,6 +71,20 @@ class Shard:
         """This part of what was drawn for the whole batch, whose rows lie along `dim`; `of` must divide them."""
         count = whole.shape[dim] // self.of
         return whole if self.of == 1 else whole.narrow(dim, self.rank * count, count)
+
+
+class Drawn:
+    """A dataclass of what is drawn for N examples: tensors of N rows, others like it, or tuples of these."""
+
+    def rows(self, shard: Shard) -> Self:
+        """What is drawn for a part of the examples."""
+
+        def part(drawn: Any) -> Any:
+            if isinstance(drawn, tuple):
+                return tuple(map(part, drawn))
+            return drawn.rows(shard) if isinstance(drawn, Drawn) else shard.rows(drawn)
+
+        return type(self)(*map(part, vars(self).values()))
 
 
 @dataclass

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from repro.data import Arithmetic, CropViews, ImageViews, Operations
-from repro.seeding import Shard
+from repro.augment.settings import Arithmetic, Operations, Views
+from repro.seeding import Drawn
 
 Map = tuple[float, float, float, float, float, float]
 """(a, b, c, d, e, f): the pixel in column x and row y of the output is read from column a x + b y + c and row
@@ -54,31 +54,24 @@ class Operation(IntEnum):
 
 _RELEASED = tuple(Operation)[:15]
 _PAPER = (*_RELEASED[:14], Operation.sample_pairing)
+_NOT_SVHN = {Operation.sample_pairing, Operation.rotate, Operation.translate_x}
 POOLS = {
     Operations.released: _RELEASED,
     Operations.paper: _PAPER,
-    Operations.paper_svhn: tuple(
-        operation
-        for operation in _PAPER
-        if operation not in {Operation.sample_pairing, Operation.rotate, Operation.translate_x}
-    ),
+    Operations.paper_svhn: tuple(operation for operation in _PAPER if operation not in _NOT_SVHN),
 }
 """Which operations RandAugment draws from: released code, and the paper's Table 5."""
 
 
 @dataclass(frozen=True)
-class Layer:
+class Layer(Drawn):
     """One operation for each of N images."""
 
     operation: Tensor  # int64 [N]: an `Operation`
     negative: Tensor  # bool [N]: whether Rotate, Shear and Translate go the other way
     centre: Tensor  # float32 [N, 2] in [0, 1): Cutout's centre, its row and column as a share of height and width
-    partner: Tensor  # int64 [N]: which image of the batch SamplePairing mixes in
+    partner: Tensor  # int64 [N]: which image of the whole batch SamplePairing mixes in
     applied: Tensor  # bool [N]: whether the image is changed at all
-
-    def rows(self, shard: Shard) -> Layer:
-        """Those of a part of the images; partners are still any of the whole batch."""
-        return Layer(*(shard.rows(drawn) for drawn in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -97,7 +90,7 @@ class Arguments:
     arithmetic: Arithmetic
 
 
-def arguments(views: ImageViews | CropViews, cutout_const: float = 4, translate_const: float = 4) -> Arguments:
+def arguments(views: Views, cutout_const: float = 4, translate_const: float = 4) -> Arguments:
     """The released code's arguments at `views.magnitude`, whose usual scale ends at 10 but which is 16 there.
 
     SamplePairing is not in the released code, and the paper gives no argument for it. Its weight is AutoAugment's

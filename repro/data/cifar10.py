@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro.data import Cifar10Data, Split
+from repro.data import Cifar10Data
 from repro.data.sets import (
     PLACE,
     PREPARE,
@@ -27,15 +27,14 @@ from repro.data.sets import (
     TrainingSet,
     as_bytes,
     balanced,
-    check_content,
     fingerprint,
+    require_published,
 )
 from repro.files import link_to
 
 BATCHES = "cifar-10-batches-py"
 """The folder that the published archive holds."""
 
-IMAGES = {"train": 50_000, "test": 10_000}
 SHA256 = "6c49b531d8e0756213cfb6f00def58ec43513816b2b4c8cf37443f5f9b195b87"
 """`fingerprint(images, labels)` of the published training images."""
 TEST_MD5 = "40351d587109b95175f43aff81a1287e"
@@ -65,11 +64,11 @@ class Cifar10(SmallImages[Cifar10Data]):
             raise ValueError(f"data.root = {root}: wants the folder that holds {BATCHES}; set it to {root.parent}")
         if not (root / BATCHES).is_dir():
             _download(root)
-        _require_published(root, [*_files("train"), *_files("test")], f"put it there, or delete {root / BATCHES} to "
-                           "download CIFAR-10 anew")  # fmt: skip
+        for path, md5 in [*_files(root, "train"), *_files(root, "test")]:
+            require_published(path, md5, f"put it there, or delete {root / BATCHES} to download CIFAR-10 anew")
         link_to(root, link)
 
-    def _training_set(self, seeds: int) -> TrainingSet:
+    def training_set(self, seeds: int) -> TrainingSet:
         """The labelled and unlabelled images of `data.split`; only the balanced split depends on the seed."""
         images, labels = self.read("train")
         labelled, rest = self.split(labels, seeds)
@@ -80,14 +79,14 @@ class Cifar10(SmallImages[Cifar10Data]):
 
         The images themselves are needed for a balanced split alone; their files are checked wherever they are opened.
         """
-        labels = self.read("train")[1] if self.config.split is Split.balanced else torch.empty(0)
+        labels = self.read("train")[1] if self.config.balanced else torch.empty(0)
         return as_bytes(SHA256), *self.split(labels, seed)
 
     def split(self, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Indices of labelled and of unlabelled images, int64 [B] and [U]; the unlabelled in the order of the files."""
         config = self.config
         pool = torch.arange(config.dropped, config.train_images)
-        if config.split is Split.balanced:
+        if config.balanced:
             labelled = balanced(labels[: config.train_images], config.labels, self.classes, seed)
         else:
             labelled = pool[: config.labels]
@@ -99,10 +98,9 @@ class Cifar10(SmallImages[Cifar10Data]):
         Raises:
             ValueError: when the file is missing or not the published one, or its labels are not the shipped ones.
         """
-        images, labels = self.read("test")
+        (images, labels), count = self.read("test"), self.config.test_images
         if not torch.equal(labels, shipped_labels()[: len(labels)]):
             raise ValueError(f"labels of CIFAR-10's test file are not those of {LABELS_FILE}; restore both")
-        count = self.config.test_images
         return HeldOutSet(images[:count].clone(), labels[:count].clone())
 
     def held_out_labels(self, seeds: Sequence[int]) -> Tensor:
@@ -134,32 +132,19 @@ def _read(root: Path, part: str) -> tuple[Tensor, Tensor]:
             warnings.simplefilter("ignore")  # NumPy's, of how the published pickles name their types
             found = alone(root, train=part == "train")
     except RuntimeError:
-        _require_published(root, _files(part), PREPARE)
+        for path, md5 in _files(root, part):
+            require_published(path, md5, PREPARE)
         raise
-    images = torch.from_numpy(np.ascontiguousarray(found.data.transpose(0, 3, 1, 2)))
-    labels = torch.tensor(found.targets)
-    check_content(images, labels, (IMAGES[part], 3, 32, 32), 10, f"{root / BATCHES}, {part}", PREPARE)
-    return images, labels
+    return torch.from_numpy(np.ascontiguousarray(found.data.transpose(0, 3, 1, 2))), torch.tensor(found.targets)
 
 
-def _files(part: str) -> list[tuple[str, str]]:
-    """Names and published MD5s."""
+def _files(root: Path, part: str) -> Iterator[tuple[Path, str]]:
+    """What is read of "train" or "test", and the published MD5s."""
     from torchvision.datasets import CIFAR10
 
     found = CIFAR10.train_list if part == "train" else CIFAR10.test_list
-    return [*((name, md5) for name, md5 in found), (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
-
-
-def _require_published(root: Path, files: Sequence[tuple[str, str]], remedy: str) -> None:
-    """Refuses files that are missing or changed, by name."""
-    from torchvision.datasets.utils import calculate_md5
-
-    for name, md5 in files:
-        path = root / BATCHES / name
-        if not path.is_file():
-            raise ValueError(f"data.root = {root}: {path} is missing; {remedy}")
-        if (found := calculate_md5(path)) != md5:
-            raise ValueError(f"{path} has MD5 {found}, the published file has {md5}; {remedy}")
+    for name, md5 in [*found, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]:
+        yield root / BATCHES / name, md5
 
 
 def _download(root: Path) -> None:

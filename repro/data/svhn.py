@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +29,7 @@ from repro.data.sets import (
     TrainingSet,
     as_bytes,
     balanced,
-    check_content,
+    require_published,
 )
 from repro.files import link_to, partly, readable_json, replace_folder, write_whole
 
@@ -43,6 +42,7 @@ MD5 = {
 }
 """Of the published files, as in torchvision, which a test compares; hashes of data are made of them."""
 IMAGES = {TRAIN: 73_257, EXTRA: 531_131, TEST: 26_032}
+ARRAYS = ("images.npy", "labels.npy")
 ANEW = "delete it to download it anew"
 _AT_ONCE = 4096  # images
 
@@ -75,14 +75,18 @@ class Svhn(SmallImages[SvhnData]):
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would write into one folder
-            if not (folder / TEST).is_file() or _md5(folder / TEST) != MD5[TEST]:
+            try:
+                require_published(folder / TEST, MD5[TEST], ANEW)
+            except ValueError:
                 self._obtain(TEST)
-                _require_published(self.root / TEST, ANEW)
+                require_published(self.root / TEST, MD5[TEST], ANEW)
                 link_to(self.root / TEST, folder / TEST)
-            if not _is_whole(folder / "training", self.files):
+            arrays = folder / "training"
+            hashes = _hashes(arrays, self.files)
+            if not hashes or any(not (arrays / n).is_file() or _sha256(arrays / n) != h for n, h in hashes.items()):
                 for name in self.files:
                     self._obtain(name)
-                _unpack(self.root, folder / "training", self.files)
+                _unpack(self.root, arrays, self.files)
 
     def _obtain(self, name: str) -> None:
         """Sees that a published file lies in `data.root`, downloading it where it is not there."""
@@ -99,7 +103,7 @@ class Svhn(SmallImages[SvhnData]):
                 f"or set data.root to the folder that holds {', '.join(MD5)}"
             ) from error
 
-    def _training_set(self, seeds: int) -> TrainingSet:
+    def training_set(self, seeds: int) -> TrainingSet:
         """The labelled and unlabelled images; only a balanced split depends on the seed.
 
         The unlabelled images, up to 1.85 GB, stay a memory map of the prepared file. They come in its order, but that
@@ -121,7 +125,7 @@ class Svhn(SmallImages[SvhnData]):
         return as_bytes(*(MD5[name] for name in self.files)), *self.split(labels, seed)
 
     def split(self, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Indices of labelled and of unlabelled images, int64 [B] and [U]; see `_training_set` for their order."""
+        """Indices of labelled and of unlabelled images, int64 [B] and [U]; see `training_set` for their order."""
         config = self.config
         count, first = config.train_images, min(config.train_images, IMAGES[TRAIN])
         labelled = torch.arange(config.labels)
@@ -158,18 +162,17 @@ class Svhn(SmallImages[SvhnData]):
         Raises:
             ValueError: when they are not prepared, or changed since.
         """
-        place, wanted = PLACE / "svhn/training", self.files
-        contents = _contents(place)
-        if not _begins_with(contents, wanted):
-            raise ValueError(f"{place} does not hold the published {' and '.join(wanted)}; {PREPARE}")
+        place, count = PLACE / "svhn/training", self.config.train_images
+        hashes = _hashes(place, self.files)
+        if not hashes:
+            raise ValueError(f"{place} does not hold the published {' and '.join(self.files)}; {PREPARE}")
         try:
-            whole = _sha256(place / "labels.npy") == contents["sha256"]["labels.npy"]
+            whole = _sha256(place / "labels.npy") == hashes["labels.npy"]
             images, labels = np.load(place / "images.npy", mmap_mode="c"), np.load(place / "labels.npy")
         except (OSError, ValueError):
             whole = False
-        if not whole or images.shape != (sum(IMAGES[name] for name in contents["files"]), 3, 32, 32):
+        if not whole or images.shape != (len(labels), 3, 32, 32):
             raise ValueError(f"{place} is damaged: its files are not as they were unpacked; {PREPARE}")
-        count = self.config.train_images
         return torch.from_numpy(images[:count]), torch.from_numpy(labels[:count].astype(np.int64))
 
 
@@ -190,10 +193,8 @@ def _unpack(root: Path, place: Path, names: Sequence[str]) -> None:
             labels, at = [*labels, classes], at + len(pixels)
         images.flush()
         np.save(fresh / "labels.npy", np.concatenate(labels).astype(np.uint8))
-        contents = {
-            "files": {name: MD5[name] for name in names},
-            "sha256": {name: _sha256(fresh / name) for name in ("images.npy", "labels.npy")},
-        }
+        hashes = {name: _sha256(fresh / name) for name in ARRAYS}
+        contents = {"files": {name: MD5[name] for name in names}, "sha256": hashes}
         write_whole(fresh / "contents.json", readable_json(contents).encode())
         replace_folder(fresh, place)
     finally:
@@ -207,10 +208,8 @@ def _read_mat(root: Path, name: str, remedy: str) -> tuple[np.ndarray, np.ndarra
     try:
         found = SVHN(root, name.partition("_")[0])
     except RuntimeError:
-        _require_published(root / name, remedy)
+        require_published(root / name, MD5[name], remedy)
         raise
-    images, labels = torch.from_numpy(found.data), torch.from_numpy(found.labels)
-    check_content(images, labels, (IMAGES[name], 3, 32, 32), 10, str(root / name), remedy)
     return found.data, found.labels
 
 
@@ -221,39 +220,14 @@ def _read_test(folder: Path) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(images).contiguous(), torch.from_numpy(labels)
 
 
-def _require_published(path: Path, remedy: str) -> None:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; {remedy}")
-    if (found := _md5(path)) != MD5[path.name]:
-        raise ValueError(f"{path} has MD5 {found}, the published file has {MD5[path.name]}; {remedy}")
-
-
-def _contents(place: Path) -> dict[str, Any]:
-    """What is in the arrays; empty where that is not known."""
+def _hashes(place: Path, names: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of the arrays that hold these published files, and perhaps more of them; empty where they do not."""
     try:
         contents = json.loads((place / "contents.json").read_text())
-        contents["sha256"]["images.npy"], contents["sha256"]["labels.npy"], dict(contents["files"])
-    except (OSError, ValueError, KeyError, TypeError):
+        files, hashes = list(contents["files"].items()), {name: contents["sha256"][name] for name in ARRAYS}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-    return contents  # type: ignore[no-any-return]
-
-
-def _begins_with(contents: dict[str, Any], names: Sequence[str]) -> bool:
-    files = list(contents.get("files", {}).items())
-    return files[: len(names)] == [(name, MD5[name]) for name in names]
-
-
-def _is_whole(place: Path, names: Sequence[str]) -> bool:
-    contents = _contents(place)
-    return _begins_with(contents, names) and all(
-        (place / name).is_file() and _sha256(place / name) == hash_ for name, hash_ in contents["sha256"].items()
-    )
-
-
-def _md5(path: Path) -> str:
-    from torchvision.datasets.utils import calculate_md5
-
-    return str(calculate_md5(path))
+    return hashes if files[: len(names)] == [(name, MD5[name]) for name in names] else {}
 
 
 def _sha256(path: Path) -> str:
