@@ -120,12 +120,9 @@ class Streams:
 
     def _key(self, name: str) -> Tensor:
         if name not in self._keys:
-            keys = (
-                stream_key(self.seeds, name)
-                if isinstance(self.seeds, int)
-                else [stream_key(s, name) for s in self.seeds]
-            )
-            self._keys[name] = torch.tensor(keys, dtype=torch.int64, device=self.device)
+            seeds = [self.seeds] if isinstance(self.seeds, int) else self.seeds
+            keys = torch.tensor([stream_key(seed, name) for seed in seeds], dtype=torch.int64, device=self.device)
+            self._keys[name] = keys.reshape(self.lead)
         return self._keys[name]
 
     def bits(self, name: str, step: Step, shape: Sequence[int]) -> Tensor:

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import ast
 import math
-import sys
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import get_args
 
 import pytest
 import torch
-from torch import Tensor
 
-from repro.augment.views import Part
-from repro.data import Data, DataSettings, DigitsData, Placement, TwoMoonsData, source_of
-from repro.data.sets import HeldOutSet, Source, TrainingSet, fingerprint
+from repro.data import Data, DigitsData, Placement, TwoMoonsData, source_of
+from repro.data.sets import HeldOutSet, TrainingSet, fingerprint
 from repro.data.toys import load_digits
-from repro.evaluate import evaluate as evaluation
-from repro.seeding import Streams
-from repro.settings import settings
-from repro.train.loop import Trainer
-from tests.tiny import CPU, left_by
-from tests.tiny import settings as small
 
 MOONS = TwoMoonsData()
 SPREAD = TwoMoonsData(placement=Placement.spread)
@@ -176,57 +167,3 @@ def test_nobody_asks_which_data_set_it_has() -> None:
                 assert set() == asked & kinds, path
             if isinstance(node, ast.Compare):
                 assert "data.name" not in ast.unparse(node), path
-
-
-# A data set of one's own takes a class of settings and a source
-
-
-@settings
-class LineData(DataSettings):
-    """Points on a line."""
-
-    source: ClassVar[str] = "line:Line"
-    name: Literal["line"] = "line"
-    labels: int = 4
-    shape: ClassVar[tuple[int, ...]] = (2,)
-
-
-class Line(Source[LineData]):
-    """Class 1 lies to the right."""
-
-    classes = 2
-
-    def training_set(self, seeds: int) -> TrainingSet:
-        """A few are labelled."""
-        x = Streams(seeds).uniform("line", 0, (40, 2)) * 2 - 1
-        y, index, few = (x[:, 0] > 0).long(), torch.arange(40), self.config.labels
-        return TrainingSet(x[:few], y[:few], x[few:], y[few:], index[:few], index[few:])
-
-    def held_out_set(self, seeds: object) -> HeldOutSet:
-        """A few."""
-        return HeldOutSet(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1]))
-
-    def to_input(self, examples: Tensor) -> Tensor:
-        """As they are."""
-        return examples
-
-    def weak(self, examples: Tensor, part: Part, name: str) -> Tensor:
-        """As they are."""
-        return examples
-
-    def strong(self, examples: Tensor, weak: Tensor, part: Part, name: str) -> Tensor:
-        """As they are."""
-        return examples
-
-
-def test_a_data_set_is_added_by_its_settings_and_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is trained on and evaluated like any other."""
-    monkeypatch.setitem(sys.modules, "repro.data.line", sys.modules[__name__])
-    config = small("two_moons", {"name": "mpl"}, budget__steps=2, budget__labelled_batch=2, budget__unlabelled_batch=4)
-    monkeypatch.setattr(config, "data", LineData())
-    monkeypatch.setattr(evaluation, "read_config", lambda _: config)
-
-    trainer = Trainer(config, 0, CPU)
-    trainer.run(tmp_path / "state")
-
-    assert (1, 2) == evaluation.evaluate("line", left_by(trainer)).predictions("student").shape

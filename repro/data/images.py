@@ -127,7 +127,7 @@ class ImageFiles:
                                  "prepare") from error  # fmt: skip
 
         pool, paths = _readers(os.getpid(), readers), [self.path(number) for number in range(len(self))]
-        images = pool.map(one, paths, [(box[0], box[1], box[2], box[3]) for box in boxes.tolist()])
+        images = pool.map(one, paths, map(tuple, boxes.tolist()))
         shape = (-1, self.size, self.size, 3)
         return lambda: torch.from_numpy(np.array([*images], np.uint8).reshape(shape)).permute(0, 3, 1, 2).contiguous()
 

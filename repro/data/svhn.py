@@ -2,7 +2,7 @@
 
 torchvision reads the MATLAB files, and only with their published MD5. `prepare` unpacks `train`, and `extra` where more
 images are asked for, into one array (1.9 GB for both), which every process maps: it holds none of its own but the
-images that it moves. While `extra` is unpacked, its 1.6 GB are in memory once or twice.
+images that it moves. While `extra` is unpacked, its 1.6 GB are in memory two or three times.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ MD5 = {
 IMAGES = {TRAIN: 73_257, EXTRA: 531_131, TEST: 26_032}
 ARRAYS = ("images.npy", "labels.npy")
 ANEW = "delete it to download it anew"
-_AT_ONCE = 4096  # images
 
 
 class Svhn(SmallImages[SvhnData]):
@@ -178,24 +177,16 @@ class Svhn(SmallImages[SvhnData]):
 
 def _unpack(root: Path, place: Path, names: Sequence[str]) -> None:
     """Published files, one after another, as one array of images and one of labels."""
-    total = sum(IMAGES[name] for name in names)
-    print(f"svhn: unpacking {' and '.join(names)} into {place} ({total * 3072 / 1e9:.2f} GB)", flush=True)
+    print(f"svhn: unpacking {' and '.join(names)} into {place}", flush=True)
     fresh = partly(place)
     try:
         fresh.mkdir(parents=True)
-        images = np.lib.format.open_memmap(fresh / "images.npy", "w+", np.uint8, (total, 3, 32, 32))
-        labels, at = list[np.ndarray](), 0
-        for name in names:
-            pixels, classes = _read_mat(root, name, ANEW)
-            for first in range(0, len(pixels), _AT_ONCE):
-                some = pixels[first : first + _AT_ONCE]
-                images[at + first : at + first + len(some)] = some
-            labels, at = [*labels, classes], at + len(pixels)
-        images.flush()
-        np.save(fresh / "labels.npy", np.concatenate(labels).astype(np.uint8))
-        hashes = {name: _sha256(fresh / name) for name in ARRAYS}
-        contents = {"files": {name: MD5[name] for name in names}, "sha256": hashes}
-        write_whole(fresh / "contents.json", readable_json(contents).encode())
+        contents = [_read_mat(root, name, ANEW) for name in names]
+        for array, parts in zip(ARRAYS, zip(*contents, strict=True), strict=True):
+            np.save(fresh / array, np.concatenate(parts))
+        hashes = {array: _sha256(fresh / array) for array in ARRAYS}
+        described = {"files": {name: MD5[name] for name in names}, "sha256": hashes}
+        write_whole(fresh / "contents.json", readable_json(described).encode())
         replace_folder(fresh, place)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -116,6 +116,8 @@ class Airbench(ModelSettings):
     norm_epsilon: Epsilon = 1.0e-3
 
 
+KINDS: tuple[type[ModelSettings], ...] = (MoonsNet, SmallConv, WideResNet, ResNet50, Airbench)
+"""Those whose input's shape says that they fit."""
 Model = Annotated[MoonsNet | SmallConv | WideResNet | ResNet50 | Airbench, Field(discriminator="name")]
 
 
@@ -127,4 +129,4 @@ def fits(model: type[ModelSettings], shape: tuple[int, ...]) -> bool:
 
 def fitting(shape: tuple[int, ...]) -> list[str]:
     """The names of the networks that take examples of this shape."""
-    return sorted(kind.name for kind in get_args(get_args(Model)[0]) if fits(kind, shape))
+    return sorted(kind.name for kind in KINDS if fits(kind, shape))
