@@ -288,6 +288,6 @@ def test_a_failed_download_says_what_to_put_where(archive: bytes, cifar10_sample
         source_of(FEW).prepare()
 
     message = str(error.value)
-    assert message.startswith(f"data.root = mine: has no folder {BATCHES}")
-    assert f"put the published {CIFAR10.filename} or the folder {BATCHES} there, or set data.root to" in message
+    assert message.startswith(f"data.root = mine: {CIFAR10.filename} is neither there nor to be had ({CIFAR10.url}: ")
+    assert f"put that or the folder {BATCHES} there, or set data.root to the folder that holds {BATCHES}" in message
     assert not (cifar10_sample / BATCHES).exists()

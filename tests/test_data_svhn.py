@@ -1,8 +1,7 @@
-"""SVHN: what is labelled and unlabelled, that only the published files are read, and that one array serves all."""
+"""SVHN: what is labelled and unlabelled, and that only the published files are read."""
 
 from __future__ import annotations
 
-import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from repro.data.svhn import EXTRA, TEST, TRAIN
 from repro.evaluate.labels import labels_to_store
 from repro.plan import compose
 from repro.seeding import Streams
-from tests.samples import Svhn, svhn_noise
+from tests.samples import Svhn
 
 ROOT = Path(__file__).parents[1] / "experiments"
 PAPER = SvhnData(balanced=False)
@@ -29,8 +28,6 @@ ALL = SvhnData(balanced=False, labelled_in_unlabelled=True, train_images=73_257,
 ALONE = SvhnData(balanced=False, labelled_in_unlabelled=True, train_images=1000)
 LABELS = (torch.arange(604_388) * 7919 // 13) % 10
 PLACED = Path("artifacts/data/svhn")
-ARRAYS = PLACED / "training"
-WHOLE = {".lock", TEST, "training", "training/images.npy", "training/labels.npy", "training/contents.json"}
 SMALL = SvhnData(root="mine", labels=10, train_images=60, balanced=False)
 LARGE = SvhnData(root="mine", labels=10, train_images=150)
 
@@ -38,13 +35,6 @@ LARGE = SvhnData(root="mine", labels=10, train_images=150)
 def split(config: SvhnData, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Which are labelled and unlabelled, by made-up labels: no image is needed to see that."""
     return svhn.Svhn(config).split(LABELS, seed)
-
-
-def unlabelled(config: SvhnData, seed: int = 0) -> Tensor:
-    """The images, as they are mapped."""
-    images = source_of(config).training_set(seed).unlabelled
-    assert isinstance(images, Tensor)
-    return images
 
 
 # Splits
@@ -134,37 +124,6 @@ def test_held_out_images_are_those_of_the_test_file(svhn_workplace: Svhn) -> Non
     assert labels[:9].tolist() == stored.labels.tolist()
 
 
-def test_a_training_set_leaves_the_file_as_it_is(svhn_workplace: Svhn) -> None:
-    """What one process moves or overwrites is its own: file, and the same seed again, see nothing of it."""
-    before, config = (ARRAYS / "images.npy").read_bytes(), whole()
-
-    first = unlabelled(config)
-    kept = first.clone()
-    first.zero_()
-
-    assert before == (ARRAYS / "images.npy").read_bytes()
-    assert torch.equal(kept, unlabelled(config))
-
-
-def test_unlabelled_images_are_mapped_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 12 MB of images that are all looked at, a process has only the pages of those that moved as its own."""
-    svhn_noise(tmp_path, train=2000, extra=2000).stand_in(monkeypatch)
-    monkeypatch.chdir(tmp_path)
-    config = SvhnData(root=str(tmp_path), labels=100, train_images=4000)
-    source_of(config).prepare()
-
-    images = unlabelled(config)
-    assert int(images.to(torch.int64).sum()) > 0
-    place = re.escape(str((ARRAYS / "images.npy").resolve()))
-    found = re.search(
-        rf"^\S+ \S+ \S+ \S+ \S+ +{place}\n((?:\w+:.*\n)+)", Path("/proc/self/smaps").read_text(), re.MULTILINE
-    )
-    counted = dict(re.findall(r"^(\w+): +(\d+) kB", found[1] if found else "", re.MULTILINE))
-
-    assert int(counted["Size"]) >= 12_000
-    assert 0 < int(counted["Private_Dirty"]) <= 100 * 2 * 4  # an image lies on one or two pages of 4 kB
-
-
 def test_the_training_hash_sees_the_split_and_the_files(svhn_workplace: Svhn, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every setting of the split has its own hash, and so have other published files; nothing else changes it."""
     config = whole()
@@ -214,23 +173,17 @@ def spoil(path: Path) -> None:
     path.write_bytes(content)
 
 
-def all_names(folder: Path) -> set[str]:
-    """What lies in a folder and below, hidden and temporary files included."""
-    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
-
-
-def test_prepare_unpacks_train_and_extra_one_after_the_other(root: Path, svhn_noise: Svhn) -> None:
-    """Into one array of images and one of labels, which numpy can read; the test file stays where it is."""
-    half = PLACED / ".partly-training/images.npy"  # as a kill leaves it
-    half.parent.mkdir(parents=True)
-    half.write_bytes(b"half")
+def test_prepare_leaves_links(root: Path) -> None:
+    """No copies; who names another place then finds what was prepared, and need not have it there."""
     source_of(LARGE).prepare()
+    elsewhere = replace(LARGE, root="elsewhere")
+    source_of(elsewhere).prepare()
 
-    images, labels = (np.load(ARRAYS / f"{name}.npy") for name in ("images", "labels"))
-    assert all_names(PLACED) == WHOLE
-    assert np.array_equal(np.concatenate([svhn_noise.images[TRAIN], svhn_noise.images[EXTRA]]), images)
-    assert labels.tolist() == [*(k % 10 for k in range(60)), *(k % 10 for k in range(90))]
-    assert (PLACED / TEST).samefile(root / TEST)
+    for name in (TRAIN, EXTRA, TEST):
+        assert (PLACED / name).is_symlink()
+        assert (PLACED / name).samefile(root / name)
+    assert torch.equal(source_of(LARGE).training_set(0).labels, source_of(elsewhere).training_set(0).labels)
+    assert "datasets" == source_of(elsewhere).recorded().root
 
 
 def test_extra_is_needed_only_by_who_wants_it(root: Path) -> None:
@@ -238,46 +191,27 @@ def test_extra_is_needed_only_by_who_wants_it(root: Path) -> None:
     (root / EXTRA).rename("later")
     source_of(SMALL).prepare()
 
-    assert 50 == len(unlabelled(SMALL))
-    with pytest.raises(ValueError, match=r"training does not hold the published train.* and extra.*; prepare it again"):
-        unlabelled(LARGE)
-    with pytest.raises(ValueError, match=r"data.root = mine: SVHN's extra_32x32.mat is not to be had"):
+    assert 50 == len(source_of(SMALL).training_set(0).unlabelled)
+    with pytest.raises(ValueError, match=r"extra_32x32.mat is missing; prepare it again: repro prepare"):
+        source_of(LARGE).training_set(0)
+    with pytest.raises(ValueError, match=r"data.root = mine: extra_32x32.mat is neither there nor to be had"):
         source_of(LARGE).prepare()
     assert source_of(SMALL).key != source_of(LARGE).key
     Path("later").rename(root / EXTRA)
     source_of(LARGE).prepare()
-    assert (140, 50) == (len(unlabelled(LARGE)), len(unlabelled(SMALL)))
-
-
-@pytest.mark.parametrize(
-    ("name", "harm"),
-    [("images.npy", "flipped"), ("images.npy", "cut"), ("labels.npy", "flipped"), ("labels.npy", "gone"),
-     ("contents.json", "cut")],
-)  # fmt: skip
-def test_damaged_arrays_are_refused_and_mended(root: Path, name: str, harm: str) -> None:
-    """The folder and the remedy are named; only a changed pixel is left to prepare, which reads all of it."""
-    source_of(LARGE).prepare()
-    path, before = ARRAYS / name, (ARRAYS / name).read_bytes()
-    {"flipped": spoil, "cut": lambda it: it.write_bytes(before[:-1]), "gone": Path.unlink}[harm](path)
-
-    if (name, harm) != ("images.npy", "flipped"):
-        with pytest.raises(ValueError, match=rf"^{ARRAYS} .*; prepare it again: repro prepare$"):
-            unlabelled(LARGE)
-    source_of(LARGE).prepare()
-    assert before == path.read_bytes()
-    assert all_names(PLACED) == WHOLE
+    assert [140, 50] == [len(source_of(config).training_set(0).unlabelled) for config in (LARGE, SMALL)]
 
 
 @pytest.mark.parametrize("name", [TRAIN, EXTRA, TEST])
 def test_a_file_that_is_not_the_published_one_is_refused(name: str, root: Path) -> None:
-    """By its MD5; it stays, nothing is left of what was unpacked, and the remedy is named."""
+    """By its MD5; it stays, nothing is linked to it, and the remedy is named."""
     spoil(root / name)
 
     message = rf"mine/{name} has MD5 .*, the published file has {svhn.MD5[name]}; delete it to download it anew"
     with pytest.raises(ValueError, match=message):
         source_of(LARGE).prepare()
-    assert all_names(PLACED) <= {".lock", TEST}
-    assert {TRAIN, EXTRA, TEST} == all_names(root)
+    assert not (PLACED / name).exists()
+    assert (root / name).is_file()
 
 
 @pytest.mark.parametrize("harm", ["flipped", "gone"])
@@ -286,7 +220,7 @@ def test_a_changed_test_file_stops_evaluation_alone(root: Path, harm: str) -> No
     source_of(LARGE).prepare()
     spoil(root / TEST) if harm == "flipped" else (root / TEST).unlink()
 
-    assert 140 == len(unlabelled(LARGE))
+    assert 140 == len(source_of(LARGE).training_set(0).unlabelled)
     with pytest.raises(ValueError, match=rf"{TEST} (has MD5 .*|is missing); prepare it again: repro prepare"):
         source_of(LARGE).held_out_set(0)
 
@@ -297,5 +231,5 @@ def test_without_files_or_network_the_user_is_told_what_to_put_where(root: Path)
         source_of(SvhnData()).prepare()
 
     message = str(error.value)
-    assert message.startswith(f"data.root = datasets: SVHN's {TEST} is not to be had ({svhn.URL}/{TEST}: ")
+    assert message.startswith(f"data.root = datasets: {TRAIN} is neither there nor to be had ({svhn.URL}/{TRAIN}: ")
     assert f"put it there, or set data.root to the folder that holds {TRAIN}, {EXTRA}, {TEST}" in message

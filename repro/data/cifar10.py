@@ -6,7 +6,6 @@ evaluates at those that it opens (0.3 s). They stay where they are; `artifacts/d
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,12 +20,10 @@ from repro.data import Cifar10Data
 from repro.data.sets import (
     PLACE,
     PREPARE,
-    HeldOutSet,
-    Seeds,
     SmallImages,
-    TrainingSet,
     as_bytes,
     balanced,
+    download,
     fingerprint,
     require_published,
 )
@@ -63,16 +60,10 @@ class Cifar10(SmallImages[Cifar10Data]):
         if root.name == BATCHES:
             raise ValueError(f"data.root = {root}: wants the folder that holds {BATCHES}; set it to {root.parent}")
         if not (root / BATCHES).is_dir():
-            _download(root)
+            _unpack(root)
         for path, md5 in [*_files(root, "train"), *_files(root, "test")]:
             require_published(path, md5, f"put it there, or delete {root / BATCHES} to download CIFAR-10 anew")
         link_to(root, link)
-
-    def training_set(self, seeds: int) -> TrainingSet:
-        """The labelled and unlabelled images of `data.split`; only the balanced split depends on the seed."""
-        images, labels = self.read("train")
-        labelled, rest = self.split(labels, seeds)
-        return TrainingSet(images[labelled], labels[labelled], images[rest], labels[rest], labelled, rest)
 
     def evidence(self, seed: int) -> Sequence[Tensor]:
         """The hash of all images and labels, and which are labelled and unlabelled.
@@ -83,7 +74,7 @@ class Cifar10(SmallImages[Cifar10Data]):
         return as_bytes(SHA256), *self.split(labels, seed)
 
     def split(self, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Indices of labelled and of unlabelled images, int64 [B] and [U]; the unlabelled in the order of the files."""
+        """The unlabelled ones in the order of the files."""
         config = self.config
         pool = torch.arange(config.dropped, config.train_images)
         if config.balanced:
@@ -91,17 +82,6 @@ class Cifar10(SmallImages[Cifar10Data]):
         else:
             labelled = pool[: config.labels]
         return labelled, pool if config.labelled_in_unlabelled else pool[~torch.isin(pool, labelled)]
-
-    def held_out_set(self, seeds: Seeds) -> HeldOutSet:
-        """The first `test_images` test images and their labels.
-
-        Raises:
-            ValueError: when the file is missing or not the published one, or its labels are not the shipped ones.
-        """
-        (images, labels), count = self.read("test"), self.config.test_images
-        if not torch.equal(labels, shipped_labels()[: len(labels)]):
-            raise ValueError(f"labels of CIFAR-10's test file are not those of {LABELS_FILE}; restore both")
-        return HeldOutSet(images[:count].clone(), labels[:count].clone())
 
     def held_out_labels(self, seeds: Sequence[int]) -> Tensor:
         """The shipped ones, which need no images."""
@@ -112,13 +92,12 @@ class Cifar10(SmallImages[Cifar10Data]):
         return as_bytes(TEST_MD5), shipped_labels()[: self.config.test_images].clone()
 
     def read(self, part: str) -> tuple[Tensor, Tensor]:
-        """All images of "train" or "test", uint8 [N, 3, 32, 32], and labels, int64 [N]; once in a process.
-
-        Raises:
-            ValueError: when a file is missing or not the published one.
-        """
+        """Test labels are the shipped ones, or are refused."""
         prepared = PLACE / "cifar10"
-        return _read((prepared if (prepared / BATCHES).is_dir() else self.root).resolve(), part)
+        images, labels = _read((prepared if (prepared / BATCHES).is_dir() else self.root).resolve(), part)
+        if part == "test" and not torch.equal(labels, shipped_labels()[: len(labels)]):
+            raise ValueError(f"labels of CIFAR-10's test file are not those of {LABELS_FILE}; restore both")
+        return images, labels
 
 
 @lru_cache(maxsize=2)
@@ -147,24 +126,16 @@ def _files(root: Path, part: str) -> Iterator[tuple[Path, str]]:
         yield root / BATCHES / name, md5
 
 
-def _download(root: Path) -> None:
-    """Downloads the published archive into `root`, unless it lies there, and unpacks it, whole or not at all."""
+def _unpack(root: Path) -> None:
+    """Unpacks the published archive in `root`, or a download of it, whole or not at all."""
     from torchvision.datasets import CIFAR10
-    from torchvision.datasets.utils import download_url, extract_archive
+    from torchvision.datasets.utils import extract_archive
 
-    root.mkdir(parents=True, exist_ok=True)
-    print(f"data.root = {root} has no folder {BATCHES}; CIFAR-10 is downloaded there (170 MB)", flush=True)
+    download(CIFAR10.url, root / CIFAR10.filename, CIFAR10.tgz_md5, f"put that or the folder {BATCHES} there, or set "
+             f"data.root to the folder that holds {BATCHES}")  # fmt: skip
     with tempfile.TemporaryDirectory(dir=root, prefix=".partly-") as fresh:
-        try:
-            download_url(CIFAR10.url, str(root), CIFAR10.filename, CIFAR10.tgz_md5)
-            extract_archive(str(root / CIFAR10.filename), fresh)
-            (Path(fresh) / BATCHES).rename(root / BATCHES)
-        except (OSError, RuntimeError, EOFError, shutil.ReadError) as error:
-            raise ValueError(
-                f"data.root = {root}: has no folder {BATCHES}, and CIFAR-10 is not to be had ({CIFAR10.url}: {error}); "
-                f"put the published {CIFAR10.filename} or the folder {BATCHES} there, or set data.root to the folder "
-                f"that holds {BATCHES}"
-            ) from error
+        extract_archive(str(root / CIFAR10.filename), fresh)
+        (Path(fresh) / BATCHES).rename(root / BATCHES)
 
 
 @cache

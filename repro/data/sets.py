@@ -223,7 +223,7 @@ P = TypeVar("P", Cifar10Data, SvhnData)
 
 
 class SmallImages(Source[P]):
-    """Images in colour of 32x32 pixels in ten classes, published in files: how they are viewed."""
+    """Images in colour of 32x32 pixels in ten classes, published in files that torchvision reads and checks."""
 
     mean: ClassVar[tuple[float, ...]]
     deviation: ClassVar[tuple[float, ...]]
@@ -241,6 +241,29 @@ class SmallImages(Source[P]):
         """Without the place of the files."""
         return replace(self.config, root=type(self.config).root)
 
+    @abstractmethod
+    def read(self, part: str) -> tuple[Tensor, Tensor]:
+        """All images of "train" or "test", uint8 [N, 3, 32, 32], and labels, int64 [N]; once in a process.
+
+        Raises:
+            ValueError: when a file is missing or not the published one.
+        """
+
+    @abstractmethod
+    def split(self, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Indices of labelled and of unlabelled images, int64 [B] and [U]; `labels` decide a balanced split alone."""
+
+    def training_set(self, seeds: int) -> TrainingSet:
+        """The labelled and unlabelled images; only a balanced split depends on the seed."""
+        images, labels = self.read("train")
+        labelled, rest = self.split(labels, seeds)
+        return TrainingSet(images[labelled], labels[labelled], images[rest], labels[rest], labelled, rest)
+
+    def held_out_set(self, seeds: Seeds) -> HeldOutSet:
+        """The first `test_images` test images and their labels."""
+        images, labels = (part[: self.config.test_images].clone() for part in self.read("test"))
+        return HeldOutSet(images, labels)
+
     def to_input(self, examples: Tensor) -> Tensor:
         """Normalised by channel."""
         return views.normalise(examples, self.mean, self.deviation)
@@ -252,6 +275,23 @@ class SmallImages(Source[P]):
     def strong(self, examples: Tensor, weak: Tensor, part: Part, name: str) -> Tensor:
         """Starts from the weak view, as in the released code."""
         return views.distorted(weak, self.config.views, part, name)
+
+
+def download(url: str, path: Path, md5: str, remedy: str) -> None:
+    """Downloads a published file, unless it lies there.
+
+    Raises:
+        ValueError: naming it, what failed, and the remedy.
+    """
+    from torchvision.datasets.utils import download_url
+
+    if not path.exists():
+        print(f"data.root = {path.parent} has no {path.name}; it is downloaded there", flush=True)
+    try:
+        download_url(url, str(path.parent), path.name, md5)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"data.root = {path.parent}: {path.name} is neither there nor to be had ({url}: {error}); "
+                         f"{remedy}") from error  # fmt: skip
 
 
 def require_published(path: Path, md5: str, remedy: str) -> None:

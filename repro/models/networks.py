@@ -22,7 +22,8 @@ def build_model(config: Model, classes: int, streams: Streams, role: str) -> nn.
     `role` is "teacher" or "student". A method that trains a single network gives it one of these roles, so that the
     network UDA trains starts where MPL's teacher starts. Its `classes` are K, for what a method keeps of each class.
     """
-    network = _NETWORKS[type(config)](config, classes, streams, role)
+    name = f"init {role}"
+    network = _NETWORKS[type(config)](config, classes, streams, name, getattr(config, f"{role}_dropout", 0.0))
     network.classes = classes  # type: ignore[assignment]
     return network
 
@@ -55,13 +56,13 @@ class StackedMlp(nn.Module):
 
     noise_features = 0  # no dropout
 
-    def __init__(self, config: MoonsNet, classes: int, streams: Streams, role: str) -> None:
+    def __init__(self, config: MoonsNet, classes: int, streams: Streams, name: str, _: float = 0.0) -> None:
         super().__init__()
         self._activation = _ACTIVATIONS[config.activation]
         sizes = [2, config.width, config.width, 2]
         self._shapes = [shape for i, o in itertools.pairwise(sizes) for shape in ((i, o), (1, o))]
         self._counts = [i * o for i, o in self._shapes]
-        unit = streams.uniform(f"init {role}", 0, (sum(self._counts),)) * 2 - 1
+        unit = streams.uniform(name, 0, (sum(self._counts),)) * 2 - 1
         self.weights = nn.Parameter(unit * config.initial_range)
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -78,14 +79,14 @@ class StackedMlp(nn.Module):
 class SmallConvNet(Classifier):
     """conv(w) - conv(2w, stride 2) - conv(2w), each with batch norm and LeakyReLU 0.2; mean pool, dropout, dense."""
 
-    def __init__(self, config: SmallConv, classes: int, streams: Streams, role: str) -> None:
+    def __init__(self, config: SmallConv, classes: int, streams: Streams, name: str, _: float = 0.0) -> None:
         super().__init__()
         self.convolutions, self.norms = nn.ParameterList(), nn.ModuleList()
         widths = [1, config.width, 2 * config.width, 2 * config.width]
         for layer, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
-            self.convolutions.append(initial_kernel(streams, f"init {role} conv {layer}", outputs, inputs, 3))
+            self.convolutions.append(initial_kernel(streams, f"{name} conv {layer}", outputs, inputs, 3))
             self.norms.append(BatchNorm(outputs))
-        self.end_with(widths[-1], config.dropout, classes, streams, f"init {role}")
+        self.end_with(widths[-1], config.dropout, classes, streams, name)
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Images [N, 1, 8, 8] to logits [N, K]."""
@@ -125,9 +126,9 @@ class WideResidualNet(Classifier):
     The groups have 16, 32 and 64 times `width` channels and strides 1, 2 and 2; the stem has 16 times `width` too.
     """
 
-    def __init__(self, config: WideResNet, classes: int, streams: Streams, role: str) -> None:
+    def __init__(self, config: WideResNet, classes: int, streams: Streams, name: str, dropout_rate: float) -> None:
         super().__init__()
-        self.leak, channels, name = config.leak, 16 * config.width, f"init {role}"
+        self.leak, channels = config.leak, 16 * config.width
         self.stem = initial_kernel(streams, f"{name} stem", channels, 3, 3)
         self.blocks = nn.ModuleList()
         for group, stride in enumerate((1, 2, 2)):
@@ -137,7 +138,7 @@ class WideResidualNet(Classifier):
                 self.blocks.append(Block(config, channels, outputs, stride if block == 0 else 1, streams, place))
                 channels = outputs
         self.norm = BatchNorm(channels, config.norm_decay, config.norm_epsilon)
-        self.end_with(channels, getattr(config, f"{role}_dropout"), classes, streams, name)
+        self.end_with(channels, dropout_rate, classes, streams, name)
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Images [N, 3, H, W] to logits [N, K]."""
@@ -196,9 +197,9 @@ class ResidualNet50(Classifier):
     Of the stem's `width` channels (64 in ResNet-50) the groups have 4, 8, 16 and 32 times as many.
     """
 
-    def __init__(self, config: ResNet50, classes: int, streams: Streams, role: str) -> None:
+    def __init__(self, config: ResNet50, classes: int, streams: Streams, name: str, dropout_rate: float) -> None:
         super().__init__()
-        channels, name = config.width, f"init {role}"
+        channels = config.width
         self.stem = ConvolutionNorm(config, channels, 3, 7, 2, streams, f"{name} stem")
         self.blocks = nn.ModuleList()
         for group, (blocks, stride) in enumerate(zip(_BLOCKS, _STRIDES, strict=True)):
@@ -207,7 +208,7 @@ class ResidualNet50(Classifier):
                 place = f"{name} block {len(self.blocks) + 1}"
                 self.blocks.append(Bottleneck(config, channels, width, stride if block == 0 else 1, streams, place))
                 channels = 4 * width
-        self.end_with(channels, getattr(config, f"{role}_dropout"), classes, streams, name)
+        self.end_with(channels, dropout_rate, classes, streams, name)
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Images [N, 3, H, W] to logits [N, K]."""
@@ -255,7 +256,7 @@ class AirbenchNet(nn.Module):
     noise_features = 0  # no dropout
     stem: Tensor
 
-    def __init__(self, config: Airbench, classes: int, streams: Streams, role: str) -> None:
+    def __init__(self, config: Airbench, classes: int, streams: Streams, name: str, _: float = 0.0) -> None:
         super().__init__()
         self.pooled = config.stem_pool
         self.register_buffer("stem", decorrelating_kernels())
@@ -264,10 +265,10 @@ class AirbenchNet(nn.Module):
         widths = [24, config.first_width, config.width, config.width]
         for block, (inputs, outputs) in enumerate(itertools.pairwise(widths), start=1):
             for layer, channels in enumerate((inputs, outputs), start=1):
-                place = f"init {role} block {block} conv {layer}"
+                place = f"{name} block {block} conv {layer}"
                 self.convolutions.append(nn.Parameter(_initial_kernel(streams, place, outputs, channels)))
                 self.norms.append(BatchNorm(outputs, config.norm_decay, config.norm_epsilon))
-        self.dense = initial_dense(streams, f"init {role} dense", classes, config.width)
+        self.dense = initial_dense(streams, f"{name} dense", classes, config.width)
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Images [N, 3, H, W] to logits [N, K]."""
@@ -288,7 +289,7 @@ def _initial_kernel(streams: Streams, name: str, outputs: int, inputs: int) -> T
     return kernel
 
 
-_NETWORKS: dict[type, Callable[[Any, int, Streams, str], nn.Module]] = {
+_NETWORKS: dict[type, Callable[[Any, int, Streams, str, float], nn.Module]] = {
     MoonsNet: StackedMlp, SmallConv: SmallConvNet, WideResNet: WideResidualNet, ResNet50: ResidualNet50,
     Airbench: AirbenchNet,
 }  # fmt: skip
