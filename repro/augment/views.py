@@ -66,11 +66,7 @@ def draw_crop(streams: Streams, name: str, step: Step, count: int, views: ImageV
 
 
 def apply_crop(images: Tensor, crop: Crop, views: ImageViews) -> Tensor:
-    """The weak view (and the labelled one): flips, then crops from the image padded with fill, uint8 [N, C, H, W].
-
-    Raises:
-        ValueError: for images that are not uint8 [N, C, H, W], or not as many as were drawn for.
-    """
+    """The weak view (and the labelled one): flips, then crops from the image padded with fill, uint8 [N, C, H, W]."""
     _require(images, len(crop.flip))
     height, width = images.shape[-2:]
     rows = torch.arange(height, device=images.device) + (crop.offset[:, :1] - views.crop_padding)
@@ -135,18 +131,12 @@ def apply_strong(
     cutout_const: float = 4,
     translate_const: float = 4,
 ) -> Tensor:
-    """The strong view of weak views, uint8 [N, 3, H, W].
+    """The strong view of weak views, uint8 [N, 3, H, W], with the settings that it was drawn with.
 
-    Args:
-        weak: uint8 [N, 3, H, W], from `apply_crop`.
-        strong: from `draw_strong`.
-        views: the settings it was drawn with.
-        others: the weak views of the whole batch, of which these are a part: SamplePairing's partners.
-        cutout_const: see `randaugment.arguments`; the default suits 32x32 pixels.
-        translate_const: likewise.
+    For `others` see `apply_layers`, for the constants `randaugment.arguments`; their defaults suit 32x32 pixels.
 
     Raises:
-        ValueError: for images that are not uint8 [N, 3, H, W], or not as many as were drawn for.
+        ValueError: for images of another type or shape, or not as many as were drawn for.
     """
     _require(weak, len(strong.rate), channels=3)
     images = apply_layers(weak, strong.layers, randaugment.arguments(views, cutout_const, translate_const), others)
@@ -231,10 +221,7 @@ class RandAugment:
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """What a network takes: (pixel - 255 mean) / (255 std) by channel, float32 [N, C, H, W] (released).
 
-    Args:
-        images: uint8 [N, C, H, W].
-        mean: of each of the C channels, on the scale of 0..1.
-        std: standard deviation of each channel, on the same scale.
+    Mean and standard deviation of each channel are on the scale of 0..1.
 
     Raises:
         ValueError: for images that are not uint8 [N, C, H, W] with C = len(mean).
@@ -265,14 +252,8 @@ def draw_boxes(streams: Streams, name: str, step: int, sides: np.ndarray, views:
 
     Its area is a share of the image's, uniform from `views.smallest_area` to 1; its ratio of width to height is
     log-uniform between 1 / `views.widest_ratio` and `views.widest_ratio`. Of ten draws the first that fits is taken;
-    where none does, the largest centred box of an allowed ratio (Szegedy et al. 2015, in torchvision's form).
-
-    Args:
-        streams: draws from the stream `name` box.
-        name: of the view.
-        step: of training.
-        sides: int [N, 2], width and height.
-        views: the settings.
+    where none does, the largest centred box of an allowed ratio (Szegedy et al. 2015, in torchvision's form). `sides`,
+    int [N, 2], are width and height; draws come from the stream `name` box.
     """
     draws = streams.uniform(f"{name} box", step, (len(sides), _ATTEMPTS, 4)).cpu().double().numpy()
     width, height = sides[:, None, 0].astype(np.float64), sides[:, None, 1].astype(np.float64)

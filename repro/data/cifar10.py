@@ -17,16 +17,7 @@ import torch
 from torch import Tensor
 
 from repro.data import Cifar10Data
-from repro.data.sets import (
-    PLACE,
-    PREPARE,
-    SmallImages,
-    as_bytes,
-    balanced,
-    download,
-    fingerprint,
-    require_published,
-)
+from repro.data.sets import PLACE, PREPARE, SmallImages, as_bytes, balanced, download, fingerprint, require_published
 from repro.files import link_to
 
 BATCHES = "cifar-10-batches-py"
@@ -48,6 +39,7 @@ class Cifar10(SmallImages[Cifar10Data]):
     """50,000 training and 10,000 test images of 32x32 pixels, 10 classes."""
 
     mean, deviation = (0.491400, 0.482158, 0.4465309), (0.247032, 0.243485, 0.26159)  # (released code)
+    pins = (SHA256,)
 
     def prepare(self) -> None:
         """Sees that the published files are under `data.root`, downloading them where there are none.
@@ -64,14 +56,6 @@ class Cifar10(SmallImages[Cifar10Data]):
         for path, md5 in [*_files(root, "train"), *_files(root, "test")]:
             require_published(path, md5, f"put it there, or delete {root / BATCHES} to download CIFAR-10 anew")
         link_to(root, link)
-
-    def evidence(self, seed: int) -> Sequence[Tensor]:
-        """The hash of all images and labels, and which are labelled and unlabelled.
-
-        The images themselves are needed for a balanced split alone; their files are checked wherever they are opened.
-        """
-        labels = self.read("train")[1] if self.config.balanced else torch.empty(0)
-        return as_bytes(SHA256), *self.split(labels, seed)
 
     def split(self, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """The unlabelled ones in the order of the files."""

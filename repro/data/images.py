@@ -159,13 +159,8 @@ def read_image(path: Path, size: int, where: Box | float, levels: Levels | None 
     """A box of an image, resized by bicubic interpolation with antialiasing, uint8 [size, size, 3].
 
     A JPEG that is much larger than what is wanted is decoded at 1/2, 1/4 or 1/8 of its size, which costs a fraction and
-    leaves at least twice the wanted pixels for the interpolation.
-
-    Args:
-        path: of the file.
-        size: side of the result, in pixels.
-        where: the box, or, for a centre square, its side as a share of the shorter one.
-        levels: the scale of the data set for pixels of more than 8 bits.
+    leaves at least twice the wanted pixels for the interpolation. `where` may also be the side of a centre square, as a
+    share of the shorter side; `levels` is the data set's scale for pixels of more than 8 bits.
 
     Raises:
         ValueError: saying why it is no whole image, in a few words without the path.
@@ -350,11 +345,7 @@ def common_levels(seen: Sequence[Seen]) -> Levels | None:
 def look_at_all(folder: Path, names: Sequence[str], kept: Path, say: Callable[[str], None] = print) -> dict[str, Seen]:
     """What is known of every file of a folder, by name; only those that are new or changed are read, in threads.
 
-    Args:
-        folder: that the names are relative to.
-        names: of files, as `os.fsdecode` gives them.
-        kept: the file in which it is kept from one time to the next.
-        say: told how far it is, where it takes longer than some seconds.
+    It is kept in the file `kept` from one time to the next; `say` is told how far it is, where it takes some seconds.
     """
     before = _read_seen(kept)
     found = {name: seen for name in names if (seen := before.get(name)) and _unchanged(folder / name, seen)}

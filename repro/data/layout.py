@@ -59,12 +59,8 @@ _SHOWN = 10  # classes and files that are named on the screen
 def look_through(folder: Path, without: Sequence[Path] = ()) -> tuple[list[str], list[str]]:
     """Names of all images below `folder`, relative to it, with / between folders, sorted; and what is passed over.
 
-    Hidden files and folders and those of a system are passed over. Links are followed, but each folder counts once:
-    under its own path where it has one below `folder`.
-
-    Args:
-        folder: to look through.
-        without: folders that are passed over.
+    Hidden files and folders, those of a system, and `without` are passed over. Links are followed, but each folder
+    counts once: under its own path where it has one below `folder`.
 
     Raises:
         OSError: when a folder cannot be read.
@@ -163,10 +159,8 @@ def beside(train: Path, by_folder: bool) -> list[str]:
 def parts_of(root: Path, by_folder: bool, tested: bool) -> tuple[str, str, list[str]]:
     """The folders of training and of test images in a folder of images, and those beside them that are not looked at.
 
-    Args:
-        root: the folder, of parts of a data set, of classes, or of classes and test images.
-        by_folder: whether folders are the classes, or else a table gives them.
-        tested: whether the test images are named otherwise.
+    `root` holds parts of a data set, classes, or classes and test images. `by_folder`: folders are the classes, else a
+    table gives them. `tested`: the test images are named otherwise.
 
     Raises:
         ValueError: naming the folders, when they can be meant in several ways.
@@ -245,11 +239,7 @@ def folder_of(config: FolderData, part: str) -> Path:
 
 
 def labelling(config: FolderData, names: Sequence[str]) -> Labelling:
-    """The classes of images, and which are labelled, as `data.labelled` says: by folders, a list of names, or a CSV.
-
-    Args:
-        config: the settings.
-        names: of the training images, relative to their folder.
+    """The classes of training images, and which are labelled: by folders, a list of names, or a CSV (`data.labelled`).
 
     Raises:
         ValueError: when the list is missing or empty, or lines name no image, several, or one twice.

@@ -162,8 +162,7 @@ class Source(ABC, Generic[D]):
     def held_out_hash(self, seeds: Sequence[int]) -> str:
         """SHA-256 over the test examples and labels of every seed, in order.
 
-        Where the labels are not shipped, it is that of the examples' own hash and of the labels (`bound_hash`),
-        whatever the seeds.
+        Where the labels are not shipped, it is `bound_hash`, whatever the seeds.
         """
         if not self.ships_labels:
             return bound_hash(self.held_out_examples_hash(), self.held_out_labels([0])[0])
@@ -241,6 +240,11 @@ class SmallImages(Source[P]):
         """Without the place of the files."""
         return replace(self.config, root=type(self.config).root)
 
+    @property
+    @abstractmethod
+    def pins(self) -> tuple[str, ...]:
+        """Hashes of the published training images, in hexadecimal digits."""
+
     @abstractmethod
     def read(self, part: str) -> tuple[Tensor, Tensor]:
         """All images of "train" or "test", uint8 [N, 3, 32, 32], and labels, int64 [N]; once in a process.
@@ -258,6 +262,11 @@ class SmallImages(Source[P]):
         images, labels = self.read("train")
         labelled, rest = self.split(labels, seeds)
         return TrainingSet(images[labelled], labels[labelled], images[rest], labels[rest], labelled, rest)
+
+    def evidence(self, seed: int) -> Sequence[Tensor]:
+        """The published files' hashes, and which images are labelled and unlabelled; few splits need the files."""
+        labels = self.read("train")[1] if self.config.balanced else torch.empty(0)
+        return as_bytes(*self.pins), *self.split(labels, seed)
 
     def held_out_set(self, seeds: Seeds) -> HeldOutSet:
         """The first `test_images` test images and their labels."""
@@ -348,11 +357,8 @@ def balanced(labels: Tensor, count: int, classes: int, seed: int) -> Tensor:
 class Order:
     """Batches of indices that pass over range(n) in a fresh permutation each epoch; a batch may span two epochs.
 
-    Args:
-        streams: where the permutations come from.
-        name: the stream, such as "labelled order".
-        n: how many examples there are.
-        batch: indices a step. `batch == n` gives all of them in order, since the order within a batch means nothing.
+    The permutations come from the stream `name`, such as "labelled order". A batch of n is all of them in order, since
+    the order within a batch means nothing.
     """
 
     def __init__(self, streams: Streams, name: str, n: int, batch: int) -> None:

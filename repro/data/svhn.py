@@ -45,6 +45,11 @@ class Svhn(SmallImages[SvhnData]):
         """With `extra` there is more to prepare."""
         return (self.config.name, *self.files)
 
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """The files' MD5s."""
+        return tuple(MD5[name] for name in self.files)
+
     def prepare(self) -> None:
         """Sees that the published files are under `data.root`, downloading those that are not there.
 
@@ -64,11 +69,6 @@ class Svhn(SmallImages[SvhnData]):
     def read(self, part: str) -> tuple[Tensor, Tensor]:
         """The images of `train`, then of `extra` where they are wanted."""
         return _read((PLACE / "svhn").resolve(), self.files if part == "train" else (TEST,))
-
-    def evidence(self, seed: int) -> Sequence[Tensor]:
-        """The MD5s of the published files, and which images are labelled and unlabelled."""
-        labels = self.read("train")[1] if self.config.balanced else torch.empty(0)
-        return as_bytes(*(MD5[name] for name in self.files)), *self.split(labels, seed)
 
     def split(self, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """The unlabelled ones in the order of the files, but the last ones stand where labelled ones were taken out."""
