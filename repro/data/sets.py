@@ -265,13 +265,12 @@ class SmallImages(Source[P]):
 
     def evidence(self, seed: int) -> Sequence[Tensor]:
         """The published files' hashes, and which images are labelled and unlabelled; few splits need the files."""
-        labels = self.read("train")[1] if self.config.balanced else torch.empty(0)
+        labels: Tensor = self.read("train")[1] if self.config.balanced else torch.empty(0)
         return as_bytes(*self.pins), *self.split(labels, seed)
 
     def held_out_set(self, seeds: Seeds) -> HeldOutSet:
         """The first `test_images` test images and their labels."""
-        images, labels = (part[: self.config.test_images].clone() for part in self.read("test"))
-        return HeldOutSet(images, labels)
+        return HeldOutSet(*(part[: self.config.test_images].clone() for part in self.read("test")))
 
     def to_input(self, examples: Tensor) -> Tensor:
         """Normalised by channel."""
