@@ -13,7 +13,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -136,13 +136,13 @@ def left_behind(folder: Path) -> dict[Path, Path]:
     return found
 
 
-def link_or_copy(source: Path, target: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> None:
-    """A hard link, which takes no room; a copy of what `read` gives, whole or not at all, where there can be none."""
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link, which takes no room; a copy, whole or not at all, where there can be none."""
     target.unlink(missing_ok=True)
     try:
         os.link(source.resolve(), target)  # resolved, since a link to a symbolic link is one itself
     except OSError:
-        write_whole(target, read(source))
+        write_whole(target, source.read_bytes())
 
 
 def link_to(target: Path, link: Path) -> None:

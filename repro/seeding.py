@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -72,6 +73,20 @@ class Shard:
         return whole if self.of == 1 else whole.narrow(dim, self.rank * count, count)
 
 
+class Drawn:
+    """A dataclass of what is drawn for N examples: tensors of N rows, others like it, or tuples of these."""
+
+    def rows(self, shard: Shard) -> Self:
+        """What is drawn for a part of the examples."""
+
+        def part(drawn: Any) -> Any:
+            if isinstance(drawn, tuple):
+                return tuple(map(part, drawn))
+            return drawn.rows(shard) if isinstance(drawn, Drawn) else shard.rows(drawn)
+
+        return type(self)(*map(part, vars(self).values()))
+
+
 @dataclass
 class _Block:
     """Integers of some steps, in one memory whichever steps they are of: for recorded steps."""
@@ -105,12 +120,9 @@ class Streams:
 
     def _key(self, name: str) -> Tensor:
         if name not in self._keys:
-            keys = (
-                stream_key(self.seeds, name)
-                if isinstance(self.seeds, int)
-                else [stream_key(s, name) for s in self.seeds]
-            )
-            self._keys[name] = torch.tensor(keys, dtype=torch.int64, device=self.device)
+            seeds = [self.seeds] if isinstance(self.seeds, int) else self.seeds
+            keys = torch.tensor([stream_key(seed, name) for seed in seeds], dtype=torch.int64, device=self.device)
+            self._keys[name] = keys.reshape(self.lead)
         return self._keys[name]
 
     def bits(self, name: str, step: Step, shape: Sequence[int]) -> Tensor:

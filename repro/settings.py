@@ -1,7 +1,7 @@
 """What a setting is: its type, default and range stand in one line, and everything wrong is refused in one sentence.
 
-The settings of methods, data sets and networks stand in the __init__ of their rooms; here are those that
-all runs have.
+The settings of data sets, their views and networks stand in the settings.py of their rooms, those of methods in the
+__init__; here are those that all runs have.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro.data import cifar10
+from repro.data import SvhnData, cifar10, source_of
 from repro.verify.claims import VERDICTS, Status, read_verdicts
 from tests import samples
 
@@ -62,6 +62,15 @@ def cifar10_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def svhn_noise(tmp_path_factory: pytest.TempPathFactory) -> samples.Svhn:
     """Random pixels in files like SVHN's, only to be read."""
     return samples.svhn_noise(tmp_path_factory.mktemp("svhn_noise"))
+
+
+@pytest.fixture
+def svhn_workplace(svhn_noise: samples.Svhn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> samples.Svhn:
+    """The working directory is one in which these are prepared, taken for the published ones."""
+    svhn_noise.stand_in(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    source_of(SvhnData(root=str(svhn_noise.root))).prepare()
+    return svhn_noise
 
 
 @pytest.fixture(scope="session")

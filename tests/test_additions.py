@@ -52,18 +52,18 @@ def step(state, batch, config):
 }
 
 DATA: dict[str, Mapping[str, str]] = {
-    "repro/data/__init__.py": {
+    "repro/data/settings.py": {
         "Data = Annotated[": '''@settings
 class NoiseData(DataSettings):
     """40 random images of two classes: 10 labelled, 20 unlabelled, 10 held out."""
 
+    source: ClassVar[str] = "noise:Noise"
+    shape: ClassVar[tuple[int, ...]] = (1, 8, 8)
     name: Literal["noise"] = "noise"
     labels: Annotated[int, Range(10, 10)] = 10
-    shape: ClassVar[tuple[int, ...]] = (1, 8, 8)
 
 
 Data = Annotated[NoiseData | ''',
-        "_SOURCES = {": '_SOURCES = {"noise": ("noise", "Noise"),',
     },
     "repro/data/noise.py": {
         "": """import torch
@@ -78,7 +78,7 @@ class Noise(Source):
     def images(self):
         return Streams(0).integers("noise", 0, 256, (40, 1, 8, 8)).to(torch.uint8), torch.arange(40) % 2
 
-    def _training_set(self, seeds):
+    def training_set(self, seeds):
         (images, labels), at = self.images(), torch.arange(40)
         return TrainingSet(images[:10], labels[:10], images[10:30], labels[10:30], at[:10], at[10:30])
 
@@ -89,13 +89,11 @@ class Noise(Source):
     def to_input(self, examples):
         return examples.float() / 255
 
-    def labelled_view(self, examples, part):
-        return self.to_input(examples)
+    def weak(self, examples, part, name):
+        return examples
 
-    strong_labelled_view = labelled_view
-
-    def unlabelled_views(self, examples, wanted, part):
-        return self.to_input(examples), self.to_input(examples).flip(-1)
+    def strong(self, examples, weak, part, name):
+        return examples.flip(-1)
 """
     },
 }

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import ast
-import json
 import math
-import sys
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import get_args
 
 import pytest
 import torch
-from torch import Tensor
 
-from repro import data as data_room
-from repro.augment.views import Part
-from repro.data import Data, DataSettings, DigitsData, Placement, SvhnData, TwoMoonsData, source_of
-from repro.data.sets import HeldOutSet, Source, TrainingSet, check_content, class_counts, fingerprint, in_runs
+from repro.data import Data, DigitsData, Placement, TwoMoonsData, source_of
+from repro.data.sets import HeldOutSet, TrainingSet, fingerprint
 from repro.data.toys import load_digits
-from repro.evaluate import evaluate as evaluation
-from repro.seeding import Streams
-from repro.settings import settings
-from repro.train.loop import Trainer
-from tests.tiny import CPU, left_by
-from tests.tiny import settings as small
 
 MOONS = TwoMoonsData()
 SPREAD = TwoMoonsData(placement=Placement.spread)
@@ -64,9 +53,7 @@ def test_labels_are_balanced(config: Data) -> None:
     """Every class has the same number of labelled examples."""
     source = source_of(config)
 
-    counts = class_counts(source.training_set(3).labels, source.classes)
-
-    assert [config.labels // source.classes] * source.classes == counts
+    assert [config.labels // source.classes] * source.classes == source.training_set(3).labels.bincount().tolist()
 
 
 def test_digits_are_disjoint_and_complete() -> None:
@@ -139,40 +126,6 @@ def test_moons_test_points_are_others() -> None:
     assert len([p for p in held.examples.tolist() if tuple(p) in seen]) <= 1
 
 
-@pytest.mark.parametrize("config", [DIGITS, SvhnData()])
-def test_other_data_cannot_be_stacked(config: Data) -> None:
-    """Several seeds at once are refused with the remedy."""
-    with pytest.raises(ValueError, match=rf"data.name = {config.name}: cannot be .* set budget.stack to 1"):
-        trained_on(config, [0, 1])
-
-
-def test_the_split_is_described() -> None:
-    """The split file names indices, class counts and hash of every seed."""
-    described = json.loads(source_of(DigitsData(labels=20)).describe_split([0, 3]))
-
-    assert ["0", "3"] == list(described["seeds"])
-    assert {"name": "digits", "labels": 20, "test_images": 597} == described["data"]
-    assert [2] * 10 == described["seeds"]["3"]["labelled_class_counts"]
-    assert trained_on(DigitsData(labels=20), 3).labelled_indices.tolist() == described["seeds"]["3"]["labelled_indices"]
-    assert [9, 4, 5, "0-2", 7] == in_runs(torch.tensor([9, 4, 5, 0, 1, 2, 7]))
-    assert [] == in_runs(torch.tensor([], dtype=torch.int64))
-
-
-@pytest.mark.parametrize(
-    ("images", "labels", "says"),
-    [
-        (torch.zeros(2, 3), torch.tensor([0, 9]), r"its images are float32 \[2, 3\], not uint8 \[2, 3\]"),
-        (torch.zeros(2, 3).byte(), torch.tensor([0]), r"its labels are int64 \[1\], not 2 whole numbers"),
-        (torch.zeros(2, 3).byte(), torch.tensor([0, 10]), "1 labels are outside 0 to 9, such as 10"),
-    ],
-)
-def test_wrong_content_is_refused_by_what_is_wrong(images: Tensor, labels: Tensor, says: str) -> None:
-    """Where, what is there, what should be, and the remedy."""
-    check_content(torch.zeros(2, 3).byte(), torch.tensor([0, 9]), (2, 3), 10, "here", "mend it")
-    with pytest.raises(ValueError, match=f"here: {says}; mend it"):
-        check_content(images, labels, (2, 3), 10, "here", "mend it")
-
-
 # The door before test data
 
 DOORS = {"held_out_set", "held_out_labels", "held_out_evidence"}
@@ -214,55 +167,3 @@ def test_nobody_asks_which_data_set_it_has() -> None:
                 assert set() == asked & kinds, path
             if isinstance(node, ast.Compare):
                 assert "data.name" not in ast.unparse(node), path
-
-
-# A data set of one's own takes a class of settings and a source
-
-
-@settings
-class LineData(DataSettings):
-    """Points on a line."""
-
-    name: Literal["line"] = "line"
-    labels: int = 4
-
-    shape: ClassVar[tuple[int, ...]] = (2,)
-
-
-class Line(Source[LineData]):
-    """Class 1 lies to the right."""
-
-    classes = 2
-
-    def _training_set(self, seeds: int) -> TrainingSet:
-        x = Streams(seeds).uniform("line", 0, (40, 2)) * 2 - 1
-        y, index, few = (x[:, 0] > 0).long(), torch.arange(40), self.config.labels
-        return TrainingSet(x[:few], y[:few], x[few:], y[few:], index[:few], index[few:])
-
-    def held_out_set(self, seeds: object) -> HeldOutSet:
-        """A few."""
-        return HeldOutSet(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1]))
-
-    def to_input(self, examples: Tensor) -> Tensor:
-        """As they are."""
-        return examples
-
-    labelled_view = strong_labelled_view = lambda _, examples, __: examples  # type: ignore[assignment]
-
-    def unlabelled_views(self, examples: Tensor, wanted: object, part: Part) -> tuple[Tensor, Tensor]:
-        """As they are."""
-        return examples, examples
-
-
-def test_a_data_set_is_added_by_its_settings_and_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is trained on and evaluated like any other."""
-    monkeypatch.setitem(sys.modules, "repro.data.line", sys.modules[__name__])
-    monkeypatch.setitem(data_room._SOURCES, "line", ("line", "Line"))
-    config = small("two_moons", {"name": "mpl"}, budget__steps=2, budget__labelled_batch=2, budget__unlabelled_batch=4)
-    monkeypatch.setattr(config, "data", LineData())
-    monkeypatch.setattr(evaluation, "read_config", lambda _: config)
-
-    trainer = Trainer(config, 0, CPU)
-    trainer.run(tmp_path / "state")
-
-    assert (1, 2) == evaluation.evaluate("line", left_by(trainer)).predictions("student").shape

@@ -1,8 +1,7 @@
-"""SVHN: what is labelled and unlabelled, that only the published files are read, and that one array serves all."""
+"""SVHN: what is labelled and unlabelled, and that only the published files are read."""
 
 from __future__ import annotations
 
-import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,17 +12,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torchvision.datasets import SVHN
-from torchvision.datasets.utils import calculate_md5
 
 from repro.augment.views import Part
 from repro.data import ImageViews, SvhnData, source_of, svhn
-from repro.data.sets import class_counts
 from repro.data.svhn import EXTRA, TEST, TRAIN
 from repro.evaluate.labels import labels_to_store
 from repro.plan import compose
 from repro.seeding import Streams
-from tests.samples import Svhn, svhn_noise, write_mat
+from tests.samples import Svhn
 
 ROOT = Path(__file__).parents[1] / "experiments"
 PAPER = SvhnData(balanced=False)
@@ -32,8 +28,6 @@ ALL = SvhnData(balanced=False, labelled_in_unlabelled=True, train_images=73_257,
 ALONE = SvhnData(balanced=False, labelled_in_unlabelled=True, train_images=1000)
 LABELS = (torch.arange(604_388) * 7919 // 13) % 10
 PLACED = Path("artifacts/data/svhn")
-ARRAYS = PLACED / "training"
-WHOLE = {".lock", TEST, "training", "training/images.npy", "training/labels.npy", "training/contents.json"}
 SMALL = SvhnData(root="mine", labels=10, train_images=60, balanced=False)
 LARGE = SvhnData(root="mine", labels=10, train_images=150)
 
@@ -41,13 +35,6 @@ LARGE = SvhnData(root="mine", labels=10, train_images=150)
 def split(config: SvhnData, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Which are labelled and unlabelled, by made-up labels: no image is needed to see that."""
     return svhn.Svhn(config).split(LABELS, seed)
-
-
-def unlabelled(config: SvhnData, seed: int = 0) -> Tensor:
-    """The images, as they are mapped."""
-    images = source_of(config).training_set(seed).unlabelled
-    assert isinstance(images, Tensor)
-    return images
 
 
 # Splits
@@ -58,7 +45,7 @@ def test_the_first_labels_of_train_are_labelled() -> None:
     (first, rest), (drawn, others) = split(PAPER), split(BALANCED)
 
     assert torch.equal(torch.arange(1000), first)
-    assert [100] * 10 == class_counts(LABELS[drawn], 10)
+    assert [100] * 10 == LABELS[drawn].bincount().tolist()
     assert int(drawn.max()) < 73_257
     assert set(drawn.tolist()) != set(split(BALANCED, 1)[0].tolist())
     for labelled, unlabelled in ((first, rest), (drawn, others)):
@@ -94,18 +81,9 @@ def test_hashes_of_a_fixed_split_need_no_images(tmp_path: Path, monkeypatch: pyt
 # Images
 
 
-@pytest.fixture
-def sample(svhn_noise: Svhn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Svhn:
-    """Random images, prepared in a working directory of their own."""
-    svhn_noise.stand_in(monkeypatch)
-    monkeypatch.chdir(tmp_path)
-    source_of(SvhnData(root=str(svhn_noise.root))).prepare()
-    return svhn_noise
-
-
-def of(sample: Svhn, *names: str) -> tuple[Tensor, Tensor]:
+def of(svhn_workplace: Svhn, *names: str) -> tuple[Tensor, Tensor]:
     """Images and labels of some files."""
-    parts = ([kind[name] for name in names] for kind in (sample.images, sample.labels))
+    parts = ([kind[name] for name in names] for kind in (svhn_workplace.images, svhn_workplace.labels))
     images, labels = (torch.from_numpy(np.concatenate(part)) for part in parts)
     return images, labels
 
@@ -117,9 +95,9 @@ def whole(**changes: Any) -> SvhnData:
 
 @pytest.mark.parametrize("changes", [{}, {"balanced": True}, {"labelled_in_unlabelled": True}])
 @pytest.mark.parametrize("extra", [-1, 0, 20])
-def test_images_and_labels_are_those_of_their_indices(sample: Svhn, changes: dict[str, Any], extra: int) -> None:
+def test_images_are_those_of_their_indices(svhn_workplace: Svhn, changes: dict[str, Any], extra: int) -> None:
     """Pixels and labels are the records' own, also of those that stand in another's place; of `extra` no more."""
-    pixels, labels = of(sample, TRAIN, EXTRA)
+    pixels, labels = of(svhn_workplace, TRAIN, EXTRA)
     config = whole(**changes, train_images=60 + extra)
     for seed in (0, 1):
         data = source_of(config).training_set(seed)
@@ -132,9 +110,9 @@ def test_images_and_labels_are_those_of_their_indices(sample: Svhn, changes: dic
         assert config.train_images > int(data.unlabelled_indices.max())
 
 
-def test_held_out_images_are_those_of_the_test_file(sample: Svhn) -> None:
+def test_held_out_images_are_those_of_the_test_file(svhn_workplace: Svhn) -> None:
     """All of them, or the first so many; never one of the training files."""
-    pixels, labels = of(sample, TEST)
+    pixels, labels = of(svhn_workplace, TEST)
     for count in (26_032, 7):
         source = source_of(SvhnData(test_images=count))
 
@@ -146,38 +124,7 @@ def test_held_out_images_are_those_of_the_test_file(sample: Svhn) -> None:
     assert labels[:9].tolist() == stored.labels.tolist()
 
 
-def test_a_training_set_leaves_the_file_as_it_is(sample: Svhn) -> None:
-    """What one process moves or overwrites is its own: file, and the same seed again, see nothing of it."""
-    before, config = (ARRAYS / "images.npy").read_bytes(), whole()
-
-    first = unlabelled(config)
-    kept = first.clone()
-    first.zero_()
-
-    assert before == (ARRAYS / "images.npy").read_bytes()
-    assert torch.equal(kept, unlabelled(config))
-
-
-def test_unlabelled_images_are_mapped_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 12 MB of images that are all looked at, a process has only the pages of those that moved as its own."""
-    svhn_noise(tmp_path, train=2000, extra=2000).stand_in(monkeypatch)
-    monkeypatch.chdir(tmp_path)
-    config = SvhnData(root=str(tmp_path), labels=100, train_images=4000)
-    source_of(config).prepare()
-
-    images = unlabelled(config)
-    assert int(images.to(torch.int64).sum()) > 0
-    place = re.escape(str((ARRAYS / "images.npy").resolve()))
-    found = re.search(
-        rf"^\S+ \S+ \S+ \S+ \S+ +{place}\n((?:\w+:.*\n)+)", Path("/proc/self/smaps").read_text(), re.MULTILINE
-    )
-    counted = dict(re.findall(r"^(\w+): +(\d+) kB", found[1] if found else "", re.MULTILINE))
-
-    assert int(counted["Size"]) >= 12_000
-    assert 0 < int(counted["Private_Dirty"]) <= 100 * 2 * 4  # an image lies on one or two pages of 4 kB
-
-
-def test_the_training_hash_sees_the_split_and_the_files(sample: Svhn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_training_hash_sees_the_split_and_the_files(svhn_workplace: Svhn, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every setting of the split has its own hash, and so have other published files; nothing else changes it."""
     config = whole()
     changes: list[dict[str, Any]] = [{}, {"labels": 30}, {"train_images": 50}, {"labelled_in_unlabelled": True},
@@ -191,11 +138,11 @@ def test_the_training_hash_sees_the_split_and_the_files(sample: Svhn, monkeypatc
     assert found[0] != source_of(config).training_hash([0])
 
 
-def test_a_digit_is_never_mirrored(sample: Svhn) -> None:
+def test_a_digit_is_never_mirrored(svhn_workplace: Svhn) -> None:
     """The views of SVHN's settings shift and distort, but have no flip: a mirrored 2 is no 2."""
     config = compose("svhn_paper_mpl", root=ROOT).data
     assert isinstance(config, SvhnData)
-    pixels, _ = of(sample, TRAIN)
+    pixels, _ = of(svhn_workplace, TRAIN)
     untouched = source_of(replace(config, views=replace(config.views, crop_padding=0)))
 
     assert torch.equal(untouched.to_input(pixels), untouched.labelled_view(pixels, Part(Streams(0), 0)))
@@ -218,23 +165,25 @@ def root(svhn_noise: Svhn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return Path("mine")
 
 
-def all_names(folder: Path) -> set[str]:
-    """What lies in a folder and below, hidden and temporary files included."""
-    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+def spoil(path: Path) -> None:
+    """Turns one bit, in a new file: what was linked to the old one stays as it was."""
+    content = bytearray(path.read_bytes())
+    content[-40] ^= 1
+    path.unlink()
+    path.write_bytes(content)
 
 
-def test_prepare_unpacks_train_and_extra_one_after_the_other(root: Path, svhn_noise: Svhn) -> None:
-    """Into one array of images and one of labels, which numpy can read; the test file stays where it is."""
-    half = PLACED / ".partly-training/images.npy"  # as a kill leaves it
-    half.parent.mkdir(parents=True)
-    half.write_bytes(b"half")
+def test_prepare_leaves_links(root: Path) -> None:
+    """No copies; who names another place then finds what was prepared, and need not have it there."""
     source_of(LARGE).prepare()
+    elsewhere = replace(LARGE, root="elsewhere")
+    source_of(elsewhere).prepare()
 
-    images, labels = (np.load(ARRAYS / f"{name}.npy") for name in ("images", "labels"))
-    assert all_names(PLACED) == WHOLE
-    assert np.array_equal(np.concatenate([svhn_noise.images[TRAIN], svhn_noise.images[EXTRA]]), images)
-    assert labels.tolist() == [*(k % 10 for k in range(60)), *(k % 10 for k in range(90))]
-    assert (PLACED / TEST).samefile(root / TEST)
+    for name in (TRAIN, EXTRA, TEST):
+        assert (PLACED / name).is_symlink()
+        assert (PLACED / name).samefile(root / name)
+    assert torch.equal(source_of(LARGE).training_set(0).labels, source_of(elsewhere).training_set(0).labels)
+    assert "datasets" == source_of(elsewhere).recorded().root
 
 
 def test_extra_is_needed_only_by_who_wants_it(root: Path) -> None:
@@ -242,76 +191,36 @@ def test_extra_is_needed_only_by_who_wants_it(root: Path) -> None:
     (root / EXTRA).rename("later")
     source_of(SMALL).prepare()
 
-    assert 50 == len(unlabelled(SMALL))
-    with pytest.raises(ValueError, match=r"training does not hold the published train.* and extra.*; prepare it again"):
-        unlabelled(LARGE)
-    with pytest.raises(ValueError, match=r"data.root = mine: SVHN's extra_32x32.mat is not to be had"):
+    assert 50 == len(source_of(SMALL).training_set(0).unlabelled)
+    with pytest.raises(ValueError, match=r"extra_32x32.mat is missing; prepare it again: repro prepare"):
+        source_of(LARGE).training_set(0)
+    with pytest.raises(ValueError, match=r"data.root = mine: extra_32x32.mat is neither there nor to be had"):
         source_of(LARGE).prepare()
     assert source_of(SMALL).key != source_of(LARGE).key
     Path("later").rename(root / EXTRA)
     source_of(LARGE).prepare()
-    assert (140, 50) == (len(unlabelled(LARGE)), len(unlabelled(SMALL)))
-
-
-@pytest.mark.parametrize(
-    ("name", "harm"),
-    [("images.npy", "flipped"), ("images.npy", "cut"), ("labels.npy", "flipped"), ("labels.npy", "gone"),
-     ("contents.json", "cut")],
-)  # fmt: skip
-def test_damaged_arrays_are_refused_and_mended(root: Path, name: str, harm: str) -> None:
-    """The folder and the remedy are named; only a changed pixel is left to prepare, which reads all of it."""
-    source_of(LARGE).prepare()
-    path, before = ARRAYS / name, (ARRAYS / name).read_bytes()
-    damaged = {"flipped": before[:-40] + bytes([before[-40] ^ 1]) + before[-39:], "cut": before[:-1]}
-    path.unlink()
-    if harm in damaged:
-        path.write_bytes(damaged[harm])
-
-    if (name, harm) != ("images.npy", "flipped"):
-        with pytest.raises(ValueError, match=rf"^{ARRAYS} .*; prepare it again: repro prepare$"):
-            unlabelled(LARGE)
-    source_of(LARGE).prepare()
-    assert before == path.read_bytes()
-    assert all_names(PLACED) == WHOLE
+    assert [140, 50] == [len(source_of(config).training_set(0).unlabelled) for config in (LARGE, SMALL)]
 
 
 @pytest.mark.parametrize("name", [TRAIN, EXTRA, TEST])
 def test_a_file_that_is_not_the_published_one_is_refused(name: str, root: Path) -> None:
-    """By its MD5; it stays, nothing is left of what was unpacked, and the remedy is named."""
-    content = (root / name).read_bytes()
-    (root / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    """By its MD5; it stays, nothing is linked to it, and the remedy is named."""
+    spoil(root / name)
 
     message = rf"mine/{name} has MD5 .*, the published file has {svhn.MD5[name]}; delete it to download it anew"
     with pytest.raises(ValueError, match=message):
         source_of(LARGE).prepare()
-    assert all_names(PLACED) <= {".lock", TEST}
-    assert {TRAIN, EXTRA, TEST} == all_names(root)
-
-
-def test_a_file_of_the_right_md5_with_another_content_leaves_nothing(
-    root: Path, svhn_noise: Svhn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The second look fails at the second file, when the first is unpacked: neither is there then."""
-    write_mat(root / EXTRA, svhn_noise.images[EXTRA][:-1], svhn_noise.labels[EXTRA][:-1])
-    md5 = calculate_md5(root / EXTRA)
-    monkeypatch.setitem(svhn.MD5, EXTRA, md5)
-    monkeypatch.setitem(SVHN.split_list, "extra", ["", EXTRA, md5])
-
-    with pytest.raises(ValueError, match=r"mine/extra_32x32.mat: its images are uint8 \[89, 3, 32, 32\], not"):
-        source_of(LARGE).prepare()
-    assert {".lock", TEST} == all_names(PLACED)
+    assert not (PLACED / name).exists()
+    assert (root / name).is_file()
 
 
 @pytest.mark.parametrize("harm", ["flipped", "gone"])
 def test_a_changed_test_file_stops_evaluation_alone(root: Path, harm: str) -> None:
     """Its MD5 is looked at again by evaluation; training never opens it."""
     source_of(LARGE).prepare()
-    content = (root / TEST).read_bytes()
-    (root / TEST).unlink()
-    if harm == "flipped":
-        (root / TEST).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    spoil(root / TEST) if harm == "flipped" else (root / TEST).unlink()
 
-    assert 140 == len(unlabelled(LARGE))
+    assert 140 == len(source_of(LARGE).training_set(0).unlabelled)
     with pytest.raises(ValueError, match=rf"{TEST} (has MD5 .*|is missing); prepare it again: repro prepare"):
         source_of(LARGE).held_out_set(0)
 
@@ -322,5 +231,5 @@ def test_without_files_or_network_the_user_is_told_what_to_put_where(root: Path)
         source_of(SvhnData()).prepare()
 
     message = str(error.value)
-    assert message.startswith(f"data.root = datasets: SVHN's {TEST} is not to be had ({svhn.URL}/{TEST}: ")
+    assert message.startswith(f"data.root = datasets: {TRAIN} is neither there nor to be had ({svhn.URL}/{TRAIN}: ")
     assert f"put it there, or set data.root to the folder that holds {TRAIN}, {EXTRA}, {TEST}" in message

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -235,40 +234,8 @@ def test_images_are_read_the_way_up_that_exif_says(orientation: int, suffix: str
     for image, box in zip(read, boxes.tolist(), strict=True):
         expected = np.asarray(upright.resize((16, 16), Image.Resampling.BICUBIC, tuple(box))).transpose(2, 0, 1)
         assert np.abs(image.numpy().astype(int) - expected).max() <= (6 if suffix == "jpg" else 0)
-    assert_predicted_as_evaluated(root, f"cat/a.{suffix}")
-
-
-def assert_predicted_as_evaluated(root: Path, name: str) -> None:
-    """A file by itself gives the pixels that the prepared one gives to evaluation."""
-    config = prepared(root, image_size=16)
-    paths = listed(config).paths.tolist()
-    (known,) = files_of(config)[torch.tensor([paths.index(name.encode())])].centre()
-
-    assert torch.equal(known, read_file(root / name, config, files_of(config).levels))
-
-
-TEXT = b"Exif\0\0II*\0" + struct.pack("<IHHHI4sI", 8, 1, 0x0112, 2, 2, b"6\0", 0)
-"""An orientation that is the text 6."""
-
-
-@pytest.mark.parametrize(
-    ("suffix", "orientation"),
-    [(s, n) for s in ("png", "jpg", "webp", "tiff") for n in (0, 9, 65_535)]
-    + [(s, TEXT) for s in ("png", "jpg", "webp")],
-    ids=lambda value: value if isinstance(value, str) else "text" if isinstance(value, bytes) else str(value),
-)
-def test_an_orientation_that_does_not_exist_is_none(orientation: int | bytes, suffix: str, tmp_path: Path) -> None:
-    """Outside 1 to 8, or a text: the image is read as it is stored, by training, evaluation and prediction."""
-    exif: Image.Exif | bytes = orientation if isinstance(orientation, bytes) else Image.Exif()
-    if isinstance(exif, Image.Exif):
-        exif[0x0112] = orientation
-    for label in ("cat", "dog"):
-        (tmp_path / "images" / label).mkdir(parents=True)
-        picture(48, 32).save(tmp_path / "images" / label / f"a.{suffix}", exif=exif)
-    root = tmp_path / "images"
-
-    assert [[48, 32]] * 2 == listed(prepared(root, image_size=16)).sides.tolist()
-    assert_predicted_as_evaluated(root, f"cat/a.{suffix}")
+    config = FolderData(root=str(root), image_size=16)
+    assert torch.equal(files_of(config)[:1].centre()[0], read_file(root / f"cat/a.{suffix}", config, None))
 
 
 def test_evaluation_looks_at_the_centre(tmp_path: Path) -> None:
@@ -451,7 +418,7 @@ def oriented(kind: int, value: Any) -> TiffImagePlugin.ImageFileDirectory_v2:
                                              (1, b"6"), (5, 0.5), (8, -6), (12, 5.5)])  # fmt: skip
 @pytest.mark.parametrize("suffix", ["tif", "jpg", "png", "webp"])
 def test_an_orientation_that_means_nothing_is_none(kind: int, value: Any, suffix: str, tmp_path: Path) -> None:
-    """Of any type that a tag may have: fit, evaluation and predict see the image as it is stored."""
+    """Outside 1 to 8, or of any other type: fit, evaluation and predict see the image as it is stored."""
     tags = oriented(kind, value)
     exif = b"Exif\0\0" + tags.tobytes(8) if suffix != "tif" else b""
     how = {"tiffinfo": tags} if suffix == "tif" else {"exif": exif[:6] + b"II*\0\x08\0\0\0" + exif[6:]}

@@ -177,6 +177,14 @@ def cut(path: Path, how: str) -> None:
     path.write_bytes(path.read_bytes()[:-40])
 
 
+def flipped(path: Path) -> None:
+    """A PNG with one bit turned."""
+    picture(60, 60, 7).save(path)
+    bits = bytearray(path.read_bytes())
+    bits[len(bits) // 2] ^= 1
+    path.write_bytes(bits)
+
+
 def damaged_exif(path: Path) -> None:
     """A whole image, of whose EXIF nothing can be read."""
     made(path, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff nothing that could be read")
@@ -244,6 +252,9 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut.bmp": (lambda p: cut(p, "BMP"), "truncated"),
     "cut.gif": (lambda p: cut(p, "GIF"), "truncated"),
     "bomb.png": (huge_header, "exceeds limit"),
+    "large.png": (lambda p: Image.new("1", (14_000, 14_000)).save(p), "exceeds limit"),
+    "flipped.png": (flipped, ""),
+    "narrow.png": (lambda p: picture(7, 50).save(p), "7 x 50 pixels"),
     "pixel.png": (lambda p: Image.new("L", (1, 1)).save(p), "1 x 1 pixels, fewer than 8"),
     "pixel.gif": (lambda p: Image.new("L", (1, 1)).save(p), "1 x 1 pixels"),
     "line.png": (lambda p: Image.new("L", (5000, 1)).save(p), "5000 x 1 pixels"),
@@ -255,6 +266,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_image_is_named_with_its_reason(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is left out where few are broken, else an error; never a traceback or a wait."""

@@ -16,7 +16,7 @@ from PIL import Image
 from repro.data import FolderData, images, source_of
 from repro.data.folder import listing_path
 from repro.data.images import UNKNOWN, Listing
-from repro.data.layout import IMAGENET_10PERCENT, look_through, shipped_list
+from repro.data.layout import IMAGENET_10PERCENT, shipped_list
 from repro.data.sets import PLACE
 from tests.folders import files_of, listed, picture, prepared, write_folder, write_image
 
@@ -56,18 +56,6 @@ def test_a_folder_is_listed_by_path_with_classes_in_alphabetical_order(tmp_path:
     assert (2, 6) == (config.classes, config.labels)
 
 
-def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
-    """A linked file and a linked folder count; a link to a folder above ends there; a link to nothing is damaged."""
-    store = write_folder(tmp_path / "store", {"bird": 2})
-    root = write_folder(tmp_path / "images", {"cat": 1})
-    (root / "dog").mkdir()
-    (root / "dog/one.jpg").symlink_to(store / "bird/b0.jpg")
-    (root / "bird").symlink_to(store / "bird")
-    (root / "cat/again").symlink_to(root)
-
-    assert ["bird/b0.jpg", "bird/b1.jpg", "cat/c0.jpg", "dog/one.jpg"] == look_through(root)[0]
-
-
 def test_the_test_folder_below_the_training_folder_is_passed_over(tmp_path: Path) -> None:
     """Test images are no training images, and have a listing of their own."""
     root = write_folder(tmp_path / "images", {"cat": 3, "dog": 3})
@@ -104,37 +92,6 @@ def test_formats_and_modes_are_all_readable(tmp_path: Path) -> None:
     colours = [n for n in read if n in {"cat/palette.png", "cat/alpha.webp", "cat/bitmap.BMP", "cat/animation.gif"}]
     for name in colours:
         assert read[name].float().sub(read["cat/bitmap.BMP"].float()).abs().mean() < 15, name
-
-
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_damaged_images_are_named_with_the_reason_and_left_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Cut short, empty, of another format, too small, a bomb, a link to nothing: each with its reason."""
-    root = write_folder(tmp_path / "images", {"cat": 6, "dog": 6})
-    whole = (root / "cat/c0.jpg").read_bytes()
-    (root / "cat/cut.jpg").write_bytes(whole[:-30])
-    (root / "cat/empty.png").touch()
-    (root / "cat/text.jpg").write_text("<html>not found</html>")
-    write_image(root / "cat/tiny.png", 7, 50)
-    Image.new("1", (14_000, 14_000)).save(root / "cat/bomb.png")
-    Image.fromarray(np.full((9, 9), np.nan, dtype=np.float32)).save(root / "cat/float.tiff")
-    (root / "cat/nothing.jpg").symlink_to(tmp_path / "nothing")
-    bits = bytearray(write_image(root / "cat/flipped.png", 60, 60).read_bytes())
-    bits[len(bits) // 2] ^= 1
-    (root / "cat/flipped.png").write_bytes(bits)
-    config = prepared(root, damaged=0.5)
-    said = capsys.readouterr().out
-    reasons = listing_path(config, "train").with_suffix(".damaged.txt").read_text()
-
-    assert 12 == len(listed(config).paths)
-    assert 8 == len(reasons.splitlines())
-    for name, reason in {"cut": "truncated", "empty": "empty file", "text": "no image of a format",
-                         "tiny": "7 x 50 pixels", "bomb": "exceeds limit", "float": "no finite numbers",
-                         "nothing": "No such file", "flipped": ""}.items():  # fmt: skip
-        assert any(f"cat/{name}." in line and reason in line for line in reasons.splitlines()), name
-        assert f"cat/{name}." in said
-    assert "8 damaged ones left out" in said
 
 
 def test_only_ten_damaged_images_are_named_on_the_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,23 +233,6 @@ def test_a_csv_gives_classes_whatever_the_folders_say(text: str, tmp_path: Path)
     assert (2, 3) == (config.classes, config.labels)
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("path,label\n", "names no image"),
-    ("c0.jpg,cat\nd0.jpg\n", r"line 2 is 'd0\.jpg'; must be a path and a label"),
-    ("c0.jpg,cat\n,d0.jpg\n", "line 2 is"),
-    ("c0.jpg,cat,3\n", "line 1 is"),
-    ("c0.jpg,cat\nc0.jpg,dog\n", "names the image of line 1"),
-    ("nowhere.jpg,cat\nd0.jpg,dog\n", "names none"),
-])  # fmt: skip
-def test_a_wrong_csv_is_refused(text: str, message: str, tmp_path: Path) -> None:
-    """Each line has a path and a label, and names one image."""
-    root = write_folder(tmp_path / "images", {"cat": 2, "dog": 2})
-    (root / "labels.csv").write_text(text)
-
-    with pytest.raises(ValueError, match=rf"data\.labelled = labels\.csv: .*{message}"):
-        prepared(root, labelled="labels.csv")
-
-
 def test_with_a_csv_test_folders_are_called_as_its_classes(tmp_path: Path) -> None:
     """A test folder of another name is refused; training folders may be called as they like."""
     root = write_folder(tmp_path / "images", {"a": 2, "b": 2})
@@ -363,17 +303,6 @@ def test_a_class_whose_labelled_images_are_all_damaged_is_refused(tmp_path: Path
 
     with pytest.raises(ValueError, match="all labelled images of dog are damaged"):
         prepared(root, damaged=0.5)
-
-
-def test_a_name_that_is_no_text_is_listed_and_read(tmp_path: Path) -> None:
-    """File names are bytes; a camera's old names need not be UTF-8."""
-    root = write_folder(tmp_path / "images", {"cat": 2, "dog": 2})
-    write_image(tmp_path / "plain.png").rename(root / "cat" / os.fsdecode(b"caf\xe9.png"))
-    config = prepared(root, image_size=8)
-    listing = listed(config)
-
-    assert b"cat/caf\xe9.png" in listing.paths.tolist()
-    assert (5, 3, 8, 8) == tuple(files_of(config).centre().shape)
 
 
 def test_test_images_that_are_trained_on_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

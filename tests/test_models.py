@@ -69,7 +69,7 @@ def test_small_conv_initial_spread() -> None:
 @pytest.mark.parametrize("activation", list(Activation))
 def test_stacked_net_by_plain_functions(activation: Activation) -> None:
     """Net r of a stack is two hidden layers of its own weights and no others, which lie within the initial range."""
-    model = StackedMlp(MoonsNet(activation=activation, initial_range=0.5), Streams([4, 9]), "init teacher").double()
+    model = StackedMlp(MoonsNet(activation=activation, initial_range=0.5), 2, Streams([4, 9]), "init teacher").double()
     x = Streams([4, 9]).normal("x", 0, (7, 2)).double()
     function = {Activation.sigmoid: torch.sigmoid, Activation.tanh: torch.tanh}[activation]
     for r in range(2):

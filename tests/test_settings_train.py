@@ -57,10 +57,8 @@ def _synthetic_images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         patch.setattr(Listing, "files", lambda _, __, size, views: elsewhere(size, views))
         patch.setattr(Folder, "_listing", lambda _: listing)
         labels = torch.arange(len(images)) % Cifar10.classes
-        patch.setattr(Cifar10, "read", lambda *_: (images, labels))
-        patch.setattr(
-            Svhn, "_load", lambda s: tuple(all_[: s.config.train_images].clone() for all_ in (images, labels))
-        )
+        for source in (Cifar10, Svhn):
+            patch.setattr(source, "read", lambda *_: (images, labels))
         yield
 
 

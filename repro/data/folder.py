@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -39,7 +38,6 @@ from repro.data.layout import (
 from repro.data.sets import PLACE, HeldOutSet, Seeds, Source, TrainingSet
 from repro.files import write_whole
 from repro.seeding import Streams
-from repro.settings import View
 
 _SHOWN = 10  # images that are named on the screen
 
@@ -76,18 +74,17 @@ class Folder(Source[FolderData]):
             ValueError: when `data.classes` is another number, or there are fewer labelled images than `data.labels`.
         """
         config, listing = self.config, self._listing()
-        classes, labels = len(listing.class_names), int((listing.named & (listing.labels != UNKNOWN)).sum())
+        classes, labels = len(listing.class_names), int(listing.named.sum())
         if config.classes not in (0, classes):
-            raise ValueError(
-                f"data.classes = {config.classes}: {config.root} has {classes}, from {listing.class_names[0]} to "
-                f"{listing.class_names[-1]}; set it to 0 to take what is there, or data.root to another folder"
-            )
+            raise ValueError(f"data.classes = {config.classes}: {config.root} has {classes}, from "
+                             f"{listing.class_names[0]} to {listing.class_names[-1]}; set it to 0 to take what is "
+                             "there, or data.root to another folder")  # fmt: skip
         if config.labels > labels:
             raise ValueError(f"data.labels = {config.labels}: there are only {labels} labelled images; lower it, or "
                              "set it to 0 to take all")  # fmt: skip
         return replace(config, classes=classes, labels=config.labels or labels)
 
-    def _training_set(self, seeds: int) -> TrainingSet:
+    def training_set(self, seeds: int) -> TrainingSet:
         """Labelled and unlabelled images; a subset of `data.labels` depends on the seed."""
         listing = self._listing()
         files, labels = self._files(listing, "train"), torch.from_numpy(listing.labels)
@@ -101,10 +98,9 @@ class Folder(Source[FolderData]):
 
     def _split(self, listing: Listing, seed: int) -> tuple[Tensor, Tensor]:
         """Indices of labelled and of unlabelled images, int64 [B] and [U], in the order of the listing."""
-        chosen = np.flatnonzero(listing.named & (listing.labels != UNKNOWN))
+        chosen = np.flatnonzero(listing.named)
         if 0 < self.config.labels < len(chosen):
-            classes = len(listing.class_names)
-            chosen = chosen[drawn_evenly(listing.labels[chosen], classes, self.config.labels, seed)]
+            chosen = chosen[drawn_evenly(listing.labels[chosen], len(listing.class_names), self.config.labels, seed)]
         labelled, everything = torch.from_numpy(chosen), torch.arange(len(listing.paths))
         unlabelled = everything if self.config.labelled_in_unlabelled else everything[~torch.isin(everything, labelled)]
         if not len(unlabelled):  # with nothing else to learn from, the labelled images serve as unlabelled ones too
@@ -128,46 +124,25 @@ class Folder(Source[FolderData]):
     def _files(self, listing: Listing, part: str) -> ImageFiles:
         return listing.files(folder_of(self.config, part), self.config.image_size, self.config.views)
 
-    def _listing(self) -> Listing:
-        path = listing_path(self.config, "train")
+    def _listing(self, part: str = "train") -> Listing:
+        path = listing_path(self.config, part)
         return _read_once(self.config.root, path, path.stat().st_mtime_ns if path.is_file() else 0)
 
     def _tested(self) -> Listing:
-        if self.config.test:
-            return read_listing(self.config.root, listing_path(self.config, "test"))
-        listing = self._listing()
-        nothing = {name: getattr(listing, name)[:0] for name in ("paths", "sides", "digests", "labels", "named")}
-        return replace(listing, **nothing)
+        return self._listing("test") if self.config.test else self._listing().without_images()
 
     def to_input(self, examples: Tensor) -> Tensor:
         """Normalised by channel."""
         return views.normalise(examples, self.mean, self.deviation)
 
-    def labelled_view(self, examples: Tensor, part: Part) -> Tensor:
+    def weak(self, examples: Tensor, part: Part, name: str) -> Tensor:
         """Images come cropped; they are flipped."""
-        return self.to_input(self._flipped(examples, part, "labelled view"))
-
-    def strong_labelled_view(self, examples: Tensor, part: Part) -> Tensor:
-        """Starts from the crop of `labelled_view` alone."""
-        return self.to_input(self._distorted(examples, part, "strong labelled view"))
-
-    def unlabelled_views(self, examples: Tensor, wanted: AbstractSet[View], part: Part) -> tuple[Tensor, Tensor]:
-        """Both views start from one crop and flip independently, as in the released code for ImageNet."""
-        if not wanted:
-            return examples, examples
-        weak = strong = self._flipped(examples, part, "weak view")
-        if View.strong in wanted:
-            strong = self._distorted(examples, part, "strong view")
-        return self.to_input(weak), self.to_input(strong)
-
-    def _flipped(self, examples: Tensor, part: Part, name: str) -> Tensor:
         flips = views.draw_flips(part.streams, name, part.step, part.count(examples), self.config.views)
         return views.apply_flips(examples, part.shard.rows(flips))
 
-    def _distorted(self, examples: Tensor, part: Part, name: str) -> Tensor:
-        """Cropped images, flipped, then RandAugmented."""
-        settings, side = self.config.views, self.config.image_size
-        flipped = self._flipped(examples, part, name)
+    def strong(self, examples: Tensor, weak: Tensor, part: Part, name: str) -> Tensor:
+        """Starts from the weak view's crop and flips by itself, as in the released code for ImageNet."""
+        settings, side, flipped = self.config.views, self.config.image_size, self.weak(examples, part, name)
         layers = views.draw_layers(part.streams, part.step, part.count(examples), settings, name)
         args = randaugment.arguments(settings, settings.cutout_share * side, settings.translate_share * side)
         rows = [layer.rows(part.shard) for layer in layers]
@@ -227,7 +202,7 @@ def _prepare(config: FolderData) -> None:
         _refuse_folders(config, train, names, without)
     _refuse_classes(config, known)
     seen = images.look_at_all(train, names, _kept(train))
-    damaged = [name for name in names if seen[name].damage]
+    whole, damaged = ([name for name in names if bool(seen[name].damage) is bad] for bad in (False, True))
     path = listing_path(config, "train").with_suffix(".damaged.txt")
     _say_damaged(path, train, damaged, seen)
     if len(damaged) > config.damaged * len(names):
@@ -235,23 +210,20 @@ def _prepare(config: FolderData) -> None:
             f"data.damaged = {config.damaged}: {len(damaged)} of {len(names)} images below {train} are damaged, listed "
             f"in {path}; mend or remove them, or raise data.damaged to leave them out"
         )
-    whole = [number for number, name in enumerate(names) if not seen[name].damage]
-    levels = images.common_levels([seen[names[n]] for n in whole])
-    listing = _listing([names[n] for n in whole], seen, [known.classes[n] for n in whole],
-                       [known.named[n] for n in whole], known.names, levels)  # fmt: skip
     if len(whole) < 2:
         raise ValueError(f"data.root = {config.root}: only {len(whole)} whole image is there; add some")
-    there = set(listing.labels[listing.named].tolist())
-    gone = [name for number, name in enumerate(known.names) if number not in there]
+    gone = sorted(set(known.classes) - {known.class_of[name] for name in whole if name in known.named})
     if gone:
         raise ValueError(f"data.root = {config.root}: all labelled images of {listed(gone)} are damaged, listed in "
                          f"{path}; put whole ones there")  # fmt: skip
-    tested = _test_listing(config, test, known.names, levels) if test else None
+    levels = images.common_levels([seen[name] for name in whole])
+    listing = _listing(whole, seen, known, known.classes, levels)
+    tested = _test_listing(config, test, known.classes, levels) if test else None
     write_listing(listing_path(config, "train"), listing)
     if tested:
         write_listing(listing_path(config, "test"), tested)
     _say(config, listing, tested, len(damaged))
-    _say_seen([seen[names[n]] for n in whole], levels)
+    _say_seen([seen[name] for name in whole], levels)
 
 
 def _without_class(config: FolderData, train: Path) -> list[str]:
@@ -290,13 +262,13 @@ def _refuse_folders(config: FolderData, train: Path, names: Sequence[str], witho
 
 def _refuse_classes(config: FolderData, known: Labelling) -> None:
     """Too few classes, or such as have no label."""
-    train, names = folder_of(config, "train"), known.names
+    train, names = folder_of(config, "train"), known.classes
     if len(names) < 2:
         what = f"only the class {printable(names[0])}" if names else "no class"
         raise ValueError(f"data.root = {config.root}: {what} is found below {train}; put the images of each of two "
                          "classes or more into a folder of its own, or name a CSV with path,label in data.labelled"
                          )  # fmt: skip
-    missing = sorted(set(names) - {c for c, n in zip(known.classes, known.named, strict=True) if n})
+    missing = sorted(set(names) - {known.class_of[name] for name in known.named})
     if missing:
         raise ValueError(f"data.labelled = {config.labelled}: names no image of {listed(missing)}; add some, or move "
                          "these folders to unlabelled")  # fmt: skip
@@ -307,8 +279,8 @@ def _test_listing(config: FolderData, test: Path, classes: Sequence[str], levels
     names, where = look_through(test)[0], f"data.test = {config.test}"
     if not names:
         raise ValueError(f"{where}: there is no image below {test}; set it to nothing where there are no test images")
-    known = set(classes)
-    strange = [name for name in names if class_of(name) not in known]
+    known, trained = Labelling({name: class_of(name) for name in names}, set(names)), set(classes)
+    strange = [name for name in names if known.class_of[name] not in trained]
     if strange:
         raise ValueError(f"{where}: {len(strange)} of {len(names)} images lie in no folder that is called as a class "
                          f"of training, such as {printable(strange[0])}; training has {listed(classes)}; move them"
@@ -321,28 +293,23 @@ def _test_listing(config: FolderData, test: Path, classes: Sequence[str], levels
                          "them, since an accuracy speaks of all of them")  # fmt: skip
     if levels is None and any(seen[name].deep for name in names):
         raise ValueError(f"{where}: test images have more than 8 bits, training images have not; convert them alike")
-    absent = sorted(known - {class_of(name) for name in names})
+    absent = sorted(trained - set(known.classes))
     if absent:
         print(f"NOTE: there is no test image of {listed(absent)}", flush=True)
-    return _listing(names, seen, [class_of(name) for name in names], [True] * len(names), classes, levels)
+    return _listing(names, seen, known, classes, levels)
 
 
 def _listing(
-    names: Sequence[str],
-    seen: Mapping[str, Seen],
-    own: Sequence[str],
-    named: Sequence[bool],
-    classes: Sequence[str],
-    levels: Levels | None,
+    names: Sequence[str], seen: Mapping[str, Seen], known: Labelling, classes: Sequence[str], levels: Levels | None
 ) -> Listing:
-    """Of some images with their own classes, empty where they have none."""
-    number = {name: k for k, name in enumerate(classes)} | {"": UNKNOWN}
+    """Of some whole images."""
+    number = {label: k for k, label in enumerate(classes)}
     return Listing(
         paths=np.array([os.fsencode(name) for name in names], dtype=np.bytes_),
         sides=np.array([seen[name].sides for name in names], dtype=np.int32).reshape(-1, 2),
-        digests=np.frombuffer(b"".join(seen[name].digest for name in names), dtype=np.uint8).reshape(-1, 16),
-        labels=np.array([number[name] for name in own], dtype=np.int64),
-        named=np.array(named, dtype=np.bool_),
+        digests=np.frombuffer(bytes.fromhex("".join(seen[name].digest for name in names)), np.uint8).reshape(-1, 16),
+        labels=np.array([number.get(known.class_of.get(name, ""), UNKNOWN) for name in names], dtype=np.int64),
+        named=np.array([name in known.named for name in names], dtype=np.bool_),
         class_names=np.array(classes, dtype=np.str_),
         levels=np.array(levels or (), dtype=np.float64),
     )
@@ -362,7 +329,7 @@ def _say_damaged(path: Path, train: Path, damaged: Sequence[str], seen: Mapping[
 
 
 def _say(config: FolderData, listing: Listing, tested: Listing | None, damaged: int) -> None:
-    could = int((listing.named & (listing.labels != UNKNOWN)).sum())
+    could = int(listing.named.sum())
     classes = listing.class_names.tolist()
     parts = [f"{len(listing.paths):,} images", f"{could:,} of them with a label"]
     parts += [f"{damaged} damaged ones left out"] if damaged else []
@@ -370,7 +337,7 @@ def _say(config: FolderData, listing: Listing, tested: Listing | None, damaged: 
     print(f"{printable(config.root)}: {'; '.join(parts)}; {len(classes)} classes: {listed(classes)}", flush=True)
     first: dict[bytes, int] = {}
     twice = []
-    for number in np.flatnonzero(listing.named & (listing.labels != UNKNOWN)).tolist():
+    for number in np.flatnonzero(listing.named).tolist():
         other = first.setdefault(listing.digests[number].tobytes(), number)
         if listing.labels[other] != listing.labels[number]:
             twice.append(" and ".join(os.fsdecode(listing.paths[n]) for n in (other, number)))

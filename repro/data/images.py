@@ -14,10 +14,11 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -58,7 +59,6 @@ _TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: 
           8: Image.Transpose.ROTATE_90}  # fmt: skip
 _LARGEST = 2**31  # bytes of a file that is read
 _JPEG = {"JPEG", "MPO"}
-_CHUNK = 4  # images a task: few enough to share a batch out evenly, enough to make little of the hand-over
 _WRITE_EVERY = 60.0  # seconds after which what was looked at is kept, so that a kill costs no more
 _SAY_EVERY = 5.0
 _AT_ONCE = 256  # files handed to the threads between two looks at the clock
@@ -118,28 +118,18 @@ class ImageFiles:
         Raises (what is returned does):
             ValueError: naming the file that cannot be read, and the remedy.
         """
-        target = np.empty((len(self), self.size, self.size, 3), dtype=np.uint8)
-        edges: list[Box] = [tuple(box) for box in boxes.tolist()]
 
-        def fill(first: int) -> None:
-            for i in range(first, min(first + _CHUNK, len(self))):
-                try:
-                    target[i] = read_image(self.path(i), self.size, edges[i], self.levels)
-                except ValueError as error:
-                    raise ValueError(
-                        f"{self.path(i)} cannot be read any more ({error}); put it back, or prepare again: "
-                        "repro prepare"
-                    ) from error
+        def one(path: Path, box: Box) -> np.ndarray:
+            try:
+                return read_image(path, self.size, box, self.levels)
+            except ValueError as error:
+                raise ValueError(f"{path} cannot be read any more ({error}); put it back, or prepare again: repro "
+                                 "prepare") from error  # fmt: skip
 
-        pool = _readers(os.getpid(), readers)
-        tasks: Sequence[Future[None]] = [pool.submit(fill, first) for first in range(0, len(self), _CHUNK)]
-
-        def finished() -> Tensor:
-            for task in tasks:
-                task.result()
-            return torch.from_numpy(target).permute(0, 3, 1, 2).contiguous()
-
-        return finished
+        pool, paths = _readers(os.getpid(), readers), [self.path(number) for number in range(len(self))]
+        images = pool.map(one, paths, map(tuple, boxes.tolist()))
+        shape = (-1, self.size, self.size, 3)
+        return lambda: torch.from_numpy(np.array([*images], np.uint8).reshape(shape)).permute(0, 3, 1, 2).contiguous()
 
 
 def opened(file: Path | io.BytesIO) -> Image.Image:
@@ -169,13 +159,8 @@ def read_image(path: Path, size: int, where: Box | float, levels: Levels | None 
     """A box of an image, resized by bicubic interpolation with antialiasing, uint8 [size, size, 3].
 
     A JPEG that is much larger than what is wanted is decoded at 1/2, 1/4 or 1/8 of its size, which costs a fraction and
-    leaves at least twice the wanted pixels for the interpolation.
-
-    Args:
-        path: of the file.
-        size: side of the result, in pixels.
-        where: the box, or, for a centre square, its side as a share of the shorter one.
-        levels: the scale of the data set for pixels of more than 8 bits.
+    leaves at least twice the wanted pixels for the interpolation. `where` may also be the side of a centre square, as a
+    share of the shorter side; `levels` is the data set's scale for pixels of more than 8 bits.
 
     Raises:
         ValueError: saying why it is no whole image, in a few words without the path.
@@ -301,24 +286,22 @@ def _in_words(error: Exception, path: Path) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """What is known of a file, as long as it keeps its size and its time."""
 
     size: int  # bytes
     changed: int  # nanoseconds since 1970
-    sides: tuple[int, int]  # width and height of the upright image, in pixels; 0 where it is damaged
-    digest: bytes  # BLAKE2b, 16 bytes, of the content
-    damage: str  # why it cannot be used; empty where it can
-    levels: Levels = (0, 0)  # its lowest and its highest
+    digest: str  # BLAKE2b, 16 bytes, of the content, in hexadecimal digits
+    damage: str = ""  # why it cannot be used; empty where it can
+    sides: Sequence[int] = (0, 0)  # width and height of the upright image, in pixels
+    levels: Sequence[float] = (0, 0)  # its lowest and its highest
     deep: bool = False  # whether they have more than 8 bits
     clear: bool = False  # whether something of it is transparent
 
 
 def look(path: Path) -> Seen:
     """Reads a file to its end and decodes it; a JPEG at an eighth of its size, which finds the same damage sooner."""
-    content, size, changed, damage = b"", 0, 0, ""
-    sides, levels, deep, clear = (0, 0), (0.0, 0.0), False, False
+    content, size, changed = b"", 0, 0
     try:
         status = _status(path)
         size, changed = status.st_size, status.st_mtime_ns
@@ -329,15 +312,18 @@ def look(path: Path) -> Seen:
             upright = _upright(image)
             sides = header or upright.size
             _box(sides, 1.0)
-            deep = _is_deep(upright)
+            deep, clear = _is_deep(upright), False
             found = _numbers(upright) if deep else np.array(as_rgb(upright).getextrema())
-            levels = float(found.min()), float(found.max())
             if upright.has_transparency_data and not deep:
                 clear = bool(np.min(_layer(upright).getchannel("A").getextrema()) < 255)
+            levels = float(found.min()), float(found.max())
+            return Seen(size, changed, _digest(content), "", sides, levels, deep, clear)
     except Exception as error:  # noqa: BLE001 - Pillow has an error of its own for each kind of damage
-        sides, damage = (0, 0), _in_words(error, path)
-    digest = hashlib.blake2b(content, digest_size=16).digest()
-    return Seen(size, changed, sides, digest, damage, levels, deep, clear)
+        return Seen(size, changed, _digest(content), _in_words(error, path))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def common_levels(seen: Sequence[Seen]) -> Levels | None:
@@ -346,10 +332,10 @@ def common_levels(seen: Sequence[Seen]) -> Levels | None:
     A customary depth (12 bits in 16, say) where the images fill seven eighths of it, as all of them would look in
     8 bits; else from the lowest level to the highest, so that nothing is lost.
     """
-    deep = [one.levels for one in seen if one.deep]
+    deep = [level for one in seen if one.deep for level in one.levels]
     if not deep:
         return None
-    low, high = min(low for low, _ in deep), max(high for _, high in deep)
+    low, high = min(deep), max(deep)
     for top in (1, *(2**bits - 1 for bits in (8, 10, 12, 14, 16))):
         if low >= 0 and high <= top and high - low > 7 / 8 * top:
             return 0.0, float(top)
@@ -359,11 +345,7 @@ def common_levels(seen: Sequence[Seen]) -> Levels | None:
 def look_at_all(folder: Path, names: Sequence[str], kept: Path, say: Callable[[str], None] = print) -> dict[str, Seen]:
     """What is known of every file of a folder, by name; only those that are new or changed are read, in threads.
 
-    Args:
-        folder: that the names are relative to.
-        names: of files, as `os.fsdecode` gives them.
-        kept: the file in which it is kept from one time to the next.
-        say: told how far it is, where it takes longer than some seconds.
+    It is kept in the file `kept` from one time to the next; `say` is told how far it is, where it takes some seconds.
     """
     before = _read_seen(kept)
     found = {name: seen for name in names if (seen := before.get(name)) and _unchanged(folder / name, seen)}
@@ -394,18 +376,13 @@ def _unchanged(path: Path, seen: Seen) -> bool:
 
 
 def _write_seen(path: Path, found: Mapping[str, Seen]) -> None:
-    rows = {name: (s.size, s.changed, s.digest.hex(), s.damage, s.deep, s.clear, *s.sides, *s.levels)
-            for name, s in found.items()}  # fmt: skip
-    write_whole(path, zlib.compress(json.dumps(rows).encode(), 1))
+    write_whole(path, zlib.compress(json.dumps(found).encode(), 1))
 
 
 def _read_seen(path: Path) -> dict[str, Seen]:
     """What `_write_seen` kept; nothing where there is no such file or it is damaged: it is only a saving of time."""
     try:
-        rows = json.loads(zlib.decompress(path.read_bytes()))
-        return {name: Seen(size, time, (width, height), bytes.fromhex(digest), damage, (low, high), deep, clear)
-                for name, (size, time, digest, damage, deep, clear, width, height, low, high) in rows.items()
-                }  # fmt: skip
+        return {name: Seen(*row) for name, row in json.loads(zlib.decompress(path.read_bytes())).items()}
     except (OSError, ValueError, TypeError, AttributeError, zlib.error):
         return {}
 
@@ -421,9 +398,13 @@ class Listing:
     sides: np.ndarray  # int32 [N, 2]: width and height of the upright image, in pixels
     digests: np.ndarray  # uint8 [N, 16]: BLAKE2b of each file's content
     labels: np.ndarray  # int64 [N]: the class, or UNKNOWN
-    named: np.ndarray  # bool [N]: whether `data.labelled` names it
+    named: np.ndarray  # bool [N]: whether it may be trained on as a labelled one; its class is known then
     class_names: np.ndarray  # text [K], in alphabetical order
     levels: np.ndarray  # float64 [2], the scale of training images of more than 8 bits; [0] where there is none
+
+    def without_images(self) -> Listing:
+        """Its classes and scale alone."""
+        return replace(self, **{k: v[:0] for k, v in vars(self).items() if k not in {"class_names", "levels"}})
 
     def files(self, folder: Path, size: int, views: CropViews) -> ImageFiles:
         """Its images, to be read from the folder of their part."""

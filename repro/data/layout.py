@@ -8,7 +8,7 @@ import io
 import lzma
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -59,12 +59,8 @@ _SHOWN = 10  # classes and files that are named on the screen
 def look_through(folder: Path, without: Sequence[Path] = ()) -> tuple[list[str], list[str]]:
     """Names of all images below `folder`, relative to it, with / between folders, sorted; and what is passed over.
 
-    Hidden files and folders and those of a system are passed over. Links are followed, but each folder counts once:
-    under its own path where it has one below `folder`.
-
-    Args:
-        folder: to look through.
-        without: folders that are passed over.
+    Hidden files and folders, those of a system, and `without` are passed over. Links are followed, but each folder
+    counts once: under its own path where it has one below `folder`.
 
     Raises:
         OSError: when a folder cannot be read.
@@ -98,8 +94,7 @@ def look_through(folder: Path, without: Sequence[Path] = ()) -> tuple[list[str],
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
+    return (status := folder.stat()).st_dev, status.st_ino
 
 
 def folders(place: Path) -> list[str]:
@@ -164,10 +159,8 @@ def beside(train: Path, by_folder: bool) -> list[str]:
 def parts_of(root: Path, by_folder: bool, tested: bool) -> tuple[str, str, list[str]]:
     """The folders of training and of test images in a folder of images, and those beside them that are not looked at.
 
-    Args:
-        root: the folder, of parts of a data set, of classes, or of classes and test images.
-        by_folder: whether folders are the classes, or else a table gives them.
-        tested: whether the test images are named otherwise.
+    `root` holds parts of a data set, classes, or classes and test images. `by_folder`: folders are the classes, else a
+    table gives them. `tested`: the test images are named otherwise.
 
     Raises:
         ValueError: naming the folders, when they can be meant in several ways.
@@ -224,15 +217,15 @@ def refuse_parts(names: Sequence[str], where: str) -> None:
 
 @dataclass(frozen=True)
 class Labelling:
-    """What is known of N images, in their order."""
+    """What is known of images, by their names."""
 
-    classes: list[str]  # of each image, empty where it is not known
-    named: list[bool]  # whether it may be trained on as a labelled one
+    class_of: dict[str, str]  # those of known class
+    named: Collection[str]  # those that may be trained on as labelled ones
 
     @cached_property
-    def names(self) -> list[str]:
-        """Of all classes, in alphabetical order."""
-        return sorted(set(self.classes) - {""})
+    def classes(self) -> list[str]:
+        """All of them, in alphabetical order."""
+        return sorted(set(self.class_of.values()))
 
 
 def by_folders(config: FolderData) -> bool:
@@ -246,33 +239,30 @@ def folder_of(config: FolderData, part: str) -> Path:
 
 
 def labelling(config: FolderData, names: Sequence[str]) -> Labelling:
-    """The classes of images, and which are labelled, as `data.labelled` says: by folders, a list of names, or a CSV.
-
-    Args:
-        config: the settings.
-        names: of the training images, relative to their folder.
+    """The classes of training images, and which are labelled: by folders, a list of names, or a CSV (`data.labelled`).
 
     Raises:
         ValueError: when the list is missing or empty, or lines name no image, several, or one twice.
     """
-    by_folder = [class_of(name) for name in names]
+    by_folder = {name: label for name in names if (label := class_of(name))}
     if not config.labelled:
-        return Labelling(by_folder, [bool(label) for label in by_folder])
+        return Labelling(by_folder, by_folder)
     where = f"data.labelled = {config.labelled}"
     if not by_folders(config):
-        return _by_csv(text_of(config, where), config, names, where)
+        by_table = _by_csv(text_of(config, where), config, names, where)
+        return Labelling(by_table, by_table)
     lines = shipped_list() if config.labelled == IMAGENET_10PERCENT else text_of(config, where).splitlines()
     listed = {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}
     found = _images(listed, config, names, where)
-    unknown = [names[image] for image in found.values() if not by_folder[image]]
+    unknown = [name for name in found.values() if name not in by_folder]
     if unknown:
         raise ValueError(f"{where}: names {len(unknown)} images that lie in no class folder, such as {unknown[0]}; "
                          "move them into one, or give a CSV with path,label")  # fmt: skip
-    named = set(found.values())
-    return Labelling(by_folder, [image in named for image in range(len(names))])
+    return Labelling(by_folder, set(found.values()))
 
 
-def _by_csv(text: str, config: FolderData, names: Sequence[str], where: str) -> Labelling:
+def _by_csv(text: str, config: FolderData, names: Sequence[str], where: str) -> dict[str, str]:
+    """The class of each image that a table gives one."""
     first = text.lstrip().partition("\n")[0]
     delimiter = next((mark for mark in ",;\t" if mark in first), ",")
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
@@ -287,10 +277,8 @@ def _by_csv(text: str, config: FolderData, names: Sequence[str], where: str) -> 
             raise ValueError(f"{where}: line {number} is {short(delimiter.join(row))}; must be a path and a label, "
                              "with a comma between them; mend it")  # fmt: skip
     found = _images({number: row[0] for number, row in rows.items()}, config, names, where)
-    marks = _marks(Counter(row[1] for row in rows.values()), {class_of(name) for name in names}, where)
-    label_of = {image: rows[number][1] for number, image in found.items() if rows[number][1] not in marks}
-    classes = [label_of.get(image, "") for image in range(len(names))]
-    return Labelling(classes, [bool(label) for label in classes])
+    marks = _marks(Counter(label for _, label in rows.values()), set(map(class_of, names)), where)
+    return {name: rows[number][1] for number, name in found.items() if rows[number][1] not in marks}
 
 
 def _marks(labels: Mapping[str, int], folders: Collection[str], where: str) -> set[str]:
@@ -312,26 +300,23 @@ def _marks(labels: Mapping[str, int], folders: Collection[str], where: str) -> s
     return marks
 
 
-def _images(listed: Mapping[int, str], config: FolderData, names: Sequence[str], where: str) -> dict[int, int]:
+def _images(listed: Mapping[int, str], config: FolderData, names: Sequence[str], where: str) -> dict[int, str]:
     """For each line, by number, the one image that it names: by path, by its file's name, or by that without suffix."""
     if not listed:
         raise ValueError(f"{where}: names no image; write a path in each line, or set it to nothing to take all")
-    by_path = {name: [number] for number, name in enumerate(names)}
-    by_file = _grouped(PurePosixPath(name).name for name in names)
-    by_stem = _grouped(PurePosixPath(name).stem for name in names)
+    known, by_file, by_stem = set(names), defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+    for name in names:
+        by_file[PurePosixPath(name).name].append(name)
+        by_stem[PurePosixPath(name).stem].append(name)
     prefix = f"{PurePosixPath(config.train)}/"
-    found: dict[int, int] = {}
-    taken: dict[int, int] = {}
+    found: dict[int, str] = {}
+    taken: dict[str, int] = {}
     wrong: list[str] = []
     for number, line in listed.items():
-        name = line.replace("\\", "/").removeprefix("./")
-        bare = "/" not in name
-        fitting = (
-            by_path.get(name)
-            or by_path.get(name.removeprefix(prefix))
-            or (bare and (by_file.get(name) or by_stem.get(name)))
-            or []
-        )
+        path = line.replace("\\", "/").removeprefix("./")
+        fitting = [name for name in (path, path.removeprefix(prefix)) if name in known][:1]
+        if not fitting and "/" not in path:
+            fitting = by_file.get(path) or by_stem.get(path) or []
         if len(fitting) != 1:
             wrong.append(f"line {number}, {short(line)}, names {f'{len(fitting)} images' if fitting else 'none'}")
         elif fitting[0] in taken:
@@ -344,13 +329,6 @@ def _images(listed: Mapping[int, str], config: FolderData, names: Sequence[str],
                          f"{folder_of(config, 'train')}: {'; '.join(wrong[:_NAMED])}{more}; mend these lines"
                          )  # fmt: skip
     return found
-
-
-def _grouped(keys: Iterable[str]) -> dict[str, list[int]]:
-    groups: dict[str, list[int]] = {}
-    for number, key in enumerate(keys):
-        groups.setdefault(key, []).append(number)
-    return groups
 
 
 def text_of(config: FolderData, where: str) -> str:

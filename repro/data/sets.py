@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -10,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +18,6 @@ from repro.augment import views
 from repro.augment.views import Part
 from repro.data import Cifar10Data, DataSettings, SvhnData
 from repro.data.images import ImageFiles
-from repro.files import readable_json
 from repro.seeding import Streams
 from repro.settings import View
 
@@ -62,8 +61,7 @@ class HeldOutSet:
 
 def _by_seed(stacked: TrainingSet | HeldOutSet) -> list[Sequence[Tensor]]:
     """The tensors of each seed; the seeds are made at once, which is much faster."""
-    parts: list[Tensor] = list(vars(stacked).values())
-    return [[part[row] for part in parts] for row in range(len(parts[0]))]
+    return list(zip(*vars(stacked).values(), strict=True))
 
 
 D = TypeVar("D", bound=DataSettings)
@@ -93,11 +91,6 @@ class Source(ABC, Generic[D]):
     def classes(self) -> int:
         """K."""
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one example as a network takes it: C x H x W, or 2 for a point."""
-        return self.config.shape
-
     # Before training
 
     @property
@@ -126,31 +119,21 @@ class Source(ABC, Generic[D]):
 
     # Training data
 
-    def training_set(self, seeds: Seeds) -> TrainingSet:
-        """The training data of one seed, or of several seeds stacked.
+    @abstractmethod
+    def training_set(self, seeds: Any) -> TrainingSet:
+        """The training data of one seed; where they `stacks`, of several seeds stacked too.
 
         Raises:
-            ValueError: when seeds cannot be stacked, or the data are missing or not the published ones.
+            ValueError: when the data are missing or not the published ones.
         """
-        if not (self.stacks or isinstance(seeds, int)):
-            raise ValueError(
-                f"data.name = {self.config.name}: cannot be stacked over seeds {seeds}; set budget.stack to 1"
-            )
-        return self._training_set(seeds)
-
-    @abstractmethod
-    def _training_set(self, seeds: Any) -> TrainingSet:
-        """The same; `seeds` is one seed where they cannot be stacked."""
 
     def training_hash(self, seeds: Sequence[int]) -> str:
         """SHA-256 over the training data and split of every seed, in order; views and `data.root` do not enter."""
-        return fingerprint(*(tensor for one in self.evidence_of(seeds) for tensor in one))
+        return fingerprint(*itertools.chain(*self.evidence_of(seeds)))
 
     def evidence_of(self, seeds: Sequence[int]) -> list[Sequence[Tensor]]:
         """`evidence` of every seed, in order."""
-        if self.stacks:
-            return _by_seed(self.training_set(list(seeds)))
-        return [self.evidence(seed) for seed in seeds]
+        return _by_seed(self.training_set(list(seeds))) if self.stacks else [self.evidence(seed) for seed in seeds]
 
     def evidence(self, seed: int) -> Sequence[Tensor]:
         """What pins the training set of a seed; of large data sets not all images, which are then hashed once."""
@@ -159,21 +142,6 @@ class Source(ABC, Generic[D]):
     def split_settings(self) -> dict[str, Any]:
         """The settings that decide data and split: all but how images are viewed and where their files came from."""
         return {key: value for key, value in vars(self.config).items() if key not in {"views", "root"}}
-
-    def describe_split(self, seeds: Sequence[int]) -> str:
-        """The split of every seed as JSON: indices (consecutive ones as "first-last"), class counts, hash."""
-        splits: dict[str, Any] = {}
-        for seed in seeds:
-            data = self.training_set(seed)
-            splits[str(seed)] = {
-                "labelled_class_counts": class_counts(data.labels, self.classes),
-                "labelled_indices": in_runs(data.labelled_indices),
-                "unlabelled": len(data.unlabelled),
-                "unlabelled_class_counts": class_counts(data.hidden_labels, self.classes),
-                "unlabelled_indices": in_runs(data.unlabelled_indices),
-                "sha256": fingerprint(data.labelled_indices, data.unlabelled_indices),
-            }
-        return readable_json({"data": self.split_settings(), "seeds": splits})
 
     # Test data
 
@@ -194,21 +162,13 @@ class Source(ABC, Generic[D]):
     def held_out_hash(self, seeds: Sequence[int]) -> str:
         """SHA-256 over the test examples and labels of every seed, in order.
 
-        Where the labels are not shipped, it is that of the examples' own hash and of the labels (`bound_hash`),
-        whatever the seeds.
+        Where the labels are not shipped, it is `bound_hash`, whatever the seeds.
         """
         if not self.ships_labels:
             return bound_hash(self.held_out_examples_hash(), self.held_out_labels([0])[0])
         if self.stacks:
-            return self.held_out_labels_and_hash(seeds)[1]
-        return fingerprint(*(tensor for seed in seeds for tensor in self.held_out_evidence(seed)))
-
-    def held_out_labels_and_hash(self, seeds: Sequence[int]) -> tuple[Tensor, str]:
-        """`held_out_labels` and `held_out_hash`; what is drawn for each seed is drawn once."""
-        if self.stacks:
-            test = self.held_out_set(list(seeds))
-            return test.labels, fingerprint(*(tensor for one in _by_seed(test) for tensor in one))
-        return self.held_out_labels(seeds), self.held_out_hash(seeds)
+            return fingerprint(*itertools.chain(*_by_seed(self.held_out_set(list(seeds)))))
+        return fingerprint(*itertools.chain(*map(self.held_out_evidence, seeds)))
 
     def held_out_examples_hash(self) -> str:
         """SHA-256 over what pins the test set of a data set that is the same for all seeds."""
@@ -229,31 +189,40 @@ class Source(ABC, Generic[D]):
         return self.to_input(examples.centre(readers) if isinstance(examples, ImageFiles) else examples)
 
     @abstractmethod
+    def weak(self, examples: Tensor, part: Part, name: str) -> Tensor:
+        """Examples as they are seen weakly, before `to_input`, by the draws of `name`."""
+
+    @abstractmethod
+    def strong(self, examples: Tensor, weak: Tensor, part: Part, name: str) -> Tensor:
+        """Examples as they are seen strongly, before `to_input`, by the draws of `name`; some start from `weak`."""
+
     def labelled_view(self, examples: Tensor, part: Part) -> Tensor:
         """The labelled batch as trained on."""
+        return self.to_input(self.weak(examples, part, "labelled view"))
 
-    @abstractmethod
     def strong_labelled_view(self, examples: Tensor, part: Part) -> Tensor:
-        """The labelled batch as unlabelled ones are seen strongly, drawn apart from those; see `unlabelled_views`."""
+        """The labelled batch as unlabelled ones are seen strongly, drawn apart from those."""
+        weak = self.weak(examples, part, "labelled view")
+        return self.to_input(self.strong(examples, weak, part, "strong labelled view"))
 
-    @abstractmethod
     def unlabelled_views(self, examples: Tensor, wanted: AbstractSet[View], part: Part) -> tuple[Tensor, Tensor]:
-        """Weak and strong view of the unlabelled batch, each of the examples' shape, float32.
+        """Weak and strong view of the unlabelled batch [*lead, U, *E], each of its shape, float32.
 
-        A view that is not `wanted` need not be computed; the example itself stands in its place.
-
-        Args:
-            examples: [*lead, U, *E]: the batch, or one part of it.
-            wanted: views.
-            part: of the batch that the examples are, and where draws come from.
+        In the place of a strong view that is not `wanted` stands the weak one; of both, the examples themselves.
         """
+        if not wanted:
+            return examples, examples
+        weak = strong = self.weak(examples, part, "weak view")
+        if View.strong in wanted:
+            strong = self.strong(examples, weak, part, "strong view")
+        return self.to_input(weak), self.to_input(strong)
 
 
 P = TypeVar("P", Cifar10Data, SvhnData)
 
 
 class SmallImages(Source[P]):
-    """Images in colour of 32x32 pixels in ten classes, published in files: how they are viewed."""
+    """Images in colour of 32x32 pixels in ten classes, published in files that torchvision reads and checks."""
 
     mean: ClassVar[tuple[float, ...]]
     deviation: ClassVar[tuple[float, ...]]
@@ -271,28 +240,80 @@ class SmallImages(Source[P]):
         """Without the place of the files."""
         return replace(self.config, root=type(self.config).root)
 
+    @property
+    @abstractmethod
+    def pins(self) -> tuple[str, ...]:
+        """Hashes of the published training images, in hexadecimal digits."""
+
+    @abstractmethod
+    def read(self, part: str) -> tuple[Tensor, Tensor]:
+        """All images of "train" or "test", uint8 [N, 3, 32, 32], and labels, int64 [N]; once in a process.
+
+        Raises:
+            ValueError: when a file is missing or not the published one.
+        """
+
+    @abstractmethod
+    def split(self, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Indices of labelled and of unlabelled images, int64 [B] and [U]; `labels` decide a balanced split alone."""
+
+    def training_set(self, seeds: int) -> TrainingSet:
+        """The labelled and unlabelled images; only a balanced split depends on the seed."""
+        images, labels = self.read("train")
+        labelled, rest = self.split(labels, seeds)
+        return TrainingSet(images[labelled], labels[labelled], images[rest], labels[rest], labelled, rest)
+
+    def evidence(self, seed: int) -> Sequence[Tensor]:
+        """The published files' hashes, and which images are labelled and unlabelled; few splits need the files."""
+        labels: Tensor = self.read("train")[1] if self.config.balanced else torch.empty(0)
+        return as_bytes(*self.pins), *self.split(labels, seed)
+
+    def held_out_set(self, seeds: Seeds) -> HeldOutSet:
+        """The first `test_images` test images and their labels."""
+        return HeldOutSet(*(part[: self.config.test_images].clone() for part in self.read("test")))
+
     def to_input(self, examples: Tensor) -> Tensor:
         """Normalised by channel."""
         return views.normalise(examples, self.mean, self.deviation)
 
-    def labelled_view(self, examples: Tensor, part: Part) -> Tensor:
+    def weak(self, examples: Tensor, part: Part, name: str) -> Tensor:
         """Flipped and cropped."""
-        return self.to_input(views.cropped(examples, self.config.views, part, "labelled view"))
+        return views.cropped(examples, self.config.views, part, name)
 
-    def strong_labelled_view(self, examples: Tensor, part: Part) -> Tensor:
-        """Starts from `labelled_view`, as the unlabelled strong view does from the weak one."""
-        weak = views.cropped(examples, self.config.views, part, "labelled view")
-        strong = views.distorted(weak, self.config.views, part, "strong labelled view")
-        return self.to_input(strong)
+    def strong(self, examples: Tensor, weak: Tensor, part: Part, name: str) -> Tensor:
+        """Starts from the weak view, as in the released code."""
+        return views.distorted(weak, self.config.views, part, name)
 
-    def unlabelled_views(self, examples: Tensor, wanted: AbstractSet[View], part: Part) -> tuple[Tensor, Tensor]:
-        """The strong view starts from the weak one, as in the released code."""
-        if not wanted:
-            return examples, examples
-        weak = strong = views.cropped(examples, self.config.views, part, "weak view")
-        if View.strong in wanted:
-            strong = views.distorted(weak, self.config.views, part, "strong view")
-        return self.to_input(weak), self.to_input(strong)
+
+def download(url: str, path: Path, md5: str, remedy: str) -> None:
+    """Downloads a published file, unless it lies there.
+
+    Raises:
+        ValueError: naming it, what failed, and the remedy.
+    """
+    from torchvision.datasets.utils import download_url
+
+    if not path.exists():
+        print(f"data.root = {path.parent} has no {path.name}; it is downloaded there", flush=True)
+    try:
+        download_url(url, str(path.parent), path.name, md5)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"data.root = {path.parent}: {path.name} is neither there nor to be had ({url}: {error}); "
+                         f"{remedy}") from error  # fmt: skip
+
+
+def require_published(path: Path, md5: str, remedy: str) -> None:
+    """Refuses a file that is missing or not the published one.
+
+    Raises:
+        ValueError: naming it, both MD5s and the remedy.
+    """
+    from torchvision.datasets.utils import calculate_md5
+
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; {remedy}")
+    if (found := calculate_md5(path)) != md5:
+        raise ValueError(f"{path} has MD5 {found}, the published file has {md5}; {remedy}")
 
 
 def fingerprint(*tensors: Tensor) -> str:
@@ -315,20 +336,6 @@ def as_bytes(*hexadecimal: str) -> Tensor:
     return torch.tensor(list(bytes.fromhex("".join(hexadecimal))), dtype=torch.uint8)
 
 
-def class_counts(labels: Tensor, classes: int) -> list[int]:
-    """How often each class occurs in int64 [N]; those of no known class do not count."""
-    return [int(count) for count in torch.bincount(labels[labels >= 0].flatten(), minlength=classes)]
-
-
-def in_runs(indices: Tensor) -> list[int | str]:
-    """Indices int64 [N] in their order, three or more consecutive ones written as "first-last"."""
-    values = indices.cpu().numpy()
-    found: list[int | str] = []
-    for run in np.split(values, np.flatnonzero(np.diff(values) != 1) + 1):
-        found += [f"{run[0]}-{run[-1]}"] if len(run) > 2 else run.tolist()
-    return found
-
-
 def balanced(labels: Tensor, count: int, classes: int, seed: int) -> Tensor:
     """Indices, int64 [count], of `count / classes` images of each class among those of `labels`, int64 [N].
 
@@ -340,40 +347,17 @@ def balanced(labels: Tensor, count: int, classes: int, seed: int) -> Tensor:
     chosen = [shuffled[labels[shuffled] == k][:each] for k in range(classes)]
     fewest = min(len(indices) for indices in chosen)
     if fewest < each:
-        raise ValueError(
-            f"data.labels = {count}: wants {each} images of each class, but one class has only {fewest} among the "
-            f"{len(labels)} images to draw from; lower data.labels or raise data.train_images"
-        )
+        raise ValueError(f"data.labels = {count}: wants {each} images of each class, but one class has only {fewest} "
+                         f"among the {len(labels)} images to draw from; lower it, or take more training images"
+                         )  # fmt: skip
     return torch.cat(chosen)
-
-
-def check_content(images: Tensor, labels: Tensor, shape: Sequence[int], classes: int, where: str, remedy: str) -> None:
-    """A second look, after every hash: images are uint8 of `shape`, and each has a label from 0 to `classes - 1`.
-
-    Raises:
-        ValueError: naming `where`, what it has and what it wants, and the remedy.
-    """
-    if images.dtype != torch.uint8 or list(images.shape) != list(shape):
-        found = f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}"
-        raise ValueError(f"{where}: its images are {found}, not uint8 {list(shape)}; {remedy}")
-    if labels.dtype != torch.int64 or list(labels.shape) != [shape[0]]:
-        found = f"{str(labels.dtype).removeprefix('torch.')} {list(labels.shape)}"
-        raise ValueError(f"{where}: its labels are {found}, not {shape[0]} whole numbers; {remedy}")
-    outside = labels[(labels < 0) | (labels >= classes)]
-    if len(outside):
-        raise ValueError(
-            f"{where}: {len(outside)} labels are outside 0 to {classes - 1}, such as {int(outside[0])}; {remedy}"
-        )
 
 
 class Order:
     """Batches of indices that pass over range(n) in a fresh permutation each epoch; a batch may span two epochs.
 
-    Args:
-        streams: where the permutations come from.
-        name: the stream, such as "labelled order".
-        n: how many examples there are.
-        batch: indices a step. `batch == n` gives all of them in order, since the order within a batch means nothing.
+    The permutations come from the stream `name`, such as "labelled order". A batch of n is all of them in order, since
+    the order within a batch means nothing.
     """
 
     def __init__(self, streams: Streams, name: str, n: int, batch: int) -> None:

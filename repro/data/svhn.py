@@ -1,38 +1,22 @@
 """SVHN's cropped digits (Netzer et al. 2011): its files as published, how they are split, and its 26,032 test images.
 
-torchvision reads the MATLAB files, and only with their published MD5. `prepare` unpacks `train`, and `extra` where more
-images are asked for, into one array (1.9 GB for both), which every process maps: it holds none of its own but the
-images that it moves. While `extra` is unpacked, its 1.6 GB are in memory once or twice.
+torchvision reads the files, and only with their published MD5: `prepare` looks at all of them, a process that trains or
+evaluates at those that it opens. They stay where they are; `artifacts/data/svhn` has links to them. `train` and `extra`
+are 1.9 GB of images in each process that trains on both, and a copy of those that are unlabelled.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
-import shutil
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from repro.data import SvhnData
-from repro.data.sets import (
-    PLACE,
-    PREPARE,
-    HeldOutSet,
-    Seeds,
-    SmallImages,
-    TrainingSet,
-    as_bytes,
-    balanced,
-    check_content,
-)
-from repro.files import link_to, partly, readable_json, replace_folder, write_whole
+from repro.data.sets import PLACE, PREPARE, SmallImages, as_bytes, balanced, download, require_published
+from repro.files import link_to
 
 TRAIN, EXTRA, TEST = "train_32x32.mat", "extra_32x32.mat", "test_32x32.mat"
 URL = "http://ufldl.stanford.edu/housenumbers"
@@ -43,8 +27,6 @@ MD5 = {
 }
 """Of the published files, as in torchvision, which a test compares; hashes of data are made of them."""
 IMAGES = {TRAIN: 73_257, EXTRA: 531_131, TEST: 26_032}
-ANEW = "delete it to download it anew"
-_AT_ONCE = 4096  # images
 
 
 class Svhn(SmallImages[SvhnData]):
@@ -63,65 +45,33 @@ class Svhn(SmallImages[SvhnData]):
         """With `extra` there is more to prepare."""
         return (self.config.name, *self.files)
 
-    def prepare(self) -> None:
-        """Unpacks the training files and points to the test file, which nothing looks into before evaluation does.
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """The files' MD5s."""
+        return tuple(MD5[name] for name in self.files)
 
-        Arrays appear together or not at all; where they are whole, nothing is done.
+    def prepare(self) -> None:
+        """Sees that the published files are under `data.root`, downloading those that are not there.
 
         Raises:
             ValueError: when a file cannot be had or is not the published one.
         """
-        folder = PLACE / "svhn"
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would write into one folder
-            if not (folder / TEST).is_file() or _md5(folder / TEST) != MD5[TEST]:
-                self._obtain(TEST)
-                _require_published(self.root / TEST, ANEW)
-                link_to(self.root / TEST, folder / TEST)
-            if not _is_whole(folder / "training", self.files):
-                for name in self.files:
-                    self._obtain(name)
-                _unpack(self.root, folder / "training", self.files)
-
-    def _obtain(self, name: str) -> None:
-        """Sees that a published file lies in `data.root`, downloading it where it is not there."""
-        from torchvision.datasets.utils import download_url
-
-        path = self.root / name
-        try:
+        for name in (*self.files, TEST):
+            path, link = self.root / name, PLACE / "svhn" / name
+            if link.is_file() and not path.is_file():
+                path = link  # as it was prepared from elsewhere
             if not path.exists():
-                print(f"data.root = {self.root} has no {name}; it is downloaded there", flush=True)
-                download_url(f"{URL}/{name}", str(self.root), name, MD5[name])
-        except (OSError, RuntimeError) as error:
-            raise ValueError(
-                f"data.root = {self.root}: SVHN's {name} is not to be had ({URL}/{name}: {error}); put it there, "
-                f"or set data.root to the folder that holds {', '.join(MD5)}"
-            ) from error
+                remedy = f"put it there, or set data.root to the folder that holds {', '.join(MD5)}"
+                download(f"{URL}/{name}", path, MD5[name], remedy)
+            require_published(path, MD5[name], "delete it to download it anew")
+            link_to(path, link)
 
-    def _training_set(self, seeds: int) -> TrainingSet:
-        """The labelled and unlabelled images; only a balanced split depends on the seed.
-
-        The unlabelled images, up to 1.85 GB, stay a memory map of the prepared file. They come in its order, but that
-        the last ones stand where labelled ones were taken out: so a process has its own copy of those few alone.
-        """
-        images, labels = self._load()
-        labelled, unlabelled = self.split(labels, seeds)
-        mine = images[labelled]  # before others take their places
-        moved = (unlabelled != torch.arange(len(unlabelled))).nonzero().flatten()
-        images[moved] = images[unlabelled[moved]]
-        return TrainingSet(mine, labels[labelled], images[: len(unlabelled)], labels[unlabelled], labelled, unlabelled)
-
-    def evidence(self, seed: int) -> Sequence[Tensor]:
-        """The MD5s of the published files, and which images are labelled and unlabelled.
-
-        The labels are needed for a balanced split alone; the files are checked when they are unpacked.
-        """
-        labels = self._load()[1] if self.config.balanced else torch.empty(0)
-        return as_bytes(*(MD5[name] for name in self.files)), *self.split(labels, seed)
+    def read(self, part: str) -> tuple[Tensor, Tensor]:
+        """The images of `train`, then of `extra` where they are wanted."""
+        return _read((PLACE / "svhn").resolve(), self.files if part == "train" else (TEST,))
 
     def split(self, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Indices of labelled and of unlabelled images, int64 [B] and [U]; see `_training_set` for their order."""
+        """The unlabelled ones in the order of the files, but the last ones stand where labelled ones were taken out."""
         config = self.config
         count, first = config.train_images, min(config.train_images, IMAGES[TRAIN])
         labelled = torch.arange(config.labels)
@@ -135,127 +85,22 @@ class Svhn(SmallImages[SvhnData]):
         taken = ~free[: len(unlabelled)]
         return labelled, unlabelled.masked_scatter(taken, rest[free[len(unlabelled) :]])
 
-    def held_out_set(self, seeds: Seeds) -> HeldOutSet:
-        """The first `test_images` test images and their labels.
-
-        Raises:
-            ValueError: when the file is missing or not the published one.
-        """
-        images, labels = _read_test((PLACE / "svhn").resolve())
-        count = self.config.test_images
-        return HeldOutSet(images[:count].clone(), labels[:count].clone())
-
     def held_out_evidence(self, seed: int) -> Sequence[Tensor]:
         """The published file's MD5, and how many images are taken."""
         return as_bytes(MD5[TEST]), torch.tensor(self.config.test_images)
 
-    def _load(self) -> tuple[Tensor, Tensor]:
-        """The first `train_images` images, uint8 [N, 3, 32, 32], mapped into memory, and labels, int64 [N].
 
-        Each call maps the images anew: a page that is written to becomes this process's own, and the file stays as it
-        is. The labels' hash is looked at again; the images' is by `prepare` alone.
-
-        Raises:
-            ValueError: when they are not prepared, or changed since.
-        """
-        place, wanted = PLACE / "svhn/training", self.files
-        contents = _contents(place)
-        if not _begins_with(contents, wanted):
-            raise ValueError(f"{place} does not hold the published {' and '.join(wanted)}; {PREPARE}")
-        try:
-            whole = _sha256(place / "labels.npy") == contents["sha256"]["labels.npy"]
-            images, labels = np.load(place / "images.npy", mmap_mode="c"), np.load(place / "labels.npy")
-        except (OSError, ValueError):
-            whole = False
-        if not whole or images.shape != (sum(IMAGES[name] for name in contents["files"]), 3, 32, 32):
-            raise ValueError(f"{place} is damaged: its files are not as they were unpacked; {PREPARE}")
-        count = self.config.train_images
-        return torch.from_numpy(images[:count]), torch.from_numpy(labels[:count].astype(np.int64))
-
-
-def _unpack(root: Path, place: Path, names: Sequence[str]) -> None:
-    """Published files, one after another, as one array of images and one of labels."""
-    total = sum(IMAGES[name] for name in names)
-    print(f"svhn: unpacking {' and '.join(names)} into {place} ({total * 3072 / 1e9:.2f} GB)", flush=True)
-    fresh = partly(place)
-    try:
-        fresh.mkdir(parents=True)
-        images = np.lib.format.open_memmap(fresh / "images.npy", "w+", np.uint8, (total, 3, 32, 32))
-        labels, at = list[np.ndarray](), 0
-        for name in names:
-            pixels, classes = _read_mat(root, name, ANEW)
-            for first in range(0, len(pixels), _AT_ONCE):
-                some = pixels[first : first + _AT_ONCE]
-                images[at + first : at + first + len(some)] = some
-            labels, at = [*labels, classes], at + len(pixels)
-        images.flush()
-        np.save(fresh / "labels.npy", np.concatenate(labels).astype(np.uint8))
-        contents = {
-            "files": {name: MD5[name] for name in names},
-            "sha256": {name: _sha256(fresh / name) for name in ("images.npy", "labels.npy")},
-        }
-        write_whole(fresh / "contents.json", readable_json(contents).encode())
-        replace_folder(fresh, place)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _read_mat(root: Path, name: str, remedy: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images, uint8 [N, 3, 32, 32], not contiguous, and labels, int64 [N], of a published file."""
+@lru_cache(maxsize=2)
+def _read(folder: Path, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    """All images of these files, one after another, uint8 [N, 3, 32, 32], and labels, int64 [N]."""
     from torchvision.datasets import SVHN
 
-    try:
-        found = SVHN(root, name.partition("_")[0])
-    except RuntimeError:
-        _require_published(root / name, remedy)
-        raise
-    images, labels = torch.from_numpy(found.data), torch.from_numpy(found.labels)
-    check_content(images, labels, (IMAGES[name], 3, 32, 32), 10, str(root / name), remedy)
-    return found.data, found.labels
-
-
-@lru_cache(maxsize=1)
-def _read_test(folder: Path) -> tuple[Tensor, Tensor]:
-    """All 80 MB of test images and the labels; read once in a process."""
-    images, labels = _read_mat(folder, TEST, PREPARE)
-    return torch.from_numpy(images).contiguous(), torch.from_numpy(labels)
-
-
-def _require_published(path: Path, remedy: str) -> None:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; {remedy}")
-    if (found := _md5(path)) != MD5[path.name]:
-        raise ValueError(f"{path} has MD5 {found}, the published file has {MD5[path.name]}; {remedy}")
-
-
-def _contents(place: Path) -> dict[str, Any]:
-    """What is in the arrays; empty where that is not known."""
-    try:
-        contents = json.loads((place / "contents.json").read_text())
-        contents["sha256"]["images.npy"], contents["sha256"]["labels.npy"], dict(contents["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return contents  # type: ignore[no-any-return]
-
-
-def _begins_with(contents: dict[str, Any], names: Sequence[str]) -> bool:
-    files = list(contents.get("files", {}).items())
-    return files[: len(names)] == [(name, MD5[name]) for name in names]
-
-
-def _is_whole(place: Path, names: Sequence[str]) -> bool:
-    contents = _contents(place)
-    return _begins_with(contents, names) and all(
-        (place / name).is_file() and _sha256(place / name) == hash_ for name, hash_ in contents["sha256"].items()
-    )
-
-
-def _md5(path: Path) -> str:
-    from torchvision.datasets.utils import calculate_md5
-
-    return str(calculate_md5(path))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    found = []
+    for name in names:
+        try:
+            found.append(SVHN(folder, name.partition("_")[0]))
+        except RuntimeError:
+            require_published(folder / name, MD5[name], PREPARE)
+            raise
+    images, labels = ([torch.from_numpy(getattr(one, part)) for one in found] for part in ("data", "labels"))
+    return torch.cat(images).contiguous(), torch.cat(labels)

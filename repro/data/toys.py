@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,9 +13,8 @@ from torch.nn import functional
 
 from repro.augment.views import Part
 from repro.data import DigitsData, Placement, TwoMoonsData
-from repro.data.sets import HeldOutSet, Seeds, Source, TrainingSet, fingerprint
-from repro.seeding import Shard, Step, Streams
-from repro.settings import View
+from repro.data.sets import HeldOutSet, Seeds, Source, TrainingSet, balanced, fingerprint
+from repro.seeding import Drawn, Step, Streams
 
 
 class TwoMoons(Source[TwoMoonsData]):
@@ -29,7 +27,7 @@ class TwoMoons(Source[TwoMoonsData]):
     classes = 2
     stacks = True
 
-    def _training_set(self, seeds: Seeds) -> TrainingSet:
+    def training_set(self, seeds: Seeds) -> TrainingSet:
         """`labels` labelled points, half in each moon, and the other `points - labels` unlabelled."""
         config, streams = self.config, Streams(seeds)
         points, classes = _moons(streams, "moons", config.points, config.noise)
@@ -58,23 +56,14 @@ class TwoMoons(Source[TwoMoonsData]):
         """As they are."""
         return examples
 
-    def labelled_view(self, examples: Tensor, part: Part) -> Tensor:
+    def weak(self, examples: Tensor, part: Part, name: str) -> Tensor:
         """As they are."""
         return examples
 
-    def strong_labelled_view(self, examples: Tensor, part: Part) -> Tensor:
+    def strong(self, examples: Tensor, weak: Tensor, part: Part, name: str) -> Tensor:
         """Jittered."""
-        return self._jittered(examples, part, "strong labelled view")
-
-    def unlabelled_views(self, examples: Tensor, wanted: AbstractSet[View], part: Part) -> tuple[Tensor, Tensor]:
-        """The points, and the points jittered."""
-        if View.strong not in wanted:
-            return examples, examples
-        return examples, self._jittered(examples, part, "strong view")
-
-    def _jittered(self, points: Tensor, part: Part, name: str) -> Tensor:
-        offsets = draw_jitter(part.streams, part.step, part.count(points), self.config.jitter, name)
-        return points + part.shard.rows(offsets, len(part.streams.lead))
+        offsets = draw_jitter(part.streams, part.step, part.count(examples), self.config.jitter, name)
+        return examples + part.shard.rows(offsets, len(part.streams.lead))
 
 
 def draw_jitter(streams: Streams, step: Step, count: int, jitter: float, name: str = "strong view") -> Tensor:
@@ -112,13 +101,12 @@ class Digits(Source[DigitsData]):
     GREY_LEVELS = 16
     classes = 10
 
-    def _training_set(self, seeds: int) -> TrainingSet:
+    def training_set(self, seeds: int) -> TrainingSet:
         """`labels / 10` labelled images of each class, drawn by the seed; all other training images are unlabelled."""
         images, labels = load_digits()
         available = _fixed_order(labels)[self.config.test_images :]
+        labelled = available[balanced(labels[available], self.config.labels, self.classes, seeds)]
         shuffled = available[Streams(seeds).permutation("split", 0, len(available))]
-        each = self.config.labels // self.classes
-        labelled = torch.cat([shuffled[labels[shuffled] == k][:each] for k in range(self.classes)])
         rest = shuffled[~torch.isin(shuffled, labelled)]
         return TrainingSet(images[labelled], labels[labelled], images[rest], labels[rest], labelled, rest)
 
@@ -132,30 +120,15 @@ class Digits(Source[DigitsData]):
         """Grey levels as 0 to 1."""
         return examples.float() / self.GREY_LEVELS
 
-    def labelled_view(self, examples: Tensor, part: Part) -> Tensor:
+    def weak(self, examples: Tensor, part: Part, name: str) -> Tensor:
         """Shifted by a pixel."""
-        return self._shifted(self.to_input(examples), part, "labelled view")
+        shifts = draw_shifts(part.streams, part.step, part.count(examples), name)
+        return move(examples.float(), shifts.rows(part.shard))
 
-    def strong_labelled_view(self, examples: Tensor, part: Part) -> Tensor:
+    def strong(self, examples: Tensor, weak: Tensor, part: Part, name: str) -> Tensor:
         """Moved from where they stood."""
-        return self._moved(self.to_input(examples), part, "strong labelled view")
-
-    def unlabelled_views(self, examples: Tensor, wanted: AbstractSet[View], part: Part) -> tuple[Tensor, Tensor]:
-        """Both start from the image itself."""
-        if not wanted:
-            return examples, examples
-        weak = strong = self.to_input(examples)
-        if View.strong in wanted:
-            strong = self._moved(weak, part, "strong view")
-        if View.weak in wanted:
-            weak = self._shifted(weak, part, "weak view")
-        return weak, strong
-
-    def _shifted(self, images: Tensor, part: Part, name: str) -> Tensor:
-        return move(images, draw_shifts(part.streams, part.step, part.count(images), name).rows(part.shard))
-
-    def _moved(self, images: Tensor, part: Part, name: str) -> Tensor:
-        return move(images, draw_motions(part.streams, part.step, part.count(images), name).rows(part.shard))
+        motions = draw_motions(part.streams, part.step, part.count(examples), name)
+        return move(examples.float(), motions.rows(part.shard))
 
 
 def load_digits() -> tuple[Tensor, Tensor]:
@@ -166,10 +139,8 @@ def load_digits() -> tuple[Tensor, Tensor]:
     """
     images, labels = _from_scikit_learn()
     if fingerprint(images, labels) != Digits.SHA256:
-        raise ValueError(
-            "digits from scikit-learn are not the published ones (hash differs); install the version of "
-            "requirements.lock"
-        )
+        raise ValueError("digits from scikit-learn are not the published ones (hash differs); install the version of "
+                         "requirements.lock")  # fmt: skip
     return images, labels
 
 
@@ -187,16 +158,12 @@ def _fixed_order(labels: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Motion:
+class Motion(Drawn):
     """One affine map for each of N images."""
 
     shift: Tensor  # float32 [N, 2]: pixels right and down
     degrees: Tensor  # float32 [N]: anticlockwise as seen
     shear: Tensor  # float32 [N]: pixels of horizontal shift per pixel of height
-
-    def rows(self, shard: Shard) -> Motion:
-        """Those of a part of the images."""
-        return Motion(shard.rows(self.shift), shard.rows(self.degrees), shard.rows(self.shear))
 
 
 def draw_shifts(streams: Streams, step: Step, count: int, name: str = "weak view") -> Motion:

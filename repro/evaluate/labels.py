@@ -83,8 +83,7 @@ def test_labels(
         found = stored(data.name)
         return np.tile(found.labels.astype(np.int64), (len(seeds), 1)), found.held_out_hash
     source = source_of(data)
-    labels, held_out_hash = source.held_out_labels_and_hash(seeds)
-    return labels.numpy(), held_out_hash
+    return source.held_out_labels(seeds).numpy(), source.held_out_hash(seeds)
 
 
 def store_labels(stored: StoredLabels, root: Path = LABELS) -> Path:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,23 +22,26 @@ def build_model(config: Model, classes: int, streams: Streams, role: str) -> nn.
     `role` is "teacher" or "student". A method that trains a single network gives it one of these roles, so that the
     network UDA trains starts where MPL's teacher starts. Its `classes` are K, for what a method keeps of each class.
     """
-    network = _network(config, classes, streams, role)
+    name = f"init {role}"
+    network = _NETWORKS[type(config)](config, classes, streams, name, getattr(config, f"{role}_dropout", 0.0))
     network.classes = classes  # type: ignore[assignment]
     return network
 
 
-def _network(config: Model, classes: int, streams: Streams, role: str) -> nn.Module:
-    name = f"init {role}"
-    if isinstance(config, MoonsNet):
-        return StackedMlp(config, streams, name)
-    if isinstance(config, SmallConv):
-        return SmallConvNet(config, classes, streams, name)
-    if isinstance(config, Airbench):
-        return AirbenchNet(config, classes, streams, name)
-    rate = config.student_dropout if role == "student" else config.teacher_dropout
-    if isinstance(config, WideResNet):
-        return WideResidualNet(config, classes, streams, name, rate)
-    return ResidualNet50(config, classes, streams, name, rate)
+class Classifier(nn.Module):
+    """A network that ends with dropout of its features and a dense layer."""
+
+    def end_with(self, features: int, dropout_rate: float, classes: int, streams: Streams, name: str) -> None:
+        """The end: logits of `classes` from so many features."""
+        self.noise_features, self.dropout_rate = features, dropout_rate
+        self.dense = initial_dense(streams, f"{name} dense", classes, features)
+        self.bias = nn.Parameter(self.dense.new_zeros(classes))
+
+    def logits(self, features: Tensor, noise: Tensor | None) -> Tensor:
+        """[N, F] and, in training, uniform noise [N, noise_features] for dropout, to [N, K]."""
+        if self.training and self.dropout_rate:
+            features = dropout(features, self.dropout_rate, noise)
+        return functional.linear(features, self.dense, self.bias)
 
 
 _ACTIVATIONS = {Activation.sigmoid: torch.sigmoid, Activation.tanh: torch.tanh}
@@ -51,7 +56,7 @@ class StackedMlp(nn.Module):
 
     noise_features = 0  # no dropout
 
-    def __init__(self, config: MoonsNet, streams: Streams, name: str) -> None:
+    def __init__(self, config: MoonsNet, classes: int, streams: Streams, name: str, _: float = 0.0) -> None:
         super().__init__()
         self._activation = _ACTIVATIONS[config.activation]
         sizes = [2, config.width, config.width, 2]
@@ -71,33 +76,24 @@ class StackedMlp(nn.Module):
         return logits
 
 
-class SmallConvNet(nn.Module):
+class SmallConvNet(Classifier):
     """conv(w) - conv(2w, stride 2) - conv(2w), each with batch norm and LeakyReLU 0.2; mean pool, dropout, dense."""
 
-    def __init__(self, config: SmallConv, classes: int, streams: Streams, name: str) -> None:
+    def __init__(self, config: SmallConv, classes: int, streams: Streams, name: str, _: float = 0.0) -> None:
         super().__init__()
+        self.convolutions, self.norms = nn.ParameterList(), nn.ModuleList()
         widths = [1, config.width, 2 * config.width, 2 * config.width]
-        self.dropout_rate = config.dropout
-        self.noise_features = widths[-1]
-        self.convolutions = nn.ParameterList()
-        self.norms = nn.ModuleList()
         for layer, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
-            kernel = streams.normal(f"{name} conv {layer}", 0, (outputs, inputs, 3, 3))
-            self.convolutions.append(nn.Parameter(kernel * math.sqrt(2 / (9 * outputs))))
+            self.convolutions.append(initial_kernel(streams, f"{name} conv {layer}", outputs, inputs, 3))
             self.norms.append(BatchNorm(outputs))
-        dense = streams.uniform(f"{name} dense", 0, (classes, widths[-1])) * 2 - 1
-        self.dense = nn.Parameter(dense / math.sqrt(classes))
-        self.bias = nn.Parameter(torch.zeros(classes))
+        self.end_with(widths[-1], config.dropout, classes, streams, name)
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Images [N, 1, 8, 8] and, in training, uniform noise [N, noise_features] for dropout, to logits [N, K]."""
+        """Images [N, 1, 8, 8] to logits [N, K]."""
         for layer, (kernel, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
             x = functional.conv2d(x, kernel, stride=2 if layer == 1 else 1, padding=1)
             x = functional.leaky_relu(norm(x), 0.2)
-        features = x.mean(dim=(2, 3))
-        if self.training and self.dropout_rate:
-            features = dropout(features, self.dropout_rate, noise)
-        return functional.linear(features, self.dense, self.bias)
+        return self.logits(x.mean(dim=(2, 3)), noise)
 
 
 class Block(nn.Module):
@@ -124,7 +120,7 @@ class Block(nn.Module):
         return shortcut + same_convolution(functional.leaky_relu(hidden, self.leak, inplace=True), self.convolution_2)
 
 
-class WideResidualNet(nn.Module):
+class WideResidualNet(Classifier):
     """3x3 stem, three groups of n = (depth - 4) / 6 blocks, BN, LeakyReLU, mean pool, dropout, dense.
 
     The groups have 16, 32 and 64 times `width` channels and strides 1, 2 and 2; the stem has 16 times `width` too.
@@ -132,8 +128,7 @@ class WideResidualNet(nn.Module):
 
     def __init__(self, config: WideResNet, classes: int, streams: Streams, name: str, dropout_rate: float) -> None:
         super().__init__()
-        self.leak, self.dropout_rate = config.leak, dropout_rate
-        channels = 16 * config.width
+        self.leak, channels = config.leak, 16 * config.width
         self.stem = initial_kernel(streams, f"{name} stem", channels, 3, 3)
         self.blocks = nn.ModuleList()
         for group, stride in enumerate((1, 2, 2)):
@@ -143,19 +138,14 @@ class WideResidualNet(nn.Module):
                 self.blocks.append(Block(config, channels, outputs, stride if block == 0 else 1, streams, place))
                 channels = outputs
         self.norm = BatchNorm(channels, config.norm_decay, config.norm_epsilon)
-        self.noise_features = channels
-        self.dense = initial_dense(streams, f"{name} dense", classes, channels)
-        self.bias = nn.Parameter(self.dense.new_zeros(classes))
+        self.end_with(channels, dropout_rate, classes, streams, name)
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Images [N, 3, H, W] and, in training, uniform noise [N, noise_features] for dropout, to logits [N, K]."""
+        """Images [N, 3, H, W] to logits [N, K]."""
         x = same_convolution(x, self.stem)
         for block in self.blocks:
             x = block(x)
-        features = functional.leaky_relu(self.norm(x), self.leak, inplace=True).mean(dim=(2, 3))
-        if self.training and self.dropout_rate:
-            features = dropout(features, self.dropout_rate, noise)
-        return functional.linear(features, self.dense, self.bias)
+        return self.logits(functional.leaky_relu(self.norm(x), self.leak, inplace=True).mean(dim=(2, 3)), noise)
 
 
 _BLOCKS, _STRIDES = (3, 4, 6, 3), (1, 2, 2, 2)
@@ -190,11 +180,9 @@ class Bottleneck(nn.Module):
         self.reduce = ConvolutionNorm(config, width, inputs, 1, 1, streams, f"{name} conv 1")
         self.spatial = ConvolutionNorm(config, width, width, 3, stride, streams, f"{name} conv 2")
         self.expand = ConvolutionNorm(config, outputs, width, 1, 1, streams, f"{name} conv 3")
-        self.shortcut = (
-            ConvolutionNorm(config, outputs, inputs, 1, stride, streams, f"{name} shortcut")
-            if stride > 1 or inputs != outputs
-            else None
-        )
+        changes = stride > 1 or inputs != outputs
+        shortcut = (config, outputs, inputs, 1, stride, streams, f"{name} shortcut")
+        self.shortcut = ConvolutionNorm(*shortcut) if changes else None
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, 4 width, H / stride, W / stride]."""
@@ -203,7 +191,7 @@ class Bottleneck(nn.Module):
         return torch.relu(shortcut + self.expand(hidden))
 
 
-class ResidualNet50(nn.Module):
+class ResidualNet50(Classifier):
     """7x7 stem at stride 2, 3x3 max pool at stride 2, bottleneck blocks 3, 4, 6, 3, mean pool, dropout, dense.
 
     Of the stem's `width` channels (64 in ResNet-50) the groups have 4, 8, 16 and 32 times as many.
@@ -211,7 +199,6 @@ class ResidualNet50(nn.Module):
 
     def __init__(self, config: ResNet50, classes: int, streams: Streams, name: str, dropout_rate: float) -> None:
         super().__init__()
-        self.dropout_rate = dropout_rate
         channels = config.width
         self.stem = ConvolutionNorm(config, channels, 3, 7, 2, streams, f"{name} stem")
         self.blocks = nn.ModuleList()
@@ -221,19 +208,14 @@ class ResidualNet50(nn.Module):
                 place = f"{name} block {len(self.blocks) + 1}"
                 self.blocks.append(Bottleneck(config, channels, width, stride if block == 0 else 1, streams, place))
                 channels = 4 * width
-        self.noise_features = channels
-        self.dense = initial_dense(streams, f"{name} dense", classes, channels)
-        self.bias = nn.Parameter(self.dense.new_zeros(classes))
+        self.end_with(channels, dropout_rate, classes, streams, name)
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Images [N, 3, H, W] and, in training, uniform noise [N, noise_features] for dropout, to logits [N, K]."""
+        """Images [N, 3, H, W] to logits [N, K]."""
         x = same_max_pool(torch.relu(self.stem(x)), 3, 2)
         for block in self.blocks:
             x = block(x)
-        features = x.mean(dim=(2, 3))
-        if self.training and self.dropout_rate:
-            features = dropout(features, self.dropout_rate, noise)
-        return functional.linear(features, self.dense, self.bias)
+        return self.logits(x.mean(dim=(2, 3)), noise)
 
 
 _SCALE = 1 / 9  # of the logits (airbench)
@@ -274,7 +256,7 @@ class AirbenchNet(nn.Module):
     noise_features = 0  # no dropout
     stem: Tensor
 
-    def __init__(self, config: Airbench, classes: int, streams: Streams, name: str) -> None:
+    def __init__(self, config: Airbench, classes: int, streams: Streams, name: str, _: float = 0.0) -> None:
         super().__init__()
         self.pooled = config.stem_pool
         self.register_buffer("stem", decorrelating_kernels())
@@ -305,3 +287,9 @@ def _initial_kernel(streams: Streams, name: str, outputs: int, inputs: int) -> T
     kernel = (streams.uniform(name, 0, (outputs, inputs, 3, 3)) * 2 - 1) / math.sqrt(9 * inputs)
     nn.init.dirac_(kernel[:inputs])
     return kernel
+
+
+_NETWORKS: dict[type, Callable[[Any, int, Streams, str, float], nn.Module]] = {
+    MoonsNet: StackedMlp, SmallConv: SmallConvNet, WideResNet: WideResidualNet, ResNet50: ResidualNet50,
+    Airbench: AirbenchNet,
+}  # fmt: skip

@@ -1,6 +1,6 @@
 """Composes every run of the chosen plan and prepares its data.
 
-Leaves artifacts/configs/<run>.yaml (settings, with the hash of the data) and artifacts/data/ (data, splits). A run is
+Leaves artifacts/configs/<run>.yaml (settings, with the hash of the data) and artifacts/data/. A run is
 trained again only when its resolved configuration changes, whichever file the change was made in, or a file that its
 data set or its method is made of: their hashes stand below the settings, as a comment.
 """
@@ -43,7 +43,7 @@ def prepare(path: Path) -> None:
         )
     plan = whole.runs
     configs = with_prepared_data(list(_composed(plan, path)))
-    for folder in (CONFIGS, PLACE / "splits"):
+    for folder in (CONFIGS, PLACE):
         folder.mkdir(parents=True, exist_ok=True)
     hashes: dict[str, str] = {}
     for planned, config in zip(plan, configs, strict=True):
@@ -51,9 +51,6 @@ def prepare(path: Path) -> None:
         key = f"{source.key}{source.split_settings()}{planned.seeds}"
         if key not in hashes:
             hashes[key] = source.training_hash(planned.seeds)
-            (PLACE / "splits" / f"{config.data.name}-{hashes[key][:12]}.json").write_text(
-                source.describe_split(planned.seeds)
-            )
         resolved = as_mapping(
             replace(config, data=source.recorded(), data_hash=hashes[key], planned_seeds=seeds_listed(planned.seeds))
         )
