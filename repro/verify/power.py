@@ -25,7 +25,8 @@ class SeedsNeeded:
 
     confirm: int | None  # if the paper is right
     refute: int | None  # if there is nothing in it: no difference, or a number just as far below as twice the margin
-    assumes: str  # about the spread over seeds, in words
+    spread: float  # over seeds, on which that rests; points
+    assumes: str  # the same in words
 
     def in_words(self) -> str:
         """`4 seeds if the claim holds, 6 seeds if it does not (our runs scatter as the paper's, 0.07 points; ...)`."""
@@ -52,7 +53,7 @@ def _for_number(rule: Absolute, alpha: float) -> SeedsNeeded | None:
     confirm = _first(lambda m: chance_to_confirm(rule, 0.0, m, alpha) >= POWER)
     refute = _first(lambda m: chance_to_refute(rule, -2 * rule.margin, m, alpha) >= POWER)
     assumes = f"our runs scatter as the paper's, {rule.spread:g} points; not holding: {2 * rule.margin:g} points lower"
-    return SeedsNeeded(confirm, refute, assumes)
+    return SeedsNeeded(confirm, refute, rule.spread, assumes)
 
 
 def chance_to_confirm(rule: Absolute, gap: float, m: int, alpha: float) -> float:
@@ -90,7 +91,7 @@ def _for_ordering(rule: Ordering, alpha: float, scores: Mapping[str, Scores]) ->
     refute = seeds_needed(0.0, deviation, rule.meaningful, alpha, POWER)
     assumes = (f"paired differences scatter by {deviation:.2f} points, {origin}; holding: {holds:+g} points, "
                "not holding: none")  # fmt: skip
-    return SeedsNeeded(confirm, refute, assumes)
+    return SeedsNeeded(confirm, refute, deviation, assumes)
 
 
 def _observed(rule: Ordering, scores: Mapping[str, Scores]) -> tuple[float, str]:

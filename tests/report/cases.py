@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from repro.report.tables import Record
+from repro.report.record import Record
 from repro.results import Run
 from repro.verify.claims import Claim, Verdict, read_claims
 from repro.verify.evidence import Scores
