@@ -208,6 +208,11 @@ class Verdict:
     problems: list[str] = field(default_factory=list)  # why evidence was refused
 
 
+def undecided(claim: Claim, reason: str, missing: str, **known: Any) -> Verdict:
+    """INCONCLUSIVE, and what would settle it."""
+    return Verdict(claim.id, Status.INCONCLUSIVE, reason, missing=missing, **known)
+
+
 def write_verdicts(verdicts: Sequence[Verdict], path: Path = VERDICTS) -> None:
     """Writes all verdicts, in the claims' order."""
     write_whole(path, (json.dumps([asdict(verdict) for verdict in verdicts], indent=1) + "\n").encode())

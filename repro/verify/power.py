@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from repro.verify.absolute import Gap, gap_of
-from repro.verify.claims import Absolute, Claim, Ordering
+from repro.verify.claims import Absolute, Claim, Ordering, seeds
 from repro.verify.evidence import Scores
 from repro.verify.statistics import FEWEST_SEEDS, in_percent, paired_difference, seeds_needed, spread
 
@@ -30,7 +30,9 @@ class SeedsNeeded:
 
     def in_words(self) -> str:
         """`4 seeds if the claim holds, 6 seeds if it does not (our runs scatter as the paper's, 0.07 points; ...)`."""
-        return f"{_seeds(self.confirm)} if the claim holds, {_seeds(self.refute)} if it does not ({self.assumes})"
+        confirm, refute = ("no affordable number of seeds" if n is None else seeds(n)
+                           for n in (self.confirm, self.refute))  # fmt: skip
+        return f"{confirm} if the claim holds, {refute} if it does not ({self.assumes})"
 
 
 def needed(claim: Claim, scores: Mapping[str, Scores]) -> SeedsNeeded | None:
@@ -110,7 +112,3 @@ def _observed(rule: Ordering, scores: Mapping[str, Scores]) -> tuple[float, str]
 def _first(enough: Callable[[int], bool]) -> int | None:
     """The smallest number from which on the next ten are enough too: the power is not quite monotone at the start."""
     return next((m for m in range(1, MOST_SEEDS + 1) if all(enough(n) for n in range(m, m + 10))), None)
-
-
-def _seeds(n: int | None) -> str:
-    return "no affordable number of seeds" if n is None else f"{n} seed{'' if n == 1 else 's'}"
