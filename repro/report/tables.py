@@ -325,7 +325,7 @@ def again(record: Record, comparison: Comparison) -> list[Again]:
         runs = [record.runs[place.run] for place in places]
         if settings_of(runs[0]) != settings_of(runs[1]):
             continue
-        mine, theirs = (run.predictions(places[0].network)[run.rows(values.columns.tolist())] for run in runs)
+        mine, theirs = (run.predictions(places[0].network)[run.rows(map(int, values.columns))] for run in runs)
         equal = 100 * float((mine == theirs).mean())
         devices = [_listed(run.seeds["device_name"]) if "device_name" in run.seeds else "unknown" for run in runs]
         here, recorded = values.mean(axis=1)
