@@ -105,6 +105,7 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
     """The scores of a run, from what is recorded of it."""
     changed = [*_unfit(run)]
     hashes = run.seeds.groupby("group")["training_hash"].first().to_dict() if "training_hash" in run.seeds else {}
+    finished = run.seeds.get("finished", pd.Series("", run.seeds.index))
     found = Scores(
         name=run.name,
         config=run.config,
@@ -115,7 +116,7 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
         problems=changed,
         reduced=True,
         training_hash={tuple(seeds): hashes[group] for group, seeds in run.groups().items() if group in hashes},
-        finished=run.seeds["finished"].to_dict() if "finished" in run.seeds else dict.fromkeys(run.seeds.index, ""),
+        finished={int(str(seed)): str(when) for seed, when in finished.items()},
         changed=bool(changed),
     )
     try:
@@ -155,9 +156,11 @@ def _count_right(found: Scores, run: Run, seed: int, labels: np.ndarray) -> None
     wrong = [*_not_as_stored(run, seed, "accuracy", accuracy), *_not_as_stored(run, seed, "top5", top5)]
     found.problems.extend(wrong)
     if not wrong:
-        for shares, of in ((found.accuracy, accuracy), (found.top5, top5), (found.correct, right)):
-            for network, value in of.items():
-                shares.setdefault(network, {})[seed] = value
+        for network, hits in right.items():
+            found.accuracy[network][seed] = accuracy[network]
+            found.correct[network][seed] = hits
+        for network, share in top5.items():
+            found.top5.setdefault(network, {})[seed] = share
 
 
 def departure_in_words(departure: Departure) -> str:
