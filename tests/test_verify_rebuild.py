@@ -62,7 +62,7 @@ def test_stacked_seeds_are_read() -> None:
     assert [] == stacked.problems
     assert {4: 0.9, 9: 0.95} == stacked.accuracy["student"]
     assert {4: 900, 9: 950} == {seed: int(hits.sum()) for seed, hits in stacked.correct["student"].items()}
-    assert (N, False, {(4, 9): "train-4,9"}) == (stacked.held_out, stacked.reduced, stacked.training_hash)
+    assert (False, {(4, 9): "train-4,9"}) == (stacked.reduced, stacked.training_hash)
 
 
 def test_scores_as_a_table() -> None:

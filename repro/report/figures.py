@@ -1,433 +1,241 @@
-"""Figures, each of which answers one question a reader has. `FIGURES` has them all; pages show those of their data set.
+"""The figures, each of which answers one question a reader has, in the order in which pages show them.
 
-A figure is a function with `@figure(name, *pages)`; its question and caption stand in templates/captions.j2.
+A figure is a function with `@figure(name, *pages)` or, for a panel of each comparison, `@panels`; its question and
+caption stand in templates/captions.j2.
 """
 
 from __future__ import annotations
 
-import importlib
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
+from repro.config import lookup
 from repro.plan import Comparison, all_arms
-from repro.report.tables import (
-    NETWORKS,
-    NOTHING,
-    PAGES,
-    FeedbackSize,
-    Record,
-    Step,
-    arm_rows,
-    attribution,
-    curves,
-    feedback_sizes,
-    selections,
-    signed,
-    signed_interval,
-    wrong_labels,
+from repro.report import tables
+from repro.report.drawing import (
+    BLACK,
+    BLUE,
+    GREY,
+    VERMILLION,
+    WIDTH,
+    Drawn,
+    all_drawn,
+    band,
+    beside,
+    figure,
+    interval,
+    name_lines,
+    name_rows,
+    new_figure,
+    panels,
+    wrapped,
 )
-from repro.verify.statistics import PairedDifference, mean_interval
+from repro.report.pages import points
+from repro.report.record import PAGES, Place, Record
+from repro.report.tables import NETWORKS, NOTHING, Dose, FeedbackSize, Row
+from repro.results import Run
+from repro.verify.statistics import PairedDifference
 
-Drawing = Callable[[Record, Sequence[Comparison]], Iterator[tuple[str, Figure]]]
-
-BLACK, GREY, BLUE, VERMILLION = "#000000", "#777777", "#0072B2", "#D55E00"
-WIDTH = 8.0  # inches: 1,200 pixels
-DPI = 150
-STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.6,
-    "figure.facecolor": "white",
-    "figure.dpi": DPI,
-    "svg.hashsalt": "repro",  # the same drawing, the same bytes
-}
-_NEAR = 3.0
+MOST_FIGURES = 25
+NEAR = 3.0
 """Points to both sides of zero in the overview; what lies beyond is an arrow with its number."""
 FEW = 12
 """Up to so many seeds are drawn one by one."""
 MAIN = ("supervised", "pseudo_label", "uda", "mpl_no_feedback", "no_feedback", "mpl", "exact")
 """Arms of figures in which all arms would hide each other."""
+BRIEF = {"uda": "UDA", "mpl_no_feedback": "h = 0", "no_feedback": "h = 0", "mpl": "MPL"}
+"""Arms where room is short."""
 COMPARED = ("mpl", "mpl_held", "mpl_cosine", "mpl_reversed", "exact", "per_example")
 """Forms of feedback whose pseudo labels are held against those without; at most four are drawn."""
-
-
+FOLLOWED = ("consistency_alone", "feedback_alone", "exact_alone", "exact_alone_reversed", "mpl_no_feedback", "mpl_held",
+            "mpl_held_reversed", "mpl_weight_100", "mixup_no_feedback")  # fmt: skip
+"""Arms whose planted labels are followed; the others would hide each other, and stand in the table."""
 DATA = tuple(page for page in PAGES if page != "feedback")
 """Pages of one data set each."""
-
-
-@dataclass(frozen=True)
-class Maker:
-    """A registered figure."""
-
-    name: str
-    pages: tuple[str, ...]  # empty: one figure over all pages
-    draw: Drawing
-
-
-FIGURES: list[Maker] = []
-
-
-def figure(name: str, *pages: str) -> Callable[[Drawing], Drawing]:
-    """Registers a figure under its name, for these pages; without pages it is drawn once, over all of them."""
-
-    def register(draw: Drawing) -> Drawing:
-        FIGURES.append(Maker(name, pages, draw))
-        return draw
-
-    return register
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure with its place: `key` is the name of its file."""
-
-    key: str
-    name: str  # of its caption
-    page: str  # empty: the report itself
-    title: str  # of its setting, where a page has several of them; else empty
-    figure: Figure
+IMAGES = DATA[1:]
 
 
 def all_figures(record: Record) -> list[Drawn]:
-    """Every registered figure that the recorded runs give, in the order of registration."""
-    for name in ("figures_moons", "figures_doses"):  # each registers its own
-        importlib.import_module(f"repro.report.{name}")
-    found = []
-    with mpl.rc_context(STYLE):
-        for maker in FIGURES:
-            for page in maker.pages or ("",):
-                pages = (page,) if page else tuple(PAGES)
-                shown = [one for each in pages for one in record.of_page(each) if not one.again]
-                for suffix, drawing in maker.draw(record, shown) if shown else ():
-                    key = "_".join(part for part in (page, maker.name, suffix.removeprefix("moons_")) if part)
-                    title = next((one.heading for one in shown if one.setting == suffix), "")
-                    found.append(Drawn(key, maker.name, page, title, drawing))
-    return found
+    """Every figure of this file that the recorded runs give."""
+    return all_drawn(record)
+
+
+def brief(arm: str) -> str:
+    """An arm's title where room is short."""
+    return BRIEF.get(arm, arm.removeprefix("mpl_").replace("_", " "))
+
+
+def with_network(row: Row) -> str:
+    """An arm and the network that counts."""
+    return f"{row.title} ({NETWORKS[row.place.network]})"
 
 
 @figure("feedback_everywhere")
-def feedback_everywhere(record: Record, shown: Sequence[Comparison]) -> Iterator[tuple[str, Figure]]:
+def feedback_everywhere(record: Record, shown: list[Comparison]) -> Figure | None:
     """MPL minus h = 0 in every setting: accuracy, and wrong pseudo labels at the end."""
-    rows = []
+    names: list[str] = []
+    accuracy: list[PairedDifference | None] = []
+    wrong: list[PairedDifference | None] = []
     for comparison in shown:
-        pair = next((row.difference for row in arm_rows(record, comparison) if row.arm == "mpl"), None)
-        wrong = next((row.difference for row in wrong_labels(record, comparison) if row.arm == "mpl"), None)
-        if pair and comparison.reference in {"mpl_no_feedback", "no_feedback"}:
-            rows.append((comparison, pair, wrong))
-    if not rows:
-        return
-    drawing, (left, right) = new_figure(1.0 + 0.62 * len(rows), 1, 2, sharey=True)
-    for axes, title, pairs in (
-        (left, "test accuracy (points)", [pair for _, pair, _ in rows]),
-        (right, "wrong pseudo labels (points)", [wrong for _, _, wrong in rows]),
-    ):
-        for place, pair in enumerate(pairs):
-            if pair:
-                _interval_row(axes, place, pair, BLACK, _NEAR, above=True)
+        without = record.counted(comparison.run(comparison.reference))
+        mpl = record.counted(comparison.run("mpl"))
+        gain = record.paired(mpl, without)
+        if gain and comparison.reference in {"mpl_no_feedback", "no_feedback"}:
+            names.append(f"{wrapped(comparison.heading, 38)}\n{NETWORKS[mpl.network]}, {gain.n} seeds")
+            accuracy.append(gain)
+            rows = tables.wrong_labels(record, comparison)
+            wrong.append(next((row.number.gain for row in rows if row.arm == "mpl"), None))
+    if not names:
+        return None
+    drawing, grid = new_figure(1.0 + 0.62 * len(names), 1, 2, sharey=True)
+    titles = ("test accuracy (points)", "wrong pseudo labels (points)")
+    for axes, title, gains in zip(grid, titles, (accuracy, wrong), strict=True):
+        for place, gain in enumerate(gains):
+            if gain:
+                _gain(axes, place, gain, BLACK, NEAR)
+                axes.annotate(points(gain), (0.5, place), xytext=(0, 8), textcoords="offset points", ha="center",
+                              xycoords=axes.get_yaxis_transform(), fontsize=9,
+                              bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
         axes.axvline(0, color=GREY, linewidth=1, zorder=0)
-        axes.set_xlim(-_NEAR, _NEAR)
+        axes.set_xlim(-NEAR, NEAR)
         axes.set_xlabel(title)
         axes.grid(visible=False, axis="y")
-    names = [f"{wrapped(one.heading, 38)}\n{NETWORKS[record.counted(one.run('mpl')).network]}, {pair.n} seeds"
-             for one, pair, _ in rows]  # fmt: skip
-    left.set_yticks(range(len(rows)), names, fontsize=9)
-    left.set_ylim(len(rows) - 0.5, -0.7)
-    yield "", drawing
+    grid[0].set_yticks(range(len(names)), names, fontsize=9)
+    grid[0].set_ylim(len(names) - 0.5, -0.7)
+    return drawing
+
+
+def _gain(axes: Axes, place: float, gain: PairedDifference, colour: str, limit: float) -> None:
+    """A difference with its interval in a row; an arrow at the edge where they lie outside."""
+    if abs(gain.mean) > limit:
+        side = np.sign(gain.mean)
+        axes.plot([0.97 * side * limit], [place], ">" if side > 0 else "<", color=colour, markersize=7)
+        return
+    low, high = (gain.low, gain.high) if np.isfinite(gain.low) else (gain.mean, gain.mean)
+    interval(axes, place, max(low, -limit), gain.mean, min(high, limit), colour)
+    for bound, marker in ((low, "<"), (high, ">")):
+        if abs(bound) > limit:
+            axes.plot([0.98 * np.sign(bound) * limit], [place], marker, color=colour, markersize=5)
 
 
 @figure("selection")
-def selection(record: Record, shown: Sequence[Comparison]) -> Iterator[tuple[str, Figure]]:
+def selection(record: Record, shown: list[Comparison]) -> Figure | None:
     """What choosing the checkpoint by test accuracy would add, by setting and arm."""
-    groups = [(one, [row for row in selections(record, one) if row.arm in MAIN]) for one in shown]
-    groups = [(one, rows) for one, rows in groups if rows]
-    if not groups:
-        return
-    total = sum(len(rows) + 1 for _, rows in groups)
-    drawing, axes = new_figure(0.8 + 0.24 * total)
-    place, ticks = 0, []
-    for comparison, rows in groups:
-        axes.text(-0.01, place, wrapped(comparison.heading, 60), transform=axes.get_yaxis_transform(), ha="right",
-                  va="center", fontsize=9, weight="bold")  # fmt: skip
-        for row in rows:
-            place += 1
-            ticks.append((place, f"{row.title} ({NETWORKS[row.place.network]})"))
-            _interval_row(axes, place, row.excess, all_arms()[row.arm].colour, 1e9)
-        place += 1
-    axes.set_yticks([at for at, _ in ticks], [name for _, name in ticks], fontsize=9)
-    axes.set_ylim(total - 0.4, -0.7)
+    places: list[Row | Comparison] = []  # a heading, then its arms
+    for comparison in shown:
+        rows = [row for row in tables.selections(record, comparison) if row.arm in MAIN]
+        places += [comparison, *rows] if rows else []
+    if not places:
+        return None
+    drawing, axes = new_figure(0.8 + 0.24 * len(places))
+    for place, one in enumerate(places):
+        if isinstance(one, Comparison):
+            axes.text(-0.01, place, wrapped(one.heading, 60), transform=axes.get_yaxis_transform(), ha="right",
+                      va="center", fontsize=9, weight="bold")  # fmt: skip
+        elif one.number.gain:
+            _gain(axes, place, one.number.gain, all_arms()[one.arm].colour, np.inf)
+    ticks = {place: with_network(one) for place, one in enumerate(places) if isinstance(one, Row)}
+    axes.set_yticks([*ticks], [*ticks.values()], fontsize=9)
+    axes.set_ylim(len(places) - 0.4, -0.7)
     axes.set_xlabel("best on the test set minus final (points)")
     axes.grid(visible=False, axis="y")
-    yield "", drawing
+    return drawing
 
 
-@figure("attribution", *DATA)
-def waterfall(record: Record, shown: Sequence[Comparison]) -> Iterator[tuple[str, Figure]]:
+@panels("attribution", *DATA, of=tables.attribution, height=lambda n: 0.5 * n, xlabel="test accuracy (%)")
+def waterfall(axes: Axes, _: Record, comparison: Comparison, steps: list[Row]) -> None:
     """A bar from each part's accuracy to the next one's, with the interval of the difference at its end."""
-    panels = [(one, steps) for one in shown if (steps := attribution(record, one))]
-    if not panels:
-        return
-    drawing, grid = stacked([len(steps) for _, steps in panels], 0.5)
-    for axes, (comparison, steps) in zip(grid, panels, strict=True):
-        for place, step in enumerate(steps):
-            _bar(axes, place, step, steps[place - 1].level if place else step.level)
-        names = [f"{step.title}\n({NETWORKS[step.place.network]})" for step in steps]
-        axes.set_yticks(range(len(steps)), names, fontsize=9)
-        axes.set_ylim(len(steps) - 0.4, -0.6)
-        ends = [bound for step in steps for bound in _reach(step)]
-        margin = 0.08 * (max(ends) - min(ends)) + 0.2
-        axes.set_xlim(min(ends) - margin, max(ends) + 4.5 * margin)
-        axes.set_title(wrapped(comparison.heading, 80))
-        axes.grid(visible=False, axis="y")
-    grid[-1].set_xlabel("test accuracy (%)")
-    yield "", drawing
+    ends = []
+    for place, step in enumerate(steps):
+        level, gain = step.number.mean, step.number.gain
+        start = steps[place - 1].number.mean if gain else level
+        low, high = (level + bound - gain.mean if gain and np.isfinite(bound) else level
+                     for bound in ((gain.low, gain.high) if gain else (level, level)))  # fmt: skip
+        if gain:
+            colour, hatch = (BLUE, "") if level >= start else (VERMILLION, "////")
+            axes.barh(place, level - start, left=start, height=0.5, color=colour, alpha=0.7, hatch=hatch,
+                      edgecolor="white", linewidth=0)  # fmt: skip
+            axes.plot([start, start], [place - 1.25, place + 0.25], color=GREY, linewidth=0.8)
+        else:
+            axes.plot([level], [place], "o", color=BLACK, markersize=7)
+        axes.plot([low, high], [place, place], color=BLACK, linewidth=1.6, solid_capstyle="butt")
+        axes.annotate(points(gain) or f"{level:.2f} %", (max(high, level, start), place), xytext=(6, 0),
+                      textcoords="offset points", fontsize=9, va="center")  # fmt: skip
+        ends += [low, high]
+    name_rows(axes, [f"{step.title}\n({NETWORKS[step.place.network]})" for step in steps])
+    margin = 0.08 * (max(ends) - min(ends)) + 0.2
+    axes.set_xlim(min(ends) - margin, max(ends) + 4.5 * margin)
 
 
-def _reach(step: Step) -> tuple[float, float]:
-    if not step.gain or not np.isfinite(step.gain.low):
-        return step.level, step.level
-    return step.level + step.gain.low - step.gain.mean, step.level + step.gain.high - step.gain.mean
+def _compared(record: Record, comparison: Comparison) -> list[Row]:
+    return [row for row in tables.arms(record, comparison) if row.number.gain]
 
 
-def _bar(axes: Axes, place: int, step: Step, start: float) -> None:
-    if step.gain is None:
-        axes.plot([step.level], [place], "o", color=BLACK, markersize=7)
-        text = f"{step.level:.2f} %"
-    else:
-        colour, hatch = (BLUE, "") if step.level >= start else (VERMILLION, "////")
-        axes.barh(place, step.level - start, left=start, height=0.5, color=colour, alpha=0.7, hatch=hatch,
-                  edgecolor="white", linewidth=0)  # fmt: skip
-        axes.plot([start, start], [place - 1.25, place + 0.25], color=GREY, linewidth=0.8)
-        text = said(step.gain)
-    low, high = _reach(step)
-    axes.plot([low, high], [place, place], color=BLACK, linewidth=1.6, solid_capstyle="butt")
-    right = max(high, step.level, start)
-    axes.annotate(text, (right, place), xytext=(6, 0), textcoords="offset points", fontsize=9, va="center")
-
-
-@figure("differences", "digits", "cifar10_4k", "svhn_1k", "imagenet_10pct")
-def forest(record: Record, shown: Sequence[Comparison]) -> Iterator[tuple[str, Figure]]:
+@panels("differences", *IMAGES, of=_compared, height=lambda n: 0.31 * n, xlabel="test accuracy (points)")
+def forest(axes: Axes, _: Record, comparison: Comparison, rows: list[Row]) -> None:
     """Every arm minus the reference, with its interval; few seeds as dots; arms far away as arrows."""
-    panels = [(one, [row for row in arm_rows(record, one) if row.difference]) for one in shown]
-    panels = [(one, rows) for one, rows in panels if rows]
-    if not panels:
-        return
-    drawing, grid = stacked([len(rows) for _, rows in panels], 0.31)
-    for axes, (comparison, rows) in zip(grid, panels, strict=True):
-        near = [row.difference for row in rows if all_arms()[row.arm].method == "mpl" and row.difference]
-        limit = _limit(near or [row.difference for row in rows if row.difference])
-        for place, row in enumerate(rows):
-            if row.difference:
-                _interval_row(axes, place, row.difference, all_arms()[row.arm].colour, limit, beside=True)
-        axes.axvline(0, color=GREY, linewidth=1)
-        axes.set_xlim(-limit, limit)
-        axes.set_yticks(range(len(rows)), [f"{row.title} ({NETWORKS[row.place.network]})" for row in rows], fontsize=9)
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_title(wrapped(f"{comparison.heading}: minus {comparison.title(comparison.reference)}", 80))
-        axes.grid(visible=False, axis="y")
-    grid[-1].set_xlabel("test accuracy (points)")
-    yield "", drawing
-
-
-def _interval_row(
-    axes: Axes, place: float, pair: PairedDifference, colour: str, limit: float, *, above: bool = False,
-    beside: bool = False,
-) -> None:  # fmt: skip
-    """Mean and interval in a row; an arrow at the edge where they lie outside; numbers above it or at the right."""
-    low, high = (pair.low, pair.high) if np.isfinite(pair.low) else (pair.mean, pair.mean)
-    if abs(pair.mean) > limit:
-        side = np.sign(pair.mean)
-        axes.plot([0.97 * side * limit], [place], ">" if side > 0 else "<", color=colour, markersize=7)
-    else:
-        axes.plot(
-            [max(low, -limit), min(high, limit)], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt"
-        )
-        axes.plot([pair.mean], [place], "o", color=colour, markersize=6, markeredgecolor="white", markeredgewidth=0.8)
-        for bound, marker in ((low, "<"), (high, ">")):
-            if abs(bound) > limit:
-                axes.plot([0.98 * np.sign(bound) * limit], [place], marker, color=colour, markersize=5)
-    if beside and pair.n <= FEW:
-        inside = [value for value in pair.differences if abs(value) <= limit]
-        axes.plot(inside, [place + 0.22] * len(inside), ".", color=GREY, markersize=5, markeredgewidth=0)
-    if beside:
-        axes.annotate(said(pair), (1.01, place), xycoords=axes.get_yaxis_transform(), fontsize=9, va="center",
-                      annotation_clip=False)  # fmt: skip
-    if above:
-        axes.annotate(said(pair), (0.5, place), xytext=(0, 8), textcoords="offset points", ha="center",
-                      xycoords=axes.get_yaxis_transform(), fontsize=9,
-                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
-
-
-def _limit(pairs: Sequence[PairedDifference]) -> float:
-    ends = [abs(bound) for pair in pairs for bound in (pair.low, pair.high, pair.mean) if np.isfinite(bound)]
-    return 1.15 * max([*ends, 0.4])
-
-
-@figure("curves", *DATA)
-def along_training(record: Record, shown: Sequence[Comparison]) -> Iterator[tuple[str, Figure]]:
-    """Test accuracy along training, teacher dashed and student solid."""
-    panels = [(one, lines) for one in shown if (lines := _accuracy_lines(record, one))]
-    if not panels:
-        return
-    drawing, grid = stacked([1] * len(panels), 2.5)
-    for axes, (comparison, lines) in zip(grid, panels, strict=True):
-        for line in lines:
-            axes.plot(line.steps, line.middle, color=line.colour, linestyle=line.style, linewidth=1.6)
-        _end_in_view(axes)
-        name_lines(axes, [line.name for line in lines])
-        _steps_along(axes)
-        axes.set_title(wrapped(comparison.heading, 80))
-        axes.set_ylabel("test accuracy (%)")
-    grid[-1].set_xlabel("training step")
-    yield "", drawing
+    gains = {row.arm: row.number.gain for row in rows if row.number.gain}
+    near = [gain for arm, gain in gains.items() if all_arms()[arm].method == "mpl"] or [*gains.values()]
+    ends = [abs(bound) for gain in near for bound in (gain.low, gain.high, gain.mean) if np.isfinite(bound)]
+    limit = 1.15 * max([*ends, 0.4])
+    for place, (arm, gain) in enumerate(gains.items()):
+        _gain(axes, place, gain, all_arms()[arm].colour, limit)
+        if gain.n <= FEW:
+            inside = [value for value in gain.differences if abs(value) <= limit]
+            axes.plot(inside, [place + 0.22] * len(inside), ".", color=GREY, markersize=5, markeredgewidth=0)
+        beside(axes, place, points(gain))
+    axes.axvline(0, color=GREY, linewidth=1)
+    axes.set_xlim(-limit, limit)
+    name_rows(axes, [with_network(row) for row in rows])
+    axes.set_title(wrapped(f"{comparison.heading}: minus {comparison.title(comparison.reference)}", 80))
 
 
 @dataclass(frozen=True)
 class Line:
-    """A mean over seeds along training."""
+    """A network's mean accuracy over seeds along training."""
 
+    arm: str
+    network: str
     name: str
-    colour: str
     style: str
     steps: np.ndarray
-    middle: np.ndarray
+    mean: np.ndarray
 
 
 def _accuracy_lines(record: Record, comparison: Comparison) -> list[Line]:
     lines = []
     for arm in (arm for arm in MAIN if arm in comparison.arms and arm != "pseudo_label"):  # whose student begins late
-        run = comparison.run(arm)
-        counted = record.counted(run).network
-        roles = dict.fromkeys([counted.replace("student", "teacher"), counted])
-        for network in roles:
-            found = curves(record, run, f"accuracy.{network}")
-            if found:
-                mean = np.array(list(found.values())).mean(axis=0)
-                name = f"{_brief(arm)}, {network.split('_')[0]}" if len(roles) > 1 else _brief(arm)
-                style = "--" if len(roles) > 1 and network != counted else "-"
-                lines.append(Line(name, all_arms()[arm].colour, style, record.runs[run].arrays["curve.step"], mean))
+        counted = record.counted(comparison.run(arm))
+        places = dict.fromkeys([tables.teacher_of(counted), counted])
+        for place in places:
+            curve = record.curve(place.run, f"accuracy.{place.network}")
+            if not curve.empty:
+                name = f"{brief(arm)}, {place.network.split('_')[0]}" if len(places) > 1 else brief(arm)
+                style = "-" if place == counted else "--"
+                mean = curve.to_numpy().mean(axis=0)
+                lines.append(Line(arm, place.network, name, style, curve.columns.to_numpy(), mean))
     return lines
 
 
-def _brief(arm: str) -> str:
-    """An arm's title where room is short."""
-    known = {
-        "pseudo_label": "pseudo labels",
-        "uda": "UDA",
-        "mpl_no_feedback": "h = 0",
-        "no_feedback": "h = 0",
-        "mpl": "MPL",
-    }
-    return known.get(arm, arm.removeprefix("mpl_").replace("_", " "))
-
-
-@figure("wrong_labels", *DATA)
-def wrong_pseudo_labels(record: Record, shown: Sequence[Comparison]) -> Iterator[tuple[str, Figure]]:
-    """Wrong pseudo labels with feedback minus those without, paired by seed, with the band of the difference."""
-    panels = [(one, arms) for one in shown if (arms := _compared(record, one))]
-    if not panels:
-        return
-    drawing, grid = stacked([1] * len(panels), 2.3)
-    for axes, (comparison, arms) in zip(grid, panels, strict=True):
-        reference = comparison.run(comparison.reference)
-        base, steps = curves(record, reference, "pseudo_label_wrong"), record.runs[reference].arrays["curve.step"]
-        for arm, style in zip(arms, ("-", "--", "-.", ":"), strict=False):
-            theirs = curves(record, comparison.run(arm), "pseudo_label_wrong")
-            each = np.array([theirs[seed] - base[seed] for seed in sorted(theirs.keys() & base.keys())])
-            middle, low, high = np.array([mean_interval(column.tolist()) for column in each.T]).T
-            colour = all_arms()[arm].colour
-            axes.plot(steps, middle, color=colour, linestyle=style, linewidth=1.6)
-            axes.fill_between(steps, low, high, color=colour, alpha=0.13, linewidth=0)
-        axes.axhline(0, color=GREY, linewidth=1)
-        name_lines(axes, [_brief(arm) for arm in arms], lines=axes.lines[: len(arms)])
-        _steps_along(axes)
-        axes.set_title(wrapped(comparison.heading, 80))
-        axes.set_ylabel("wrong labels\n− h = 0 (points)")
-    grid[-1].set_xlabel("training step")
-    yield "", drawing
-
-
-def _compared(record: Record, comparison: Comparison) -> list[str]:
-    known = {row.arm for row in wrong_labels(record, comparison)}
-    return [arm for arm in COMPARED if arm in known][:4]
-
-
-@figure("feedback", "digits", "cifar10_4k", "svhn_1k", "imagenet_10pct")
-def size_of_feedback(record: Record, shown: Sequence[Comparison]) -> Iterator[tuple[str, Figure]]:
-    """How large the feedback's gradient is, by arm, on a logarithmic axis."""
-    panels = []
-    for comparison in shown:
-        sizes = feedback_sizes(record, comparison)
-        panels += [
-            (comparison, kind) for relative in (True, False) if (kind := [s for s in sizes if s.relative is relative])
-        ]
-    if not panels:
-        return
-    drawing, grid = stacked([len(sizes) for _, sizes in panels], 0.3)
-    for axes, (comparison, sizes) in zip(grid, panels, strict=True):
-        for place, size in enumerate(sizes):
-            _size_row(axes, place, size)
-        axes.set_xscale("log")
-        axes.set_yticks(range(len(sizes)), [size.title for size in sizes], fontsize=9)
-        axes.set_ylim(len(sizes) - 0.4, -0.6)
-        axes.set_title(wrapped(comparison.heading, 80))
-        axes.grid(visible=False, axis="y")
-        what = "norm of the feedback's gradient"
-        axes.set_xlabel(f"{what} (% of the teacher's other gradients)" if sizes[0].relative else what)
-    for relative in (True, False):
-        alike = [axes for axes, (_, sizes) in zip(grid, panels, strict=True) if sizes[0].relative is relative]
-        ends = [end for axes in alike for end in axes.get_xlim()]
-        for axes in alike:
-            axes.set_xlim(min(ends), max(ends))
-    yield "", drawing
-
-
-def _size_row(axes: Axes, place: int, size: FeedbackSize) -> None:
-    if size.median < NOTHING:
-        axes.annotate(
-            "zero but for rounding", (0.01, place), xycoords=axes.get_yaxis_transform(), fontsize=9, va="center"
-        )
-        return
-    colour = all_arms()[size.arm].colour
-    axes.plot([size.low, size.high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt")
-    axes.plot([size.median], [place], "o", color=colour, markersize=6, markeredgecolor="white", markeredgewidth=0.8)
-
-
-def said(pair: PairedDifference) -> str:
-    """A difference with its interval, where it has one."""
-    return f"{signed(pair.mean)} {signed_interval(pair.low, pair.high)}".strip()
-
-
-def wrapped(text: str, width: int) -> str:
-    """Text on lines of at most `width` characters."""
-    return "\n".join(textwrap.wrap(text, width))
-
-
-def new_figure(height: float, *shape: int, **kwargs: Any) -> tuple[Figure, Any]:
-    """An empty figure of the usual width, `height` in inches, with one or more axes."""
-    drawing = Figure(figsize=(WIDTH, height), layout="constrained")
-    return drawing, drawing.subplots(*shape, **kwargs)
-
-
-def stacked(rows: Sequence[int], height: float) -> tuple[Figure, list[Axes]]:
-    """Panels under each other, as high as their rows."""
-    ratios = [count * height + 0.3 for count in rows]
-    total = sum(ratios) + 0.5 * len(rows)
-    drawing, grid = new_figure(total, len(rows), 1, squeeze=False, height_ratios=ratios)
-    return drawing, list(grid[:, 0])
+@panels("curves", *DATA, of=_accuracy_lines, height=lambda _: 2.5, xlabel="training step")
+def along_training(axes: Axes, _: Record, __: Comparison, lines: list[Line]) -> None:
+    """Test accuracy along training, teacher dashed and student solid; the last half of every line fills the panel."""
+    late = []
+    for line in lines:
+        axes.plot(line.steps, line.mean, color=all_arms()[line.arm].colour, linestyle=line.style, linewidth=1.6)
+        later = line.steps >= line.steps.min() + 0.5 * np.ptp(line.steps)
+        late += line.mean[later & np.isfinite(line.mean)].tolist()
+    margin = max(0.08 * (max(late) - min(late)), 0.5)
+    axes.set_ylim(min(late) - margin, max(late) + margin)
+    name_lines(axes, [line.name for line in lines])
+    _steps_along(axes)
+    axes.set_ylabel("test accuracy (%)")
 
 
 def _steps_along(axes: Axes) -> None:
@@ -438,32 +246,216 @@ def _steps_along(axes: Axes) -> None:
     )
 
 
-def _end_in_view(axes: Axes) -> None:
-    """A y scale on which the last half of every line fill the panel."""
-    late = []
-    for line in axes.lines:
-        x, y = np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
-        late += list(y[(x >= x.min() + 0.5 * (x.max() - x.min())) & np.isfinite(y)])
-    margin = max(0.08 * (max(late) - min(late)), 0.5)
-    axes.set_ylim(min(late) - margin, max(late) + margin)
+def _feedback_arms(record: Record, comparison: Comparison) -> list[str]:
+    known = {row.arm for row in tables.wrong_labels(record, comparison)}
+    return [arm for arm in COMPARED if arm in known][:4]
 
 
-def name_lines(axes: Axes, names: Sequence[str], lines: Sequence[Any] | None = None) -> None:
-    """Names the lines in their colours at the right edge, moved apart where they would overlap; scales are final."""
-    low, high = axes.get_ylim()
-    gap = 1.2 * 9 / 72 / (axes.get_window_extent().height / axes.figure.dpi)  # of the panel's height
-    ends = []
-    for line, name in zip(lines if lines is not None else axes.lines, names, strict=True):
-        y = np.asarray(line.get_ydata(), float)
-        ends.append(((y[np.isfinite(y)][-1] - low) / (high - low), name, str(line.get_color())))
-    ends.sort()
-    places: list[float] = []
-    for wanted, _, _ in ends:
-        places.append(max(wanted, places[-1] + gap) if places else wanted)
-    top = max(1.0, gap * (len(places) - 1))
-    for i in reversed(range(len(places))):
-        places[i] = min(places[i], top)
-        top = places[i] - gap
-    for place, (_, name, colour) in zip(places, ends, strict=True):
-        axes.annotate(name, (1, place), xytext=(4, 0), xycoords="axes fraction", textcoords="offset points",
-                      fontsize=9, color=colour, va="center", annotation_clip=False)  # fmt: skip
+@panels("wrong_labels", *DATA, of=_feedback_arms, height=lambda _: 2.3, xlabel="training step")
+def wrong_pseudo_labels(axes: Axes, record: Record, comparison: Comparison, arms: list[str]) -> None:
+    """Wrong pseudo labels with feedback minus those without, paired by seed, with the band of the difference."""
+    without = record.curve(comparison.run(comparison.reference), "pseudo_label_wrong")
+    for arm, style in zip(arms, ("-", "--", "-.", ":"), strict=False):
+        theirs = record.curve(comparison.run(arm), "pseudo_label_wrong")
+        seeds = theirs.index.intersection(without.index)
+        difference = theirs.loc[seeds].to_numpy() - without.loc[seeds].to_numpy()
+        band(axes, without.columns, difference, all_arms()[arm].colour, style)
+    axes.axhline(0, color=GREY, linewidth=1)
+    name_lines(axes, [brief(arm) for arm in arms])
+    _steps_along(axes)
+    axes.set_ylabel("wrong labels\n− h = 0 (points)")
+
+
+def _one_scale(panels: Sequence[Axes]) -> None:
+    for label in {axes.get_xlabel() for axes in panels}:
+        alike = [axes for axes in panels if axes.get_xlabel() == label]
+        ends = [end for axes in alike for end in axes.get_xlim()]
+        for axes in alike:
+            axes.set_xlim(min(ends), max(ends))
+
+
+@panels("feedback", *IMAGES, of=tables.feedback_sizes, height=lambda n: 0.3 * n, end=_one_scale)
+def size_of_feedback(axes: Axes, _: Record, __: Comparison, sizes: list[FeedbackSize]) -> None:
+    """How large the feedback's gradient is, by arm, on a logarithmic axis."""
+    for place, size in enumerate(sizes):
+        if size.median < NOTHING:
+            axes.annotate(
+                "zero but for rounding", (0.01, place), xycoords=axes.get_yaxis_transform(), fontsize=9, va="center"
+            )
+        else:
+            interval(axes, place, size.low, size.median, size.high, all_arms()[size.arm].colour)
+    axes.set_xscale("log")
+    name_rows(axes, [size.title for size in sizes])
+    what = "norm of the feedback's gradient"
+    axes.set_xlabel(f"{what} (% of the teacher's other gradients)" if sizes[0].relative else what)
+
+
+# ---------------------------------------------------------------------------------------------- two moons
+
+
+def _separators(record: Record, comparison: Comparison) -> list[Row]:
+    """All arms; only the main ones where no arm finds a good separator on a tenth of the data sets."""
+    rows = [row for row in tables.arms(record, comparison) if row.success]
+    found = any(row.success.hits >= row.number.n / 10 for row in rows if row.success)
+    return [row for row in rows if found or row.arm in MAIN]
+
+
+@panels("success", "two_moons", of=_separators, height=lambda n: 0.27 * n,
+        xlabel="data sets with at least 95 % right (%)")  # fmt: skip
+def success(axes: Axes, _: Record, __: Comparison, rows: list[Row]) -> None:
+    """How often each arm finds a good separator, with the exact interval of the rate."""
+    for place, row in enumerate(rows):
+        if row.success:
+            rate, n = row.success, row.number.n
+            interval(axes, place, rate.low, 100 * rate.hits / n, rate.high, all_arms()[row.arm].colour, 1.0)
+            beside(axes, place, f"{rate.hits} of {n}")
+    name_rows(axes, [with_network(row) for row in rows])
+    axes.set_xlim(-2, 102)
+
+
+_REGIONS = LinearSegmentedColormap.from_list("regions", ["#F3C96B", "#FFFFFF", "#8CC3E6"])
+_CLASSES = (("#9C6A00", "o"), ("#004F80", "^"))
+
+
+@figure("regions", "two_moons", each=True)
+def decision_regions(record: Record, shown: list[Comparison]) -> Figure | None:
+    """What the networks that count answer at every point of the plane, on the first three data sets."""
+    comparison = shown[0]
+    places = {arm: record.counted(comparison.run(arm)) for arm in comparison.regions if record.has(comparison.run(arm))}
+    drawn = {arm: at for arm, at in places.items() if f"boundary.{at.network}" in record.runs[at.run].arrays}
+    if not drawn:
+        return None
+    columns = max(len(record.runs[at.run].arrays[f"boundary.{at.network}"]) for at in drawn.values())
+    height = 0.2 + len(drawn) * (0.62 * WIDTH / columns / 1.12 + 0.12)
+    drawing, grid = new_figure(height, len(drawn), columns, squeeze=False, sharex=True, sharey=True)
+    for row, (arm, place) in zip(grid, drawn.items(), strict=True):
+        run, accuracy = record.runs[place.run], record.percent(place)
+        for i, axes in enumerate(row):
+            seed = int(run.seeds.index[i])
+            _plane(axes, run, place, i)
+            axes.set_title(f"data set {seed}: {accuracy[seed]:.1f} %" if seed in accuracy else "refused", fontsize=9)
+        row[0].set_ylabel(f"{wrapped(comparison.title(arm), 20)}\n({NETWORKS[place.network]})", fontsize=9)
+    return drawing
+
+
+def _plane(axes: Axes, run: Run, place: Place, i: int) -> None:
+    found = {key.removeprefix("boundary."): array for key, array in run.arrays.items() if key.startswith("boundary.")}
+    share = found[place.network][i].astype(float) / 255
+    axes.grid(visible=False)
+    axes.pcolormesh(found["x"], found["y"], share, cmap=_REGIONS, vmin=0, vmax=1, shading="gouraud", rasterized=True)
+    if share.min() < 0.5 < share.max():
+        axes.contour(found["x"], found["y"], share, levels=[0.5], colors="black", linewidths=1.3)
+    for kind, (colour, marker) in enumerate(_CLASSES):
+        unlabelled = found["points"][i][found["classes"][i] == kind]
+        axes.plot(*unlabelled.T, ".", color=colour, markersize=2, markeredgewidth=0, rasterized=True)
+        labelled = found["labelled"][i][found["labels"][i] == kind]
+        axes.plot(*labelled.T, marker, color=colour, markersize=7, markeredgecolor="white", markeredgewidth=1)
+    axes.set_xlim(float(np.min(found["x"])), float(np.max(found["x"])))
+    axes.set_ylim(float(np.min(found["y"])), float(np.max(found["y"])))
+    axes.set_xticks([-1, 0, 1, 2])
+    axes.set_yticks([-1, 0, 1])
+    axes.tick_params(labelsize=8)
+
+
+_SWEPT = {
+    "data.noise": "noise (standard deviation)",
+    "budget.unlabelled_batch": "unlabelled batch (examples)",
+    "method.feedback_weight": "weight of h (feedback alone)",
+}
+
+
+@figure("sweep", "two_moons")
+def sweep(record: Record, shown: list[Comparison]) -> Figure | None:
+    """Mean accuracy against each setting that was varied; methods side by side so that equal results stay visible."""
+    swept = tables.sweep(record, shown[0].page)
+    keys = [key for key in _SWEPT if any(one.key == key for one in swept)]
+    if not keys:
+        return None
+    drawing, grid = new_figure(3.1, 1, len(keys), squeeze=False, sharey=True)
+    for axes, key in zip(grid[0], keys, strict=True):
+        mine = [one for one in swept if one.key == key]
+        values, arms = sorted({one.value for one in mine}), list(dict.fromkeys(one.arm for one in mine))
+        for place, arm in enumerate(arms):
+            look, marker = all_arms()[arm], "osD^"[place % 4]
+            numbers = {one.value: record.number(one.place) for one in mine if one.arm == arm}
+            x = np.array([values.index(value) for value in numbers]) + 0.1 * (place - (len(arms) - 1) / 2)
+            middle = np.array([number.mean for number in numbers.values()])
+            half = np.array([number.half for number in numbers.values()])
+            title = {"mpl": "MPL", "exact": "exact"}.get(arm, look.title.split(",")[0])
+            axes.plot(x, middle, marker=marker, color=look.colour, linestyle=look.line, markersize=5)
+            axes.vlines(x, middle - half, middle + half, color=look.colour, linewidth=1.6)
+            axes.plot([], [], marker=marker, color=look.colour, linestyle=look.line, label=title)  # a larger mark
+        axes.axhline(50, color=GREY, linewidth=0.8, linestyle=":")
+        axes.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+        axes.set_xlabel(_SWEPT[key])
+        axes.legend(fontsize=8.5, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 0.12))
+    grid[0][0].set_ylabel("test accuracy (%)")
+    return drawing
+
+
+# ---------------------------------------------------------------------------------------------- doses
+
+
+def _with_dose(record: Record, comparison: Comparison) -> list[Dose]:
+    return [row for row in tables.doses(record, comparison) if np.isfinite(row.share) and row.number.gain]
+
+
+@panels("dose", "feedback", of=_with_dose, height=lambda _: 2.9,
+        xlabel="norm of the feedback's gradient (% of the teacher's other gradients, median)")  # fmt: skip
+def dose_and_response(axes: Axes, _: Record, __: Comparison, rows: list[Dose]) -> None:
+    """Accuracy minus h = 0 against the size of the feedback's gradient, for each form of h."""
+    for row in rows:
+        if row.number.gain:
+            colour, gain = all_arms()[row.arm].colour, row.number.gain
+            marker = "v" if row.arm.endswith("reversed") else "s" if "exact" in row.arm else "o"
+            axes.plot([row.share] * 2, [gain.low, gain.high], color=colour, linewidth=1.8)
+            axes.plot([row.share], [gain.mean], marker, color=colour, label=row.title, markersize=6)
+    axes.axhline(0, color=GREY, linewidth=1)
+    axes.set_xscale("log")
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9, frameon=False, labelcolor="linecolor")
+    axes.set_ylabel("test accuracy\n− h = 0 (points)")
+
+
+QUALITIES = (
+    ("signal / noise", {"signal_to_noise": "as it is", "signal_to_noise_baseline": "best baseline"}),
+    ("cosine with the oracle's", {"oracle_cosine": "expected", "oracle_cosine_drawn": "one draw"}),
+)
+
+
+@figure("quality", "feedback")
+def quality_of_feedback(record: Record, shown: list[Comparison]) -> Figure | None:
+    """Signal-to-noise ratio and angle to an oracle's feedback along training, of MPL as published."""
+    measured = [one for one in shown if not record.curve(one.run("mpl"), "signal_to_noise").empty]
+    if not measured:
+        return None
+    drawing, grid = new_figure(0.4 + 2.3 * len(measured), len(measured), 2, squeeze=False)
+    for row, comparison in zip(grid, measured, strict=True):
+        for axes, (label, names) in zip(row, QUALITIES, strict=True):
+            curves = [tables.measurable(record.curve(comparison.run("mpl"), key)) for key in names]
+            for curve, style in zip(curves, ("-", "--"), strict=True):
+                band(axes, curve.columns, curve.to_numpy(), BLACK, style)
+            axes.axhline(0, color=GREY, linewidth=1)
+            name_lines(axes, [*names.values()])
+            axes.set_ylabel(label)
+        row[0].set_ylabel(f"{wrapped(comparison.heading, 24)}\n{row[0].get_ylabel()}")
+    for axes in grid[-1]:
+        axes.set_xlabel("training step")
+    return drawing
+
+
+def _followed(record: Record, comparison: Comparison) -> list[str]:
+    ran = {row.arm for row in tables.planted(record, comparison)}
+    return [arm for arm in FOLLOWED if arm in ran]
+
+
+@panels("planted", "feedback", of=_followed, height=lambda _: 3.1, xlabel="training step")
+def planted_labels(axes: Axes, record: Record, comparison: Comparison, arms: list[str]) -> None:
+    """Of the pseudo labels that were wrong when planting ended, the share that is right, along training."""
+    for arm in arms:
+        run, look = comparison.run(arm), all_arms()[arm]
+        curve = record.curve(run, "put_right").loc[:, lookup(record.runs[run].config, "plant.steps") :]
+        mean = np.nanmean(curve.to_numpy(), axis=0)
+        axes.plot(curve.columns, mean, color=look.colour, linestyle=look.line, linewidth=1.7)
+    axes.set_ylim(-2, 102)
+    name_lines(axes, [comparison.title(arm) for arm in arms])
+    axes.set_ylabel("planted wrong labels\nput right (%)")

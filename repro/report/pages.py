@@ -1,22 +1,17 @@
 """Puts the pages together: Markdown from templates, one HTML file of the same pages, figures, metrics.json.
 
-The prose stands in templates/. Nothing here draws before `write_report` asks for it: a command that only prints the
+All words stand in templates/. Nothing here draws before `write_report` asks for it: a command that only prints the
 answers never imports Matplotlib.
 """
 
 from __future__ import annotations
 
 import base64
-import io
 import math
-import multiprocessing
-import os
 import re
 import shutil
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,60 +19,29 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from repro.files import partly, readable_json, replace_folder, restore_folder, write_whole
-from repro.plan import ROOT
-from repro.report import doses, tables
-from repro.report.tables import BRIEF, NETWORKS, PAGES, Record, signed, signed_interval
+from repro.plan import Comparison
+from repro.report import tables
+from repro.report.record import PAGES, RESULTS, Record, read_all
 from repro.report.verdicts import (
     CONFIRMATORY,
+    HOLDS,
     answers,
     chance_of_false_pass,
     claim_rows,
+    counts,
     metrics,
     needed_runs,
-    shown_rule,
     waiting,
 )
-from repro.results import read_run
-from repro.verify.claims import Absolute, Status, read_claims, read_verdicts
-from repro.verify.evidence import scores_of
+from repro.verify.claims import Status, read_verdicts
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from repro.report.drawing import Drawn, Picture
 
-    from repro.report.figures import Drawn
-
-RESULTS = Path("results")
 REPORT_LIMIT, PAGE_LIMIT = 20_000, 15_000  # bytes of REPORT.md and of each page
-MOST_FIGURES = 25
 WIDTH_OF_LINES, MOST_LINES = 100, 25  # of the last screen
 _CONTENTS = "<!-- contents -->"
 _ASCII = str.maketrans({"−": "-", "–": "-", "±": "+/-", "×": "x", "≥": ">=", "≤": "<=", "·": "|", "…": "..."})
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A drawn figure as files."""
-
-    png: bytes
-    svg: bytes
-
-
-def read_all(root: Path = RESULTS, only: Sequence[str] | None = None, experiments: Path = ROOT) -> Record:
-    """What is recorded, recomputed.
-
-    Args:
-        root: the folder of results.
-        only: the runs that are needed; all of them by default.
-        experiments: where the claims stand.
-
-    Raises:
-        RecordError: when a record is missing or damaged.
-    """
-    claims = read_claims(experiments / "claims.yaml")
-    verdicts = {verdict.claim: verdict for verdict in read_verdicts(root / "verdicts.json")}
-    folders = [folder for folder in sorted((root / "runs").glob("[!.]*")) if folder.is_dir()]
-    runs = {folder.name: read_run(folder) for folder in folders if only is None or folder.name in only}
-    return Record(runs, scores_of(runs, root / "labels"), claims, verdicts)
 
 
 def write_report(root: Path = RESULTS) -> list[Path]:
@@ -87,9 +51,13 @@ def write_report(root: Path = RESULTS) -> list[Path]:
         RecordError: when a record is missing or damaged; nothing is written then.
         OSError: when a place cannot be written.
     """
+    from repro.report.drawing import as_pictures
+    from repro.report.figures import all_figures
+
     restore_folder(root / "figures")  # where a kill chose the moment between two renames
     record = read_all(root)
-    drawn, pictures = draw(record)
+    drawn = all_figures(record)
+    pictures = as_pictures(drawn)
     texts = documents(record, drawn)
     texts["index.html"] = as_html(record, texts, pictures)
     texts["metrics.json"] = readable_json(metrics(record)) + "\n"
@@ -134,26 +102,28 @@ def documents(record: Record, drawn: Sequence[Drawn] = ()) -> dict[str, str]:
             ran=[row for row in mine if row.ran],
             not_run=[row for row in mine if not row.ran],
             numbers=[row for row in mine if row.number],
-            one=next((one for one in waiting(mine) if one.page == page), None),
+            one=next(iter(waiting(mine)), None),
             parts=[_part(record, comparison) for comparison in record.of_page(page)],
             figures=[one for one in drawn if one.page == page],
         )
     return found
 
 
-def _part(record: Record, comparison: Any) -> dict[str, Any]:
-    """What a page says of a comparison."""
-    images, again = comparison.page != "two_moons", bool(comparison.again)
+def _part(record: Record, comparison: Comparison) -> dict[str, Any]:
+    """What a page says of a comparison; where recorded seeds were trained again, only how they compare."""
+    if comparison.again:
+        return {"comparison": comparison, "again": tables.again(record, comparison)}
+    doses, planted = tables.doses(record, comparison), tables.planted(record, comparison)
+    full = not doses and not planted
     return {
         "comparison": comparison,
-        "arms": tables.arm_rows(record, comparison),
-        "again": tables.again_rows(record, comparison) if again else [],
-        "wrong": tables.wrong_labels(record, comparison) if comparison.reference else [],
-        "doses": doses.dose_rows(record, comparison),
-        "planted": doses.planted_rows(record, comparison),
-        "networks": tables.own_networks(record, comparison) if images and not again else [],
+        "arms": tables.arms(record, comparison),
+        "wrong": tables.wrong_labels(record, comparison) if full else [],
+        "doses": doses,
+        "planted": planted,
+        "networks": tables.networks(record, comparison) if full and comparison.page != "two_moons" else [],
         "same": tables.same_images(record, comparison),
-        "selections": tables.selections(record, comparison) if not again else [],
+        "selections": tables.selections(record, comparison),
         "from": tables.provenance(record, comparison),
     }
 
@@ -161,11 +131,14 @@ def _part(record: Record, comparison: Any) -> dict[str, Any]:
 def verdict_lines(record: Record, encoding: str = "utf-8") -> list[str]:
     """The last screen of `make reproduce`: the three answers, the counts, where the report lies.
 
-    Characters that the terminal's encoding lacks are replaced.
+    Characters that the terminal's encoding lacks are replaced: a true minus by a hyphen, others by a question mark.
     """
     text = _render("lines.txt.j2", a=answers(record, claim_rows(record)))
-    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, WIDTH_OF_LINES) or [""]]
-    return [printable(line, encoding) for line in lines]
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_ASCII).encode(encoding, "replace").decode(encoding)
+    return [part for line in text.splitlines() for part in textwrap.wrap(line, WIDTH_OF_LINES) or [""]]
 
 
 def readme_rows(record: Record) -> str:
@@ -179,74 +152,15 @@ def read_for_answers(root: Path = RESULTS) -> Record:
     return read_all(root, needed_runs(verdicts))
 
 
-def printable(text: str, encoding: str) -> str:
-    """The text with what the encoding lacks replaced: a true minus by a hyphen, anything else by a question mark."""
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return text.translate(_ASCII).encode(encoding, "replace").decode(encoding)
-    return text
-
-
-# ---------------------------------------------------------------------------------------------- drawing
-
-_waiting: dict[str, Figure] = {}
-"""Figures by key, which the processes that draw them inherit."""
-
-
-def draw(record: Record) -> tuple[list[Drawn], dict[str, Picture]]:
-    """All figures, drawn side by side: drawing is half of the report's time."""
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from repro.report.figures import all_figures
-
-    drawn = all_figures(record)
-    if not drawn:
-        return [], {}
-    _waiting.update({one.key: one.figure for one in drawn})
-    workers = max(1, min(os.cpu_count() or 1, len(drawn), 8))
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
-        pictures = dict(zip(_waiting, pool.map(_picture, _waiting), strict=True))
-    _waiting.clear()
-    return drawn, pictures
-
-
-def _picture(key: str) -> Picture:
-    import matplotlib as mpl
-    from PIL import Image
-
-    from repro.report.figures import DPI, STYLE
-
-    png, svg, small = io.BytesIO(), io.BytesIO(), io.BytesIO()
-    with mpl.rc_context(STYLE):
-        _waiting[key].savefig(png, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
-        _waiting[key].savefig(svg, format="svg", dpi=90, bbox_inches="tight", metadata={"Date": None, "Creator": None})
-    with Image.open(png) as image:
-        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
-    return Picture(small.getvalue(), _renumbered(svg.getvalue()))
-
-
-def _renumbered(svg: bytes) -> bytes:
-    """The same drawing with the names of its clip paths counted: Matplotlib makes them of places in memory."""
-    names = list(dict.fromkeys(re.findall(rb'<clipPath id="(p[0-9a-f]{10})"', svg)))
-    numbers = {name: b"clip%d" % number for number, name in enumerate(names)}
-    return re.sub(rb"p[0-9a-f]{10}(?=[\")])", lambda found: numbers.get(found[0], found[0]), svg)
-
-
 # ---------------------------------------------------------------------------------------------- HTML
 
 
 def as_html(record: Record, texts: Mapping[str, str], pictures: Mapping[str, Picture]) -> str:
     """All pages as one file that needs nothing else; claims can be sorted and filtered."""
-    names = {"REPORT": "Report", **PAGES}
     rows = sorted(claim_rows(record), key=lambda row: not row.ran)
     claims = _render("claims.html.j2", rows=rows, statuses={s.value: s.replace("_", " ") for s in Status})
-    shown = [
-        {"key": key, "title": title, "html": _body(key, texts[f"{key}.md"], claims, pictures)}
-        for key, title in names.items()
-    ]
-    return _render("index.html.j2", pages=shown)
+    bodies = {page: _body(page, texts[f"{page}.md"], claims, pictures) for page in ("REPORT", *PAGES)}
+    return _render("index.html.j2", bodies=bodies)
 
 
 def _body(page: str, text: str, claims: str, pictures: Mapping[str, Picture]) -> str:
@@ -286,8 +200,7 @@ def _body(page: str, text: str, claims: str, pictures: Mapping[str, Picture]) ->
 def _inside(child: Any, page: str, pictures: Mapping[str, Picture]) -> None:
     """Turns a link to a page into one to its place in this file, and a figure into its own bytes."""
     if child.type == "link_open":
-        href = str(child.attrGet("href"))
-        found = re.fullmatch(r"(?:(\w+)\.(?:md|html))?(?:#(.*))?", href)
+        found = re.fullmatch(r"(?:(\w+)\.(?:md|html))?(?:#(.*))?", str(child.attrGet("href")))
         if found:
             target = "REPORT" if found[1] == "index" else found[1] or page
             child.attrSet("href", "#" + "-".join(part for part in (target, found[2]) if part))
@@ -306,7 +219,6 @@ def slug(heading: str) -> str:
 
 
 def _render(template: str, **values: Any) -> str:
-    values = {"pages": PAGES, "contents": _CONTENTS} | values
     text = _environment().get_template(template).render(**values)
     if template.endswith(".html.j2"):
         return text
@@ -321,48 +233,50 @@ def _environment() -> Environment:
         loader=PackageLoader("repro.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, autoescape=False,  # noqa: S701 - Markdown; what goes into HTML is escaped there
     )  # fmt: skip
+    environment.globals |= {"pages": PAGES, "networks": tables.NETWORKS, "contents": _CONTENTS, "holds": HOLDS}
     environment.filters |= {
-        function.__name__: function
-        for function in (points, signed, plain, count, listed, paper, source, subject, p_twice, seeds_pair, seeds_span,
-                         span, one_line)
-    }  # fmt: skip
-    environment.filters |= {
-        "g": lambda number: f"{number:g}",
-        "small": lambda number: f"{number:.2g}",
-        "half": lambda half: f" ± {half:.2f}" if math.isfinite(half) else "",
+        "points": points,
+        "signed": signed,
+        "plain": plain,
         "p": p_value,
-        "rule": shown_rule,
-        "network": lambda name: NETWORKS.get(name, name),
-        "brief": BRIEF.get,
-        "page_title": lambda page: PAGES.get(page, "All data sets"),
-        "part": lambda title: title[2:3].upper() + title[3:],
-        "seeds": lambda n: "more than affordable" if n is None else str(n),
-        "without_brackets": lambda text: re.sub(r" \(.*?\)", "", text),
-        "networks_of": lambda rows: [name for name in NETWORKS if any(name in row.means for row in rows)],
-        "groupby_kept": kept_groups,
+        "p_holm": lambda p, holm: f"{p_value(p)} ({p_value(holm)})" if p_value(p) else "",
+        "source": source,
+        "subject": subject,
+        "span": span,
+        "count": lambda number, noun: f"{number} {noun}" if number == 1 else f"{number} {noun}s",
+        "by_status": lambda rows: counts(row.verdict for row in rows),
+        "listed": lambda counts: ", ".join(f"{number} {words}" for words, number in counts.items()),
+        "one_line": lambda text: " ".join(text.split()),
+        "network": lambda name: tables.NETWORKS.get(name, name),
     }
     return environment
 
 
+def signed(number: float | None, digits: int = 2) -> str:
+    """A number with its sign, true minus included: -0.5 -> −0.50; zero has none; a dash for none."""
+    if number is None or not math.isfinite(number):
+        return "–"
+    text = f"{number:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text[1:]
+
+
 def points(found: Any) -> str:
-    """A difference or a verdict as `+0.57 [−0.10, +1.24]`; empty for none."""
-    if found is None:
+    """A difference or a verdict as `+0.57 [−0.10, +1.24]`; without bounds where there are none; empty for none."""
+    mean = getattr(found, "estimate", None) if hasattr(found, "estimate") else getattr(found, "mean", None)
+    if mean is None:
         return ""
-    mean = found.estimate if hasattr(found, "estimate") else found.mean
-    return f"{signed(mean)} {signed_interval(found.low, found.high)}".strip() if mean is not None else ""
+    bounded = found.low is not None and math.isfinite(found.low)
+    return f"{signed(mean)} [{signed(found.low)}, {signed(found.high)}]" if bounded else signed(mean)
+
+
+def plain(number: float | None, digits: int) -> str:
+    """A number with so many decimals; empty for none."""
+    return f"{number:.{digits}f}" if number is not None and math.isfinite(number) else ""
 
 
 def p_value(p: float | None) -> str:
     """A p-value as < 0.001 or with three decimals; empty for none."""
-    if p is None or not math.isfinite(p):
-        return ""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def p_twice(row: Any) -> str:
-    """A p-value and, in brackets, the corrected one; empty for none."""
-    p = p_value(row.verdict.p_value if hasattr(row, "verdict") else row.difference and row.difference.p_value)
-    return f"{p} ({p_value(row.holm)})" if p else ""
+    return "< 0.001" if p is not None and p < 0.001 else plain(p, 3)
 
 
 def source(text: str) -> str:
@@ -376,53 +290,6 @@ def subject(says: str) -> str:
     before, _, after = says.partition(" reach")
     extra = [words for words in ("top-5", "before finetuning", "finetuned") if words in after]
     return ", ".join([before.rstrip(","), *extra])
-
-
-def kept_groups(items: Iterable[Any], key: str) -> list[tuple[Any, list[Any]]]:
-    """Items by an attribute, in the order of their first appearance."""
-    found: dict[Any, list[Any]] = {}
-    for item in items:
-        found.setdefault(getattr(item, key), []).append(item)
-    return list(found.items())
-
-
-def seeds_span(rows: Sequence[Any], which: str) -> str:
-    """Seeds that a verdict needs: `3 to 14`; more than 100 where no affordable number does."""
-    needed = sorted(getattr(row.power, which) or 101 for row in rows if row.power)
-    ends = [str(n) if n <= 100 else "more than 100" for n in (*needed[:1], *needed[-1:])]
-    return " to ".join(dict.fromkeys(ends)) or "–"
-
-
-def plain(number: float | None, digits: int) -> str:
-    """A number with so many decimals; empty for none."""
-    return f"{number:.{digits}f}" if number is not None and math.isfinite(number) else ""
-
-
-def one_line(text: str) -> str:
-    """Text without line breaks."""
-    return " ".join(text.split())
-
-
-def count(number: int, noun: str) -> str:
-    """A number and its noun: 1 seed, 2 seeds."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def listed(counts: Mapping[str, int]) -> str:
-    """Counts by status in a sentence: 6 REPRODUCED, 3 NOT REPRODUCED."""
-    return ", ".join(f"{number} {words}" for words, number in counts.items())
-
-
-def paper(rule: Absolute) -> str:
-    """The paper's number, as it is given."""
-    return f"{rule.value:.2f}" if rule.spread is None else f"{rule.value:.2f} ± {rule.spread:.2f}"
-
-
-def seeds_pair(power: Any) -> str:
-    """Seeds if the claim holds and if it does not."""
-    if power is None:
-        return "–"
-    return " / ".join("> 100" if n is None else str(n) for n in (power.confirm, power.refute))
 
 
 def span(ends: Iterable[float], digits: int) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from repro.verify.claims import Absolute, Claim, Status, Verdict
+from repro.verify.claims import Absolute, Claim, Status, Verdict, seeds, undecided
 from repro.verify.evidence import Scores
 from repro.verify.statistics import FEWEST_SEEDS, spread
 
@@ -78,37 +78,31 @@ def judge_absolute(claim: Claim, rule: Absolute, scores: Scores) -> Verdict:
     ours = [100 * accuracy for accuracy in scores.measured(rule.measure)[rule.network or scores.counted].values()]
     m, mean = len(ours), sum(ours) / len(ours)
     paper = f"{rule.value:.2f}{'' if rule.spread is None else f' ± {rule.spread:.2f}'} %"
-    numbers = f"{mean:.2f} % over {m} seed{'' if m == 1 else 's'}, the paper {paper}"
+    numbers = f"{mean:.2f} % over {seeds(m)}, the paper {paper}"
     if scores.reduced:
-        return Verdict(
-            claim.id, Status.INCONCLUSIVE, f"a reduced budget does not judge an absolute number ({numbers})",
-            estimate=mean - rule.value, n=m, missing="a run of the recipe without departures",
-        )  # fmt: skip
+        reason = f"a reduced budget does not judge an absolute number ({numbers})"
+        return undecided(claim, reason, "a run of the recipe without departures", estimate=mean - rule.value, n=m)
     found = gap(ours, rule)
     if found is None:
-        return Verdict(
-            claim.id, Status.INCONCLUSIVE, f"{numbers}; nothing shows how much runs scatter",
-            estimate=mean - rule.value, n=m,
-            missing=f"at least {FEWEST_SEEDS} seeds, with different results",
-        )  # fmt: skip
+        reason = f"{numbers}; nothing shows how much runs scatter"
+        missing = f"at least {FEWEST_SEEDS} seeds, with different results"
+        return undecided(claim, reason, missing, estimate=mean - rule.value, n=m)
     status, why = _status(found, rule.margin, m, claim.alpha)
     low, high = found.interval(2 * claim.alpha)  # that of the one-sided tests
     assumes = f", taking it that {found.assumes}" if found.assumes else ""
     level = f"{100 * (1 - 2 * claim.alpha):g} %"
     reason = f"{numbers}: {found.mean:+z.2f} points [{low:+z.2f}, {high:+z.2f}] ({level}){assumes}; {why}"
     p_value = float(2 * min(found.p_above(0), found.p_below(0)))
-    missing = ""
-    if status is Status.INCONCLUSIVE:
-        missing = _more(found, rule, m, spread(ours), claim.alpha)
+    missing = _more(found, rule, m, spread(ours), claim.alpha) if status is Status.INCONCLUSIVE else ""
     return Verdict(claim.id, status, reason, float(found.mean), low, high, m, p_value, missing)
 
 
-def _status(found: Gap, margin: float, seeds: int, alpha: float) -> tuple[Status, str]:
+def _status(found: Gap, margin: float, m: int, alpha: float) -> tuple[Status, str]:
     p_low, p_high = found.p_below(-margin), found.p_above(margin)
     p_same = found.p_within(margin)
     if p_low < alpha:
         return Status.NOT_REPRODUCED, f"below by more than the margin of {margin:g} (p = {p_low:.2g})"
-    if seeds < FEWEST_SEEDS:
+    if m < FEWEST_SEEDS:
         return Status.INCONCLUSIVE, f"so few seeds can refute a number, not confirm it; {FEWEST_SEEDS} are needed"
     if p_high < alpha:
         return Status.EXCEEDED, f"above by more than the margin of {margin:g} (p = {p_high:.2g})"
@@ -127,5 +121,4 @@ def _more(found: Gap, rule: Absolute, m: int, ours_spread: float, alpha: float) 
     if left_for_ours <= 0:
         return "no number of our seeds would settle it: the paper's own runs leave its mean too uncertain"
     total = max(FEWEST_SEEDS, math.ceil(deviation**2 / left_for_ours))
-    more = max(total - m, 1)
-    return f"about {more} seed{'' if more == 1 else 's'} more (should mean and spread stay as observed; 80 % power)"
+    return f"about {seeds(max(total - m, 1))} more (should mean and spread stay as observed; 80 % power)"

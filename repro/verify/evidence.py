@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,6 @@ class Scores:
     departures: list[str]  # from the recipe, in words
     problems: list[str]  # what was refused and what to do
     reduced: bool  # not the recipe at full budget, so not fit to judge a number of the paper
-    held_out: int  # N
     training_hash: dict[tuple[int, ...], str]  # seeds trained together -> hash of their training data
     top5: dict[str, dict[int, float]] = field(default_factory=dict)  # as `accuracy`; empty up to 10 classes
     flags: list[str] = field(default_factory=list)  # what looks unlike a training
@@ -104,6 +103,9 @@ def score_table(scores: Mapping[str, Scores]) -> pd.DataFrame:
 
 def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> Scores:
     """The scores of a run, from what is recorded of it."""
+    changed = [*_unfit(run)]
+    hashes = run.seeds.groupby("group")["training_hash"].first().to_dict() if "training_hash" in run.seeds else {}
+    finished = run.seeds.get("finished", pd.Series("", run.seeds.index))
     found = Scores(
         name=run.name,
         config=run.config,
@@ -111,10 +113,11 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
         accuracy={network: {} for network in run.networks},
         correct={network: {} for network in run.networks},
         departures=[*_besides(run)],
-        problems=[*_unfit(run)],
+        problems=changed,
         reduced=True,
-        held_out=0,
-        training_hash=_training_hashes(run),
+        training_hash={tuple(seeds): hashes[group] for group, seeds in run.groups().items() if group in hashes},
+        finished={int(str(seed)): str(when) for seed, when in finished.items()},
+        changed=bool(changed),
     )
     try:
         config = read_config(run.config)
@@ -123,63 +126,41 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
         found.problems.append(f"{run.name}: the configuration cannot be read ({error}); {_RUN_AGAIN}")
         return found
     networks, counted = expected_networks(config)
-    problems = [*found.problems]
-    if not problems:  # what was changed after it was written may hold anything
-        problems += [f"{run.name}: {problem}; {_RUN_AGAIN}" for problem in _incomplete(run, config, networks)]
-        problems += [f"{run.name}: {problem}; {AGAIN}" for problem in _unfit_top5(run, source_of(config.data).classes)]
-    whole = not problems
-    if whole:
-        problems += _other_seeds(run, config, training_hash_of)
-    top5: dict[str, dict[int, float]] = {}
-    held_out = 0
-    for seeds in run.groups().values() if whole else ():
+    found.departures.extend(map(departure_in_words, listed))
+    found = replace(found, counted=counted, reduced=_is_reduced(run, listed))
+    if not changed:  # what was changed after it was written may hold anything
+        classes = source_of(config.data).classes
+        found.problems.extend(f"{run.name}: {one}; {_RUN_AGAIN}" for one in _incomplete(run, config, networks))
+        found.problems.extend(f"{run.name}: {one}; {AGAIN}" for one in _unfit_top5(run, classes))
+    if found.problems:
+        return found
+    found.problems.extend(_other_seeds(run, config, training_hash_of))
+    for seeds in run.groups().values():
         labels, refused = _checked_labels(run, config, seeds, labels_of, training_hash_of)
-        problems += refused
-        if labels is None:
-            continue
-        held_out = labels.shape[1]
-        for row, place, seed in zip(range(len(seeds)), run.rows(seeds), seeds, strict=True):
-            right = {network: run.predictions(network)[place] == labels[row] for network in run.networks}
-            among = _top5_of(run, place, labels[row])
-            wrong = [*_not_as_stored(run, seed, "accuracy", {n: _share(hits) for n, hits in right.items()})]
-            wrong += _not_as_stored(run, seed, "top5", among)
-            problems += wrong
-            for network, share in {} if wrong else among.items():
-                top5.setdefault(network, {})[seed] = share
-            for network, hits in {} if wrong else right.items():
-                found.accuracy[network][seed] = _share(hits)
-                found.correct[network][seed] = hits
-    return Scores(
-        **vars(found)
-        | {
-            "counted": counted,
-            "departures": [*found.departures, *map(departure_in_words, listed)],
-            "problems": problems,
-            "reduced": _is_reduced(run, listed),
-            "held_out": held_out,
-            "top5": top5,
-            "flags": flags(run, config, found.correct) if whole else [],
-            "finished": _finished(run),
-            "changed": bool(found.problems),
-            "unchecked": _unchecked(run, config, training_hash_of) if whole else "",
-        }
-    )
-
-
-def _training_hashes(run: Run) -> dict[tuple[int, ...], str]:
-    if "training_hash" not in run.seeds:
-        return {}
-    return {tuple(seeds): str(run.seeds.loc[seeds[0], "training_hash"]) for seeds in run.groups().values()}
-
-
-def _finished(run: Run) -> dict[int, str]:
-    times = run.seeds.get("finished", pd.Series("", run.seeds.index))
-    return {int(str(seed)): str(when) for seed, when in times.items()}
-
-
-def _unchecked(run: Run, config: Config, training_hash_of: TrainingHashOf) -> str:
+        found.problems.extend(refused)
+        if labels is not None:
+            for seed, row in zip(seeds, labels, strict=True):
+                _count_right(found, run, seed, row)
     here = training_hash_of(run.config, [int(str(run.seeds.index[0]))]) is not None
-    return "" if here else f"the training data of {config.data.name}, which are not here"
+    unchecked = "" if here else f"the training data of {config.data.name}, which are not here"
+    return replace(found, flags=flags(run, config, found.correct), unchecked=unchecked)
+
+
+def _count_right(found: Scores, run: Run, seed: int, labels: np.ndarray) -> None:
+    """Adds the accuracies of one seed, if they are those that are stored, or says that they are not."""
+    place = run.rows([seed])[0]
+    right = {network: run.predictions(network)[place] == labels for network in run.networks}
+    among = {name.removeprefix("top5."): in_top5(array[place], labels)
+             for name, array in run.arrays.items() if name.startswith("top5.")}  # fmt: skip
+    accuracy, top5 = ({network: int(hits.sum()) / hits.size for network, hits in of.items()} for of in (right, among))
+    wrong = [*_not_as_stored(run, seed, "accuracy", accuracy), *_not_as_stored(run, seed, "top5", top5)]
+    found.problems.extend(wrong)
+    if not wrong:
+        for network, hits in right.items():
+            found.accuracy[network][seed] = accuracy[network]
+            found.correct[network][seed] = hits
+        for network, share in top5.items():
+            found.top5.setdefault(network, {})[seed] = share
 
 
 def departure_in_words(departure: Departure) -> str:
@@ -298,19 +279,6 @@ def _unfit_top5(run: Run, classes: int) -> Iterator[str]:
             yield f"{network} predicts another class than the first of the five likeliest"
         elif (np.diff(np.sort(likeliest, axis=-1).astype(np.int64), axis=-1) == 0).any():
             yield f"{network} has a class twice among the five likeliest of an example"
-
-
-def _top5_of(run: Run, place: int, labels: np.ndarray) -> dict[str, float]:
-    """For each network the share of labels int64 [N] among the five likeliest classes."""
-    return {
-        name.removeprefix("top5."): _share(in_top5(array[place], labels))
-        for name, array in run.arrays.items()
-        if name.startswith("top5.")
-    }
-
-
-def _share(hits: np.ndarray) -> float:
-    return int(hits.sum()) / hits.size
 
 
 def _not_as_stored(run: Run, seed: int, measure: str, shares: Mapping[str, float]) -> Iterator[str]:

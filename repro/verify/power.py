@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from repro.verify.absolute import Gap, gap_of
-from repro.verify.claims import Absolute, Claim, Ordering
+from repro.verify.claims import Absolute, Claim, Ordering, seeds
 from repro.verify.evidence import Scores
 from repro.verify.statistics import FEWEST_SEEDS, in_percent, paired_difference, seeds_needed, spread
 
@@ -25,11 +25,14 @@ class SeedsNeeded:
 
     confirm: int | None  # if the paper is right
     refute: int | None  # if there is nothing in it: no difference, or a number just as far below as twice the margin
-    assumes: str  # about the spread over seeds, in words
+    spread: float  # over seeds, on which that rests; points
+    assumes: str  # the same in words
 
     def in_words(self) -> str:
         """`4 seeds if the claim holds, 6 seeds if it does not (our runs scatter as the paper's, 0.07 points; ...)`."""
-        return f"{_seeds(self.confirm)} if the claim holds, {_seeds(self.refute)} if it does not ({self.assumes})"
+        confirm, refute = ("no affordable number of seeds" if n is None else seeds(n)
+                           for n in (self.confirm, self.refute))  # fmt: skip
+        return f"{confirm} if the claim holds, {refute} if it does not ({self.assumes})"
 
 
 def needed(claim: Claim, scores: Mapping[str, Scores]) -> SeedsNeeded | None:
@@ -52,7 +55,7 @@ def _for_number(rule: Absolute, alpha: float) -> SeedsNeeded | None:
     confirm = _first(lambda m: chance_to_confirm(rule, 0.0, m, alpha) >= POWER)
     refute = _first(lambda m: chance_to_refute(rule, -2 * rule.margin, m, alpha) >= POWER)
     assumes = f"our runs scatter as the paper's, {rule.spread:g} points; not holding: {2 * rule.margin:g} points lower"
-    return SeedsNeeded(confirm, refute, assumes)
+    return SeedsNeeded(confirm, refute, rule.spread, assumes)
 
 
 def chance_to_confirm(rule: Absolute, gap: float, m: int, alpha: float) -> float:
@@ -90,7 +93,7 @@ def _for_ordering(rule: Ordering, alpha: float, scores: Mapping[str, Scores]) ->
     refute = seeds_needed(0.0, deviation, rule.meaningful, alpha, POWER)
     assumes = (f"paired differences scatter by {deviation:.2f} points, {origin}; holding: {holds:+g} points, "
                "not holding: none")  # fmt: skip
-    return SeedsNeeded(confirm, refute, assumes)
+    return SeedsNeeded(confirm, refute, deviation, assumes)
 
 
 def _observed(rule: Ordering, scores: Mapping[str, Scores]) -> tuple[float, str]:
@@ -109,7 +112,3 @@ def _observed(rule: Ordering, scores: Mapping[str, Scores]) -> tuple[float, str]
 def _first(enough: Callable[[int], bool]) -> int | None:
     """The smallest number from which on the next ten are enough too: the power is not quite monotone at the start."""
     return next((m for m in range(1, MOST_SEEDS + 1) if all(enough(n) for n in range(m, m + 10))), None)
-
-
-def _seeds(n: int | None) -> str:
-    return "no affordable number of seeds" if n is None else f"{n} seed{'' if n == 1 else 's'}"

@@ -7,6 +7,7 @@ the run the claim speaks of, gives INCONCLUSIVE, whatever the remaining numbers 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,8 @@ from repro.verify.claims import (
     Verdict,
     read_claims,
     read_verdicts,
+    seeds,
+    undecided,
     write_verdicts,
 )
 from repro.verify.evidence import Scores, differing_keys, scores_of
@@ -55,8 +58,8 @@ _DECIDES_NOTHING = ("title", "data_hash", "planned_seeds", "recipe", *EXECUTION)
 def judge(claim: Claim, scores: Mapping[str, Scores]) -> Verdict:
     """The verdict on `claim`, from the scores of all runs by name; where there is none, how many seeds one needs."""
     verdict = _judge(claim, scores)
-    if verdict.status in {Status.NOT_RUN, Status.INCONCLUSIVE} and (seeds := needed(claim, scores)):
-        return replace(verdict, seeds_needed=seeds.in_words())
+    if verdict.status in {Status.NOT_RUN, Status.INCONCLUSIVE} and (power := needed(claim, scores)):
+        return replace(verdict, seeds_needed=power.in_words())
     return verdict
 
 
@@ -70,10 +73,8 @@ def _judge(claim: Claim, scores: Mapping[str, Scores]) -> Verdict:
     problems = [*_refused(claim, used)]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        return Verdict(
-            claim.id, Status.INCONCLUSIVE, f"evidence refused: {problems[0]}{more}",
-            missing="evidence without these problems", departures=departures, problems=problems,
-        )  # fmt: skip
+        reason, missing = f"evidence refused: {problems[0]}{more}", "evidence without these problems"
+        return undecided(claim, reason, missing, departures=departures, problems=problems)
     if isinstance(claim.rule, Absolute):
         verdict = judge_absolute(claim, claim.rule, used[0])
     else:
@@ -126,9 +127,9 @@ def _not_comparable(better: Scores, worse: Scores, may_differ: tuple[str, ...]) 
     data = [key for key in keys if _within(key, ("data",))]
     if data:
         yield f"{pair}: have different data ({', '.join(data)}), so their seeds are no pairs"
-    for seeds in better.training_hash.keys() & worse.training_hash.keys():
-        if better.training_hash[seeds] != worse.training_hash[seeds]:
-            yield f"{pair}: were trained on different data with seed {seeds[0]} (hash differs); run both again"
+    for group in better.training_hash.keys() & worse.training_hash.keys():
+        if better.training_hash[group] != worse.training_hash[group]:
+            yield f"{pair}: were trained on different data with seed {group[0]} (hash differs); run both again"
     besides = [key for key in keys if may_differ and not _within(key, may_differ)]
     if besides:
         yield f"{pair}: may differ in {', '.join(may_differ)} only, but differ in {', '.join(besides)}"
@@ -182,28 +183,21 @@ def _ordering(claim: Claim, rule: Ordering, better: Scores, other: Scores) -> Ve
     pair = paired_difference(in_percent(first), in_percent(second), 1 - claim.alpha)
     who = f"{better.name}{f' ({rule.network})' if rule.network else ''} against {other.name}"
     if pair.n < FEWEST_SEEDS:
-        return Verdict(
-            claim.id, Status.INCONCLUSIVE, f"{who}: {_seeds(pair.n)} in common, too few to know the spread",
-            estimate=pair.mean if pair.n else None, n=pair.n, missing=f"at least {FEWEST_SEEDS} common seeds",
-        )  # fmt: skip
+        reason = f"{who}: {seeds(pair.n)} in common, too few to know the spread"
+        estimate = pair.mean if pair.n else None
+        return undecided(claim, reason, f"at least {FEWEST_SEEDS} common seeds", estimate=estimate, n=pair.n)
     if not spread(pair.differences) > 0:
-        return Verdict(
-            claim.id, Status.INCONCLUSIVE, f"{who}: {pair.mean:+z.2f} points in every one of {_seeds(pair.n)}; "
-            "without any spread there is no test", estimate=pair.mean, n=pair.n,
-            missing="seeds that give different results: check that the seed reaches training",
-        )  # fmt: skip
+        reason = f"{who}: {pair.mean:+z.2f} points in every one of {seeds(pair.n)}; without any spread there is no test"
+        missing = "seeds that give different results: check that the seed reaches training"
+        return undecided(claim, reason, missing, estimate=pair.mean, n=pair.n)
     status = status_of(pair.low, pair.high, rule)
     reason = (f"{who}: {pair.mean:+z.2f} points [{pair.low:+z.2f}, {pair.high:+z.2f}], p = {pair.p_value:.2g}, "
-              f"{_seeds(pair.n)}{_unpaired(first, second)}{_bound(status, rule, pair.low)}")  # fmt: skip
+              f"{seeds(pair.n)}{_unpaired(first, second)}{_bound(status, rule, pair.low)}")  # fmt: skip
     missing = ""
     if status is Status.INCONCLUSIVE:
         target = max(rule.at_least, rule.meaningful, key=lambda bound: abs(pair.mean - bound))
-        missing = _more(
-            seeds_needed(pair.mean, spread(pair.differences), target, claim.alpha),
-            pair.n,
-            "mean and spread",
-            "; 80 % power",
-        )
+        total = seeds_needed(pair.mean, spread(pair.differences), target, claim.alpha)
+        missing = _more(total, pair.n, "mean and spread", "; 80 % power")
     return Verdict(claim.id, status, reason, pair.mean, pair.low, pair.high, pair.n, pair.p_value, missing)
 
 
@@ -212,7 +206,7 @@ def _success(claim: Claim, rule: SuccessRate, better: Scores, other: Scores) -> 
     second = {seed: accuracy >= rule.success_at for seed, accuracy in other.accuracy[other.counted].items()}
     who = f"{better.name} against {other.name}"
     if not first.keys() & second.keys():
-        return Verdict(claim.id, Status.INCONCLUSIVE, f"{who}: no seed in common", missing="common seeds")
+        return undecided(claim, f"{who}: no seed in common", "common seeds")
     pair = paired_rates(first, second, 1 - claim.alpha)
     low, high = 100 * pair.low, 100 * pair.high
     status = status_of(low, high, rule)
@@ -220,7 +214,7 @@ def _success(claim: Claim, rule: SuccessRate, better: Scores, other: Scores) -> 
         f"{who}: {_rate(pair.first, pair.n, claim.alpha)} against {_rate(pair.second, pair.n, claim.alpha)} "
         f"of data sets reach {100 * rule.success_at:g} %, "
         f"{100 * pair.difference:+z.1f} points [{low:+z.1f}, {high:+z.1f}], "
-        f"p = {pair.p_value:.2g}, {_seeds(pair.n)}{_unpaired(first, second)}{_bound(status, rule, low)}"
+        f"p = {pair.p_value:.2g}, {seeds(pair.n)}{_unpaired(first, second)}{_bound(status, rule, low)}"
     )
     missing = ""
     if status is Status.INCONCLUSIVE:
@@ -251,7 +245,7 @@ def _bound(status: Status, rule: Ordering | SuccessRate, low: float) -> str:
 def _more(total: int | None, n: int, assumed: str, power: str = "") -> str:
     if total is None:
         return "no affordable number of seeds would settle it: the result lies too near a bound"
-    return f"about {_seeds(max(total - n, 1))} more (should {assumed} stay as observed{power})"
+    return f"about {seeds(max(total - n, 1))} more (should {assumed} stay as observed{power})"
 
 
 def _rate(rate: float, n: int, alpha: float) -> str:
@@ -259,13 +253,9 @@ def _rate(rate: float, n: int, alpha: float) -> str:
     return f"{100 * rate:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def _seeds(n: int) -> str:
-    return f"{n} seed{'' if n == 1 else 's'}"
-
-
 def _unpaired(first: Mapping[int, object], second: Mapping[int, object]) -> str:
     alone = len(first.keys() ^ second.keys())
-    return f" ({_seeds(alone)} without a partner left out)" if alone else ""
+    return f" ({seeds(alone)} without a partner left out)" if alone else ""
 
 
 def judged(
@@ -286,10 +276,10 @@ def verify(*, check: bool = False) -> int:
     verdicts, scores = judged(read_runs())
     changed = _said(scores)
     if check:
-        return 1 if _other(verdicts, scores, VERDICTS) or changed else 0
+        return int(bool(_other(verdicts, scores, VERDICTS)) or changed)
     write_verdicts(verdicts)
     print(f"{len(verdicts)} claims judged on {len(scores)} runs")
-    return 1 if changed else 0
+    return int(changed)
 
 
 def verify_elsewhere(place: Path) -> int:
@@ -312,18 +302,19 @@ def verify_elsewhere(place: Path) -> int:
     claims = next((one for one in (CLAIMS, _PROJECT / CLAIMS) if one.is_file()), None)
     verdicts, scores = judged(runs, root / "labels", claims) if claims else ([], scores_of(runs, root / "labels"))
     for run in scores.values():
-        shares = [100 * share for share in run.accuracy.get(run.counted, {}).values()]
+        shares = in_percent(run.accuracy.get(run.counted, {})).values()
         if shares:
-            print(f"{run.name}: {run.counted} {sum(shares) / len(shares):.2f} % over {_seeds(len(shares))}")
+            print(f"{run.name}: {run.counted} {sum(shares) / len(shares):.2f} % over {seeds(len(shares))}")
     changed = _said(scores)
     if not claims:
         print(f"no claim was judged: {CLAIMS} is not here; run this in a checkout of the project")
-        return 1 if changed else 0
-    print(f"judged by {claims}: " + ", ".join(f"{count} {status}" for status, count in _counts(verdicts).items()))
+        return int(changed)
+    counts = Counter(verdict.status for verdict in verdicts)
+    print(f"judged by {claims}: " + ", ".join(f"{counts[one]} {one}" for one in Status if counts[one]))
     if not (root / VERDICTS.name).exists():
         print(f"{root / VERDICTS.name} is not there to compare with")
-        return 1 if changed else 0
-    return 1 if _other(verdicts, scores, root / VERDICTS.name) or changed else 0
+        return int(changed)
+    return int(bool(_other(verdicts, scores, root / VERDICTS.name)) or changed)
 
 
 _PROJECT = Path(__file__).parents[2]
@@ -349,7 +340,3 @@ def _other(verdicts: Sequence[Verdict], scores: Mapping[str, Scores], path: Path
     print(f"{len(verdicts)} claims judged on {len(scores)} runs; {len(other)} other than {path} says"
           f"{': ' + ', '.join(other[:5]) if other else ''}")  # fmt: skip
     return other
-
-
-def _counts(verdicts: Sequence[Verdict]) -> dict[str, int]:
-    return {status.value: count for status in Status if (count := sum(one.status is status for one in verdicts))}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from repro.report.tables import Record
+from repro.report.record import Record
 from repro.results import Run
 from repro.verify.claims import Claim, Verdict, read_claims
 from repro.verify.evidence import Scores
@@ -86,7 +86,7 @@ def make_scores(run: Run, counted: str, accuracy: Mapping[str, Sequence[float]],
     correct = {n: {s: np.arange(N) < round(N * v) for s, v in seeds.items()} for n, seeds in shares.items()}
     values: dict[str, Any] = {
         "name": run.name, "config": run.config, "counted": counted, "accuracy": shares, "correct": correct,
-        "departures": ["follows no published recipe"], "problems": [], "reduced": True, "held_out": N,
+        "departures": ["follows no published recipe"], "problems": [], "reduced": True,
         "training_hash": {(seed,): "data" for seed in run.seeds.index},
     }  # fmt: skip
     return Scores(**values | changes)

@@ -9,10 +9,11 @@ import pytest
 
 from repro.plan import comparisons
 from repro.report import verdicts
-from repro.report.doses import dose_rows, own_reference, planted_rows, wrong_then
 from repro.report.figures import all_figures
 from repro.report.pages import readme_rows, verdict_lines
-from repro.report.tables import Record
+from repro.report.record import Place, Record
+from repro.report.tables import doses, own_reference
+from repro.report.tables import planted as planted_rows
 from tests.report.cases import record
 
 PLANTED, DOSE = comparisons()["digits_planted_random"], comparisons()["digits_dose"]
@@ -42,21 +43,22 @@ def test_planted_rows_by_hand() -> None:
     rows = {row.arm: row for row in planted_rows(planted(), PLANTED)}
 
     assert list(RIGHT) == list(rows)
-    held, alone = rows["mpl_held"], rows["exact_alone"]
-    assert (43, 56, 5.6, 5, 83, 4) == pytest.approx(
-        (held.planted, held.put_right, held.made_wrong, held.calibration_error, held.accuracy, held.n)
+    held, gains = rows["mpl_held"], {arm: row.number.gain for arm, row in rows.items() if row.number.gain}
+    means = {name: number.mean for name, number in held.others.items()} | {"put_right": held.number.mean}
+
+    assert {"planted": 43, "put_right": 56, "made_wrong": 5.6, "calibration_error": 5, "accuracy": 83} == pytest.approx(
+        means
     )
-    assert held.difference
-    assert alone.difference
-    assert held.made_wrong_difference
-    assert (10, 2, 4, 8) == pytest.approx(held.difference.differences)
-    assert (20, 10, 0, 10) == pytest.approx(alone.difference.differences)  # to consistency alone, though it has labels
-    assert pytest.approx(0.6) == held.made_wrong_difference.mean
-    assert rows["mpl_no_feedback"].difference is None
-    assert rows["consistency_alone"].difference is None
-    p = sorted([held.difference.p_value, alone.difference.p_value])
-    assert sorted([held.holm, alone.holm]) == pytest.approx([2 * p[0], max(2 * p[0], p[1])])
-    assert {0: 40, 1: 42, 2: 44, 3: 46} == pytest.approx(wrong_then(planted(), PLANTED.run("mpl_held")))
+    assert ["mpl_held", "exact_alone"] == list(gains)
+    assert (10, 2, 4, 8) == pytest.approx(gains["mpl_held"].differences)
+    assert (20, 10, 0, 10) == pytest.approx(gains["exact_alone"].differences)  # to consistency alone, though soft
+    made_wrong = held.others["made_wrong"].gain
+    assert made_wrong
+    assert pytest.approx(0.6) == made_wrong.mean
+    p = sorted(gain.p_value for gain in gains.values())
+    assert sorted(rows[arm].holm for arm in gains) == pytest.approx([2 * p[0], max(2 * p[0], p[1])])
+    at = Place(PLANTED.run("mpl_held"), "student", "planted")
+    assert {0: 40, 1: 42, 2: 44, 3: 46} == pytest.approx(planted().percent(at))
 
 
 def dosed() -> Record:
@@ -79,19 +81,17 @@ def dosed() -> Record:
 
 def test_dose_rows_by_hand() -> None:
     """The first snapshot is left out; soft labels are compared with soft labels; the teacher with the teacher."""
-    rows = {row.arm: row for row in dose_rows(dosed(), DOSE)}
-    held, exact, without = rows["mpl_held"], rows["exact_held"], rows["mpl_no_feedback"]
+    rows = {row.arm: row for row in doses(dosed(), DOSE)}
+    held, gains = rows["mpl_held"], {arm: row.number.gain for arm, row in rows.items() if row.number.gain}
+    teacher = held.others["teacher"].gain
 
     assert (2.0, 0.2, 0.2) == pytest.approx((held.share, held.signal_to_noise, held.oracle_cosine))
-    assert held.student
-    assert held.teacher
-    assert exact.student
-    assert (1, 1, 0, 4) == pytest.approx(held.student.differences)
-    assert (1, 1, 0, 4) == pytest.approx(held.teacher.differences)
-    assert (1, 0, 2, 0) == pytest.approx(exact.student.differences)
-    assert without.student is None
-    assert np.isnan(without.share)
-    assert held.holm == pytest.approx(min(1, 2 * min(held.student.p_value, exact.student.p_value)))
+    assert ["mpl_held", "exact_held"] == list(gains)
+    assert teacher
+    assert [pytest.approx((1, 1, 0, 4))] * 2 == [gains["mpl_held"].differences, teacher.differences]
+    assert (1, 0, 2, 0) == pytest.approx(gains["exact_held"].differences)
+    assert np.isnan(rows["mpl_no_feedback"].share)
+    assert held.holm == pytest.approx(min(1, 2 * min(gain.p_value for gain in gains.values())))
 
 
 def test_a_reference_that_has_not_run_is_none() -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -14,10 +12,10 @@ from matplotlib.text import Text
 from PIL import Image
 
 from repro.plan import Comparison
-from repro.report import figures
-from repro.report.figures import FIGURES, Drawn, all_figures
-from repro.report.pages import MOST_FIGURES, draw
-from repro.report.tables import Record
+from repro.report import drawing
+from repro.report.drawing import FIGURES, Drawn, as_pictures
+from repro.report.figures import MOST_FIGURES, all_figures
+from repro.report.record import Record
 from tests.report.cases import ROOT, record
 
 FOLDER = ROOT / "results/figures"
@@ -27,7 +25,6 @@ LOGS = {"digits_mpl": {"feedback_gradient_norm": [0.01, 0.02, 0.02, 0.04], "othe
 @cache
 def drawn() -> dict[str, Drawn]:
     """The figures of the made-up record, and of two moons with decision regions."""
-    mpl.use("agg")
     with_h, without = {"student": [99.0, 80.0, 97.0]}, {"student": [70.0, 80.0, 90.0]}
     moons = record({"moons_tuned_mpl": with_h, "moons_tuned_mpl_no_feedback": without}, {})
     for run in moons.runs.values():
@@ -138,11 +135,11 @@ def test_text_can_be_read_at_half_size(key: str) -> None:
 
 def test_a_new_figure_is_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
     """Registered by a decorator, it is drawn on its page; its caption is the only other place."""
-    monkeypatch.setattr(figures, "FIGURES", [])
+    monkeypatch.setattr(drawing, "FIGURES", [])
 
-    @figures.figure("dummy", "digits")
-    def dummy(record: Record, shown: list[Comparison]) -> Iterator[tuple[str, Figure]]:
-        yield "", figures.new_figure(1.0)[0]
+    @drawing.figure("dummy", "digits")
+    def dummy(_: Record, __: list[Comparison]) -> Figure:
+        return drawing.new_figure(1.0)[0]
 
     assert ["digits_dummy"] == [one.key for one in all_figures(record())]
     assert dummy.__name__ == "dummy"
@@ -150,7 +147,7 @@ def test_a_new_figure_is_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_pictures_are_the_same_each_time() -> None:
     """The same drawing gives the same bytes, as PNG and as SVG."""
-    first, second = (draw(record({"digits_mpl": {"student": [90.0, 91.0]}}, {}))[1] for _ in range(2))
+    first, second = (as_pictures(all_figures(record({"digits_mpl": {"student": [90.0, 91.0]}}, {}))) for _ in range(2))
 
     assert first
     assert first == second

@@ -15,7 +15,7 @@ import pytest
 from pytest_regressions.file_regression import FileRegressionFixture
 
 from repro.report import pages
-from repro.report.tables import PAGES, Record
+from repro.report.record import PAGES, Record
 from repro.verify.claims import Status, Verdict
 from repro.verify.rules import judge
 from tests.report.cases import ACCURACY, CLAIMS, ROOT, record

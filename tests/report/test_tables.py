@@ -11,7 +11,8 @@ from scipy.stats import beta
 
 from repro.plan import comparisons
 from repro.report import tables, verdicts
-from repro.report.tables import Network
+from repro.report.pages import signed
+from repro.report.record import Place
 from repro.verify.claims import Status, Verdict
 from tests.report.cases import ACCURACY, CLAIMS, WRONG, counted_of, make_scores, record
 
@@ -28,18 +29,19 @@ def about(value: float) -> object:
 
 def test_arms_have_their_mean_and_the_paired_difference_to_the_reference() -> None:
     """Mean, half its interval; difference, interval and p of the paired t-test; p after Holm for the three arms."""
-    rows = {row.arm: row for row in tables.arm_rows(record(), DIGITS)}
+    rows = {row.arm: row for row in tables.arms(record(), DIGITS)}
 
     supervised, mpl = rows["supervised"], rows["mpl"]
     assert ["supervised", "uda", "mpl_no_feedback", "mpl"] == list(rows)
-    assert (83.0, 4, Network("digits_supervised", "teacher")) == (supervised.mean, supervised.n, supervised.place)
-    assert about(T * math.sqrt(20 / 3) / 2) == supervised.half
-    assert rows["mpl_no_feedback"].difference is None
-    assert mpl.difference is not None
-    assert (about(1.0), about(1 - HALF["feedback"]), 4) == (mpl.difference.mean, mpl.difference.low, mpl.difference.n)
-    p = sorted(row.difference.p_value for row in rows.values() if row.difference)
-    assert about(p[2]) == mpl.holm == about(mpl.difference.p_value)
-    assert about(3 * p[0]) == min(row.holm for row in rows.values() if row.difference)
+    assert (83.0, 4, Place("digits_supervised", "teacher")) == (
+        supervised.number.mean, supervised.number.n, supervised.place)  # fmt: skip
+    assert about(T * math.sqrt(20 / 3) / 2) == supervised.number.half
+    gains = {arm: row.number.gain for arm, row in rows.items() if row.number.gain}
+    assert ["supervised", "uda", "mpl"] == list(gains)
+    assert (about(1.0), about(1 - HALF["feedback"]), 4) == (gains["mpl"].mean, gains["mpl"].low, gains["mpl"].n)
+    p = sorted(gain.p_value for gain in gains.values())
+    assert about(p[2]) == mpl.holm == about(gains["mpl"].p_value)
+    assert about(3 * p[0]) == min(rows[arm].holm for arm in gains)
 
 
 def test_arms_on_other_data_are_not_paired() -> None:
@@ -48,7 +50,7 @@ def test_arms_on_other_data_are_not_paired() -> None:
     other = replace(found.scores["digits_mpl"], training_hash={(0,): "other", (1,): "data", (2,): "data", (3,): "data"})
     found = replace(found, scores={**found.scores, "digits_mpl": other})
 
-    assert [None] == [row.difference for row in tables.arm_rows(found, DIGITS) if row.arm == "mpl"]
+    assert [None] == [row.number.gain for row in tables.arms(found, DIGITS) if row.arm == "mpl"]
 
 
 def test_refused_seeds_give_no_number() -> None:
@@ -57,9 +59,9 @@ def test_refused_seeds_give_no_number() -> None:
     shares = {network: dict(list(seeds.items())[:3]) for network, seeds in found.scores["digits_mpl"].accuracy.items()}
     found = replace(found, scores=found.scores | {"digits_mpl": replace(found.scores["digits_mpl"], accuracy=shares)})
 
-    row = next(row for row in tables.arm_rows(found, DIGITS) if row.arm == "mpl")
-    assert (3, about(89.0)) == (row.n, row.mean)
-    assert {0, 1, 2} == set(tables.curves(found, "digits_mpl", "pseudo_label_wrong"))
+    row = next(row for row in tables.arms(found, DIGITS) if row.arm == "mpl")
+    assert (3, about(89.0)) == (row.number.n, row.number.mean)
+    assert {0, 1, 2} == set(found.curve("digits_mpl", "pseudo_label_wrong").index)
 
 
 def test_success_rates_count_seeds_at_or_above_the_bound() -> None:
@@ -67,9 +69,10 @@ def test_success_rates_count_seeds_at_or_above_the_bound() -> None:
     moons = comparisons()["moons_tuned"]
     found = record({"moons_tuned_mpl": {"student": [95, 94.5, 99, 50]}}, {})
 
-    (hits, low, high), (best, _, _) = tables.arm_rows(found, moons)[0].successes
-    bounds = [100 * q for q in beta.ppf([0.025, 0.975], [2, 3], [3, 2])]
-    assert (2, 1, about(bounds[0]), about(bounds[1])) == (hits, best, low, high)
+    rate = tables.arms(found, moons)[0].success
+    low, high = (100 * q for q in beta.ppf([0.025, 0.975], [2, 3], [3, 2]))
+    assert rate
+    assert (2, about(low), about(high)) == (rate.hits, rate.low, rate.high)
 
 
 def test_attribution_adds_one_part_at_a_time() -> None:
@@ -82,8 +85,8 @@ def test_attribution_adds_one_part_at_a_time() -> None:
         ("+ a student, h = 0", "digits_mpl_no_feedback", "student", 89.0),
         ("+ feedback h", "digits_mpl", "student", 90.0),
         ("+ finetuning", "digits_mpl", "student_finetuned", 92.0),
-    ] == [(step.title, step.place.run, step.place.network, about(step.level)) for step in steps]
-    gains = [step.gain for step in steps[1:]]
+    ] == [(step.title, step.place.run, step.place.network, about(step.number.mean)) for step in steps]
+    gains = [step.number.gain for step in steps[1:]]
     assert [8.5, -2.5, 1.0, 2.0] == [about(gain.mean) for gain in gains if gain]
     bounds = [gain.high - gain.mean for gain in gains[:3] if gain]
     assert [about(HALF["uda"]), about(HALF["student"]), about(HALF["feedback"])] == bounds
@@ -99,8 +102,8 @@ def test_without_an_arm_uda_its_network_is_the_teacher_of_h_0() -> None:
 
     steps = tables.attribution(record(accuracy, {}), comparisons()["cifar10_small"])
 
-    assert Network("cifar10_small_mpl_no_feedback", "teacher_average") == steps[1].place
-    assert [71.0, 75.5, 74.0, 74.5] == [about(step.level) for step in steps]
+    assert Place("cifar10_small_mpl_no_feedback", "teacher_average") == steps[1].place
+    assert [71.0, 75.5, 74.0, 74.5] == [about(step.number.mean) for step in steps]
 
 
 def test_attribution_needs_all_four_arms() -> None:
@@ -114,27 +117,27 @@ def test_networks_of_an_arm_and_what_averaging_and_finetuning_add() -> None:
     """Means of each network; the averaged weights minus the last, the finetuned minus those that count."""
     accuracy = {"digits_mpl": {"student": [80, 84], "student_average": [82, 85], "student_finetuned": [85, 86]}}
 
-    row = tables.own_networks(record(accuracy, {}), DIGITS)[0]
+    found = tables.networks(record(accuracy, {}), DIGITS)[0].others
+    gains = {network: number.gain.mean for network, number in found.items() if number.gain}
 
     assert {"student": 82.0, "student_average": 83.5, "student_finetuned": 85.5} == {
-        network: about(mean) for network, mean in row.means.items()
+        network: about(number.mean) for network, number in found.items()
     }
-    assert row.averaging
-    assert row.finetuning
-    assert (1.5, 2.0) == (about(row.averaging.mean), about(row.finetuning.mean))
+    assert {"student_average": about(1.5), "student_finetuned": about(2.0)} == gains
 
 
 def test_wrong_pseudo_labels_are_compared_with_those_of_h_0() -> None:
-    """At the end 10 % and 9 % (12 9 10 9... by seed); of those that stay, the mean of the second half."""
+    """At the end 10 % and 9 % (12 10 11 7 and 10 9 11 6 by seed); of those that stay, the mean of the second half."""
     reference, mpl = tables.wrong_labels(record(), DIGITS)
+    gain, stays = mpl.number.gain, mpl.others["stays"]
 
-    assert (10.0, None) == (about(reference.end), reference.difference)
-    assert mpl.difference
-    assert (9.0, about(-1.0), 4) == (about(mpl.end), mpl.difference.mean, mpl.n)  # -2 -1 0 -1
-    assert about(T * math.sqrt(2 / 3) / 2) == mpl.difference.high - mpl.difference.mean
-    assert about(np.mean(WRONG["digits_mpl"]) + 50) == mpl.stays  # (end + 40 + end + 60) / 2
-    assert mpl.stays_difference
-    assert about(-1.0) == mpl.stays_difference.mean
+    assert (10.0, None) == (about(reference.number.mean), reference.number.gain)
+    assert gain
+    assert (9.0, about(-1.0), 4) == (about(mpl.number.mean), gain.mean, mpl.number.n)  # -2 -1 0 -1
+    assert about(T * math.sqrt(2 / 3) / 2) == gain.high - gain.mean
+    assert about(np.mean(WRONG["digits_mpl"]) + 50) == stays.mean  # (end + 40 + end + 60) / 2
+    assert stays.gain
+    assert about(-1.0) == stays.gain.mean
 
 
 @pytest.mark.parametrize(("other", "relative", "median"), [(None, False, 0.02), (0.5, True, 4.0)])
@@ -153,9 +156,10 @@ def test_size_of_feedback_is_relative_where_the_other_gradients_are_recorded(
 
 def test_choosing_by_the_test_set_would_add_two_points() -> None:
     """The made-up curves pass 2 points above their end on the way."""
-    row = tables.selections(record(), DIGITS)[0]
+    number = tables.selections(record(), DIGITS)[0].number
 
-    assert (83.0, 85.0, about(2.0)) == (about(row.final), about(row.best), row.excess.mean)
+    assert number.gain
+    assert (85.0, about(2.0)) == (about(number.mean), number.gain.mean)
 
 
 def test_same_test_images_are_compared_example_by_example() -> None:
@@ -173,7 +177,7 @@ def test_seeds_trained_again_are_held_against_the_recorded_ones() -> None:
     found = record(quick, {})
     found.runs["digits_quick_mpl"].arrays["predictions.student"][0, :20] = 1
 
-    row = tables.again_rows(found, comparisons()["digits_quick"])[0]
+    row = tables.again(found, comparisons()["digits_quick"])[0]
 
     assert (2, 88.5, 88.75, 95.0) == (row.n, about(row.here), about(row.recorded), about(row.equal))
 
@@ -201,15 +205,16 @@ def test_sweeps_hold_the_value_that_they_are_around() -> None:
     found.runs["moons_stated_mpl"].config["data"] = {"noise": 0.1}
     found.runs["moons_sweep_noise_0.2_mpl"].config["data"] = {"noise": 0.2}
 
-    points = tables.sweep_points(found, "two_moons")[("data.noise", "mpl")]
+    swept = [(one.key, one.arm, one.value, one.place.run) for one in tables.sweep(found, "two_moons")]
 
-    assert [(0.1, "moons_stated_mpl"), (0.2, "moons_sweep_noise_0.2_mpl")] == [(v, at.run) for v, at in points.items()]
+    assert [("data.noise", "mpl", 0.1, "moons_stated_mpl"),
+            ("data.noise", "mpl", 0.2, "moons_sweep_noise_0.2_mpl")] == swept  # fmt: skip
 
 
 @pytest.mark.parametrize(("number", "text"), [(0.567, "+0.57"), (-0.5, "−0.50"), (-0.001, "0.00"), (math.nan, "–")])
 def test_numbers_are_written_with_their_sign(number: float, text: str) -> None:
     """A true minus; zero has no sign; a dash for what is not known."""
-    assert text == tables.signed(number)
+    assert text == signed(number)
 
 
 # ------------------------------------------------------------------------------------------------ verdicts and answers
@@ -248,9 +253,8 @@ def test_a_claim_names_its_networks_its_runs_and_its_plan() -> None:
     row = next(row for row in verdicts.claim_rows(record()) if row.claim.id == "digits_over_uda")
 
     assert ("student − teacher", "digits", "digits") == (row.network, row.page, row.plan)
-    assert (("mpl", "digits_mpl"), ("uda", "digits_uda")) == row.evidence
+    assert {"digits_mpl": "mpl", "digits_uda": "uda"} == row.arms
     assert "MPL is more accurate than UDA, its own teacher's loss" == row.short
-    assert "0 / 0.5" == verdicts.shown_rule(row.claim)
 
 
 def test_answers_follow_from_the_verdicts_and_the_runs() -> None:
@@ -263,14 +267,15 @@ def test_answers_follow_from_the_verdicts_and_the_runs() -> None:
     a = verdicts.answers(found, verdicts.claim_rows(found))
 
     absolute = [claim for claim in CLAIMS if hasattr(claim.rule, "value")]
-    assert (len(absolute), 0, 0) == (a.numbers, a.numbers_ran, a.numbers_hold)
+    assert absolute == [row.claim for row in a.numbers]
+    assert not any(row.ran for row in a.numbers)
     assert a.carried
     assert a.feedback
     assert a.wrong
     assert a.size
     assert ("+ UDA's consistency loss", "teacher") == (a.carried.title, a.carried.place.network)
     assert (1.0, "digits_mpl", "student") == (about(a.feedback.mean), a.place.run, a.place.network)  # type: ignore[union-attr]
-    assert (9.0, about(2.0)) == (about(a.wrong.end), a.size.median)
+    assert (9.0, about(2.0)) == (about(a.wrong.number.mean), a.size.median)
     assert a.verdict
     assert "digits_feedback" == a.verdict.claim.id
 
@@ -318,5 +323,5 @@ def test_scores_of_more_classes_have_a_top_5() -> None:
                          top5={"student": {0: 0.99}})  # fmt: skip
     found = replace(found, scores=found.scores | {"digits_mpl": scores})
 
-    place = Network("digits_mpl", "student")
-    assert ({0: 99.0}, 4) == (found.percent(place, "top5"), len(found.percent(place)))
+    assert {0: 99.0} == found.percent(Place("digits_mpl", "student", "top5"))
+    assert 4 == len(found.percent(Place("digits_mpl", "student")))

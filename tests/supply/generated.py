@@ -25,7 +25,8 @@ from PIL import Image
 from repro.__main__ import BEGIN, END
 from repro.engine.device import set_up_process
 from repro.files import replace_between
-from repro.report.pages import RESULTS, read_for_answers, readme_rows, write_report
+from repro.report.pages import read_for_answers, readme_rows, write_report
+from repro.report.record import RESULTS
 from repro.results import read_runs
 from repro.verify.claims import Verdict, read_verdicts
 from repro.verify.rules import judged

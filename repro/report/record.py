@@ -1,0 +1,169 @@
+"""What the report rests on, and the one way from there to a number.
+
+A number has a `Place`: run, network, measure. `Record.percent` gives it seed by seed, `Record.number` its mean and how
+far it is from another's. Shares are in % and differences in points from here on; differences are paired by seed;
+intervals are 95 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from repro.config import lookup
+from repro.plan import ROOT, Comparison, comparisons
+from repro.results import Run, read_run
+from repro.verify.claims import Claim, Status, Verdict, read_claims, read_verdicts
+from repro.verify.evidence import Scores, score_table, scores_of
+from repro.verify.statistics import PairedDifference, mean_interval, paired_difference
+
+RESULTS = Path("results")
+PAGES = {
+    "two_moons": "Two moons",
+    "digits": "Handwritten digits",
+    "cifar10_4k": "CIFAR-10 with 4,000 labels",
+    "svhn_1k": "SVHN with 1,000 labels",
+    "imagenet_10pct": "ImageNet with 10 % of the labels",
+    "feedback": "Doses of feedback and planted bias",
+}
+FIRST = ("moons_stated", "moons_tuned", "moons_feedback_only", "digits", "digits_long", "digits_quick", "cifar10_small")
+"""Settings in the order in which a page shows them; all others follow by name."""
+
+
+def _end(curve: pd.DataFrame, _: object = None) -> pd.Series[float]:
+    return curve.iloc[:, -1]
+
+
+CURVES: dict[str, tuple[str, Callable[[pd.DataFrame, Mapping[str, Any]], pd.Series[float]]]] = {
+    "wrong": ("pseudo_label_wrong", _end),  # pseudo labels that are not the true label
+    "stays": ("wrong_stays", lambda curve, _: curve.iloc[:, curve.shape[1] // 2 :].mean(axis=1)),
+    "planted": ("pseudo_label_wrong", lambda curve, config: curve[lookup(config, "plant.steps")]),
+    "put_right": ("put_right", _end),  # of the planted ones
+    "made_wrong": ("made_wrong", _end),
+    "calibration_error": ("calibration_error.{network}", _end),
+    "final": ("accuracy.{network}", _end),
+    "best": ("accuracy.{network}", lambda curve, _: curve.max(axis=1).where(_end(curve).notna())),
+}
+"""Measures that are taken from a curve along training: which curve, and what of it for each seed."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a number stands: a network of a run, and what is measured of it."""
+
+    run: str
+    network: str
+    measure: str = "accuracy"  # top5, or a key of `CURVES`
+
+
+@dataclass(frozen=True)
+class Number:
+    """The mean over n seeds, and how far it is from that of another place."""
+
+    place: Place
+    n: int
+    mean: float  # NaN without a seed
+    half: float  # of its interval; NaN where there is none
+    gain: PairedDifference | None  # None: compared with nothing, or no pairs
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that is recorded, recomputed and judged."""
+
+    runs: Mapping[str, Run]
+    scores: Mapping[str, Scores]
+    claims: Sequence[Claim]
+    verdicts: Mapping[str, Verdict]  # by claim
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The one table of scores."""
+        return score_table(self.scores)
+
+    @cached_property
+    def _percent(self) -> dict[Place, dict[int, float]]:
+        grouped = self.table.groupby(["run", "network", "measure"], sort=False)
+        return {
+            Place(str(run), str(network), str(measure)): dict(zip(rows["seed"], 100 * rows["share"], strict=True))
+            for (run, network, measure), rows in grouped
+        }
+
+    def percent(self, place: Place) -> dict[int, float]:
+        """Seed -> %; empty where there is none."""
+        if place.measure not in CURVES:
+            return self._percent.get(place, {})
+        name, summary = CURVES[place.measure]
+        curve = self.curve(place.run, name.format(network=place.network))
+        if curve.empty:
+            return {}
+        found = summary(curve, self.runs[place.run].config).dropna()
+        return dict(zip(found.index.tolist(), found.tolist(), strict=True))
+
+    def curve(self, run: str, name: str) -> pd.DataFrame:
+        """Along training in %: a row for each seed that gives a number, a column for each step; empty without."""
+        found = self.runs.get(run)
+        if found is None or f"curve.{name}" not in found.arrays:
+            return pd.DataFrame()
+        values = 100 * found.arrays[f"curve.{name}"].astype(float)
+        rows = pd.DataFrame(values, found.seeds.index, found.arrays["curve.step"])
+        return rows[rows.index.isin(list(self.percent(self.counted(run))))]
+
+    def counted(self, run: str, measure: str = "accuracy") -> Place:
+        """The network whose accuracy is the method's."""
+        return Place(run, self.scores[run].counted if run in self.scores else "", measure)
+
+    def has(self, run: str) -> bool:
+        """Whether any seed of the run gives a number."""
+        return bool(self.percent(self.counted(run)))
+
+    def number(self, place: Place, minus: Place | None = None) -> Number:
+        """The mean at a place, and its difference to another one."""
+        values = self.percent(place)
+        mean, low, high = mean_interval(list(values.values()))
+        return Number(place, len(values), mean, (high - low) / 2, self.paired(place, minus) if minus else None)
+
+    def paired(self, first: Place, second: Place) -> PairedDifference | None:
+        """First minus second; None of the same place, without a common seed, or where they saw different data."""
+        a, b = self.percent(first), self.percent(second)
+        if first == second or not a.keys() & b.keys() or self.different_data(first.run, second.run):
+            return None
+        return paired_difference(a, b)
+
+    def different_data(self, first: str, second: str) -> bool:
+        """Whether any seed of the two was trained on different data or another split."""
+        a, b = self.scores[first].training_hash, self.scores[second].training_hash
+        return any(a[seeds] != b[seeds] for seeds in a.keys() & b.keys())
+
+    def verdict(self, claim: Claim) -> Verdict:
+        """Of a claim; NOT_RUN where none was written."""
+        return self.verdicts.get(claim.id) or Verdict(claim.id, Status.NOT_RUN, "not judged yet")
+
+    def of_page(self, page: str, sweeps: bool = False) -> list[Comparison]:
+        """The comparisons of a page of which an arm has run; the settings of a sweep apart."""
+        found = [one for one in comparisons().values() if one.page == page and bool(one.sweep) == sweeps]
+        ran = [one for one in found if any(map(self.has, one.runs.values()))]
+        return sorted(ran, key=lambda one: ([*FIRST, one.setting].index(one.setting), one.setting))
+
+
+def read_all(root: Path = RESULTS, only: Sequence[str] | None = None, experiments: Path = ROOT) -> Record:
+    """What is recorded, recomputed.
+
+    Args:
+        root: the folder of results.
+        only: the runs that are needed; all of them by default.
+        experiments: where the claims stand.
+
+    Raises:
+        RecordError: when a record is missing or damaged.
+    """
+    claims = read_claims(experiments / "claims.yaml")
+    verdicts = {verdict.claim: verdict for verdict in read_verdicts(root / "verdicts.json")}
+    folders = [folder for folder in sorted((root / "runs").glob("[!.]*")) if folder.is_dir()]
+    runs = {folder.name: read_run(folder) for folder in folders if only is None or folder.name in only}
+    return Record(runs, scores_of(runs, root / "labels"), claims, verdicts)
