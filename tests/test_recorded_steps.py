@@ -224,7 +224,7 @@ def test_what_cannot_be_recorded_is_said(method: str, planted: int, why: str) ->
 def test_the_fastest_way_that_computes_the_same(tapes: list[Tape]) -> None:
     """Neither the one that does nothing nor the one that waits; afterwards the state is what it was."""
     trainer = Trainer(long("digits", "mpl"), 0, CPU)
-    steps, said = trainer._steps, list[str]()
+    steps, said = trainer.steps, list[str]()
     before = {name: value.clone() for name, value in trainer.state.state_dict().items()}
 
     def wrong(step: Function) -> Function:

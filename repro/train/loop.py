@@ -78,7 +78,7 @@ class Trainer:
             self.streams.lead,
         )
         share(self.state.learners.values(), world, config.engine.batch_norm_processes)
-        self._steps = Steps(config, self.method, self.state, self.batches, world, record)
+        self.steps = Steps(config, self.method, self.state, self.batches, world, record)
         self.window = Window()
         self.rows: list[dict[str, float]] = []
         self.kept = Kept(config, config.method.networks[-1], self.data, copies=world.rank == 0)
@@ -107,11 +107,11 @@ class Trainer:
         """
         budget = self.config.budget
         self._resume(folder, say)
-        if self._steps.said:
-            say(self._steps.said)
+        if self.steps.said:
+            say(self.steps.said)
         if self.config.engine.fastest and self.device.type == "cuda":  # a resumed run goes on in its way
             way = self.sessions[-1].get("way", "") if self.sessions else ""
-            self.session["way"] = self._steps.choose(way, say)
+            self.session["way"] = self.steps.choose(way, say)
         begun, told, pace = time.monotonic(), 0, Pace(self.world)
         self.sessions.append({"from_step": self.state.step, "seconds": 0.0} | self.session)
         next_save = begun + 60 * budget.checkpoint_minutes
@@ -155,7 +155,7 @@ class Trainer:
         return logs
 
     def _step(self) -> dict[str, Tensor]:
-        metrics = self._steps.take(self.batch, probe=self._logs(self.state.step))
+        metrics = self.steps.take(self.batch, probe=self._logs(self.state.step))
         self.window.add(metrics)
         return metrics
 

@@ -120,10 +120,10 @@ class Steps:
         self.ways |= {"recorded": (graph, False)} if graph else {}
         if config.budget.steps >= WORTH_COMPILING:
             self.ways |= {"compiled": (None, True)} | ({"recorded and compiled": (graph, True)} if graph else {})
-        self._use(record or (graph if engine.cuda_graph else None), compiled=on_gpu and engine.compile)
+        self.use(record or (graph if engine.cuda_graph else None), compiled=on_gpu and engine.compile)
 
-    def _use(self, record: Record | None, compiled: bool) -> None:
-        """From now on."""
+    def use(self, record: Record | None, compiled: bool) -> None:
+        """From now on steps are recorded so, or not, and networks compiled or not."""
         step = partial(_step, self._config, self._method, self._state, self._batches)
         self._recorded = record(step) if record else None
         compiler = partial(torch.compile, dynamic=False) if compiled else None
@@ -164,7 +164,7 @@ class Steps:
             wanted: list[list[Tensor]] = []
             for way, (record, compiled) in self.ways.items():
                 try:
-                    self._use(record, compiled)
+                    self.use(record, compiled)
                     seconds_a_step(self._again, _TIMED, self._device)  # compiles, and records
                     self._state.load_state_dict(before, self._middle)
                     update = self._update()
@@ -182,7 +182,7 @@ class Steps:
                 self._state.load_state_dict(before, start)
             name = min(found, key=lambda way: found[way])
             say(f"steps are {name}")
-        self._use(*self.ways[name])
+        self.use(*self.ways[name])
         return name
 
     def _again(self) -> None:
@@ -203,7 +203,7 @@ class Steps:
 
 TAKEN = "taken one by one"
 ROUNDING = 0.1
-"""Of an update's length: in bfloat16 some pseudo label, sampled, may fall otherwise; a wrong step is off by all of it."""
+"""Of an update's length: in bfloat16 some sampled pseudo label may fall otherwise; a wrong step is off by all of it."""
 WORTH_COMPILING = 20_000
 """Steps: the compiler takes a minute or two, which a short run does not win back."""
 _TIMED = 20
