@@ -85,7 +85,7 @@ def after(made: Trainer, steps: int) -> dict[str, Tensor]:
 def apart(a: dict[str, Tensor], b: dict[str, Tensor], start: dict[str, Tensor], most: float) -> dict[str, Any]:
     """The longest difference of a tensor, as a share of how far any tensor of its network has moved."""
     shares = {}
-    for role in {name.split(".")[0] for name in start}:
+    for role in sorted({name.split(".")[0] for name in start} - {"memory"}):
         names = [name for name in start if name.startswith(f"{role}.") and start[name].is_floating_point()]
         moved = sum(float((a[name].double() - start[name].double()).square().sum()) for name in names)
         off = sum(float((a[name].double() - b[name].double()).square().sum()) for name in names)

@@ -39,7 +39,7 @@ plan() {  # plan, limit of each run: prepare; then train, evaluate and export on
   for run in $(sed -n 's/^  \(cifar10_[a-z_0-9]*\):.*/\1/p' "experiments/plan/$1.yaml"); do
     ended "export_$run" && continue
     part "train_$run" "$2" "$PYTHON" -m repro train "$run" --seeds 0 &&
-      part "evaluate_$run" 60 "$PYTHON" -m repro evaluate "$run" && part "export_$run" 60 "$PYTHON" -m repro export "$run"
+      part "evaluate_$run" "${EVALUATE:-60}" "$PYTHON" -m repro evaluate "$run" && part "export_$run" "${EXPORT:-60}" "$PYTHON" -m repro export "$run"
     local status=$?
     carry
     [ $status = 0 ] || return
@@ -61,3 +61,6 @@ for name in ${*:-right times canary arms bench}; do
   carry
 done
 cat "$kept/parts.csv"
+for name in ${*:-right times canary arms bench}; do
+  ended "$name" || { echo "error: $name has not ended as it should; see $kept/logs, and give the same command again" >&2; exit 1; }
+done

@@ -161,7 +161,7 @@ class Steps:
         if not name:
             start, before = self._state.step, {k: v.clone() for k, v in self._state.state_dict().items()}
             found: dict[str, float] = {}
-            wanted: list[list[Tensor]] = []
+            wanted: list[Tensor] = []
             for way, (record, compiled) in self.ways.items():
                 try:
                     self.use(record, compiled)
