@@ -246,8 +246,9 @@ def read_from(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Rows and columns that N maps, float32 [N, 6], read from, to the nearest: int32 [N, H, W] each."""
     x = torch.arange(width, dtype=maps.dtype, device=maps.device)
     y = torch.arange(height, dtype=maps.dtype, device=maps.device)[:, None]
-    a, b, c, d, e, f = maps[:, :, None, None].unbind(1)
-    return round_half_away(d * x + e * y + f), round_half_away(a * x + b * y + c)
+    along, down, start = maps.unflatten(1, (2, 3))[..., None, None].unbind(2)  # [N, 2, 1, 1]: of columns, of rows
+    columns, rows = round_half_away(along * x + down * y + start).unbind(1)
+    return rows, columns
 
 
 def square(centre: Tensor, half: int, height: int, width: int) -> Tensor:

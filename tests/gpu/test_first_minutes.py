@@ -79,7 +79,7 @@ def test_what_is_wrong_is_found(workplace: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("planned", PLANNED, ids=lambda planned: planned.name)
 def test_planned_runs_take_two_steps(planned: Any, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As planned but for the size: a row of the log comes every 50 steps, and the first network learns (a student waits)."""
+    """But for the size as planned: a row of the log every 50 steps; the first network learns, since a student waits."""
     pixels = torch.zeros(50_000, 3, 32, 32, dtype=torch.uint8)
     monkeypatch.setattr(Cifar10, "read", lambda *_: (pixels, torch.arange(50_000) % 10))
     config = compose(planned.name, planned.overrides)
