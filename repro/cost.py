@@ -160,6 +160,7 @@ def _cost_of_chunk(config: Config, chunk: list[int], seconds: float) -> Cost:
     set_up_process(config.engine.threads)
     seeds: Seeds = chunk if config.budget.stack > 1 else chunk[0]
     trainer = Trainer(config, seeds, device)
+    trainer.steps.choose("", lambda _: None)
     warm, training = _RECORDING if config.engine.cuda_graph else _WARM, 0.0
     for start, count in phases(config):
         trainer.state.step = start

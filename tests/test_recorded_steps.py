@@ -225,6 +225,8 @@ def test_the_fastest_way_that_computes_the_same(tapes: list[Tape]) -> None:
     """Neither the one that does nothing nor the one that waits; afterwards the state is what it was."""
     trainer = Trainer(long("digits", "mpl"), 0, CPU)
     steps, said = trainer.steps, list[str]()
+    assert steps.choose("", said.append) == ""  # on a CPU
+    steps.chooses = True
     before = {name: value.clone() for name, value in trainer.state.state_dict().items()}
 
     def wrong(step: Function) -> Function:

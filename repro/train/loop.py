@@ -107,11 +107,8 @@ class Trainer:
         """
         budget = self.config.budget
         self._resume(folder, say)
-        if self.steps.said:
-            say(self.steps.said)
-        if self.config.engine.fastest and self.device.type == "cuda":  # a resumed run goes on in its way
-            way = self.sessions[-1].get("way", "") if self.sessions else ""
-            self.session["way"] = self.steps.choose(way, say)
+        if way := self.steps.choose(self.sessions[-1].get("way", "") if self.sessions else "", say):
+            self.session["way"] = way  # in which a resumed run goes on
         begun, told, pace = time.monotonic(), 0, Pace(self.world)
         self.sessions.append({"from_step": self.state.step, "seconds": 0.0} | self.session)
         next_save = begun + 60 * budget.checkpoint_minutes

@@ -115,7 +115,8 @@ class Steps:
         self._models = [learner.model for learner in state.learners.values()]
         on_gpu, why, engine = self._device.type == "cuda", unrecordable(config), config.engine
         graph = CudaGraph if on_gpu and not why else None
-        self.said = f"steps are taken one by one: {why}" if on_gpu and engine.cuda_graph and why else ""
+        self._why_not = f"steps are {TAKEN}: {why}" if on_gpu and engine.cuda_graph and why else ""
+        self.chooses = on_gpu and engine.fastest
         self.ways: dict[str, tuple[Record | None, bool]] = {TAKEN: (None, False)}
         self.ways |= {"recorded": (graph, False)} if graph else {}
         if config.budget.steps >= WORTH_COMPILING:
@@ -152,12 +153,16 @@ class Steps:
         return dict(zip(metrics, self._world.means(list(metrics.values())), strict=True))
 
     def choose(self, name: str, say: Callable[[str], None]) -> str:
-        """Takes steps in the way of this name; without one, in the fastest that computes the same, and returns it.
+        """Where the settings want it: steps in the way of this name, without one in the fastest; gives the name.
 
         Each way takes a step from the weights of now, with the numbers of the middle of training, where no rate is 0.
-        Its update may differ from that of the step taken one by one by `ROUNDING` of its length, for each network. The
-        state is what it was before.
+        Its update may differ from that of the step taken one by one by `ROUNDING` of its length, for each network; else
+        it is left out. The state is what it was before.
         """
+        if self._why_not:
+            say(self._why_not)
+        if not self.chooses:
+            return ""
         if not name:
             start, before = self._state.step, {k: v.clone() for k, v in self._state.state_dict().items()}
             found: dict[str, float] = {}
