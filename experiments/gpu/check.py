@@ -162,8 +162,6 @@ def times(config: Config, name: str, found: Findings, device: torch.device, comp
                     "reserved_mib": torch.cuda.max_memory_reserved() >> 20 if device.type == "cuda" else 0}  # fmt: skip
 
         found.add(f"{name}: {way}{' and compiled' if compiled else ''}", timed)
-    if not compiled and device.type == "cuda":
-        found.add(f"{name}: kernels of a recorded step", partial(kernels, config, device))
 
 
 def kernels(config: Config, device: torch.device) -> dict[str, Any]:
@@ -197,9 +195,12 @@ def main(words: Sequence[str]) -> int:
             right(config, name, found, device)
         return int(not found.right)
     found.record["ceilings"] = asdict(measure_ceilings(device))
-    for compiled in (False, True) if device.type == "cuda" else (False,):
-        for name, config in configs.items():
-            times(config, name, found, device, compiled)
+    for name, config in configs.items():
+        times(config, name, found, device, compiled=False)
+    for name, config in configs.items() if device.type == "cuda" else ():
+        found.add(f"{name}: kernels of a recorded step", partial(kernels, config, device))
+    for name, config in configs.items() if device.type == "cuda" else ():
+        times(config, name, found, device, compiled=True)
     return 0
 
 
