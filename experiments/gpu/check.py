@@ -147,6 +147,9 @@ def times(config: Config, name: str, found: Findings, device: torch.device, comp
     for way, record in ways.items():
 
         def timed(record: Record | None = record) -> dict[str, Any]:
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
             made = trainer(config, device)
             made.steps.use(record, compiled)
             begun = time.perf_counter()
