@@ -252,7 +252,7 @@ def read_from(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Rows and columns that N maps, float32 [N, 6], read from, to the nearest: int32 [N, H, W] each."""
     x = indices(width, maps.dtype, maps.device)
     y = indices(height, maps.dtype, maps.device)[:, None]
-    along, down, start = maps.unflatten(1, (2, 3))[..., None, None].unbind(2)  # [N, 2, 1, 1]: of columns, of rows
+    along, down, start = maps.reshape(len(maps), 2, 3, 1, 1).unbind(2)  # [N, 2, 1, 1]: of columns, of rows
     columns, rows = round_half_away(along * x + down * y + start).unbind(1)
     return rows, columns
 
