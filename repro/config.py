@@ -143,7 +143,7 @@ def checked(config: Config) -> Config:
 
 
 def _problems(config: Config) -> Iterator[str]:
-    data, model, method, budget, engine = config.data, config.model, config.method, config.budget, config.engine
+    data, model, method, budget = config.data, config.model, config.method, config.budget
     yield from data.problems()
     if not fits(type(model), data.shape):
         yield f"model.name = {model.name} does not fit data.name = {data.name}; use {' or '.join(fitting(data.shape))}"
@@ -157,12 +157,18 @@ def _problems(config: Config) -> Iterator[str]:
         yield f"finetune.batch = {config.finetune.batch}: there are only data.labels = {data.labels}"
     yield from model.problems(config)
     yield from method.problems(config)
-    if engine.cuda_graph and (why := method.unrecordable()):
-        yield f"engine.cuda_graph = True: method.name = {method.name} {why}; set it to false"
-    if engine.cuda_graph and data.in_files:
-        yield f"engine.cuda_graph = True: data.name = {data.name} reads each step's images from files; set it to false"
     yield from schedules(config)
     yield from _planting(config)
+
+
+def unrecordable(config: Config) -> str:
+    """Why no step of a run can be recorded once and replayed; empty where they can."""
+    if config.plant.steps:
+        return f"plant.steps = {config.plant.steps} makes steps of two kinds"
+    if config.data.in_files:
+        return f"data.name = {config.data.name} reads each step's images from files"
+    why = config.method.unrecordable()
+    return f"method.name = {config.method.name} {why}" if why else ""
 
 
 def schedules(config: Config) -> Iterator[str]:
@@ -190,8 +196,6 @@ def _planting(config: Config) -> Iterator[str]:
         yield f"plant.steps = {plant.steps}: is for method.name = mpl, not {method.name}; set it to 0"
     if plant.steps >= config.budget.steps:
         yield f"plant.steps = {plant.steps}: leaves none of budget.steps = {config.budget.steps}; set fewer"
-    if config.engine.cuda_graph:
-        yield f"engine.cuda_graph = True: plant.steps = {plant.steps} makes steps of two kinds; set it to false"
 
 
 # Its recipe

@@ -65,7 +65,7 @@ def measured(arguments: argparse.Namespace) -> None:
             print(f"{one.name:42} cannot be measured: {error}", flush=True)
             continue
         costs.append(cost)
-        print(_row(one.name, str(len(one.seeds)), f"{config.budget.steps:,}", f"{cost.step:.3f}", *cost.in_words()),
+        print(_row(one.name, str(len(one.seeds)), f"{config.budget.steps:,}", f"{cost.step:.4f}", *cost.in_words()),
               flush=True)  # fmt: skip
     if not costs:
         raise ConfigError("no run could be measured; the rows above say why")
@@ -160,6 +160,7 @@ def _cost_of_chunk(config: Config, chunk: list[int], seconds: float) -> Cost:
     set_up_process(config.engine.threads)
     seeds: Seeds = chunk if config.budget.stack > 1 else chunk[0]
     trainer = Trainer(config, seeds, device)
+    trainer.steps.choose("", lambda _: None)
     warm, training = _RECORDING if config.engine.cuda_graph else _WARM, 0.0
     for start, count in phases(config):
         trainer.state.step = start
@@ -169,8 +170,9 @@ def _cost_of_chunk(config: Config, chunk: list[int], seconds: float) -> Cost:
         training += first + (config.finetune.steps - 1) * max(0.0, more - first) / _FINETUNED
     kept = networks(trainer.state)
     one = sum(bytes_of(weights) for weights in kept.values())
-    late = bytes_of(counted(trainer.state.learners[config.method.networks[-1]]))
-    stays = (len(snapshot_steps(steps, config.budget.snapshots)) + 1) * one + len(late_steps(steps)) * late
+    counts = bytes_of(counted(trainer.state.learners[config.method.networks[-1]]))
+    late = len(late_steps(steps, config.budget.late)) * counts
+    stays = (len(snapshot_steps(steps, config.budget.snapshots)) + 1) * one + late
     disk = stays + _CHECKPOINTS * bytes_of(trainer.state.state_dict())
     evaluation = _evaluation(config, seeds, trainer, kept)
     return Cost(training / steps, training, evaluation, peak_bytes(device), disk, stays)
@@ -241,6 +243,7 @@ def looked_at(config: Config, seeds: Seeds, networks: int, unlabelled: int) -> t
     """
     budget, test = config.budget, source_of(config.data).held_out_set(seeds).labels.shape[-1]
     drawn, labelled = (min(count, budget.curve_examples or count) for count in (test, unlabelled))
-    snapshots, late = len(snapshot_steps(budget.steps, budget.snapshots)) + 1, len(late_steps(budget.steps))
+    late = len(late_steps(budget.steps, budget.late))
+    snapshots = len(snapshot_steps(budget.steps, budget.snapshots)) + 1
     final = networks + (1 if config.finetune.steps else 0)
     return test + drawn + labelled, snapshots * (networks * drawn + labelled) + late * drawn + final * test

@@ -162,9 +162,10 @@ class Budget:
     labelled_batch: Batch = 32
     unlabelled_batch: Batch = 128
     log_every: StepsAtLeastOne = 50  # steps between rows of metrics.csv; probes (noise floor, gradient norms) run then
-    snapshots: Annotated[int, Range(1, 10_000, why="each keeps all weights")] = (
-        20  # weights kept along the way, for the curves
+    snapshots: Annotated[int, Range(0, 10_000, why="each keeps all weights")] = (
+        20  # weights kept along the way, for the curves; the last step's come on top
     )
+    late: Annotated[int, Range(1, 1000)] = 20  # last checkpoints of the network that counts, for their median
     stack: Annotated[int, Range(1, 10_000)] = 1  # seeds trained as one stacked model; 1 trains them one by one
     workers: Processes = 2  # processes, one thread each
     max_minutes: Minutes = 0.0  # save, and exit with status 75, after so long; 0 is no limit
@@ -221,6 +222,8 @@ class Engine:
     readers: Processes = 2  # threads of each worker process that decode image files while a step is computed
     batch_norm_processes: Annotated[int, Range(0, 65_536)] = 0  # so many share batch statistics; 0: all that train
     cuda_graph: Switch = False  # record the whole step once and replay it: one launch, not thousands; a CPU has none
+    compile: Switch = False  # networks by PyTorch's compiler, within recorded steps too; on a CPU they stay as they are
+    fastest: Switch = False  # choose these two at the start of a run: the fastest of those that compute the same
 
 
 @settings

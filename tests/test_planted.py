@@ -83,7 +83,6 @@ def test_all_arms_share_the_planted_teacher_and_then_part() -> None:
     [
         ("digits_uda", ["plant.steps=5"], "plant.steps = 5: is for method.name = mpl, not uda; set it to 0"),
         ("digits_mpl", ["plant.steps=600"], "plant.steps = 600: leaves none of budget.steps = 600; set fewer"),
-        ("digits_mpl", ["plant.steps=5", "engine.cuda_graph=true"], "plant.steps = 5 makes steps of two kinds"),
         ("digits_uda", ["budget.probe_feedback=true"], "budget.probe_feedback = True: is for method.name = mpl"),
     ],
 )

@@ -79,7 +79,7 @@ def test_every_setting_is_in_the_table(name: str) -> None:
     free = {"data.name", "data.root", "method.name", "method.uda.name", "method.shuffle_window", "optim.average_start",
             "method.teacher_pseudo_label.threshold", "method.teacher_pseudo_label.ramp_steps", "method.feedback_share",
             "engine.channels_last", "engine.threads", "engine.readers",
-            "engine.batch_norm_processes", "engine.cuda_graph"}  # fmt: skip
+            "engine.batch_norm_processes", "engine.cuda_graph", "engine.compile", "engine.fastest"}  # fmt: skip
     mapping = as_mapping(composed(name))
     keys = set(leaves({part: mapping[part] for part in ("data", "model", "method", "optim", "engine")}))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import time
 import weakref
 from collections.abc import Iterator
 from functools import partial
@@ -18,13 +19,13 @@ import torch
 from torch import Tensor
 
 from repro import optim
-from repro.config import Config
+from repro.config import Config, unrecordable
 from repro.engine.distributed import World
 from repro.methods import mpl, uda
 from repro.seeding import Streams
 from repro.settings import ConfigError, Optimiser, Schedule
 from repro.train.loop import Stopped, Trainer
-from repro.train.recorded import CudaGraph
+from repro.train.recorded import TAKEN, CudaGraph, Function
 from tests.recording import Tape, record_on_tapes
 from tests.test_train_images import settings as image_settings
 from tests.tiny import CPU, METHODS, all_weights, assert_same, settings
@@ -208,10 +209,41 @@ def test_a_cpu_takes_steps_one_by_one(tapes: list[Tape], tmp_path: Path) -> None
     assert not tapes
 
 
-def test_steps_of_two_kinds_are_refused() -> None:
-    """What is recorded is one step."""
-    with pytest.raises(ConfigError, match=r"engine.cuda_graph = True: method.name = \w+ has steps of two kinds; set"):
-        settings("digits", METHODS["pseudo_label"], engine__cuda_graph=True)
+@pytest.mark.parametrize(("method", "planted", "why"), [
+    ("pseudo_label", 0, "method.name = pseudo_label has steps of two kinds"),
+    ("mpl", 5, "plant.steps = 5 makes steps of two kinds"),
+    ("mpl", 0, ""),
+])  # fmt: skip
+def test_what_cannot_be_recorded_is_said(method: str, planted: int, why: str) -> None:
+    """What is recorded is one step; the setting stands at the head of a plan, whose other runs it is for."""
+    config = settings("digits", METHODS[method], engine__cuda_graph=True, plant__steps=planted)
+
+    assert unrecordable(config) == why
+
+
+def test_the_fastest_way_that_computes_the_same(tapes: list[Tape]) -> None:
+    """Neither the one that does nothing nor the one that waits; afterwards the state is what it was."""
+    trainer = Trainer(long("digits", "mpl"), 0, CPU)
+    steps, said = trainer.steps, list[str]()
+    assert steps.choose("", said.append) == ""  # on a CPU
+    steps.chooses = True
+    before = {name: value.clone() for name, value in trainer.state.state_dict().items()}
+
+    def wrong(step: Function) -> Function:
+        return lambda *_: {"student_loss": torch.zeros(())}
+
+    def slow(step: Function) -> Function:
+        return lambda *inputs: (time.sleep(0.2), step(*inputs))[1]
+
+    steps.ways = {TAKEN: (None, False), "wrong": (wrong, False), "slow": (slow, False), "tape": (CudaGraph, False)}
+    chosen = steps.choose("", said.append)
+
+    assert chosen in {TAKEN, "tape"}
+    assert said[-1] == f"steps are {chosen}"
+    assert ["; left out" in line for line in said[:4]] == [False, True, False, False]
+    assert_same(before, trainer.state.state_dict())
+    assert (trainer.state.step, len(tapes)) == (0, 1 + (chosen == "tape"))
+    assert steps.choose("slow", said.append) == "slow"  # of a run that goes on
 
 
 def test_several_processes_are_refused() -> None:

@@ -109,6 +109,15 @@ def test_late_checkpoints_are_the_last_of_a_thousand() -> None:
     assert list(range(581, 601)) == late_steps(600)
     assert list(range(1, 11)) == late_steps(10)
     assert 20 == len(late_steps(1_000_000))
+    assert [9990, 10_000] == late_steps(10_000, 2)
+
+
+def test_little_is_kept_where_little_is_wanted(tmp_path: Path) -> None:
+    """Without snapshots and with one late checkpoint, the last step's weights are all."""
+    trainer = Trainer(long("two_moons", "mpl", budget__snapshots=0, budget__late=1), 0, CPU)
+    trainer.run(tmp_path)
+
+    assert {"snapshots": [40], "late": [40]} == {name: series.steps for name, series in trainer.kept.series.items()}
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.9])

@@ -115,6 +115,12 @@ def arguments(views: Views, cutout_const: float = 4, translate_const: float = 4)
 
 # The constant tables are kept: to copy them to a device anew in each step would make the host wait for it.
 @cache
+def indices(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """0, 1, 2, ..., [count]."""
+    return torch.arange(count, dtype=dtype, device=device)
+
+
+@cache
 def pool(operations: Operations, device: torch.device) -> Tensor:
     """The pool's operations, int64 [their number]."""
     return torch.tensor(POOLS[operations], dtype=torch.int64, device=device)
@@ -229,10 +235,11 @@ def round_half_away(values: Tensor) -> Tensor:
 
 def read_from(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Rows and columns that N maps, float32 [N, 6], read from, to the nearest: int32 [N, H, W] each."""
-    x = torch.arange(width, dtype=maps.dtype, device=maps.device)
-    y = torch.arange(height, dtype=maps.dtype, device=maps.device)[:, None]
-    a, b, c, d, e, f = maps[:, :, None, None].unbind(1)
-    return round_half_away(d * x + e * y + f), round_half_away(a * x + b * y + c)
+    x = indices(width, maps.dtype, maps.device)
+    y = indices(height, maps.dtype, maps.device)[:, None]
+    along, down, start = maps.reshape(len(maps), 2, 3, 1, 1).unbind(2)  # [N, 2, 1, 1]: of columns, of rows
+    columns, rows = round_half_away(along * x + down * y + start).unbind(1)
+    return rows, columns
 
 
 def square(centre: Tensor, half: int, height: int, width: int) -> Tensor:
@@ -247,7 +254,7 @@ def square(centre: Tensor, half: int, height: int, width: int) -> Tensor:
 
 def _within(centre: Tensor, half: int, size: int) -> Tensor:
     """Which of `size` positions lie in [centre - half, centre + half), bool [N, size]."""
-    distance = torch.arange(size, device=centre.device) - centre[:, None]
+    distance = indices(size, torch.int64, centre.device) - centre[:, None]
     return (distance >= -half) & (distance < half)
 
 
@@ -290,7 +297,7 @@ def auto_contrast_table(images: Tensor) -> Tensor:
     """Stretches each channel to 0..255, rounding down; a channel of one value stays. Uint8 [N, C, 256]."""
     low = images.amin(dim=(2, 3)).to(torch.float32)[..., None]
     high = images.amax(dim=(2, 3)).to(torch.float32)[..., None]
-    values = torch.arange(256, dtype=torch.float32, device=images.device)
+    values = indices(256, torch.float32, images.device)
     # 255 is a tensor here because torch divides a plain number by a tensor as 255 (1 / tensor), which rounds twice.
     scale = torch.full_like(high, 255) / (high - low).clamp(min=1)
     stretched = (values * scale + -low * scale).clamp(0, 255)
@@ -304,7 +311,7 @@ def equalize_table(levels: Tensor) -> Tensor:
     step = (pixels - counts.gather(2, levels.amax(dim=2, keepdim=True))) // 255  # the highest value does not count
     below = counts.cumsum(2, dtype=torch.int32) - counts
     table = ((below + step // 2) // step.clamp(min=1)).clamp(max=255)
-    unchanged = torch.arange(256, dtype=torch.int32, device=levels.device)
+    unchanged = indices(256, torch.int32, levels.device)
     return torch.where(step > 0, table, unchanged).to(torch.uint8)
 
 

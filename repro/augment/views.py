@@ -69,8 +69,8 @@ def apply_crop(images: Tensor, crop: Crop, views: ImageViews) -> Tensor:
     """The weak view (and the labelled one): flips, then crops from the image padded with fill, uint8 [N, C, H, W]."""
     _require(images, len(crop.flip))
     height, width = images.shape[-2:]
-    rows = torch.arange(height, device=images.device) + (crop.offset[:, :1] - views.crop_padding)
-    columns = torch.arange(width, device=images.device) + (crop.offset[:, 1:] - views.crop_padding)
+    rows = randaugment.indices(height, torch.int64, images.device) + (crop.offset[:, :1] - views.crop_padding)
+    columns = randaugment.indices(width, torch.int64, images.device) + (crop.offset[:, 1:] - views.crop_padding)
     columns = torch.where(crop.flip[:, None], width - 1 - columns, columns)
     return randaugment.read_pixels(images, rows[:, :, None], columns[:, None, :], views.fill)
 

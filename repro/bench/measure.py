@@ -189,7 +189,7 @@ def measure(
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 try:
                     found[way].append(pool.submit(_timed, way, config, steps).result())
-                    say(f"{way.name}: {found[way][-1].second:.3f} s a step")
+                    say(f"{way.name}: {found[way][-1].second:.4f} s a step")
                 except RuntimeError as error:
                     may_fail = way.compiled or way.recorded
                     if not (may_fail or is_out_of_memory(error) or isinstance(error, BrokenProcessPool)):

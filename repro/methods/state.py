@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from repro.models.layers import moved_together
 from repro.optim import Learner
 from repro.seeding import Draws
 from repro.settings import Optim
@@ -93,5 +94,6 @@ def logits_of(learner: Learner, parts: Sequence[Tensor], draws: Draws, noise: st
         noise: the stream's name.
     """
     x = torch.cat(list(parts), dim=len(learner.lead)) if len(parts) > 1 else parts[0]
-    logits: Tensor = learner.model(x, dropout_noise(learner, parts, draws, noise))
+    with moved_together(learner.model):
+        logits: Tensor = learner.model(x, dropout_noise(learner, parts, draws, noise))
     return logits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +30,7 @@ class BatchNorm(nn.Module):
         super().__init__()
         self.decay, self.epsilon, self.tracking = decay, epsilon, True
         self.together: Together | None = None  # the processes that share the batch; none but this one
+        self.moves: list[Move] | None = None  # of the pass, within `moved_together`
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -53,17 +54,52 @@ class BatchNorm(nn.Module):
         if not self.tracking:
             return functional.batch_norm(x, None, None, *affine, training=True, eps=self.epsilon)
         # With momentum 1 the statistics given are replaced by the batch's, which the kernel has computed anyway.
-        mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_variance)
+        mean, variance = self.running_mean.new_zeros(2, x.shape[1]).unbind()
         y = functional.batch_norm(x, mean, variance, *affine, training=True, momentum=1.0, eps=self.epsilon)
         values = x.numel() // x.shape[1]
-        self._move(mean, variance * ((values - 1) / values))
+        self._move(mean, variance, (values - 1) / values)
         return y
 
-    @torch.no_grad()
-    def _move(self, mean: Tensor, variance: Tensor) -> None:
-        """The running statistics, towards the batch's."""
-        self.running_mean.lerp_(mean, 1 - self.decay)
-        self.running_variance.lerp_(variance, 1 - self.decay)
+    def _move(self, mean: Tensor, variance: Tensor, biased: float = 1.0) -> None:
+        """The running statistics, towards the batch's; a compiler makes of these few operations one by itself."""
+        moves = [Move(self.running_mean, mean, self.decay), Move(self.running_variance, variance, self.decay, biased)]
+        if self.moves is None or torch.compiler.is_compiling():
+            move(moves)
+        else:
+            self.moves += moves
+
+
+@dataclass(frozen=True)
+class Move:
+    """Of a running statistic, by 1 - `decay` towards the batch's times `factor`, both [C]."""
+
+    running: Tensor
+    batch: Tensor
+    decay: float
+    factor: float = 1.0
+
+
+@torch.no_grad()
+def move(moves: Sequence[Move]) -> None:
+    """All of them at once: on a GPU a kernel for many layers, where a step has hundreds of statistics."""
+    if moves:
+        towards = torch._foreach_mul([one.batch for one in moves], [one.factor for one in moves])
+        torch._foreach_lerp_([one.running for one in moves], towards, [1 - one.decay for one in moves])
+
+
+@contextmanager
+def moved_together(model: nn.Module) -> Iterator[None]:
+    """A pass after which all running statistics move."""
+    moves: list[Move] = []
+    layers = [layer for layer in model.modules() if isinstance(layer, BatchNorm)]
+    try:
+        for layer in layers:
+            layer.moves = moves
+        yield
+        move(moves)
+    finally:
+        for layer in layers:
+            layer.moves = None
 
 
 _TORCH_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)

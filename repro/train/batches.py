@@ -172,6 +172,6 @@ def _require_one_process(config: Config, processes: int) -> None:
     method = config.method
     alone = {"mixup": "method.mixup", "teacher_mixup": "method.teacher_mixup"}
     used = [f"{key} = {getattr(method, name)}" for name, key in alone.items() if getattr(method, name, 0)]
-    used += ["engine.cuda_graph = True"] if config.engine.cuda_graph else []
+    used += [f"engine.{name} = True" for name in ("cuda_graph", "compile", "fastest") if getattr(config.engine, name)]
     if processes > 1 and used:
         raise ConfigError(f"{used[0]}: is trained by one process, not by {processes}; start it without torchrun")

@@ -34,8 +34,9 @@ class Kept:
 
     def __init__(self, config: Config, role: str, data: TrainingSet, copies: bool = True) -> None:
         self._config, self._role, self._data, self._copies = config, role, data, copies
-        self._marks = {*snapshot_steps(config.budget.steps, config.budget.snapshots), config.plant.steps}
-        self._late = set(late_steps(config.budget.steps))
+        self._marks = set(snapshot_steps(config.budget.steps, config.budget.snapshots))
+        self._marks |= {config.plant.steps} - {0}
+        self._late = set(late_steps(config.budget.steps, config.budget.late))
         self.series = {"snapshots": Series("snapshots"), "late": Series("late")}
         self.looks: list[dict[str, Any]] = []  # {"step": int, "found": complaints}
 
@@ -82,12 +83,12 @@ def snapshot_steps(steps: int, count: int) -> list[int]:
     return sorted({i * steps // count for i in range(count)})
 
 
-def late_steps(steps: int) -> list[int]:
-    """Steps after which the counted weights are kept: 20, a thousandth of training apart, up to the last.
+def late_steps(steps: int, count: int = 20) -> list[int]:
+    """Steps after which the counted weights are kept: `count`, a thousandth of training apart, up to the last.
 
     The field reports the median of such checkpoints (MixMatch, FixMatch, TorchSSL: the last 20 of about 1,000).
     """
-    return sorted({max(1, steps - i * max(1, steps // 1000)) for i in range(20)})
+    return sorted({max(1, steps - i * max(1, steps // 1000)) for i in range(count)})
 
 
 def counted(learner: Learner) -> dict[str, Tensor]:

@@ -78,7 +78,7 @@ class Trainer:
             self.streams.lead,
         )
         share(self.state.learners.values(), world, config.engine.batch_norm_processes)
-        self._steps = Steps(config, self.method, self.state, self.batches, world, record)
+        self.steps = Steps(config, self.method, self.state, self.batches, world, record)
         self.window = Window()
         self.rows: list[dict[str, float]] = []
         self.kept = Kept(config, config.method.networks[-1], self.data, copies=world.rank == 0)
@@ -107,6 +107,8 @@ class Trainer:
         """
         budget = self.config.budget
         self._resume(folder, say)
+        if way := self.steps.choose(self.sessions[-1].get("way", "") if self.sessions else "", say):
+            self.session["way"] = way  # in which a resumed run goes on
         begun, told, pace = time.monotonic(), 0, Pace(self.world)
         self.sessions.append({"from_step": self.state.step, "seconds": 0.0} | self.session)
         next_save = begun + 60 * budget.checkpoint_minutes
@@ -150,7 +152,7 @@ class Trainer:
         return logs
 
     def _step(self) -> dict[str, Tensor]:
-        metrics = self._steps.take(self.batch, probe=self._logs(self.state.step))
+        metrics = self.steps.take(self.batch, probe=self._logs(self.state.step))
         self.window.add(metrics)
         return metrics
 

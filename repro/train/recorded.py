@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import ModuleType
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from repro.config import Config
+from repro.config import Config, unrecordable
+from repro.engine.device import seconds_a_step
 from repro.engine.distributed import World
 from repro.methods import Method
 from repro.methods.state import Batch, State
@@ -91,7 +93,8 @@ class Steps:
 
     A recorded step computes the same things in the same order; its number and what depends on it are tensors. So the
     product of learning rate and gradient is rounded before it is subtracted, weight averages and a rising weight of the
-    UDA loss round a little differently too, and the schedule's cosine is the device's.
+    UDA loss round a little differently too, and the schedule's cosine is the device's. A compiled network rounds where
+    PyTorch's compiler has it.
 
     Args:
         config: of the run. To be recorded, its method does the same at every step, and its examples are in memory.
@@ -99,8 +102,8 @@ class Steps:
         state: of the run.
         batches: of the run.
         world: the processes that train together.
-        record: from a function of tensors to one that is recorded; by default a CUDA graph, where the settings want it
-            and there is a GPU.
+        record: from a function of tensors to one that is recorded; by default a CUDA graph, where the settings want it,
+            the steps can be recorded and there is a GPU.
     """
 
     def __init__(
@@ -108,10 +111,24 @@ class Steps:
     ) -> None:
         self._config, self._method, self._state = config.method, method, state
         self._batches, self._world, self._planted = batches, world, config.plant.steps
-        self._device = batches.streams.device
-        graph = CudaGraph if config.engine.cuda_graph and self._device.type == "cuda" else None
-        chosen = record or graph
-        self._recorded = chosen(partial(_step, config.method, method, state, batches)) if chosen else None
+        self._device, self._middle = batches.streams.device, config.budget.steps // 2
+        self._models = [learner.model for learner in state.learners.values()]
+        on_gpu, why, engine = self._device.type == "cuda", unrecordable(config), config.engine
+        graph = CudaGraph if on_gpu and not why else None
+        self._why_not = f"steps are {TAKEN}: {why}" if on_gpu and engine.cuda_graph and why else ""
+        self.chooses = on_gpu and engine.fastest
+        self.ways: dict[str, tuple[Record | None, bool]] = {TAKEN: (None, False)}
+        self.ways |= {"recorded": (graph, False)} if graph else {}
+        if config.budget.steps >= WORTH_COMPILING:
+            self.ways |= {"compiled": (None, True)} | ({"recorded and compiled": (graph, True)} if graph else {})
+        self.use(record or (graph if engine.cuda_graph else None), compiled=on_gpu and engine.compile)
+
+    def use(self, record: Record | None, compiled: bool) -> None:
+        """From now on steps are recorded so, or not, and networks compiled or not."""
+        step = partial(_step, self._config, self._method, self._state, self._batches)
+        self._recorded = record(step) if record else None
+        compiler = partial(torch.compile, dynamic=False) if compiled else None
+        self._forwards = [compiler(model.forward) for model in self._models] if compiler else []
 
     def take(self, batch: Callable[..., Batch], probe: bool) -> dict[str, Tensor]:
         """The next step and its metrics, means over the processes.
@@ -123,16 +140,97 @@ class Steps:
         """
         now = self._state.step
         config = self._config.while_planting() if now < self._planted else self._config
-        if self._recorded is None or probe:
-            metrics = self._method.step(self._state, batch(now, probe=probe), config)
-        else:
-            self._batches.streams.get_ready(now)
-            step = torch.full((), now, dtype=torch.int64, device=self._device)
-            metrics = self._recorded(*self._batches.order(now), step)
-            self._state.step = now + 1
+        with _in_place_of(self._models, self._forwards):
+            if self._recorded is None or probe:
+                metrics = self._method.step(self._state, batch(now, probe=probe), config)
+            else:
+                self._batches.streams.get_ready(now)
+                step = torch.full((), now, dtype=torch.int64, device=self._device)
+                metrics = self._recorded(*self._batches.order(now), step)
+                self._state.step = now + 1
         if not self._batches.hidden_labels_are_known:
             metrics.pop("pseudo_label_wrong", None)  # nobody can say
         return dict(zip(metrics, self._world.means(list(metrics.values())), strict=True))
+
+    def choose(self, name: str, say: Callable[[str], None]) -> str:
+        """Where the settings want it: steps in the way of this name, without one in the fastest; gives the name.
+
+        Each way takes a step from the weights of now, with the numbers of the middle of training, where no rate is 0.
+        Its update may differ from that of the step taken one by one by `ROUNDING` of its length, for each network; else
+        it is left out. The state is what it was before.
+        """
+        if self._why_not:
+            say(self._why_not)
+        if not self.chooses:
+            return ""
+        if not name:
+            start, before = self._state.step, {k: v.clone() for k, v in self._state.state_dict().items()}
+            found: dict[str, float] = {}
+            wanted: list[Tensor] = []
+            for way, (record, compiled) in self.ways.items():
+                try:
+                    self.use(record, compiled)
+                    seconds_a_step(self._again, _TIMED, self._device)  # compiles, and records
+                    self._state.load_state_dict(before, self._middle)
+                    update = self._update()
+                    wanted = wanted or update
+                    off = max(_apart(mine, other) for mine, other in zip(update, wanted, strict=True))
+                    seconds = seconds_a_step(self._again, _TIMED, self._device)
+                    fits = off <= ROUNDING
+                    say(f"{way}: {1000 * seconds:.1f} ms a step, an update {100 * off:.2g} % off the one {TAKEN}"
+                        f"{'' if fits else '; left out'}")  # fmt: skip
+                    found |= {way: seconds} if fits else {}
+                except RuntimeError as error:
+                    if way == TAKEN:
+                        raise
+                    say(f"{way}: left out: {(str(error).strip() or type(error).__name__).splitlines()[0]}")
+                self._state.load_state_dict(before, start)
+            name = min(found, key=lambda way: found[way])
+            say(f"steps are {name}")
+        self.use(*self.ways[name])
+        return name
+
+    def _again(self) -> None:
+        self._state.step = self._middle
+        self.take(self._batches.at, probe=False)
+
+    def _update(self) -> list[Tensor]:
+        """Of each network's weights and momenta, one long vector."""
+
+        def vectors() -> list[Tensor]:
+            learners = self._state.learners.values()
+            return [torch.cat([v.detach().flatten() for v in (*one.parameters, *one.momentum)]) for one in learners]
+
+        before = vectors()
+        self._again()
+        return [now - then for now, then in zip(vectors(), before, strict=True)]
+
+
+TAKEN = "taken one by one"
+ROUNDING = 0.1
+"""Of an update's length: in bfloat16 some sampled pseudo label may fall otherwise; a wrong step is off by all of it."""
+WORTH_COMPILING = 20_000
+"""Steps: the compiler takes a minute or two, which a short run does not win back."""
+_TIMED = 20
+
+
+def _apart(update: Tensor, wanted: Tensor) -> float:
+    """The length of the difference, as a share of what is wanted; infinite where a number is."""
+    off = ((update - wanted).norm() / wanted.norm().clamp_min(1e-30)).item()
+    return off if math.isfinite(off) else math.inf
+
+
+@contextlib.contextmanager
+def _in_place_of(models: Sequence[nn.Module], forwards: Sequence[Callable[..., Tensor]]) -> Iterator[None]:
+    """These forward passes, if any, in place of the models' own: what looks at them between steps compiles nothing."""
+    own = [model.forward for model in models] if forwards else []
+    try:
+        for model, forward in zip(models, forwards, strict=False):
+            model.forward = forward
+        yield
+    finally:
+        for model, forward in zip(models, own, strict=False):
+            model.forward = forward
 
 
 def _step(

@@ -1,0 +1,96 @@
+"""What experiments/gpu asks of a GPU, rehearsed on a CPU: its checks find nothing there, and its plans train."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from repro.augment.views import RandAugment
+from repro.data.cifar10 import Cifar10
+from repro.plan import compose, read_plan
+from repro.train.loop import Trainer
+
+PROJECT = Path(__file__).parents[2]
+SMALL = ["model.depth=10", "model.width=1", "budget.labelled_batch=4", "budget.unlabelled_batch=4"]
+PLANNED = [
+    run for plan in ("gpu_canary", "gpu_arms") for run in read_plan(PROJECT / f"experiments/plan/{plan}.yaml").runs
+]
+
+
+def check() -> Any:
+    """The script."""
+    spec = importlib.util.spec_from_file_location("gpu_check", PROJECT / "experiments/gpu/check.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """With the project's experiments and images without sense."""
+    (tmp_path / "experiments").symlink_to(PROJECT / "experiments")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Cifar10, "read", Cifar10.read)  # the script puts random images there
+    return tmp_path
+
+
+def found(workplace: Path) -> dict[str, Any]:
+    """By what was looked at."""
+    record = json.loads((workplace / "results/gpu/right.json").read_text())
+    assert record["environment"].keys() >= {"device_name", "torch", "revision", "clean"}
+    return {one["what"]: one for one in record["found"]}
+
+
+def test_a_cpu_is_right(workplace: Path) -> None:
+    """Nothing differs between a CPU and itself."""
+    assert check().main(["right", *SMALL]) == 0
+    assert [0] * 6 == [
+        one.get("bytes_that_differ", one.get("tensors_that_differ")) for one in found(workplace).values()
+    ]
+
+
+def test_what_is_wrong_is_found(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views of which one byte differs from call to call, and a second training with another batch: both are said."""
+    script, calls, weak = check(), list[int](), RandAugment.weak
+
+    def other(self: RandAugment, images: Tensor, step: int) -> Tensor:
+        seen = weak(self, images, step)
+        seen[0, 0, 0, 0] = (calls.append(0), len(calls) % 2)[1]
+        return seen
+
+    def trainer(config: Any, device: torch.device, record: Any = None, at: int | None = None) -> Trainer:
+        made = Trainer(config, 0, device)
+        made.state.step = config.budget.steps // 2 + (calls.append(1), len(calls))[1]
+        return made
+
+    monkeypatch.setattr(RandAugment, "weak", other)
+    monkeypatch.setattr(script, "trainer", trainer)
+    assert script.main(["right", *SMALL]) == 1
+    assert [False] * 6 == [one["right"] for one in found(workplace).values()]
+
+
+@pytest.mark.parametrize("planned", PLANNED, ids=lambda planned: planned.name)
+def test_planned_runs_take_two_steps(planned: Any, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the size as planned: a row of the log every 50 steps; the first network learns, since a student waits."""
+    pixels = torch.zeros(50_000, 3, 32, 32, dtype=torch.uint8)
+    monkeypatch.setattr(Cifar10, "read", lambda *_: (pixels, torch.arange(50_000) % 10))
+    config = compose(planned.name, planned.overrides)
+    assert config.budget.log_every == 50
+
+    trainer = Trainer(
+        compose(planned.name, [*planned.overrides, *SMALL, "engine.precision=float32"]), 0, torch.device("cpu")
+    )
+    before = trainer.state.learners[config.method.networks[0]].parameters[0].clone()
+    for _ in range(2):
+        trainer.advance()
+
+    assert trainer.state.step == 2
+    assert not torch.equal(before, trainer.state.learners[config.method.networks[0]].parameters[0])
