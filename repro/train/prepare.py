@@ -16,11 +16,13 @@ from functools import cache
 from pathlib import Path
 
 import yaml
+from yaml.cyaml import CSafeDumper
 
 from repro.config import Config, as_mapping, checked, departures
 from repro.data import source_of
 from repro.data.sets import PLACE
 from repro.engine.device import choose_device
+from repro.files import write_whole
 from repro.methods import method_of
 from repro.plan import PlannedRun, compose_planned, read_plan
 from repro.seeding import seeds_listed
@@ -33,8 +35,8 @@ _SILENCE = 5.0
 """Seconds without a word on the screen, at most, where many runs are composed."""
 
 
-def prepare(path: Path) -> None:
-    """Composes and checks all runs of a plan before anything is written."""
+def prepare(path: Path) -> dict[str, Config]:
+    """Composes and checks all runs of a plan before anything is written; run -> its settings, as it trains."""
     whole = read_plan(path)
     if whole.needs_gpu and choose_device().type == "cpu":
         raise ConfigError(
@@ -46,6 +48,7 @@ def prepare(path: Path) -> None:
     for folder in (CONFIGS, PLACE / "splits"):
         folder.mkdir(parents=True, exist_ok=True)
     hashes: dict[str, str] = {}
+    prepared: dict[str, Config] = {}
     for planned, config in zip(plan, configs, strict=True):
         source = source_of(config.data)
         key = f"{source.key}{source.split_settings()}{planned.seeds}"
@@ -54,13 +57,21 @@ def prepare(path: Path) -> None:
             (PLACE / "splits" / f"{config.data.name}-{hashes[key][:12]}.json").write_text(
                 source.describe_split(planned.seeds)
             )
-        resolved = as_mapping(
-            replace(config, data=source.recorded(), data_hash=hashes[key], planned_seeds=seeds_listed(planned.seeds))
+        prepared[planned.name] = one = replace(
+            config, data=source.recorded(), data_hash=hashes[key], planned_seeds=seeds_listed(planned.seeds)
         )
-        (CONFIGS / f"{planned.name}.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False) + _footnote(config))
+        text = yaml.dump(as_mapping(one), Dumper=CSafeDumper, sort_keys=False) + _footnote(config)
+        _write_new(CONFIGS / f"{planned.name}.yaml", text.encode())
         settled = [d for d in departures(config) if not d.open]
         print(f"{planned.name}: {len(planned.seeds)} seeds, {config.budget.steps} steps, recipe {config.recipe.name}, "
               f"{len(settled)} departures from it")  # fmt: skip
+    return prepared
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Whole, unless it stands there already: a job of the same plan may read it right now."""
+    if not path.is_file() or path.read_bytes() != content:
+        write_whole(path, content)
 
 
 def _composed(plan: Sequence[PlannedRun], path: Path) -> Iterator[Config]:
