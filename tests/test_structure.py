@@ -11,7 +11,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 ORDER = ["files", "settings", "seeding", "rooms", "config", "plan", "results", "losses", "augment", "data", "models",
-         "optim", "methods", "library", "engine", "train", "evaluate", "verify", "report", "cost", "slurm", "jobs",
+         "optim", "methods", "library", "engine", "train", "evaluate", "verify", "report", "cost", "jobs",
          "bench", "classify", "trial", "retrain", "__main__"]  # fmt: skip
 """Each may import what stands before it. `rooms` are the settings in the __init__ of data, models and methods."""
 RANK = {name: rank for rank, name in enumerate(ORDER)}

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 from yaml.cyaml import CSafeDumper
@@ -26,9 +27,10 @@ from repro.files import write_whole
 from repro.methods import method_of
 from repro.plan import PlannedRun, compose_planned, read_plan
 from repro.seeding import seeds_listed
-from repro.settings import ConfigError
+from repro.settings import ConfigError, parse_seeds
+from repro.train.job import Job, is_finished, revision, source_hashes, take_over
+from repro.train.launch import CONFIGS, RUNS, STATE, finished_already, stacked
 
-CONFIGS = Path("artifacts/configs")
 _PACKAGE = Path(__file__).parents[1]
 _ROOMS = (("repro", "data"), ("repro", "methods"))
 _SILENCE = 5.0
@@ -72,6 +74,41 @@ def _write_new(path: Path, content: bytes) -> None:
     """Whole, unless it stands there already: a job of the same plan may read it right now."""
     if not path.is_file() or path.read_bytes() != content:
         write_whole(path, content)
+
+
+def lay_out(path: Path) -> dict[str, Any]:
+    """Prepares a plan; what each run trains, in which folders, and what of it is finished; of which code."""
+    prepared, source, runs = prepare(path), source_hashes(), {}
+    for name, config in prepared.items():
+        job = Job(name, config, STATE / name, source, 0.0)
+        every = stacked(list(parse_seeds(config.planned_seeds)), config)
+        finished = finished_already(job, every, [])
+        if not finished:
+            take_over(job, every, RUNS / name, print)
+            for chunk in every:
+                if (result := job.folder(chunk) / "result.pt").is_file() and not is_finished(job, chunk, print):
+                    result.unlink()  # damaged
+        runs[name] = {
+            "seeds": config.planned_seeds,
+            "chunks": {job.folder(chunk).name: seeds_listed(chunk) for chunk in every},
+            "steps": config.budget.steps,
+            "workers": config.budget.workers,
+            "settings": digest(CONFIGS / f"{name}.yaml"),
+            "before": 0
+            if finished or not (RUNS / name).is_dir()
+            else (RUNS / name).stat().st_mtime_ns,  # of other ones
+        }
+    return {"code": code(), "revision": revision(), "runs": runs}
+
+
+def code() -> str:
+    """One hash of all files that decide what training computes."""
+    return hashlib.sha256(repr(sorted(source_hashes().items())).encode()).hexdigest()
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file; empty where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def _composed(plan: Sequence[PlannedRun], path: Path) -> Iterator[Config]:
