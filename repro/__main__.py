@@ -15,6 +15,13 @@ BEGIN, END = "<!-- verdicts: generated, do not edit -->", "<!-- end of verdicts 
 Command = Callable[[argparse.Namespace], int | None]
 
 
+def _count(text: str) -> int:
+    """A number from 1 on."""
+    if not text.isdigit() or text == "0":
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
 def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:  # noqa: PLR0915 - a list
     """The parser of all verbs, and that of each."""
     top = argparse.ArgumentParser("repro", description="Reproduces and cross-examines Meta Pseudo Labels.")
@@ -39,12 +46,34 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add = verb("reproduce", reproduce, "put a plan into params.yaml and run `dvc repro`, as make reproduce does")
     add.add_argument("name", nargs="?", default="quick", help="of a plan in experiments/plan (default: quick)")
 
-    add = verb("run", run, "try one run, or change an arm, outside of any plan: trains, evaluates, compares")
-    add.add_argument("run", help="such as digits_mpl")
-    add.add_argument("overrides", nargs="*", help="such as method.feedback=none")
-    add.add_argument("--seeds", required=True, help="such as 0-4 or 0,2,5")
-    add.add_argument("--against", nargs="+", metavar=("run", "key=value"),
-                     help="another run, or a changed one: prints the difference, paired by seed")  # fmt: skip
+    add = verb("run", run, "PLAN: train all its runs, here or on a cluster. RUN: try one run, or change an arm, "
+               "outside of any plan: trains, evaluates, compares")  # fmt: skip
+    add.add_argument(
+        "run", metavar="PLAN|RUN", help="a plan, by name or file, such as quick; or a run, such as digits_mpl"
+    )
+    trial = add.add_argument_group("of a RUN")
+    trial.add_argument("overrides", nargs="*", metavar="key=value", help="such as method.feedback=none")
+    trial.add_argument("--seeds", help="such as 0-4 or 0,2,5; a plan has its own")
+    trial.add_argument("--against", nargs="+", metavar=("run", "key=value"),
+                       help="another run, or a changed one: prints the difference, paired by seed")  # fmt: skip
+    jobs = add.add_argument_group("of a PLAN")
+    jobs.add_argument(
+        "--workers", type=_count, help="side by side on a CPU (default: the fewest budget.workers of its runs)"
+    )
+    jobs.add_argument("--on", choices=["slurm"], help="send jobs to a cluster; without it, train on this machine")
+    jobs.add_argument("--slurm", nargs="+", default=[], metavar="key=value",
+                      help="sbatch options: partition=gpu gpus=1 time=8h; array=64: so many jobs at once")  # fmt: skip
+    jobs.add_argument("--seeds-per-job", type=_count, default=1, metavar="N", help="(default: 1)")
+    jobs.add_argument(
+        "--gpus-per-run", type=_count, default=1, metavar="N", help="share each batch among N GPUs of a node"
+    )
+    jobs.add_argument("--dry-run", action="store_true", help="print jobs, hours and options; send nothing out")
+
+    add = verb("status", status, "every seed of a plan that was started: state, step, speed, time left, node")
+    add.add_argument("plan", help="its name or file")
+
+    add = verb("cancel", cancel, "end a plan's jobs, or its training on this machine; what is saved stays")
+    add.add_argument("plan", help="its name or file")
 
     add = verb("prepare", prepare, "compose and check every run of a plan, and prepare its data")
     add.add_argument("--plan", type=Path, default=Path("params.yaml"), help=plan_help)
@@ -208,11 +237,42 @@ def _command(process: int) -> list[str]:
         return []
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """A trial."""
+def run(arguments: argparse.Namespace) -> int:
+    """A plan, or a trial of one run."""
+    from repro.plan import plan_path
+
+    name = arguments.run
+    if name.endswith(".yaml") or plan_path(name) != name:
+        if arguments.overrides or arguments.seeds or arguments.against:
+            raise ValueError(f"{name} is a plan, whose file says what is changed and which seeds; leave out key=value, "
+                             "--seeds and --against, or name a run")  # fmt: skip
+        from repro import jobs
+
+        return jobs.run(arguments)
+    if arguments.on or arguments.slurm or arguments.dry_run or arguments.workers:
+        raise ValueError(f"{name} is no plan: --on, --slurm, --workers and --dry-run are for plans: repro plan --list")
+    if not arguments.seeds:
+        raise ValueError(
+            f"{name}: name its seeds, such as --seeds 0-4; to train a plan, name one of: repro plan --list"
+        )
     from repro import trial
 
     trial.run(arguments)
+    return 0
+
+
+def status(arguments: argparse.Namespace) -> None:
+    """Of a plan."""
+    from repro import jobs
+
+    jobs.status(arguments)
+
+
+def cancel(arguments: argparse.Namespace) -> None:
+    """Of a plan."""
+    from repro import jobs
+
+    jobs.cancel(arguments)
 
 
 def prepare(arguments: argparse.Namespace) -> None:

@@ -78,6 +78,21 @@ def measured(arguments: argparse.Namespace) -> None:
     )
 
 
+def hours(path: Path, seeds: Mapping[str, int], seconds: float = 3.0) -> None:
+    """Prints an estimate of what so many seeds (or stacks) of each run take, on 1, 8 or 64 devices."""
+    each: list[float] = []
+    for one in read_plan(path).runs:
+        if count := seeds.get(one.name, 0):
+            config = compose(one.name, one.overrides)
+            source_of(config.data).prepare()
+            config.data = source_of(config.data).settled()
+            each += [cost_of(config, list(one.seeds[: config.budget.stack]), seconds).training] * count
+    device = describe_device(choose_device())["device_name"]
+    print(f"An estimate, from some steps of each run on {device}: {sum(each) / 3600:,.1f} device hours")
+    for count in (1, 8, 64):
+        print(f"  on {count:2} at once: {duration(max(max(each, default=0.0), sum(each) / count))}")
+
+
 def planned(what: list[str]) -> Plan:
     """A plan by its name or file, or one of runs by their names, a seed each."""
     path = Path(plan_path(what[0]))

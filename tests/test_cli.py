@@ -203,7 +203,7 @@ def test_what_was_not_prepared_or_trained_is_refused(workplace: Path) -> None:
     """Each time with the command to run: no configuration, other seeds, other data, no weights."""
     unprepared = call(workplace, *TRAIN)
     planned(workplace, SHORT)
-    untrained, seeds = call(workplace, "evaluate"), call(workplace, "train", RUN, "--seeds", "0-1")
+    untrained, seeds = call(workplace, "evaluate"), call(workplace, "train", RUN, "--seeds", "0-2")
     path = workplace / f"artifacts/configs/{RUN}.yaml"
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"data_hash": "0"}))
     data = call(workplace, *TRAIN)
@@ -211,5 +211,5 @@ def test_what_was_not_prepared_or_trained_is_refused(workplace: Path) -> None:
     assert [2] * 4 == [done.returncode for done in (unprepared, untrained, seeds, data)]
     assert "repro prepare" in unprepared.stderr
     assert f"dvc repro train@{RUN}" in untrained.stderr
-    assert "seeds 0-1 are not the planned 0,1,2,3; name those, or change the plan" in seeds.stderr
+    assert "seeds 0-2 are not the planned 0,1,2,3, of which 2,3 train as one; name those, or" in seeds.stderr
     assert "not the prepared ones" in data.stderr

@@ -126,11 +126,19 @@ def test_a_trial_is_called_as_its_changes() -> None:
 
 
 def test_seeds_must_be_named(capsys: pytest.CaptureFixture[str], workplace: Path) -> None:
-    """Nobody else can know how many a reader wants."""
+    """Nobody else can know how many a reader wants of a run; a plan says it itself."""
     from repro.__main__ import main
 
-    with pytest.raises(SystemExit) as end:
-        main(["run", "digits_mpl"])
+    for words, says in {"digits_mpl": "name its seeds, such as --seeds 0-4", "digits --seeds 0": "digits is a plan",
+                        "digits_mpl --seeds 0 --on slurm": "digits_mpl is no plan"}.items():  # fmt: skip
+        with pytest.raises(SystemExit) as end:
+            main(["run", *words.split()])
+        assert end.value.code == 2
+        assert says in capsys.readouterr().err
 
-    assert end.value.code == 2
-    assert "the following arguments are required: --seeds" in capsys.readouterr().err
+
+def test_no_name_is_that_of_a_run_and_of_a_plan() -> None:
+    """`repro run` takes both."""
+    from repro.plan import plan_names, run_names
+
+    assert not set(plan_names()) & set(run_names())

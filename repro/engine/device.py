@@ -97,6 +97,14 @@ def worker_pool(wanted: int) -> tuple[int, BaseContext]:
     return 1, multiprocessing.get_context("spawn")
 
 
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, each as CUDA_VISIBLE_DEVICES names it; none on a CPU."""
+    if choose_device().type == "cpu":
+        return []
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return named if named != [""] else [str(number) for number in range(torch.cuda.device_count())]
+
+
 def describe_device(device: torch.device) -> dict[str, Any]:
     """What a number was computed on."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()

@@ -116,7 +116,7 @@ def _train_chunk(job: Job, chunk: list[int], listener: Listener, world: World) -
         listener.say(f"{who}: {text}")
 
     set_up_process(config.engine.threads)
-    if world.first(lambda: _is_finished(job, chunk, say)):
+    if world.first(lambda: is_finished(job, chunk, say)):
         listener.count(config.budget.steps)
         return True
     stacked = config.budget.stack > 1
@@ -148,7 +148,7 @@ def _result(job: Job, chunk: list[int], trainer: Trainer, tuned: dict[str, Tenso
     )  # fmt: skip
 
 
-def _is_finished(job: Job, chunk: list[int], say: Say) -> bool:
+def is_finished(job: Job, chunk: list[int], say: Say) -> bool:
     """Whether the result of this chunk is there and whole; a damaged one is made again from the last checkpoint.
 
     Raises:
@@ -179,7 +179,7 @@ _NO_NUMBER = {("train", "launch"), ("train", "prepare"), ("train", "stopping")}
 def session(device: torch.device) -> dict[str, Any]:
     """What one process of a training runs on; a training that was interrupted has several."""
     return {
-        "revision": _git("rev-parse", "HEAD") or "unknown",
+        "revision": revision(),
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "device_name": describe_device(device)["device_name"],
@@ -193,12 +193,12 @@ def environment(
 
     The duration is that of all sessions; they are listed where there was more than one.
     """
-    revision = _git("rev-parse", "HEAD")
+    head = revision()
     changes = _git("status", "--porcelain", "--", *CODE)
     return (
         {
-            "revision": revision or "unknown",
-            "clean": changes == "" if revision else None,
+            "revision": head,
+            "clean": None if head == "unknown" else changes == "",
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(sum(one["seconds"] for one in sessions), 2),
             "python": platform.python_version(),
@@ -210,6 +210,11 @@ def environment(
         | describe_device(device)
         | ({"sessions": list(sessions)} if len(sessions) > 1 else {})
     )
+
+
+def revision() -> str:
+    """Of the project, as git has it."""
+    return _git("rev-parse", "HEAD") or "unknown"
 
 
 def source_hashes() -> dict[str, str]:

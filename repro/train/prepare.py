@@ -14,27 +14,31 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
+from yaml.cyaml import CSafeDumper
 
 from repro.config import Config, as_mapping, checked, departures
 from repro.data import source_of
 from repro.data.sets import PLACE
 from repro.engine.device import choose_device
+from repro.files import write_whole
 from repro.methods import method_of
 from repro.plan import PlannedRun, compose_planned, read_plan
 from repro.seeding import seeds_listed
-from repro.settings import ConfigError
+from repro.settings import ConfigError, parse_seeds
+from repro.train.job import Job, is_finished, revision, source_hashes, take_over
+from repro.train.launch import CONFIGS, RUNS, STATE, finished_already, stacked
 
-CONFIGS = Path("artifacts/configs")
 _PACKAGE = Path(__file__).parents[1]
 _ROOMS = (("repro", "data"), ("repro", "methods"))
 _SILENCE = 5.0
 """Seconds without a word on the screen, at most, where many runs are composed."""
 
 
-def prepare(path: Path) -> None:
-    """Composes and checks all runs of a plan before anything is written."""
+def prepare(path: Path) -> dict[str, Config]:
+    """Composes and checks all runs of a plan before anything is written; run -> its settings, as it trains."""
     whole = read_plan(path)
     if whole.needs_gpu and choose_device().type == "cpu":
         raise ConfigError(
@@ -46,18 +50,62 @@ def prepare(path: Path) -> None:
     for folder in (CONFIGS, PLACE):
         folder.mkdir(parents=True, exist_ok=True)
     hashes: dict[str, str] = {}
+    prepared: dict[str, Config] = {}
     for planned, config in zip(plan, configs, strict=True):
         source = source_of(config.data)
         key = f"{source.key}{source.split_settings()}{planned.seeds}"
         if key not in hashes:
             hashes[key] = source.training_hash(planned.seeds)
-        resolved = as_mapping(
-            replace(config, data=source.recorded(), data_hash=hashes[key], planned_seeds=seeds_listed(planned.seeds))
+        prepared[planned.name] = one = replace(
+            config, data=source.recorded(), data_hash=hashes[key], planned_seeds=seeds_listed(planned.seeds)
         )
-        (CONFIGS / f"{planned.name}.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False) + _footnote(config))
+        text = yaml.dump(as_mapping(one), Dumper=CSafeDumper, sort_keys=False) + _footnote(config)
+        _write_new(CONFIGS / f"{planned.name}.yaml", text.encode())
         settled = [d for d in departures(config) if not d.open]
         print(f"{planned.name}: {len(planned.seeds)} seeds, {config.budget.steps} steps, recipe {config.recipe.name}, "
               f"{len(settled)} departures from it")  # fmt: skip
+    return prepared
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Whole, unless it stands there already: a job of the same plan may read it right now."""
+    if not path.is_file() or path.read_bytes() != content:
+        write_whole(path, content)
+
+
+def lay_out(path: Path) -> dict[str, Any]:
+    """Prepares a plan; what each run trains, in which folders, and what of it is finished; of which code."""
+    prepared, source, runs = prepare(path), source_hashes(), {}
+    for name, config in prepared.items():
+        job = Job(name, config, STATE / name, source, 0.0)
+        every = stacked(list(parse_seeds(config.planned_seeds)), config)
+        finished = finished_already(job, every, [])
+        if not finished:
+            take_over(job, every, RUNS / name, print)
+            for chunk in every:
+                if (result := job.folder(chunk) / "result.pt").is_file() and not is_finished(job, chunk, print):
+                    result.unlink()  # damaged
+        runs[name] = {
+            "seeds": config.planned_seeds,
+            "chunks": {job.folder(chunk).name: seeds_listed(chunk) for chunk in every},
+            "steps": config.budget.steps,
+            "workers": config.budget.workers,
+            "settings": digest(CONFIGS / f"{name}.yaml"),
+            "before": 0
+            if finished or not (RUNS / name).is_dir()
+            else (RUNS / name).stat().st_mtime_ns,  # of other ones
+        }
+    return {"code": code(), "revision": revision(), "runs": runs}
+
+
+def code() -> str:
+    """One hash of all files that decide what training computes."""
+    return hashlib.sha256(repr(sorted(source_hashes().items())).encode()).hexdigest()
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file; empty where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def _composed(plan: Sequence[PlannedRun], path: Path) -> Iterator[Config]:

@@ -19,11 +19,13 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-EXIT_OUT_OF_TIME = 75  # EX_TEMPFAIL: the state is saved, run the same command again
+EXIT_OUT_OF_TIME = 75  # EX_TEMPFAIL: the state is saved; run the same command again
 EXIT_STOPPED = 85  # by SIGTERM or SIGHUP; the state is saved: a status that batch systems are told to start again on
 EXIT_INTERRUPTED = 130  # by Ctrl-C; the state is saved too
 
-_STATUS = {signal.SIGTERM: EXIT_STOPPED, signal.SIGHUP: EXIT_STOPPED, signal.SIGINT: EXIT_INTERRUPTED}
+_STATUS = {signal.SIGTERM: EXIT_STOPPED, signal.SIGHUP: EXIT_STOPPED, signal.SIGUSR2: EXIT_OUT_OF_TIME,
+           signal.SIGINT: EXIT_INTERRUPTED}  # fmt: skip
+"""SIGUSR2 is what a batch system is asked to send a little before a job's time is over."""
 
 _ONE_WISH = 2.0
 """Seconds in which further signals are the same wish: batch systems signal the main process and then all."""
@@ -55,7 +57,7 @@ class Flags:
 
 
 class Stopping:
-    """Within the block, SIGTERM, SIGHUP and Ctrl-C raise the flag instead of ending the process.
+    """Within the block, SIGTERM, SIGHUP, SIGUSR2 and Ctrl-C raise the flag instead of ending the process.
 
     A second one, some seconds later, ends it at once. What `nohup` ignores stays ignored.
 
@@ -103,7 +105,8 @@ class Stopping:
     @staticmethod
     def in_worker(flags: Flags) -> None:
         """Batch systems signal every process of a job: a worker then raises the flag too; Ctrl-C is its parent's."""
-        signal.signal(signal.SIGTERM, lambda *_: flags.stop())
+        for number in (signal.SIGTERM, signal.SIGUSR2):
+            signal.signal(number, lambda *_: flags.stop())
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STATUS)
