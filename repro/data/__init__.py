@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from repro.settings import Probability, Range, Share, Switch, Text, settings
+from repro.settings import Probability, Range, Share, ShareBelowOne, Switch, Text, settings
 
 if TYPE_CHECKING:
     from repro.data.sets import Source
@@ -300,6 +300,8 @@ class FolderData(DataSettings):
         0  # so many of them, as evenly over the classes as can be, drawn anew by each seed; 0 takes all
     )
     labelled_in_unlabelled: Switch = False  # whether the labelled images are unlabelled ones too
+    set_aside: ShareBelowOne = 0.0  # of each class's labelled images: neither labelled nor unlabelled ones, but for an
+    # estimate of accuracy where there are no test images; each class keeps one label at least
     image_size: Annotated[int, Range(8, 1024)] = 64  # side in pixels of what the networks see
     damaged: Share = 0.01  # largest share of training images that may be damaged, and are then left out
     classes: Annotated[int, Range(2, 65_536, why="0 is filled by what is found", or_zero=True)] = (

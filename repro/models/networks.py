@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from repro.models import Activation, Airbench, Model, MoonsNet, ResNet50, SmallConv, WideResNet
+from repro.models import Activation, Airbench, Model, MoonsNet, Pretrained, ResNet50, SmallConv, WideResNet
 from repro.models.layers import BatchNorm, dropout, initial_dense, initial_kernel, same_convolution, same_max_pool
 from repro.seeding import Streams
 
@@ -31,6 +31,10 @@ def _network(config: Model, classes: int, streams: Streams, role: str) -> nn.Mod
         return StackedMlp(config, streams, name)
     if isinstance(config, SmallConv):
         return SmallConvNet(config, classes, streams, name)
+    if isinstance(config, Pretrained):
+        from repro.models.pretrained import PretrainedNet
+
+        return PretrainedNet(config, classes)
     if isinstance(config, Airbench):
         return AirbenchNet(config, classes, streams, name)
     rate = config.student_dropout if role == "student" else config.teacher_dropout

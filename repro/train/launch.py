@@ -140,7 +140,7 @@ def train_all(job: Job, chunks: list[list[int]]) -> int:
     complete = True
     with (
         Stopping(flags) as stopping,
-        Progress(job.name, len(chunks) * job.config.budget.steps) as progress,
+        Progress(job.name, len(chunks) * job.config.budget.steps, ends=job.ends) as progress,
         ProcessPoolExecutor(workers, context, start_worker, (done, lines, flags)) as pool,
         _others_stop_too(job, flags) as waiting,
     ):

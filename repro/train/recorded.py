@@ -113,6 +113,10 @@ class Steps:
         chosen = record or graph
         self._recorded = chosen(partial(_step, config.method, method, state, batches)) if chosen else None
 
+    def use(self, config: Config) -> None:
+        """From now on steps are those of a run of another length; none of them is recorded."""
+        self._config = config.method
+
     def take(self, batch: Callable[..., Batch], probe: bool) -> dict[str, Tensor]:
         """The next step and its metrics, means over the processes.
 
