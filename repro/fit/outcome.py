@@ -8,7 +8,7 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from safetensors.torch import load, save
@@ -22,13 +22,14 @@ from repro.data.sets import HeldOutSet
 from repro.evaluate.evaluate import counted_network
 from repro.evaluate.predict import Score, score, scored
 from repro.files import write_whole
-from repro.fit import pictures
-from repro.fit.probe import Probe, features, probe
 from repro.fit.saved import DESCRIPTION, WEIGHTS, Classifier
 from repro.models import Pretrained
 from repro.models.pretrained import PretrainedNet, named
 from repro.train.checkpoint import Result
 from repro.verify.statistics import rate_difference_interval, rate_interval
+
+if TYPE_CHECKING:
+    from repro.fit.probe import Probe
 
 PROBE = "probe"
 _START, _CACHE = "start.safetensors", ".features"
@@ -73,6 +74,8 @@ def start_from_probe(config: Config, given: argparse.Namespace, state: Path, siz
 
 def _probe(config: Config, net: PretrainedNet, images: HeldOutSet, seed: int, out: Path) -> Probe:
     """Of these labelled images; their features are kept beside the model's folder, for other fits too."""
+    from repro.fit.probe import features, probe
+
     x = features(config, net, images.examples, out.parent / _CACHE)  # type: ignore[arg-type]
     return probe(x, images.labels.numpy(), net.classes, seed)
 
@@ -84,7 +87,7 @@ def _estimated(found: Probe, labels: Tensor, classes: int) -> str:
     return f"; {_share(judged.right, judged.images, 'cross')}"
 
 
-def finish(out: Path, asked: Config, seed: int, result: Result | None, begun: float) -> dict[str, Any]:
+def finish(out: Path, asked: Config, seed: int, result: Result | None, begun: float, keep: str = "") -> dict[str, Any]:
     """Judges what there is, keeps the better one, writes it and what a person reads about it; returns the facts.
 
     Args:
@@ -93,7 +96,10 @@ def finish(out: Path, asked: Config, seed: int, result: Result | None, begun: fl
         seed: of the run.
         result: of training; None where there is a probe alone.
         begun: when the command was started, by time.monotonic().
+        keep: which of the two to keep; empty takes the better one.
     """
+    from repro.fit import pictures
+
     config = read_config(result.config) if result else asked
     source = cast(Folder, source_of(config.data))
     test, aside, names = source.held_out_set(seed), source.set_aside_set(seed), source.class_names()
@@ -104,7 +110,7 @@ def finish(out: Path, asked: Config, seed: int, result: Result | None, begun: fl
     if result:
         candidates[config.method.name] = _trained(result)
     judged_by = {name: score(config, seed, weights, aside) for name, weights in candidates.items()}
-    kept = _better(judged_by, aside.labels.numpy())
+    kept = keep or _better(judged_by, aside.labels.numpy())
     weights, final, on, shown = candidates[kept], judged_by[kept], "aside", aside
     each = judged_by
     if len(test.labels):
@@ -192,7 +198,7 @@ def _readme(out: Path, config: Config, kept: str, names: list[str], facts: dict[
     model = config.model
     network = f"{model.network} of {model.library}" if isinstance(model, Pretrained) else model.name
     how = "a linear probe" if kept == PROBE else f"{config.title}, {config.budget.steps:,} steps"
-    trained = f", `{pictures.CURVES}`; losses: `log.csv`" if facts["environment"] else ""
+    trained = ", `curves.png`; losses: `log.csv`" if facts["environment"] else ""
     compared = [f"- {name}: {_share(*counts)}." for name, counts in facts["set_aside"].items()]
     lines = [
         f"# {out.resolve().name}", "",
@@ -202,7 +208,7 @@ def _readme(out: Path, config: Config, kept: str, names: list[str], facts: dict[
         f"- Network: {network}; it sees squares of {config.data.shape[-1]} pixels.",
         *(compared if len(compared) > 1 else ()),
         f"- `{WEIGHTS}`: the weights, for safetensors. `{DESCRIPTION}`: class names, size, mean, deviation, settings.",
-        f"- Pictures: `{pictures.CONFUSION}`, `{pictures.MISTAKES}`{trained}.",
+        f"- Pictures: `confusion.png`, `mistakes.png`{trained}.",
         f"- Use: `repro predict {out} <folder> --csv predictions.csv`", "",
     ]  # fmt: skip
     if found:

