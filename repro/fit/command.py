@@ -169,15 +169,16 @@ def _settings(given: argparse.Namespace, asked: dict[str, Any], out: Path) -> Co
     return config
 
 
+_FINETUNED = 0.1  # of the minutes, at most, for finetuning
 _PICTURES = 4.0  # seconds for what a person looks at, and to write it
 _EVALUATED = 32  # images by which the time to evaluate one is told
-_TIMED = 8.0  # seconds of training, after the first steps, by which its speed is told
+_TIMED = 8.0  # seconds of training, after the first steps, by which its speed is told; it is told again all along
 _FEW = 1000  # steps, fewer than which are too few to expect much of a network that starts at random
 _WIDTHS = {"wide_resnet_10": 1, "resnet50_narrow": 16, "resnet50": 64}  # of the networks that can be named
 _SET_ASIDE = 0.2  # of the labelled images, where there is no other estimate, or two to choose from
 _FIRST_SIZE = 128  # pixels that a pretrained network sees at first: at 224 a step takes three times as long
 _GENTLE = [f"optim.{role}.{what}" for role in ("student", "teacher")
-           for what in ("learning_rate=0.01", "weight_decay=0.0001")]  # fmt: skip
+           for what in ("learning_rate=0.003", "weight_decay=0.0001")]  # fmt: skip
 """Of training that starts from a pretrained network."""
 
 
@@ -221,10 +222,15 @@ def planned(given: argparse.Namespace, out: Path) -> tuple[Config, float | None]
     known = given.steps or {"budget.steps", "budget.shortened_to"} & changes.keys()
     if known and len(threads) == 1:
         return config, None
-    config, seconds, evaluated = _fastest(config, threads, given.seed)
+    config, seconds, evaluated = _fastest(config, threads, given.seed, min(_TIMED, 2 * given.minutes))
     if known:
         return config, None
-    reserve = _reserve(config, given.seed, seconds, evaluated) + probed
+    tuned = seconds * config.finetune.batch / (3 * config.budget.unlabelled_batch)  # MPL's step makes three such passes
+    most = int(_FINETUNED * 60 * given.minutes / tuned)
+    config = _holding(
+        held, composed, replace(config, finetune=replace(config.finetune, steps=min(config.finetune.steps, most)))
+    )
+    reserve = probed + config.finetune.steps * tuned + _evaluation(config, given.seed, evaluated)
     left = given.begun + 60 * given.minutes - reserve - time.monotonic()
     return _holding(held, composed, laid_over(config, _steps_within(left, seconds, given))), reserve
 
@@ -244,16 +250,15 @@ def _set_aside(data: FolderData, given: argparse.Namespace, changes: Mapping[str
     return data.set_aside if "data.set_aside" in changes or (data.test and not choosing) else _SET_ASIDE
 
 
-def _reserve(config: Config, seed: int, seconds: float, evaluated: float) -> float:
-    """Seconds that evaluation and finetuning take, by those of a step and of an image that is evaluated.
+def _evaluation(config: Config, seed: int, evaluated: float) -> float:
+    """Seconds that evaluation takes, by those of an image.
 
     Where there are a probe and a network, both are judged; the probe is made again from all labels, if it is kept.
     """
     source = cast(Folder, source_of(config.data))
     tested, aside = len(source.held_out_set(seed).labels), len(source.set_aside_set(seed).labels)
     images = 3 * tested + 2 * aside if isinstance(config.model, Pretrained) else tested + aside
-    share = config.finetune.batch / (3 * config.budget.unlabelled_batch)  # of a step's passes, of which MPL makes three
-    return _PICTURES + images * evaluated + config.finetune.steps * seconds * share
+    return _PICTURES + images * evaluated
 
 
 def _holding(keys: list[str], composed: Config, config: Config) -> Config:
@@ -309,7 +314,7 @@ def _fitting(config: Config, seed: int) -> Config:
     )
 
 
-def _fastest(config: Config, threads: set[int], seed: int) -> tuple[Config, float, float]:
+def _fastest(config: Config, threads: set[int], seed: int, timed: float) -> tuple[Config, float, float]:
     """With as many of the threads as are fastest here, each timed in a process of its own; and what `speed` found.
 
     More threads than there are idle cores wait for each other in every operation, and are slower than one.
@@ -319,7 +324,7 @@ def _fastest(config: Config, threads: set[int], seed: int) -> tuple[Config, floa
         workers, context = worker_pool(1)
         with ProcessPoolExecutor(workers, context) as pool:
             tried = replace(config, engine=replace(config.engine, threads=count))
-            found[count] = pool.submit(speed, tried, seed).result()
+            found[count] = pool.submit(speed, tried, seed, timed).result()
     best = min(found, key=lambda count: found[count])
     return replace(config, engine=replace(config.engine, threads=best)), *found[best]
 
@@ -334,13 +339,13 @@ def _steps_within(left: float, seconds: float, given: argparse.Namespace) -> int
     return steps
 
 
-def speed(config: Config, seed: int) -> tuple[float, float]:
+def speed(config: Config, seed: int, timed: float = _TIMED) -> tuple[float, float]:
     """The mean seconds of a step over some seconds of training, once it runs smoothly; and of an image evaluated."""
     set_up_process(config.engine.threads)
     trainer = Trainer(replace(config, budget=replace(config.budget, log_every=1_000_000)), seed, choose_device())
     trainer.advance()
     begun, made = time.monotonic(), 0
-    while not made or (time.monotonic() - begun < _TIMED and made < config.budget.steps - 2):
+    while not made or (time.monotonic() - begun < timed and made < config.budget.steps - 2):
         trainer.advance()
         made += 1
     seconds = (time.monotonic() - begun) / made

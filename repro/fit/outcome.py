@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PROBE = "probe"
 _START, _CACHE = "start.safetensors", ".features"
 _IN_WORDS = {"test": "test images", "aside": "labelled images that were set aside",
-             "cross": "labelled images, each judged by a probe of the others"}  # fmt: skip
+             "cross": "labelled images in cross-validation"}  # fmt: skip
 
 
 def start_from_probe(config: Config, given: argparse.Namespace, state: Path, size: int) -> tuple[Config, float]:

@@ -26,6 +26,7 @@ from repro.files import write_whole
 from repro.models.pretrained import PretrainedNet
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of scikit-learn: the inverse of the weight of L2
+LEAST = 0.1  # of the mean deviation: what few of the images show must not decide, nor upset what trains from here
 _NO_CHOICE = 1e-2  # where a class has one label, and nothing can be held out to choose by
 _FOLDS = 5
 _CHUNK = 32  # images a pass
@@ -78,7 +79,8 @@ def probe(x: np.ndarray, labels: np.ndarray, classes: int, seed: int) -> Probe:
     L2 is the same in all directions, so the fit is made in the N that the standardised features span: of 200 images
     with 1,280 features, in a sixth of the time.
     """
-    mean, deviation = x.mean(axis=0), x.std(axis=0) + 1e-6
+    mean, deviation = x.mean(axis=0), x.std(axis=0)
+    deviation = np.maximum(deviation, LEAST * deviation.mean())
     _, _, span = np.linalg.svd(((x - mean) / deviation).astype(np.float64), full_matrices=False)
     inside = ((x - mean) / deviation) @ span.T
     folds = min(_FOLDS, int(np.bincount(labels, minlength=classes).min()))
