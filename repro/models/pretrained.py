@@ -14,6 +14,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from repro.models import Pretrained
+from repro.models.layers import NORMS
 from repro.models.ordinary import Ordinary, seeded
 from repro.settings import ConfigError, closest
 
@@ -51,8 +52,12 @@ class PretrainedNet(Ordinary):
         return super().forward(torch.addcmul(shift, x, scale), noise)
 
     def train(self, mode: bool = True) -> Self:
-        """A body that stays as it was keeps its running statistics too."""
-        return super().train(mode and not self._head_only)
+        """Batch norm keeps the statistics of pretraining: those of few images would upset the head fitted on them."""
+        super().train(mode and not self._head_only)
+        for layer in self.modules():
+            if isinstance(layer, NORMS):
+                layer.eval()
+        return self
 
     def with_head(self, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
         """The weights, as a state dictionary of this network has them, with another head."""
