@@ -178,7 +178,7 @@ _WIDTHS = {"wide_resnet_10": 1, "resnet50_narrow": 16, "resnet50": 64}  # of the
 _SET_ASIDE = 0.2  # of the labelled images, where there is no other estimate, or two to choose from
 _FIRST_SIZE = 128  # pixels that a pretrained network sees at first: at 224 a step takes three times as long
 _GENTLE = [f"optim.{role}.{what}" for role in ("student", "teacher")
-           for what in ("learning_rate=0.003", "weight_decay=0.0001")]  # fmt: skip
+           for what in ("learning_rate=0.003", "clip_norm=1.0", "weight_decay=0.0001")]  # fmt: skip
 """Of training that starts from a pretrained network."""
 
 
