@@ -108,10 +108,17 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     which = add.add_mutually_exclusive_group()
     which.add_argument("--labels", type=int, default=0, help="use the labels of so many images (default: of all)")
     which.add_argument("--labelled", default="", help="a CSV with path,label, or a list of the labelled images")
-    add.add_argument("--method", choices=["uda", "supervised", "mpl", "fixmatch"], help="(default: uda)")
+    methods = ["uda", "supervised", "mpl", "fixmatch", "probe"]
+    add.add_argument("--method", choices=methods, help="(default: uda); probe: the linear probe of a backbone alone")
+    add.add_argument("--backbone", default="", help="start from a pretrained network: its name in torchvision or timm, "
+                     "or auto, EfficientNet-Lite0 from a package with its weights")  # fmt: skip
+    add.add_argument("--weights", type=Path, help="a file with the backbone's state dictionary (.pth, .safetensors)")
+    add.add_argument("--compare", nargs="+", choices=methods, metavar="METHOD", help="train each, and compare by seed")
+    add.add_argument("--seeds", default="0-2", help="of a comparison (default: 0-2)")
     add.add_argument("--model", default="", help="wide_resnet_10 (default), resnet50_narrow, wide_resnet, resnet50")
-    add.add_argument("--size", type=int, default=0, help="side in pixels of what the network sees (default: 32)")
-    add.add_argument("--minutes", type=float, help="of training, roughly (default: 30)")
+    add.add_argument("--size", type=int, default=0, help="side in pixels of what the network sees (default: "
+                     "32; with a backbone 128)")  # fmt: skip
+    add.add_argument("--minutes", type=float, help="in all, from start to end (default: 30)")
     add.add_argument("--steps", type=int, default=0, help="exactly so many, in place of minutes")
     add.add_argument("--seed", type=int, help="of all that is drawn (default: 0)")
     add.add_argument("--out", type=Path, help="the folder to leave the model in (default: models/<images>)")
@@ -122,8 +129,9 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add.add_argument("--csv", type=Path, help="the file to write (default: the screen)")
     add.add_argument("--probabilities", action="store_true", help="a column for each class too")
 
-    add = verb("export", export, "keep a trained network in half precision: results/weights/")
-    add.add_argument("run", help="a trained run")
+    add = verb("export", export, "keep a trained network: of a run in half precision, of a fit as ONNX")
+    add.add_argument("run", help="a trained run; with --onnx, the folder that fit left")
+    add.add_argument("--onnx", type=Path, metavar="FILE", help="the file to write")
     add.add_argument("--seed", type=int, default=0, help="one of its seeds (default: 0)")
     add.add_argument("--network", help="such as teacher_average (default: the one whose accuracy counts)")
 
@@ -359,20 +367,28 @@ def bench(arguments: argparse.Namespace) -> None:
 
 def fit(arguments: argparse.Namespace) -> int:
     """A classifier."""
-    from repro import classify
+    import time
 
-    return classify.fit(arguments)
+    arguments.begun = time.monotonic()  # what is imported takes seconds of the minutes
+    from repro.fit import command
+
+    return command.fit(arguments)
 
 
 def predict(arguments: argparse.Namespace) -> None:
     """Classes of images."""
-    from repro.evaluate import classifier
+    from repro.fit import saved
 
-    classifier.predict(arguments)
+    saved.predict(arguments)
 
 
 def export(arguments: argparse.Namespace) -> None:
     """One network."""
+    if arguments.onnx:
+        from repro.fit import saved
+
+        saved.export_onnx(Path(arguments.run), arguments.onnx)
+        return
     from repro.evaluate import weights
 
     weights.export(arguments)

@@ -248,6 +248,16 @@ def _exists(key: str) -> bool:
     return bool(kinds)
 
 
+ROWS = 40  # of the log of a run that is laid over so many steps
+
+
+def laid_over(config: Config, steps: int) -> Config:
+    """The same training over so many steps, fewer or more: warm-up and ramp keep their share of it."""
+    long = shortened(changed(config, budget=changed(config.budget, shortened_to=steps)))
+    budget = changed(long.budget, shortened_to=0, reduced=config.budget.reduced, log_every=max(1, steps // ROWS))
+    return changed(long, budget=budget)
+
+
 def shortened(config: Config) -> Config:
     """The `reduced` form of a recipe: the same training over `budget.shortened_to` steps.
 

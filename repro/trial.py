@@ -15,6 +15,7 @@ import hashlib
 import math
 import re
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -181,11 +182,15 @@ def difference(first: Run, second: Run, seeds: list[int]) -> str:
         in_percent(dict(zip(seeds, run.seeds.loc[seeds, f"accuracy.{_counted(run)}"], strict=True)))
         for run in (first, second)
     )
+    return f"The first minus the second, {_counted(first)} minus {_counted(second)}, {paired_in_words(one, other)}"
+
+
+def paired_in_words(one: Mapping[int, float], other: Mapping[int, float]) -> str:
+    """The mean difference of accuracies in percent, by seed, with its interval, and each."""
     pair = paired_difference(one, other)
     if math.isfinite(pair.low):
         said = f"95 % interval {pair.low:+.2f} to {pair.high:+.2f} (paired t-test: p = {pair.p_value:.2g})"
     else:
         said = "no interval: " + ("name two seeds or more" if pair.n < 2 else "it is the same for all seeds")
-    return (f"The first minus the second, {_counted(first)} minus {_counted(second)}, {pair.n} "
-            f"seed{'s' if pair.n > 1 else ''}: {pair.mean:+.2f} points, {said}\n"
+    return (f"{pair.n} seed{'s' if pair.n > 1 else ''}: {pair.mean:+.2f} points, {said}\n"
             f"seed by seed: {'  '.join(f'{value:+.2f}' for value in pair.differences)}")  # fmt: skip

@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from repro.classify import _finish
 from repro.config import expected_networks, read_config
 from repro.data import source_of
-from repro.data.toys import Digits
-from repro.evaluate.classifier import MODEL, load_model, score
 from repro.evaluate.evaluate import counted_network, evaluate
-from repro.evaluate.predict import Predictor
+from repro.evaluate.predict import Predictor, score
+from repro.fit.outcome import _trained
 from repro.train.checkpoint import Result
 from repro.train.loop import Trainer, finetune
 from tests.tiny import CPU, assert_same, left_by, settings
@@ -89,7 +87,7 @@ def test_rows_of_the_confusion_matrix_are_the_true_classes(monkeypatch: pytest.M
     """Where everything is taken for a 3, column 3 has all images, and the 3s alone are right."""
     config = settings("digits", {"name": "supervised"})
     labels = source_of(config.data).held_out_set(0).labels
-    monkeypatch.setattr(Predictor, "classes", lambda *_: np.full((1, len(labels)), 3, np.uint8))
+    monkeypatch.setattr(Predictor, "probabilities", lambda *_: torch.eye(10)[[3] * len(labels)])
 
     found = score(config, 0, {})
 
@@ -109,23 +107,10 @@ def test_accuracy_is_computed_in_float32_whatever_training_was() -> None:
 
 
 @pytest.mark.parametrize("tuned", [False, True])
-def test_a_fit_keeps_the_weights_that_count(
-    tuned: bool, finished: tuple[Trainer, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The finetuned ones where there are any, else the averaged ones; `model.pt` has the score of just these."""
-    monkeypatch.setattr(Digits, "class_names", lambda _: list("0123456789"))
+def test_a_fit_keeps_the_weights_that_count(tuned: bool, finished: tuple[Trainer, Result]) -> None:
+    """The finetuned ones where there are any, else the averaged ones."""
     trainer, result = finished
     result = result if tuned else replace(result, finetuned={})
 
-    facts = _finish(tmp_path, trainer.config, 0, result)
-
-    model = load_model(tmp_path / MODEL)
     expected = result.finetuned if tuned else trainer.state.learners["student"].average
-    assert ("student_average, finetuned" if tuned else "student_average") == model.network
-    assert_same(dict(expected), model.weights)
-    found = score(trainer.config, 0, model.weights)
-    assert found is not None
-    assert found.right == facts["right"]
-    assert all(
-        f"| {sum(row)} | {row[k]} |" in (tmp_path / "README.md").read_text() for k, row in enumerate(found.confusion)
-    )
+    assert_same(dict(expected), _trained(result))

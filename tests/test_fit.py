@@ -19,11 +19,11 @@ import torch
 from PIL import Image
 
 from repro.__main__ import parsers
-from repro.classify import _options, planned
-from repro.config import as_mapping, lookup, read_config
+from repro.config import as_mapping, lookup
 from repro.data import source_of
-from repro.evaluate.classifier import load_model, predictions
 from repro.evaluate.predict import Predictor
+from repro.fit.command import _options, planned
+from repro.fit.saved import Classifier
 from tests.entry_points import call
 from tests.folders import pictures, write_folder, write_image
 
@@ -55,13 +55,13 @@ def said(workplace: Path, *arguments: str, status: int = 0) -> str:
 def test_from_a_folder_to_predictions(workplace: Path) -> None:
     """A fit leaves one self-contained folder; predict writes a line for each image, in order, damaged ones empty."""
     printed = said(workplace, "fit", "my images", *FAST, "--out", "models/mine")
-    model = load_model(workplace / "models/mine/model.pt")
+    model = Classifier.load(workplace / "models/mine")
 
     assert "training images in train, test images in test" in printed
     assert f"{100 * model.facts['right'] / 6:.1f} % of 6 test images right, 95 % interval" in printed
-    assert {"model.pt", "settings.yaml", "options.yaml", "log.csv", "README.md"} == {
-        path.name for path in (workplace / "models/mine").iterdir()
-    }
+    there = {path.name for path in (workplace / "models/mine").iterdir()} - {"mistakes.png"}
+    assert {"model.safetensors", "config.json", "settings.yaml", "options.yaml", "log.csv", "README.md", "curves.png",
+            "confusion.png"} == there  # fmt: skip
     assert ["bright one", "dark"] == model.class_names
     assert "| bright one | 3 |" in (workplace / "models/mine/README.md").read_text()
 
@@ -104,11 +104,11 @@ def test_prediction_is_what_evaluation_saw(deep: bool, workplace: Path, monkeypa
         Image.fromarray(np.asarray(Image.open(path))[..., 0].astype(np.uint16) * 16).save(path)
     said(workplace, "fit", "my images", *FAST, "--out", "mine")
     monkeypatch.chdir(workplace)
-    model = load_model(workplace / "mine/model.pt")
-    config = read_config(model.config)
+    model = Classifier.load("mine")
+    config = model.settings
     test = source_of(config.data).held_out_set(0)
     names = [str(test.examples.path(number)) for number in range(len(test.labels))]  # type: ignore[union-attr]
-    found = np.stack([shares for _, _, shares in predictions(model, names) if shares is not None])
+    found = model.predict(names).probabilities
 
     expected = Predictor(config, 0).probabilities(model.weights, test.examples)
     torch.testing.assert_close(torch.from_numpy(found), expected, rtol=0, atol=1e-6)
@@ -131,7 +131,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(workplace: Path) -> None:
         assert process.wait(timeout=60) in {0, 130}
     said(workplace, *slow, "--out", "broken")
 
-    whole, broken = (load_model(workplace / name / "model.pt") for name in ("whole", "broken"))
+    whole, broken = (Classifier.load(workplace / name) for name in ("whole", "broken"))
     assert whole.weights.keys() == broken.weights.keys()
     assert all(torch.equal(whole.weights[key], broken.weights[key]) for key in whole.weights)
     assert not (workplace / "broken/state").exists()
@@ -186,6 +186,9 @@ def test_mistakes_are_one_sentence(arguments: list[str], message: str, workplace
     ("--model resnet50 model=wide_resnet_10", "--model = resnet50 and model = wide_resnet_10"),
     ("--model resnet50 +model.name=wide_resnet", "--model = resnet50 and model.name = wide_resnet"),
     ("data.root=/nowhere", "images = images and data.root = /nowhere contradict"),
+    ("--method probe", "--method = probe: wants the name of a pretrained network: --backbone NAME"),
+    ("--weights w.pth", "--weights = w.pth: wants the name of a pretrained network"),
+    ("--backbone auto --model resnet50", "--backbone = auto and --model = resnet50 contradict each other"),
     ("--seed 3 planned_seeds=5", "planned_seeds = 5: is filled by fit; leave it out, and name a seed by --seed"),
     ("data_hash=0", "data_hash = 0: is filled by fit"),
     ("budget.steps=5 budget.steps=6", "budget.steps is set to 6 and to something else"),
@@ -227,7 +230,7 @@ def test_settings_hold(words: str, held: dict[str, Any], workplace: Path, monkey
     pictures(workplace / "images", "train/a train/b val/a val/b test/a test/b")
     given = parsers()[1]["fit"].parse_intermixed_args(["images", "--steps", "12", "engine.threads=1", *words.split()])
     _options(given)
-    found = as_mapping(planned(given))
+    found = as_mapping(planned(given, Path("out"))[0])
     asked = {key: value for key, _, value in (word.partition("=") for word in words.split()) if value} | held
 
     assert lookup(found, "budget.steps") == 12
@@ -258,4 +261,4 @@ def test_settings_that_cannot_hold_are_one_sentence(
     _options(given)
 
     with pytest.raises(ValueError, match=message):
-        planned(given)
+        planned(given, Path("out"))

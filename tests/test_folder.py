@@ -20,7 +20,7 @@ from repro.augment.views import draw_boxes
 from repro.data import CropViews, FolderData, source_of
 from repro.data.folder import drawn_evenly, listing_path
 from repro.data.images import ImageFiles, centres, read_image
-from repro.evaluate.classifier import read_file
+from repro.fit.saved import read_file
 from repro.seeding import Streams
 from tests.folders import files_of, listed, picture, prepared, write_folder, write_image
 

@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 
 from repro.__main__ import parsers
-from repro.classify import _data, _options
 from repro.data import FolderData, source_of
 from repro.data.layout import role
-from repro.evaluate.classifier import _names, read_file
+from repro.fit.command import _data, _options
+from repro.fit.saved import _names, read_file
 from tests.folders import files_of, listed, picture, pictures
 
 PROJECT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 ORDER = ["files", "settings", "seeding", "rooms", "config", "plan", "results", "losses", "augment", "data", "models",
          "optim", "methods", "library", "engine", "train", "evaluate", "verify", "report", "cost", "jobs", "bench",
-         "classify", "trial", "retrain", "__main__"]  # fmt: skip
+         "trial", "fit", "retrain", "__main__"]  # fmt: skip
 """Each may import what stands before it. `rooms` are the settings of augmentation, data, models and methods."""
 RANK = {name: rank for rank, name in enumerate(ORDER)}
 ROOMS = {"repro.augment.settings", "repro.data", "repro.data.settings", "repro.models", "repro.models.settings",
@@ -119,11 +119,11 @@ def test_random_numbers_come_from_named_streams() -> None:
 
 
 def test_the_house_stays_small() -> None:
-    """A file holds one thought, in up to 500 lines; there are at most 72 of them."""
+    """A file holds one thought, in up to 500 lines; there are at most 78 of them."""
     long = {str(path.relative_to(ROOT)): n for path in MODULES if (n := len(path.read_text().splitlines())) > 500}
 
     assert {} == long
-    assert len([path for path in MODULES if path.name != "__init__.py"]) <= 72
+    assert len([path for path in MODULES if path.name != "__init__.py"]) <= 78
 
 
 def test_no_file_names_what_users_do_not_have() -> None:

@@ -98,14 +98,27 @@ class Folder(Source[FolderData]):
 
     def _split(self, listing: Listing, seed: int) -> tuple[Tensor, Tensor]:
         """Indices of labelled and of unlabelled images, int64 [B] and [U], in the order of the listing."""
-        chosen = np.flatnonzero(listing.named)
-        if 0 < self.config.labels < len(chosen):
-            chosen = chosen[drawn_evenly(listing.labels[chosen], len(listing.class_names), self.config.labels, seed)]
-        labelled, everything = torch.from_numpy(chosen), torch.arange(len(listing.paths))
+        chosen, aside = self._chosen(listing, seed)
+        everything = torch.from_numpy(np.setdiff1d(np.arange(len(listing.paths)), aside))
+        labelled = torch.from_numpy(chosen)
         unlabelled = everything if self.config.labelled_in_unlabelled else everything[~torch.isin(everything, labelled)]
         if not len(unlabelled):  # with nothing else to learn from, the labelled images serve as unlabelled ones too
             unlabelled = everything
         return labelled, unlabelled
+
+    def _chosen(self, listing: Listing, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the labelled images and of those that are set aside, int64, both ascending."""
+        chosen, classes = np.flatnonzero(listing.named), len(listing.class_names)
+        if 0 < self.config.labels < len(chosen):
+            chosen = chosen[drawn_evenly(listing.labels[chosen], classes, self.config.labels, seed)]
+        aside = drawn_by_class(listing.labels[chosen], classes, self.config.set_aside, seed)
+        return np.delete(chosen, aside), chosen[aside]
+
+    def set_aside_set(self, seed: int) -> HeldOutSet:
+        """The labelled images that `data.set_aside` keeps from training, and their labels."""
+        listing = self._listing()
+        aside = torch.from_numpy(self._chosen(listing, seed)[1])
+        return HeldOutSet(self._files(listing, "train")[aside], torch.from_numpy(listing.labels)[aside])
 
     def held_out_set(self, seeds: Seeds) -> HeldOutSet:
         """All test images and their labels; none where `data.test` is empty."""
@@ -161,6 +174,14 @@ def drawn_evenly(labels: np.ndarray, classes: int, count: int, seed: int) -> np.
         taken[mine] = np.arange(len(mine))
     first = np.lexsort((np.arange(len(order)), taken))[:count]
     return np.sort(order[first])
+
+
+def drawn_by_class(labels: np.ndarray, classes: int, share: float, seed: int) -> np.ndarray:
+    """Positions, in ascending order, of a share of the labels [N] of each class, rounded; one of each class stays."""
+    order = Streams(seed).permutation("set aside", 0, len(labels)).numpy()
+    drawn = [mine[: max(0, min(round(share * len(mine)), len(mine) - 1))]
+             for mine in (order[labels[order] == label] for label in range(classes))]  # fmt: skip
+    return np.sort(np.concatenate(drawn)) if share else order[:0]
 
 
 def listing_path(config: FolderData, part: str) -> Path:

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 from torch import Tensor
 
 from repro.augment.views import draw_boxes
@@ -168,23 +169,28 @@ def read_image(path: Path, size: int, where: Box | float, levels: Levels | None 
     try:
         _status(path)
         with opened(path) as image:
-            sides, box = (0, 0), None
-            if image.format in _JPEG:  # its sides are known before it is decoded
-                sides = _header_sides(image)
-                box = _box(sides, where)
-                shrink = min(box[2] - box[0], box[3] - box[1]) / (2 * size)
-                if shrink >= 2:
-                    image.draft(None, (int(image.width / shrink), int(image.height / shrink)))
-            upright = as_rgb(_upright(image), levels)
-            if box is None:
-                sides = upright.size
-                box = _box(sides, where)
-            scale = upright.width / sides[0], upright.height / sides[1]
-            left, upper, right, lower = (edge * scale[i % 2] for i, edge in enumerate(box))
-            inside = (max(left, 0.0), max(upper, 0.0), min(right, upright.width), min(lower, upright.height))
-            return np.asarray(upright.resize((size, size), Image.Resampling.BICUBIC, box=inside))
+            return resized(image, size, where, levels)
     except Exception as error:  # Pillow has an error of its own for each kind of damage
         raise ValueError(_in_words(error, path)) from error
+
+
+def resized(image: Image.Image, size: int, where: Box | float, levels: Levels | None = None) -> np.ndarray:
+    """The same of an image that is open; raises many kinds of errors where it is damaged."""
+    sides, box = (0, 0), None
+    if image.format in _JPEG and isinstance(image, ImageFile):  # its sides are known before it is decoded
+        sides = _header_sides(image)
+        box = _box(sides, where)
+        shrink = min(box[2] - box[0], box[3] - box[1]) / (2 * size)
+        if shrink >= 2:
+            image.draft(None, (int(image.width / shrink), int(image.height / shrink)))
+    upright = as_rgb(_upright(image), levels)
+    if box is None:
+        sides = upright.size
+        box = _box(sides, where)
+    scale = upright.width / sides[0], upright.height / sides[1]
+    left, upper, right, lower = (edge * scale[i % 2] for i, edge in enumerate(box))
+    inside = (max(left, 0.0), max(upper, 0.0), min(right, upright.width), min(lower, upright.height))
+    return np.asarray(upright.resize((size, size), Image.Resampling.BICUBIC, box=inside))
 
 
 def is_image(path: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from repro.augment.settings import CropViews, ImageViews, Operations
-from repro.settings import Range, Share, Switch, Text, settings
+from repro.settings import Range, Share, ShareBelowOne, Switch, Text, settings
 
 if TYPE_CHECKING:
     from repro.data.sets import Source
@@ -197,6 +197,8 @@ class FolderData(DataSettings):
     # imagenet_10percent: the customary 128,116 names; empty: all, or `labels` of those in class folders
     labels: Annotated[int, Range(0, 100_000_000)] = 0  # drawn as evenly as can be, anew by each seed; 0 takes all
     labelled_in_unlabelled: Switch = False  # whether the labelled images are unlabelled ones too
+    set_aside: ShareBelowOne = 0.0  # of each class's labelled images: neither labelled nor unlabelled ones, but for an
+    # estimate of accuracy where there are no test images; each class keeps one label at least
     image_size: Annotated[int, Range(8, 1024)] = 64  # side in pixels of what the networks see
     damaged: Share = 0.01  # largest share of training images that may be damaged, and are then left out
     # how many there are; filled by `prepare`, or refused if it finds another number

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from repro.config import Config
 from repro.data import source_of
 from repro.data.images import ImageFiles
-from repro.data.sets import Examples, Seeds
+from repro.data.sets import Examples, HeldOutSet, Seeds
 from repro.engine.device import choose_device, place
 from repro.models.networks import build_model
 from repro.seeding import Streams
@@ -108,6 +108,35 @@ class Predictor:
         """Examples a pass: on a CPU as many as its cache holds, 64 images of 32x32 being 3 times as fast as 1,024."""
         room = 64 * 3072 if self._device.type == "cpu" else 1024 * 3072
         return max(32, min(4096, room // numbers))
+
+
+@dataclass(frozen=True)
+class Score:
+    """Predictions on labelled examples, counted."""
+
+    right: int
+    images: int
+    confusion: list[list[int]]  # [K, K], rows are the true classes
+    classes: np.ndarray  # uint8 or uint16 [N], predicted
+    shares: np.ndarray  # float32 [N], the probability of each predicted class
+
+
+def score(config: Config, seed: int, weights: Weights, given: HeldOutSet | None = None) -> Score | None:
+    """How a network does on all test images, or on those given; None where there are none."""
+    source = source_of(config.data)
+    test = source.held_out_set(seed) if given is None else given
+    if not len(test.labels):
+        return None
+    return scored(Predictor(config, seed).probabilities(weights, test.examples), test.labels, source.classes)
+
+
+def scored(probabilities: Tensor, labels: Tensor, count: int) -> Score:
+    """Of probabilities [N, K] and true classes int64 [N]."""
+    shares, predicted = probabilities.max(dim=-1)
+    confusion = torch.bincount(labels * count + predicted, minlength=count**2).reshape(count, count)
+    kind = np.uint8 if count <= 256 else np.uint16
+    return Score(int((predicted == labels).sum()), len(labels), confusion.tolist(), predicted.numpy().astype(kind),
+                 shares.numpy())  # fmt: skip
 
 
 def _likeliest(probabilities: Tensor, most: int) -> Tensor:

@@ -19,8 +19,8 @@ from torch import Tensor
 from repro.config import read_config
 from repro.data import source_of
 from repro.engine.device import free_processors, set_up_process
-from repro.evaluate.classifier import Score, score
 from repro.evaluate.evaluate import TRAINED, counted_network
+from repro.evaluate.predict import Score, score
 from repro.files import only_writer, restore_folder, write_whole
 from repro.results import RUNS, read_record, read_run
 from repro.train.checkpoint import Result, load_results

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from repro.models import Activation, Airbench, Model, MoonsNet, ResNet50, SmallConv, WideResNet
+from repro.models import Activation, Airbench, Model, MoonsNet, Pretrained, ResNet50, SmallConv, WideResNet
 from repro.models.layers import BatchNorm, dropout, initial_dense, initial_kernel, same_convolution, same_max_pool
 from repro.seeding import Streams
 
@@ -289,7 +289,13 @@ def _initial_kernel(streams: Streams, name: str, outputs: int, inputs: int) -> T
     return kernel
 
 
+def _pretrained(config: Pretrained, classes: int, *_: Any) -> nn.Module:
+    from repro.models.pretrained import PretrainedNet  # which loads torchvision
+
+    return PretrainedNet(config, classes)
+
+
 _NETWORKS: dict[type, Callable[[Any, int, Streams, str, float], nn.Module]] = {
     MoonsNet: StackedMlp, SmallConv: SmallConvNet, WideResNet: WideResidualNet, ResNet50: ResidualNet50,
-    Airbench: AirbenchNet,
+    Airbench: AirbenchNet, Pretrained: _pretrained,
 }  # fmt: skip

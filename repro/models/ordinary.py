@@ -24,21 +24,22 @@ class Ordinary(nn.Module):
         self.noise_features: int | None = getattr(module, "noise_features", None)
         self.autocast: torch.dtype | None = None  # of a region of its own around each pass
 
-    def forward(self, x: Tensor, noise: Tensor | int | None) -> Tensor:
+    def forward(self, x: Tensor, noise: Tensor | int | None = None) -> Tensor:
         """Examples [N, *E] to logits [N, K], at least float32."""
         lower = self.autocast is not None
         # No cast of a weight is kept: it would outlive an update in a region of the caller's.
         with torch.autocast(x.device.type, self.autocast, enabled=lower, cache_enabled=False):
             if isinstance(noise, int):
-                with _seeded(noise, x.device):
+                with seeded(noise, x.device):
                     logits = self.module(x)
             else:
-                logits = self.module(x, noise)
+                logits = self.module(x) if noise is None else self.module(x, noise)
         return logits.float() if lower else logits  # type: ignore[no-any-return]
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Within the block PyTorch's generators draw from this seed; then they are put back where they were."""
     generators = [torch.default_generator]
     if device.type == "cuda":
         generators.append(torch.cuda.default_generators[device.index or 0])

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from repro.settings import Epsilon, Range, Share, ShareBelowOne, Switch, settings
+from repro.settings import Epsilon, Range, Share, ShareBelowOne, Switch, Text, settings
 
 Takes = tuple[int | None, ...]
 """The shape of one example that a network takes; None stands for any number of pixels."""
@@ -116,9 +116,24 @@ class Airbench(ModelSettings):
     norm_epsilon: Epsilon = 1.0e-3
 
 
+@settings
+class Pretrained(ModelSettings):
+    """A network of torchvision or timm that starts from weights in a file: its body pretrained, its head fitted."""
+
+    takes: ClassVar[Takes] = _COLOURS
+    name: Literal["pretrained"] = "pretrained"
+    library: Literal["torchvision", "timm"] = "torchvision"
+    network: Text = "resnet18"  # its name there
+    weights: Text = ""  # a safetensors file of all its tensors, head included; empty starts at random
+    weights_hash: Text = ""  # SHA-256 of that file; another file is refused
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of the channels it was trained with, on 0 to 1
+    deviation: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    head_only: Switch = False  # whether its last layer alone is trained
+
+
 KINDS: tuple[type[ModelSettings], ...] = (MoonsNet, SmallConv, WideResNet, ResNet50, Airbench)
-"""Those whose input's shape says that they fit."""
-Model = Annotated[MoonsNet | SmallConv | WideResNet | ResNet50 | Airbench, Field(discriminator="name")]
+"""Those whose input's shape says that they fit; `Pretrained` is chosen by name alone."""
+Model = Annotated[MoonsNet | SmallConv | WideResNet | ResNet50 | Airbench | Pretrained, Field(discriminator="name")]
 
 
 def fits(model: type[ModelSettings], shape: tuple[int, ...]) -> bool:

@@ -62,6 +62,14 @@ def refuse_newest(folder: Path, made_by: Mapping[str, Any], remove: Path) -> Non
             return
 
 
+def seconds_spent(folder: Path) -> float:
+    """How long what is kept in a folder has been trained for, in all sessions."""
+    for path in _newest_first(folder):
+        with contextlib.suppress(Damaged, OtherFormat):
+            return float(sum(one["seconds"] for one in load(path)["sessions"]))
+    return 0.0
+
+
 def read(folder: Path, made_by: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any] | None:
     """The newest checkpoint whose files are all intact, its series opened; None where there is none at all.
 

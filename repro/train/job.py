@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +49,7 @@ class Job:
     state: Path  # folder
     source: dict[str, str]  # hashes of the training code's files: a state that other code saved is not resumed
     deadline: float  # time.monotonic()
+    ends: float = math.inf  # likewise: when training shall be done, in as many steps as fit
 
     def folder(self, chunk: list[int]) -> Path:
         """Of the state of a chunk, and of its result, which waits there for the others."""
@@ -128,7 +130,7 @@ def _train_chunk(job: Job, chunk: list[int], listener: Listener, world: World) -
         listener.log(line(who, row, config.budget.steps))
 
     try:
-        trainer.run(folder, listener.count, job.deadline, report, listener.stops, say)
+        trainer.run(folder, listener.count, job.deadline, report, listener.stops, say, job.ends)
         tuned = finetune(trainer, listener.stops) if config.finetune.steps else {}
     except (OutOfTime, Stopped):
         return False
@@ -143,7 +145,7 @@ def _result(job: Job, chunk: list[int], trainer: Trainer, tuned: dict[str, Tenso
     if trainer.world.size > 1:
         facts["processes"] = trainer.world.size
     return Result(
-        as_mapping(job.config), chunk, job.config.budget.stack > 1, job.config.method.networks[-1], facts,
+        as_mapping(trainer.config), chunk, job.config.budget.stack > 1, job.config.method.networks[-1], facts,
         trainer.rows, trainer.kept.series["snapshots"], trainer.kept.series["late"], tuned, job.made_by(chunk),
     )  # fmt: skip
 

@@ -33,12 +33,16 @@ class Kept:
     """
 
     def __init__(self, config: Config, role: str, data: TrainingSet, copies: bool = True) -> None:
-        self._config, self._role, self._data, self._copies = config, role, data, copies
-        self._marks = set(snapshot_steps(config.budget.steps, config.budget.snapshots))
-        self._marks |= {config.plant.steps} - {0}
-        self._late = set(late_steps(config.budget.steps, config.budget.late))
+        self._role, self._data, self._copies = role, data, copies
+        self.follow(config)
         self.series = {"snapshots": Series("snapshots"), "late": Series("late")}
         self.looks: list[dict[str, Any]] = []  # {"step": int, "found": complaints}
+
+    def follow(self, config: Config) -> None:
+        """From now on the run is this one, of another length."""
+        self._config = config
+        self._marks = {*snapshot_steps(config.budget.steps, config.budget.snapshots), *{config.plant.steps} - {0}}
+        self._late = set(late_steps(config.budget.steps, config.budget.late))
 
     def before_step(self, state: State, say: Callable[[str], None]) -> None:
         """Keeps all weights before a marked step."""

@@ -215,12 +215,12 @@ def train_all(job: Job, chunks: list[list[int]]) -> int:
     """Trains all chunks of seeds in worker processes; the exit status of what came before the end, else 0."""
     budget = job.config.budget
     parts = ((job, chunk) for chunk in chunks)
-    return train_parts(parts, job.name, len(chunks) * budget.steps, min(budget.workers, len(chunks)))
+    return train_parts(parts, job.name, len(chunks) * budget.steps, min(budget.workers, len(chunks)), ends=job.ends)
 
 
 def train_parts(
     parts: Iterator[tuple[Job, list[int]]], label: str, steps: int, workers: int,
-    done: Callable[[Job, list[int]], object] = lambda *_: None,
+    done: Callable[[Job, list[int]], object] = lambda *_: None, ends: float = math.inf,
 ) -> int:  # fmt: skip
     """Trains chunks of seeds, of one run or several; the exit status of what came before the end, else 0.
 
@@ -230,6 +230,7 @@ def train_parts(
         steps: of the whole.
         workers: side by side, at most; on GPUs, one each.
         done: told of each part that is finished.
+        ends: when the whole shall end, by time.monotonic(), in as many steps as fit.
     """
     gpus = visible_gpus()
     workers, context = (len(gpus), get_context("spawn")) if gpus else (workers, get_context("fork"))
@@ -243,7 +244,7 @@ def train_parts(
     late: list[Job] = []
     with (
         Stopping(flags) as stopping,
-        Progress(label, steps) as progress,
+        Progress(label, steps, ends=ends) as progress,
         ProcessPoolExecutor(workers, context, start_worker, (places, counts, lines, flags)) as pool,
         _others_stop_too(label, flags) as waiting,
     ):

