@@ -23,6 +23,9 @@ def test_gap_is_welchs_test() -> None:
 
     assert found is not None
     assert pytest.approx(expected.pvalue) == 2 * min(found.p_above(0), found.p_below(0))
+    verdict = judge(NUMBER, scores("mpl", [960, 959, 962, 958], MPL))
+    assert pytest.approx(expected.pvalue) == verdict.p_value
+    assert pytest.approx(float(np.mean(ours)) - 96.11) == verdict.estimate
 
 
 def test_one_run_is_held_against_a_prediction_interval() -> None:
