@@ -12,6 +12,8 @@ from torch.nn import functional
 
 from repro.losses import one_hot
 from repro.methods import FixMatch, Method, Mpl, PseudoLabel, PseudoLabelMethod, fixmatch, mpl, pseudo_label
+from repro.methods.state import State
+from repro.optim import Learner
 from repro.settings import Optim, Optimiser
 from repro.train.loop import Trainer
 from tests.tiny import CPU, METHODS, TinyNet, settings, tiny_batch, tiny_state, uniform_for, weights
@@ -138,6 +140,21 @@ def test_fixmatch_by_plain_functions() -> None:
 
     for a, e in zip(actual, torch.autograd.grad(loss, list(model.parameters())), strict=True):
         torch.testing.assert_close(a, e, rtol=0, atol=1e-13)  # float64 rounding
+
+
+def test_in_fixmatch_the_weak_view_is_confident_and_the_strong_one_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two examples the network is sure of the first one's weak view and of the second one's strong view only."""
+    state = State({"teacher": Learner(TinyNet(1), Optimiser(), 10)})
+    labelled = torch.zeros(5, 3).double()
+    weak, strong = torch.tensor([[9.0, 0, 0], [1, 0, 0]]).double(), torch.tensor([[0.0, 1, 0], [0, 0, 9]]).double()
+    weight = state.learners["teacher"].parameters[0]
+    monkeypatch.setattr(fixmatch, "logits_of", lambda *_: torch.cat([labelled, weak, strong]) + 0 * weight.sum())
+
+    metrics = fixmatch.step(state, tiny_batch(2), FixMatch(threshold=0.95))
+
+    expected = functional.cross_entropy(strong[:1], torch.tensor([0])) / 2
+    assert 0.5 == float(metrics["mask_rate"])
+    torch.testing.assert_close(metrics["unlabelled_loss"], expected)
 
 
 @pytest.mark.parametrize("student_labels", [True, False])
