@@ -49,3 +49,14 @@ def test_a_single_run_of_the_paper_borrows_our_spread() -> None:
 def test_supervised_accuracies_under_the_number_are_refuted() -> None:
     """Accuracies of the supervised baseline in the place of MPL's do not reproduce MPL's number."""
     assert Status.NOT_REPRODUCED == judge(NUMBER, scores("mpl", [821, 823, 822], MPL)).status
+
+
+def test_seeds_that_would_settle_a_number_by_hand() -> None:
+    """s = 1.0536 over 3 seeds, 0.24 points from the margin: 1.11 / ((0.24 / 2.4865)^2 - 0.07^2 / 10) = 125.8 in all."""
+    quantiles = 1.644854 + 0.841621  # of 5 % to one side and of 80 % power
+    total = math.ceil(1.11 / ((0.24 / quantiles) ** 2 - 0.07**2 / 10))
+
+    assert 126 == total
+    assert f"about {total - 3} seeds more (" in judge(NUMBER, scores("mpl", [951, 972, 960], MPL)).missing
+    at_the_margin = judge(NUMBER, scores("mpl", [963, 964, 964, 963, 964], MPL))
+    assert "the paper's own runs leave its mean too uncertain" in at_the_margin.missing
