@@ -15,7 +15,17 @@ from torch import Tensor
 
 from repro import data as data_room
 from repro.augment.views import Part
-from repro.data import Data, DataSettings, DigitsData, Placement, SvhnData, TwoMoonsData, source_of
+from repro.data import (
+    Cifar10Data,
+    Data,
+    DataSettings,
+    DigitsData,
+    FolderData,
+    Placement,
+    SvhnData,
+    TwoMoonsData,
+    source_of,
+)
 from repro.data.sets import HeldOutSet, Source, TrainingSet, check_content, class_counts, fingerprint, in_runs
 from repro.data.toys import load_digits
 from repro.evaluate import evaluate as evaluation
@@ -266,3 +276,20 @@ def test_a_data_set_is_added_by_its_settings_and_its_source(tmp_path: Path, monk
     trainer.run(tmp_path / "state")
 
     assert (1, 2) == evaluation.evaluate("line", left_by(trainer)).predictions("student").shape
+
+
+@pytest.mark.parametrize(("config", "mean", "deviation"), [
+    (Cifar10Data(), (0.4914, 0.482158, 0.4465309), (0.247032, 0.243485, 0.26159)),  # released code
+    (SvhnData(), (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    (FolderData(), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # ImageNet's, released code
+])  # fmt: skip
+def test_each_data_set_is_normalised_by_its_own_channels(
+    config: Data, mean: tuple[float, ...], deviation: tuple[float, ...]
+) -> None:
+    """Of a white pixel (1 - mean) / deviation is left, of a black one -mean / deviation."""
+    pixels = torch.tensor([255, 0], dtype=torch.uint8).expand(1, 3, 1, 2).contiguous()
+
+    found = source_of(config).to_input(pixels)[0, :, 0].T.tolist()
+
+    white, black = ([(level - m) / d for m, d in zip(mean, deviation, strict=True)] for level in (1, 0))
+    assert found == [pytest.approx(white, rel=1e-5), pytest.approx(black, rel=1e-5)]

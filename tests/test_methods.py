@@ -134,9 +134,10 @@ def test_fixmatch_by_plain_functions() -> None:
     confidence, labels = model(batch.weak).softmax(-1).detach().max(-1)
     threshold = float(confidence.sort().values[2])  # two of four pass
     losses = functional.cross_entropy(model(batch.strong), labels, reduction="none")
-    loss = functional.cross_entropy(model(batch.labelled), batch.labels) + 3 * losses[confidence >= threshold].sum() / 4
+    labelled = functional.cross_entropy(model(batch.labelled), batch.labels, label_smoothing=0.1)
+    loss = labelled + 3 * losses[confidence >= threshold].sum() / 4
 
-    _, actual = one_learner_step(fixmatch, FixMatch(weight=3.0, threshold=threshold), "teacher")
+    _, actual = one_learner_step(fixmatch, FixMatch(weight=3.0, threshold=threshold, label_smoothing=0.1), "teacher")
 
     for a, e in zip(actual, torch.autograd.grad(loss, list(model.parameters())), strict=True):
         torch.testing.assert_close(a, e, rtol=0, atol=1e-13)  # float64 rounding
@@ -163,13 +164,14 @@ def test_pseudo_label_student_by_plain_functions(student_labels: bool) -> None:
     state, _ = one_learner_step(pseudo_label, PseudoLabelMethod(teacher_steps=1), "teacher")
     teacher, student, batch = state.learners["teacher"].model, TinyNet(2), tiny_batch(4)
     confidence, labels = teacher(batch.weak).softmax(-1).detach().max(-1)
-    losses = functional.cross_entropy(student(batch.weak), labels, reduction="none")
+    losses = functional.cross_entropy(student(batch.weak), labels, reduction="none", label_smoothing=0.1)
     threshold = float(confidence.sort().values[2])  # two of four reach it, one just so
     loss = losses[confidence >= threshold].sum() / 4
-    loss = loss + functional.cross_entropy(student(batch.labelled), batch.labels) * student_labels
+    labelled = functional.cross_entropy(student(batch.labelled), batch.labels, label_smoothing=0.1)
+    loss = loss + labelled * student_labels
     fixed, before = weights(state, "teacher"), weights(state, "student")
 
-    config = PseudoLabelMethod(teacher_steps=1, threshold=threshold, student_labels=student_labels)
+    config = PseudoLabelMethod(teacher_steps=1, threshold=threshold, student_labels=student_labels, label_smoothing=0.1)
     pseudo_label.step(state, batch, config)
 
     assert all(torch.equal(f, w) for f, w in zip(fixed, weights(state, "teacher"), strict=True))

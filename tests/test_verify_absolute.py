@@ -52,7 +52,7 @@ def test_supervised_accuracies_under_the_number_are_refuted() -> None:
 
 
 def test_seeds_that_would_settle_a_number_by_hand() -> None:
-    """s = 1.0536 over 3 seeds, 0.24 points from the margin: 1.11 / ((0.24 / 2.4865)^2 - 0.07^2 / 10) = 125.8 in all."""
+    """Spread 1.0536 of 3 seeds, 0.24 points from the margin: 1.11 / ((0.24 / 2.4865)^2 - 0.07^2 / 10) = 125.8."""
     quantiles = 1.644854 + 0.841621  # of 5 % to one side and of 80 % power
     total = math.ceil(1.11 / ((0.24 / quantiles) ** 2 - 0.07**2 / 10))
 
