@@ -60,3 +60,14 @@ def test_seeds_that_would_settle_a_number_by_hand() -> None:
     assert f"about {total - 3} seeds more (" in judge(NUMBER, scores("mpl", [951, 972, 960], MPL)).missing
     at_the_margin = judge(NUMBER, scores("mpl", [963, 964, 964, 963, 964], MPL))
     assert "the paper's own runs leave its mean too uncertain" in at_the_margin.missing
+
+
+def test_a_number_that_is_not_judged_is_still_told_from_the_papers() -> None:
+    """Ours minus the paper's, of a reduced budget and of one run beside a number without spread."""
+    reduced = judge(NUMBER, scores("mpl", [951, 961], MPL, budget__reduced="a tenth of the steps"))
+    single = replace(NUMBER, rule=Absolute("mpl", value=73.9, spread=None, runs=1, margin=0.5))
+    alone = judge(single, scores("mpl", [737], MPL))
+
+    assert [Status.INCONCLUSIVE] * 2 == [reduced.status, alone.status]
+    assert (pytest.approx(-0.51), 2) == (reduced.estimate, reduced.n)
+    assert (pytest.approx(-0.2), 1) == (alone.estimate, alone.n)

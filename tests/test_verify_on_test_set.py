@@ -70,7 +70,7 @@ def test_seeds_are_paired() -> None:
 
 def test_seeds_are_decided_as_many_tests() -> None:
     """6 examples against none have p = 2 / 2^6 = 0.031: enough for one seed alone, and for none of two (Holm)."""
-    six, none = hits([*range(6)]), hits([])
+    six, none = hits([*range(6), 100]), hits([100])
 
     alone, both = compare({0: six}, {0: none}), compare({0: six, 1: six}, {0: none, 1: none})
 
