@@ -278,6 +278,15 @@ def test_a_data_set_is_added_by_its_settings_and_its_source(tmp_path: Path, monk
     assert (1, 2) == evaluation.evaluate("line", left_by(trainer)).predictions("student").shape
 
 
+def test_noise_moves_a_moons_points_in_both_directions_alike() -> None:
+    """Of its deviation in each coordinate, and the two independent; the points themselves stay where they are."""
+    quiet, noisy = (trained_on(TwoMoonsData(points=2000, noise=noise)).unlabelled for noise in (0.0001, 0.1))
+    moved = (noisy - quiet).double()
+
+    assert moved.std(dim=0).tolist() == pytest.approx([0.1, 0.1], rel=0.08)  # five standard errors of 2,000 points
+    assert abs(float(torch.corrcoef(moved.T)[0, 1])) < 0.11
+
+
 @pytest.mark.parametrize(("config", "mean", "deviation"), [
     (Cifar10Data(), (0.4914, 0.482158, 0.4465309), (0.247032, 0.243485, 0.26159)),  # released code
     (SvhnData(), (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
