@@ -15,15 +15,15 @@ from repro.verify.rules import judge
 from tests.verify_cases import MPL, NUMBER, scores
 
 
-def test_gap_is_welchs_test() -> None:
-    """Our runs against the paper's summary give the p-value of SciPy's Welch test from summary statistics."""
-    ours = [96.0, 95.9, 96.2, 95.8]
+@pytest.mark.parametrize("ours", [[96.0, 95.9, 96.2, 95.8], [96.2, 96.3, 96.0, 96.5]])
+def test_gap_is_welchs_test(ours: list[float]) -> None:
+    """Ours, below and above, against the paper's summary: the p-value of SciPy's Welch test from such summaries."""
     expected = stats.ttest_ind_from_stats(np.mean(ours), np.std(ours, ddof=1), 4, 96.11, 0.07, 10, equal_var=False)
     found = gap(ours, Absolute("mpl", 96.11, 0.07, 10, 0.25))
+    verdict = judge(NUMBER, scores("mpl", [round(10 * one) for one in ours], MPL))
 
     assert found is not None
     assert pytest.approx(expected.pvalue) == 2 * min(found.p_above(0), found.p_below(0))
-    verdict = judge(NUMBER, scores("mpl", [960, 959, 962, 958], MPL))
     assert pytest.approx(expected.pvalue) == verdict.p_value
     assert pytest.approx(float(np.mean(ours)) - 96.11) == verdict.estimate
 
