@@ -283,6 +283,23 @@ def test_answers_follow_from_the_verdicts_and_the_runs() -> None:
     assert "digits_feedback" == a.verdict.claim.id
 
 
+def test_a_large_gain_with_zero_in_its_interval_carries_nothing() -> None:
+    """Feedback adds 10 10 -10 10 points, UDA 1 1 1 2: five in the mean against 1.25, and only the latter is clear."""
+    accuracy = {
+        "digits_supervised": {"teacher": [80.0, 82, 84, 86]},
+        "digits_uda": {"teacher": [81.0, 83, 85, 88]},
+        "digits_mpl_no_feedback": {"student": [81.0, 83, 85, 88]},
+        "digits_mpl": {"student": [91.0, 93, 75, 98]},
+    }
+    found = record(accuracy, {}, verdicts=judged(**{c.id: 0.5 for c in CLAIMS if c.id.startswith("digits_")}))
+
+    a = verdicts.answers(found, [])
+
+    assert [1.25, 0.0, 5.0] == [about(step.gain.mean) for step in a.steps if step.gain]
+    assert a.carried
+    assert "+ UDA's consistency loss" == a.carried.title
+
+
 def test_the_best_setting_is_study_1_once_all_its_claims_have_run() -> None:
     """With one of the six missing, digits answer."""
     small = {claim.id: 0.01 for claim in CLAIMS if claim.id.startswith("cifar10_small_")}
