@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 import torch
 
-from repro.data import Data, DigitsData, Placement, TwoMoonsData, source_of
+from repro.data import Cifar10Data, Data, DigitsData, FolderData, Placement, SvhnData, TwoMoonsData, source_of
 from repro.data.sets import HeldOutSet, TrainingSet, fingerprint
 from repro.data.toys import load_digits
 
@@ -167,3 +167,29 @@ def test_nobody_asks_which_data_set_it_has() -> None:
                 assert set() == asked & kinds, path
             if isinstance(node, ast.Compare):
                 assert "data.name" not in ast.unparse(node), path
+
+
+def test_noise_moves_a_moons_points_in_both_directions_alike() -> None:
+    """Of its deviation in each coordinate, and the two independent; the points themselves stay where they are."""
+    quiet, noisy = (trained_on(TwoMoonsData(points=2000, noise=noise)).unlabelled for noise in (0.0001, 0.1))
+    moved = (noisy - quiet).double()
+
+    assert moved.std(dim=0).tolist() == pytest.approx([0.1, 0.1], rel=0.08)  # five standard errors of 2,000 points
+    assert abs(float(torch.corrcoef(moved.T)[0, 1])) < 0.11
+
+
+@pytest.mark.parametrize(("config", "mean", "deviation"), [
+    (Cifar10Data(), (0.4914, 0.482158, 0.4465309), (0.247032, 0.243485, 0.26159)),  # released code
+    (SvhnData(), (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    (FolderData(), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # ImageNet's, released code
+])  # fmt: skip
+def test_each_data_set_is_normalised_by_its_own_channels(
+    config: Data, mean: tuple[float, ...], deviation: tuple[float, ...]
+) -> None:
+    """Of a white pixel (1 - mean) / deviation is left, of a black one -mean / deviation."""
+    pixels = torch.tensor([255, 0], dtype=torch.uint8).expand(1, 3, 1, 2).contiguous()
+
+    found = source_of(config).to_input(pixels)[0, :, 0].T.tolist()
+
+    white, black = ([(level - m) / d for m, d in zip(mean, deviation, strict=True)] for level in (1, 0))
+    assert found == [pytest.approx(white, rel=1e-5), pytest.approx(black, rel=1e-5)]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from repro.methods import Baseline, Feedback, FeedbackScope, FeedbackSign, Mpl, mpl
+from repro.methods import Baseline, Feedback, FeedbackScope, FeedbackSign, Mpl, PseudoLabel, mpl
 from repro.methods.feedback import as_entered, shuffle_in_time, slope_of_log_probabilities
 from repro.methods.state import Batch
 from repro.optim import cosine
@@ -108,6 +108,15 @@ def test_feedback_by_example_is_of_the_students_own_loss(batch_norm: str, smooth
 
     assert abs(float(logged[0])) > 1e-3
     torch.testing.assert_close(logged[1], logged[0], rtol=1e-4, atol=1e-6)  # float32 rounding of two ways to sum
+
+
+def test_exact_feedback_is_recorded_as_its_mean_over_the_teachers_labels() -> None:
+    """As h is linear in the pseudo labels, that of the classes, weighted, is that of the soft labels at once."""
+    forms = (Feedback.exact, Feedback.dot_product)
+    by_class, at_once = (feedback_of(feedback_only(feedback=one, pseudo_label=PseudoLabel.soft), 0.3) for one in forms)
+
+    assert abs(float(at_once)) > 1e-4
+    torch.testing.assert_close(by_class, at_once, **EXACT)
 
 
 def test_cosine_is_the_cosine() -> None:

@@ -12,6 +12,8 @@ from torch.nn import functional
 
 from repro.losses import one_hot
 from repro.methods import FixMatch, Method, Mpl, PseudoLabel, PseudoLabelMethod, fixmatch, mpl, pseudo_label
+from repro.methods.state import State
+from repro.optim import Learner
 from repro.settings import Optim, Optimiser
 from repro.train.loop import Trainer
 from tests.tiny import CPU, METHODS, TinyNet, settings, tiny_batch, tiny_state, uniform_for, weights
@@ -132,26 +134,44 @@ def test_fixmatch_by_plain_functions() -> None:
     confidence, labels = model(batch.weak).softmax(-1).detach().max(-1)
     threshold = float(confidence.sort().values[2])  # two of four pass
     losses = functional.cross_entropy(model(batch.strong), labels, reduction="none")
-    loss = functional.cross_entropy(model(batch.labelled), batch.labels) + 3 * losses[confidence >= threshold].sum() / 4
+    labelled = functional.cross_entropy(model(batch.labelled), batch.labels, label_smoothing=0.1)
+    loss = labelled + 3 * losses[confidence >= threshold].sum() / 4
 
-    _, actual = one_learner_step(fixmatch, FixMatch(weight=3.0, threshold=threshold), "teacher")
+    _, actual = one_learner_step(fixmatch, FixMatch(weight=3.0, threshold=threshold, label_smoothing=0.1), "teacher")
 
     for a, e in zip(actual, torch.autograd.grad(loss, list(model.parameters())), strict=True):
         torch.testing.assert_close(a, e, rtol=0, atol=1e-13)  # float64 rounding
 
 
+def test_in_fixmatch_the_weak_view_is_confident_and_the_strong_one_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two examples the network is sure of the first one's weak view and of the second one's strong view only."""
+    state = State({"teacher": Learner(TinyNet(1), Optimiser(), 10)})
+    labelled = torch.zeros(5, 3).double()
+    weak, strong = torch.tensor([[9.0, 0, 0], [1, 0, 0]]).double(), torch.tensor([[0.0, 1, 0], [0, 0, 9]]).double()
+    weight = state.learners["teacher"].parameters[0]
+    monkeypatch.setattr(fixmatch, "logits_of", lambda *_: torch.cat([labelled, weak, strong]) + 0 * weight.sum())
+
+    metrics = fixmatch.step(state, tiny_batch(2), FixMatch(threshold=0.95))
+
+    expected = functional.cross_entropy(strong[:1], torch.tensor([0])) / 2
+    assert 0.5 == float(metrics["mask_rate"])
+    torch.testing.assert_close(metrics["unlabelled_loss"], expected)
+
+
 @pytest.mark.parametrize("student_labels", [True, False])
 def test_pseudo_label_student_by_plain_functions(student_labels: bool) -> None:
     """After its steps the teacher is fixed; the student learns its confident labels and, if asked, the true ones."""
-    config = PseudoLabelMethod(teacher_steps=1, threshold=0.5, student_labels=student_labels)
-    state, _ = one_learner_step(pseudo_label, config, "teacher")
+    state, _ = one_learner_step(pseudo_label, PseudoLabelMethod(teacher_steps=1), "teacher")
     teacher, student, batch = state.learners["teacher"].model, TinyNet(2), tiny_batch(4)
     confidence, labels = teacher(batch.weak).softmax(-1).detach().max(-1)
-    losses = functional.cross_entropy(student(batch.weak), labels, reduction="none")
-    loss = losses[confidence >= 0.5].sum() / 4
-    loss = loss + functional.cross_entropy(student(batch.labelled), batch.labels) * student_labels
+    losses = functional.cross_entropy(student(batch.weak), labels, reduction="none", label_smoothing=0.1)
+    threshold = float(confidence.sort().values[2])  # two of four reach it, one just so
+    loss = losses[confidence >= threshold].sum() / 4
+    labelled = functional.cross_entropy(student(batch.labelled), batch.labels, label_smoothing=0.1)
+    loss = loss + labelled * student_labels
     fixed, before = weights(state, "teacher"), weights(state, "student")
 
+    config = PseudoLabelMethod(teacher_steps=1, threshold=threshold, student_labels=student_labels, label_smoothing=0.1)
     pseudo_label.step(state, batch, config)
 
     assert all(torch.equal(f, w) for f, w in zip(fixed, weights(state, "teacher"), strict=True))

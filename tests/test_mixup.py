@@ -52,6 +52,14 @@ def test_the_ends_of_the_uniform_numbers_give_weights() -> None:
         assert bool(((weight >= 0) & (weight <= 1)).all())
 
 
+def test_an_example_may_have_the_smaller_share() -> None:
+    """As in the authors' code: of 40 steps some give it less than half, some more."""
+    drawn = [float(mix_of(seeded(step), 1.0).weight) for step in range(40)]
+
+    assert min(drawn) < 0.3
+    assert max(drawn) > 0.7
+
+
 def test_a_weight_of_one_leaves_the_batch_bit_for_bit() -> None:
     """Nothing of the partner enters, neither in inputs nor in targets."""
     x = torch.randn(7, 3, 4, 4, generator=torch.Generator().manual_seed(0))

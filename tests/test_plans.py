@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from repro.config import departures, read_config_file
 from repro.plan import compose, read_plan
@@ -98,6 +100,34 @@ def test_a_damaged_plan_is_refused_in_one_sentence(content: bytes, message: str,
 
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+PLAN = """runs:
+  digits_mpl: {seeds: 0-2, overrides: [method.feedback=none, "budget.steps=9"]}
+  digits_uda:
+    seeds: 0,3,5
+"""
+
+
+TYPED = " \n\t:-,.[]{}&*!|>'\"#%@`?~<$=0129aeé\u2028\ud7ff"
+
+
+@settings(derandomize=True, deadline=None, database=None, max_examples=300, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.tuples(st.integers(0, len(PLAN)), st.integers(0, 3), st.text(TYPED, max_size=3)), min_size=1))
+def test_a_mistyped_plan_is_read_or_refused_in_one_sentence(tmp_path: Path, edits: list[tuple[int, int, str]]) -> None:
+    """Characters of YAML's own taken away and put in anywhere."""
+    text = PLAN
+    for at, gone, typed in edits:
+        text = text[:at] + typed + text[at + gone :]
+    path = tmp_path / "plan.yaml"
+    path.write_bytes(text.encode())
+    said = f"{path}"
+    try:
+        assert all(isinstance(seed, int) and seed >= 0 for run in read_plan(path).runs for seed in run.seeds)
+    except ConfigError as error:
+        said = str(error)
+    assert said.startswith(str(path))
+    assert "\n" not in said
 
 
 def test_a_folder_is_no_plan(tmp_path: Path) -> None:

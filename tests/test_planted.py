@@ -43,9 +43,13 @@ def test_labels_are_flipped_as_said() -> None:
     assert (planted_labels(Plant(5, Flip.all), labels, 10, streams) == (labels + 1) % 10).all()
     pair = planted_labels(Plant(5, Flip.pair), torch.tensor([2, 3, 4, 5, 3]), 10, streams)
     assert [2, 5, 4, 3, 5] == pair.tolist()
+    many = labels.repeat(90)
+    drawn = planted_labels(Plant(5, Flip.random, 0.4), many, 10, streams)
+    further = ((drawn - many) % 10).bincount().tolist()
+    assert 2700 == further[0]
+    assert 1800 == sum(further[1:])
+    assert all(140 < count < 260 for count in further[1:])  # 200 of each other class, four standard deviations
     drawn = planted_labels(Plant(5, Flip.random, 0.4), labels, 10, streams)
-    assert 20 == int((drawn != labels).sum())
-    assert 0 <= int(drawn.min()) <= int(drawn.max()) <= 9
     assert not torch.equal(drawn, planted_labels(Plant(5, Flip.random, 0.4), labels, 10, Streams(2)))
     assert torch.equal(labels, planted_labels(Plant(0, Flip.all), labels, 10, streams))
     with pytest.raises(ConfigError, match="exchanges classes 3 and 5, and there are 2 classes; use all or random"):

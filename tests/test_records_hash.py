@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from repro.results import Run, joined, read_run, record_hashes, with_record_hashes, write_run
+from repro.results import RecordError, Run, joined, read_run, record_hashes, with_record_hashes, write_run
 from tests.verify_cases import config, rebuilt, run_of
 
 SHARED = ("curve.step", "curve.late_step", "boundary.x", "boundary.student")
@@ -116,6 +118,29 @@ def test_a_changed_record_is_refused_with_its_seed(name: str, folder: Path, tmp_
         assert any(one.startswith(f"arm, seed {seed}: its record was changed after it was written") for one in problems)
     assert not [one for one in problems if "hash differs" in one and not one.startswith(
         tuple(f"arm, seed {seed}: " for seed in seeds))]  # fmt: skip
+
+
+@settings(derandomize=True, deadline=None, database=None, max_examples=200, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_no_edited_byte_goes_unseen(folder: Path, data: st.DataObject) -> None:
+    """A byte of any file is changed, added or taken away: the record cannot be read, is refused, or says the same."""
+    name = data.draw(st.sampled_from(["config.yaml", "seeds.csv", "metrics.csv", "arrays.npz"]))
+    whole = (folder / name).read_bytes()
+    at, more = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.sampled_from([b"", bytes([*range(256)])]))
+    byte = bytes([data.draw(st.sampled_from(more))]) if more else b""
+    good = read_run(folder)
+    (folder / name).write_bytes(whole[:at] + byte + whole[at + data.draw(st.integers(0, 1)) :])
+    try:
+        run = read_run(folder)
+        same = run.seeds.equals(good.seeds) and record_hashes(run) == record_hashes(good)
+        said = "" if same else "; ".join(rebuilt(run).problems)
+        assert same or said
+    except RecordError as error:
+        said = str(error)
+    finally:
+        (folder / name).write_bytes(whole)
+
+    assert "\n" not in said
 
 
 def test_a_log_has_rows_of_recorded_seeds_alone(folder: Path, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from repro.evaluate.weights import KeptWeights, read_weights, write_weights
-from repro.results import RecordError
+from repro.evaluate.predict import weights_hash
+from repro.evaluate.weights import KeptWeights, held_against_records, read_weights, write_weights
+from repro.results import RecordError, read_runs
+from repro.train.checkpoint import load_results
 from tests.entry_points import call
 
 ROOT = Path(__file__).parent.parent
@@ -73,6 +77,44 @@ def test_other_predictions_than_the_recorded_ones_are_said(exported: Path) -> No
     assert (1, 2) == (done.returncode, len(done.stdout.splitlines()))
     assert float(done.stdout.splitlines()[1].rpartition("; ")[2].split(" %")[0]) < 99
     assert 1 == call(exported, "recompute", FILE.replace("seed-1", "seed-0"), FILE).returncode  # whichever is the last
+
+
+def test_kept_weights_are_held_against_the_record(exported: Path) -> None:
+    """By the hash of the final weights; one number in another place, and `verify` refuses the file by name."""
+    assert call(exported, "export", "digits_mpl", "--seed", "1").returncode == 0
+    place, runs = exported / "results/weights", read_runs(exported / "results/runs")
+    for other in place.glob("*-seed-0-*"):
+        other.unlink()
+    kept, run = read_weights(exported / FILE), runs["digits_mpl"]
+    older = replace(run, seeds=run.seeds.drop(columns="weights_hash.student_average"))
+    name = next(name for name, value in kept.weights.items() if value.ndim > 1)
+
+    assert ([], []) == held_against_records(place, runs)
+    wrong, unchecked = held_against_records(place, {"digits_mpl": older})
+    assert not wrong
+    assert "student_average.safetensors, whose record is older than hashes of weights" in unchecked[0]
+    assert "no seed 1 of digits_mpl is recorded" in held_against_records(place, {})[0][0]
+
+    kept.weights[name].view(-1)[0] += 0.01
+    write_weights(kept, place)
+    done = call(exported, "verify", "results")
+    assert 1 == done.returncode, done.stderr
+    assert f"refused: {FILE}: its weights are not those that were recorded (hash differs)" in done.stdout
+
+
+def test_every_network_of_every_seed_has_the_hash_of_its_own_weights(exported: Path) -> None:
+    """Teacher, student and averages, stacked ones each by its seed; by hand for two numbers."""
+    assert hashlib.sha256(
+        b"atorch.int64[]" + bytes(8) + b"wtorch.float16[1, 2]\x00<\x00\xc0"
+    ).hexdigest() == weights_hash({"w": torch.tensor([[1.0, -2.0]]), "a": torch.tensor(0)})
+    runs = read_runs(exported / "results/runs")
+    for name in ("digits_mpl", "moons_tuned_mpl"):
+        for result in load_results(exported / "artifacts/runs" / name):
+            for network, weights in result.networks().items():
+                for row, seed in enumerate(result.seeds):
+                    own = {key: value[row] for key, value in weights.items()} if result.stacked else weights
+                    assert weights_hash(own) == runs[name].seeds.loc[seed, f"weights_hash.{network}"]
+    assert 5 * 2 == runs["digits_mpl"].seeds.filter(like="weights_hash.").stack().nunique()
 
 
 @pytest.mark.parametrize(

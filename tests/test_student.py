@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional
 
-from repro.methods import Feedback, FeedbackScope, FixMatch, Mpl, PseudoLabel, fixmatch, mpl
+from repro.methods import Feedback, FeedbackScope, Mpl, PseudoLabel, PseudoLabelMethod, mpl
 from repro.methods import pseudo_label as fixed
 from repro.methods.state import Batch
-from repro.settings import Optim, Optimiser, View
+from repro.settings import Optim, Optimiser, Schedule, View
 from repro.train.loop import Trainer
 from tests.tiny import CPU, TinyNet, feedback_only, settings, teacher_gradient, tiny_batch, tiny_state, weights
 
 FORMS = ["finite_difference", "dot_product", "cosine"]
 
 
-def first_step(form: str, steps: int = 1, **changes: Any) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def first_step(
+    form: str, steps: int = 1, method: dict[str, Any] | None = None, **changes: Any
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """The student, and the metrics, after the first steps on digits, with batch norm and dropout of 0.2."""
-    method = {"name": "mpl", "feedback": form, "feedback_weight": 0.0}
-    trainer = Trainer(settings("digits", method, **changes), 0, CPU)
+    own = {"name": "mpl", "feedback": form, "feedback_weight": 0.0} | (method or {})
+    trainer = Trainer(settings("digits", own, **changes), 0, CPU)
     for step in range(steps):
         metrics = trainer.method.step(trainer.state, trainer.batch(step), trainer.config.method)
     return trainer.state.learners["student"].state_dict(), metrics
@@ -30,6 +33,39 @@ def first_step(form: str, steps: int = 1, **changes: Any) -> tuple[dict[str, tor
 def test_a_student_that_stays_has_no_feedback() -> None:
     """At rate 0 h is 0 to the bit: both labelled losses have the same images, statistics and dropout."""
     assert 0.0 == float(first_step("finite_difference", optim__student__wait_steps=5)[1]["feedback"])
+
+
+def test_the_noise_floor_is_what_h_would_be_had_the_student_not_moved() -> None:
+    """With the released batch, the loss before the step is of another batch norm than that after it, whatever moved."""
+    released = {"feedback_batch_norm": "released"}
+    stays = first_step("finite_difference", method=released, optim__student__wait_steps=5)[1]
+    moves = first_step("finite_difference", method=released)[1]
+
+    assert abs(float(stays["feedback"])) > 1e-3
+    torch.testing.assert_close(moves["noise_floor"], stays["feedback"], rtol=0, atol=1e-6)  # float32 rounding
+    assert abs(float(moves["noise_floor"] - moves["feedback"])) > 1e-3
+
+
+def test_teacher_and_student_have_dropout_of_their_own() -> None:
+    """Of no example do the two networks leave out the same features by the same numbers."""
+    trainer, seen = Trainer(settings("digits", {"name": "mpl"}), 0, CPU), {}
+    for role, learner in trainer.state.learners.items():
+        learner.model.register_forward_pre_hook(lambda _, given, role=role: seen.setdefault(role, []).append(given[1]))
+
+    trainer.method.step(trainer.state, trainer.batch(0), trainer.config.method)
+
+    rows = {role: torch.cat(noises) for role, noises in seen.items()}
+    assert not bool((rows["teacher"][:, None] == rows["student"][None]).all(dim=-1).any())
+
+
+def test_h_is_by_the_scheduled_rate() -> None:
+    """In the first of two steps of warm-up h is that of half the rate, in every form that multiplies by the rate."""
+    for form, label in (("dot_product", "sampled"), ("exact", "soft")):
+        method = {"pseudo_label": label}
+        warming = first_step(form, method=method, optim__student__warmup_steps=2, optim__student__learning_rate=0.2)[1]
+        constant = first_step(form, method=method, optim__student__learning_rate=0.1)[1]
+        assert abs(float(constant["feedback"])) > 1e-4
+        torch.testing.assert_close(warming["feedback"], constant["feedback"])
 
 
 def test_labelled_loss_is_that_of_training() -> None:
@@ -116,20 +152,21 @@ def test_a_fixed_teacher_is_fixed() -> None:
     assert not all(torch.equal(value, states[1][key]) for key, value in states[0].items())
 
 
-def test_fixmatch_learns_the_strong_view() -> None:
-    """FixMatch labels the weak view and learns the strong one: a gradient by plain functions with different views."""
-    batch, model = tiny_batch(4), TinyNet(1)
-    batch = Batch(**vars(batch) | {"strong": batch.weak.flip(1)})
-    labels = model(batch.weak).argmax(-1)
-    loss = functional.cross_entropy(model(batch.labelled), batch.labels) + functional.cross_entropy(
-        model(batch.strong), labels
+def test_both_networks_of_fixed_pseudo_labels_have_a_whole_schedule() -> None:
+    """Of ten steps the teacher has half a cosine over its four, and the student one over the other six."""
+    cosine = Optimiser(learning_rate=1.0, schedule=Schedule.cosine)
+    state = fixed.init(
+        lambda _: TinyNet(1), PseudoLabelMethod(teacher_steps=4), Optim(student=cosine, teacher=cosine), 10, ()
     )
-    optim = Optim(teacher=Optimiser(learning_rate=1.0))
-    state = fixmatch.init(lambda _: TinyNet(1), FixMatch(threshold=0.0, weight=1.0), optim, 100, ())
-    before = weights(state, "teacher")
+    rates: dict[str, list[float]] = {"teacher": [], "student": []}
+    for role, learner in state.learners.items():
+        rate_of = learner.learning_rate
+        learner.learning_rate = lambda step, role=role, rate_of=rate_of: (
+            rates[role].append(rate_of(step)) or rates[role][-1]
+        )
 
-    fixmatch.step(state, batch, FixMatch(threshold=0.0, weight=1.0))
+    for _ in range(10):
+        fixed.step(state, tiny_batch(4), PseudoLabelMethod(teacher_steps=4))
 
-    gradient = torch.autograd.grad(loss, list(model.parameters()))
-    for b, a, g in zip(before, weights(state, "teacher"), gradient, strict=True):
-        torch.testing.assert_close(b - a, g, rtol=0, atol=1e-13)  # float64 rounding
+    for role, steps in (("teacher", 4), ("student", 6)):
+        assert rates[role] == pytest.approx([(1 + math.cos(math.pi * i / steps)) / 2 for i in range(steps)])

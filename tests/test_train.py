@@ -95,10 +95,10 @@ def test_one_bad_run_of_a_stack_stops_it() -> None:
 def test_rows_are_means_over_steps_and_runs() -> None:
     """A row is the mean over steps and runs; h also has its spread over steps and the share of runs with h > 0."""
     window = Window()
-    window.add({"feedback": torch.tensor([1.0, -2.0]), "rare": torch.tensor([4.0, 6.0])})
-    window.add({"feedback": torch.tensor([3.0, -2.0])})
+    window.add({"feedback": torch.tensor([1.0, -2.0, 0.0, 0.0]), "rare": torch.tensor([4.0, 6.0, 5.0, 5.0])})
+    window.add({"feedback": torch.tensor([3.0, -2.0, 0.0, 0.0])})
 
-    expected = {"feedback": 0.0, "feedback_spread": 0.5, "feedback_positive": 0.5, "rare": 5.0}
+    expected = {"feedback": 0.0, "feedback_spread": 0.25, "feedback_positive": 0.25, "rare": 5.0}
     assert expected == window.close(2)
     assert {} == window.close(3)
 

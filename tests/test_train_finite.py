@@ -78,19 +78,21 @@ def test_a_run_goes_on_from_the_checkpoint_before_it(method: str, tmp_path: Path
         assert series.steps == last.kept.series[name].steps
 
 
-def test_weights_are_looked_at_too(tmp_path: Path) -> None:
-    """A momentum that overflows stops the run though no loss shows it yet."""
+@pytest.mark.parametrize("part", ["model.weights", "momentum.0", "average.weights"])
+def test_weights_are_looked_at_too(part: str, tmp_path: Path) -> None:
+    """A weight, momentum or average that overflows stops the run though no loss shows it yet."""
     trainer = trainer_of("uda", budget__steps=10)
-    apply = trainer.state.learners["teacher"].apply
+    learner = trainer.state.learners["teacher"]
+    apply = learner.apply
 
     def overflowing(gradients: Any, step: int) -> None:
         apply(gradients, step)
         if step == 9:
-            trainer.state.learners["teacher"].momentum[0][:] = torch.inf
+            learner.state_dict()[part][:] = torch.inf
 
-    trainer.state.learners["teacher"].apply = overflowing  # type: ignore[method-assign]
+    learner.apply = overflowing  # type: ignore[method-assign]
 
-    with pytest.raises(NotFinite, match=r"^teacher.momentum.0 is not finite after step 10; lower"):
+    with pytest.raises(NotFinite, match=rf"^teacher.{part} is not finite after step 10; lower"):
         trainer.run(tmp_path)
 
 

@@ -14,6 +14,7 @@ from repro.plan import compose
 from repro.results import Run, joined, read_run, settings_of, write_run
 from repro.train.prepare import with_prepared_data
 from tests.entry_points import call
+from tests.verify_cases import MPL, config, run_of
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["budget.snapshots=2", "model.width=2", "budget.unlabelled_batch=16", "budget.labelled_batch=10",
@@ -142,3 +143,13 @@ def test_no_name_is_that_of_a_run_and_of_a_plan() -> None:
     from repro.plan import plan_names, run_names
 
     assert not set(plan_names()) & set(run_names())
+
+
+def test_a_trial_is_compared_seed_by_seed() -> None:
+    """Seeds 0, 1 and 2 with 2, 3 and 4 points: 3 +- 4.303 / sqrt 3, p of t = 5.196 with two degrees of freedom."""
+    first, second = run_of("a", [930, 920, 950], config(MPL)), run_of("b", [910, 890, 910], config(MPL))
+
+    said = trial.difference(first, second, [0, 1, 2])
+
+    assert "3 seeds: +3.00 points, 95 % interval +0.52 to +5.48 (paired t-test: p = 0.035)" in said
+    assert said.endswith("seed by seed: +2.00  +3.00  +4.00")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import replace
 
 import pytest
 
-from repro.verify.claims import Ordering, Status
+from repro.verify.claims import Ordering, Status, Verdict
 from repro.verify.rules import judge, status_of
 from tests.verify_cases import HIGH, LOW, MPL, ORDERING, SUCCESS, SUPERVISED, compared, scores, with_rule
 
@@ -65,3 +67,17 @@ def test_an_ordering_may_be_about_finetuned_weights() -> None:
     assert pytest.approx(6.8, abs=1e-3) == verdict.estimate
     assert "mpl (student_finetuned) against base" in verdict.reason
     assert "has no accuracy of the network 'student_finetuned'" in judge(about, {"mpl": plain, "base": base}).reason
+
+
+def test_data_sets_that_would_settle_success_rates() -> None:
+    """With so many more, at the same shares, there is a verdict; with a fifth fewer there is none."""
+
+    def at(tens: int) -> Verdict:
+        second = [960] * 4 * tens + [900] * 4 * tens + [960] * tens + [900] * tens
+        return compared([960] * 8 * tens + [900] * 2 * tens, second, SUCCESS)
+
+    found = re.match(r"about (\d+) seeds more \(should the shares stay as observed\)", at(1).missing)
+
+    assert found
+    needed = (10 + int(found[1])) / 10
+    assert Status.INCONCLUSIVE == at(round(0.8 * needed)).status != at(math.ceil(1.05 * needed)).status

@@ -36,7 +36,11 @@ STATUSES: dict[str, tuple[Status, Callable[[], Verdict]]] = {
         Status.NOT_REPRODUCED, lambda: judge(NUMBER, scores("mpl", [941, 942, 940, 941], MPL))),
     "at the margin of the paper's number": (
         Status.INCONCLUSIVE, lambda: judge(NUMBER, scores("mpl", [963, 964, 964, 963, 964], MPL))),
+    "at the margin below the paper's number": (
+        Status.INCONCLUSIVE, lambda: judge(NUMBER, scores("mpl", [955, 961, 958, 955, 961], MPL))),
     "around the paper's number": (Status.INCONCLUSIVE, lambda: judge(NUMBER, scores("mpl", [951, 972, 960], MPL))),
+    "two runs at the paper's number": (Status.INCONCLUSIVE, lambda: judge(NUMBER, scores("mpl", [961, 962], MPL))),
+    "two runs far above": (Status.INCONCLUSIVE, lambda: judge(NUMBER, scores("mpl", [981, 982], MPL))),
     "one run far below": (Status.NOT_REPRODUCED, lambda: judge(NUMBER, scores("mpl", [900], MPL))),
     "no such run for the number": (Status.NOT_RUN, lambda: judge(NUMBER, {})),
     "no experiment yet": (

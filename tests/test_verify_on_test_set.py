@@ -68,6 +68,20 @@ def test_seeds_are_paired() -> None:
     assert (1, 1.0) == (found.seeds, found.only_first)
 
 
+def test_seeds_are_decided_as_many_tests() -> None:
+    """6 examples against none have p = 2 / 2^6 = 0.031: enough for one seed alone, and for none of two (Holm)."""
+    six, none = hits([*range(6), 100]), hits([100])
+
+    alone, both = compare({0: six}, {0: none}), compare({0: six, 1: six}, {0: none, 1: none})
+
+    assert alone is not None
+    assert both is not None
+    assert (1, 0) == (alone.better, both.better)
+    reversed_ = compare({0: none}, {0: six})
+    assert reversed_ is not None
+    assert (0, 1) == (reversed_.better, reversed_.worse)
+
+
 def test_accuracy_interval_is_exact() -> None:
     """9,611 of 10,000 right: Clopper and Pearson's interval, about 0.4 points to each side."""
     assert rate_interval(9611, 10_000) == accuracy_interval(0.9611, 10_000)

@@ -58,8 +58,10 @@ def test_equal_differences_have_no_interval() -> None:
 
 
 def test_mcnemar_is_the_sign_test_of_discordant_pairs() -> None:
-    """6 against 0 gives 2 / 2^6; pairs that agree do not matter; without discordant pairs p is 1."""
-    assert 2 / 2**6 == statistics.mcnemar([True] * 6 + [True, False], [False] * 6 + [True, False])
+    """6 against 0, or 0 against 6, give 2 / 2^6, 5 against 1 gives 14 / 2^6; pairs that agree do not matter."""
+    a, b = [True] * 6 + [True, False], [False] * 6 + [True, False]
+    assert 2 / 2**6 == statistics.mcnemar(a, b) == statistics.mcnemar(b, a)
+    assert pytest.approx(14 / 2**6) == statistics.mcnemar([True] * 5 + [False], [False] * 5 + [True])
     assert 1.0 == statistics.mcnemar([True, False], [True, False])
 
 
@@ -74,6 +76,19 @@ def test_rate_difference_covers_at_its_level() -> None:
         )
 
     assert min(coverage) >= 0.95
+
+
+def test_rates_are_of_the_data_sets_that_both_have() -> None:
+    """Of four common ones the first succeeds on three, the second on two; what one has alone counts nowhere."""
+    first, second = [{0: True, 1: True, 2: True, 3: False, 4: True}, {0: True, 1: False, 2: False, 3: True, 9: False}]
+
+    found = statistics.paired_rates(first, second)
+
+    assert (0.75, 0.5, 0.25, 4, 2, 1) == (
+        found.first, found.second, found.difference, found.n, found.only_first, found.only_second)  # fmt: skip
+    assert 1.0 == found.p_value  # 2 against 1
+    with pytest.raises(ValueError, match="no seed in common"):
+        statistics.paired_rates({0: True}, {1: True})
 
 
 def test_agreement_on_few_data_sets_is_no_certainty() -> None:

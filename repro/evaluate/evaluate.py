@@ -31,7 +31,7 @@ from repro.engine.device import set_up_process, worker_pool
 from repro.evaluate.feedback import FeedbackProbe
 from repro.evaluate.labels import label_rows, labels_to_store, store_labels
 from repro.evaluate.planted import Planted, calibration_error
-from repro.evaluate.predict import Predictor
+from repro.evaluate.predict import Predictor, weights_hash
 from repro.files import only_writer, remove_folder, restore_folder, sweep
 from repro.plan import plan_path, read_plan
 from repro.results import (
@@ -158,6 +158,9 @@ def evaluate(name: str, result: Result) -> Run:
         "held_out_hash": source.held_out_hash(result.seeds),
         "predictions_hash": predictions_hash(predictions),
     }
+    columns |= {
+        f"weights_hash.{network}": _weights_hashes(weights, predictor.lead) for network, weights in final.items()
+    }
     columns |= duplicates(train, test, predictor.lead)
     arrays = {f"predictions.{network}": classes for network, classes in predictions.items()}
     arrays |= {f"top5.{network}": classes for network, classes in (ranked if many else {}).items()}
@@ -171,6 +174,12 @@ def evaluate(name: str, result: Result) -> Run:
         metrics=pd.DataFrame(result.rows).assign(seed=group).pipe(_seed_first),
         arrays=arrays,
     )
+
+
+def _weights_hashes(weights: Mapping[str, Tensor], lead: tuple[int, ...]) -> list[str]:
+    """Of each seed's own weights, [*lead, ...] by name."""
+    own = [{name: value[row] for name, value in weights.items()} for row in range(*lead)] if lead else [weights]
+    return [weights_hash(one) for one in own]
 
 
 def told(environment: Mapping[str, Any], together: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -144,3 +145,20 @@ def _likeliest(probabilities: Tensor, most: int) -> Tensor:
     if most == 1:
         return probabilities.argmax(dim=-1, keepdim=True)
     return probabilities.sort(dim=-1, descending=True, stable=True).indices[..., :most]
+
+
+def halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a file holds of these weights: float16 where there are two dimensions or more."""
+    return {
+        name: (value.half() if value.is_floating_point() and value.ndim > 1 else value).contiguous()
+        for name, value in weights.items()
+    }
+
+
+def weights_hash(weights: Weights) -> str:
+    """SHA-256 over names, in order, shapes, types and bytes of one network's weights, as `halved` keeps them."""
+    digest = hashlib.sha256()
+    for name, value in sorted(halved(weights).items()):
+        digest.update(f"{name}{value.dtype}{list(value.shape)}".encode())
+        digest.update(value.cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -20,9 +20,9 @@ from repro.config import read_config
 from repro.data import source_of
 from repro.engine.device import free_processors, set_up_process
 from repro.evaluate.evaluate import TRAINED, counted_network
-from repro.evaluate.predict import Score, score
+from repro.evaluate.predict import Score, halved, score, weights_hash
 from repro.files import only_writer, restore_folder, write_whole
-from repro.results import RUNS, read_record, read_run
+from repro.results import RUNS, Run, read_record, read_run
 from repro.train.checkpoint import Result, load_results
 from repro.train.storage import Damaged, OtherFormat
 
@@ -45,14 +45,6 @@ class KeptWeights:
     def file_name(self) -> str:
         """Under which it is kept."""
         return f"{self.run}-seed-{self.seed}-{self.network}.safetensors"
-
-
-def halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What a file holds of these weights: float16 where there are two dimensions or more."""
-    return {
-        name: (value.half() if value.is_floating_point() and value.ndim > 1 else value).contiguous()
-        for name, value in weights.items()
-    }
 
 
 def write_weights(kept: KeptWeights, root: Path = WEIGHTS) -> Path:
@@ -91,6 +83,24 @@ def read_weights(path: Path) -> KeptWeights:
 
     found: KeptWeights = read_record(path, parse, f"take it back: git checkout -- {path}, or export the run again")
     return found
+
+
+def held_against_records(root: Path, runs: Mapping[str, Run]) -> tuple[list[str], list[str]]:
+    """What is wrong with the files of a folder, and which of them no record can be held against, a sentence each."""
+    wrong, unchecked = [], []
+    for path in sorted(root.glob("*.safetensors")):
+        kept = read_weights(path)
+        recorded = runs[kept.run].seeds if kept.run in runs else None
+        if recorded is None or kept.seed not in recorded.index:
+            wrong.append(f"{path}: no seed {kept.seed} of {kept.run} is recorded; remove it, or record that run")
+            continue
+        said = recorded.get(f"weights_hash.{kept.network}", recorded["group"].map(lambda _: "")).loc[kept.seed]
+        if not said:
+            unchecked.append(f"{path}, whose record is older than hashes of weights; repro recompute {path}")
+        elif said != weights_hash(kept.weights):
+            wrong.append(f"{path}: its weights are not those that were recorded (hash differs); "
+                         f"take it back: git checkout -- {path}, or export the run again")  # fmt: skip
+    return wrong, unchecked
 
 
 def export(arguments: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from repro.config import EXECUTION, as_mapping, lookup, read_config
-from repro.results import LABELS, Run, read_runs
+from repro.results import LABELS, RUNS, Run, read_runs
 from repro.settings import ConfigError
 from repro.verify.absolute import judge_absolute
 from repro.verify.claims import (
@@ -270,11 +270,12 @@ def verify(*, check: bool = False) -> int:
     """Judges every claim on the recorded runs and writes results/verdicts.json; with `check` only compares.
 
     Returns:
-        1 where a record was changed after it was written, or `check` finds other verdicts than those written; else 0.
+        1 where a record or a kept network is not what was written, or `check` finds other verdicts than are written.
     """
     torch.set_num_threads(1)  # the tensors are small: more threads wait for each other
-    verdicts, scores = judged(read_runs())
-    changed = _said(scores)
+    runs = read_runs()
+    verdicts, scores = judged(runs)
+    changed = _said(scores) | _said_of_weights(RUNS.parent, runs)
     if check:
         return int(bool(_other(verdicts, scores, VERDICTS)) or changed)
     write_verdicts(verdicts)
@@ -289,7 +290,7 @@ def verify_elsewhere(place: Path) -> int:
         place: a results folder, or a project that has one.
 
     Returns:
-        1 where a record was changed after it was written, or other verdicts are written there; else 0.
+        1 where a record or a kept network is not what was written, or other verdicts are written there; else 0.
 
     Raises:
         ValueError: when there is no run.
@@ -305,7 +306,7 @@ def verify_elsewhere(place: Path) -> int:
         shares = in_percent(run.accuracy.get(run.counted, {})).values()
         if shares:
             print(f"{run.name}: {run.counted} {sum(shares) / len(shares):.2f} % over {seeds(len(shares))}")
-    changed = _said(scores)
+    changed = _said(scores) | _said_of_weights(root, runs)
     if not claims:
         print(f"no claim was judged: {CLAIMS} is not here; run this in a checkout of the project")
         return int(changed)
@@ -331,6 +332,15 @@ def _said(scores: Mapping[str, Scores]) -> bool:
         names = [score.name for score in scores.values() if score.unchecked == part]
         print(f"not checked: {part}, of {', '.join(names[:5])}{f' and {len(names) - 5} more' if names[5:] else ''}")
     return any(score.changed for score in scores.values())
+
+
+def _said_of_weights(root: Path, runs: Mapping[str, Run]) -> bool:
+    """Prints what kept weights in a results folder are not as recorded, or cannot be checked; whether any are not."""
+    from repro.evaluate.weights import WEIGHTS, held_against_records
+
+    wrong, unchecked = held_against_records(root / WEIGHTS.name, runs)
+    print("".join(f"refused: {one}\n" for one in wrong) + "".join(f"not checked: {one}\n" for one in unchecked), end="")
+    return bool(wrong)
 
 
 def _other(verdicts: Sequence[Verdict], scores: Mapping[str, Scores], path: Path) -> list[str]:

@@ -16,6 +16,7 @@ from repro.report.record import Place
 from repro.verify.claims import Status, Verdict
 from tests.report.cases import ACCURACY, CLAIMS, WRONG, counted_of, make_scores, record
 
+RUNS = ("digits_mpl_no_feedback", "digits_mpl")
 T = 3.1824463  # Student's t at 97.5 %, three degrees of freedom
 DIGITS = comparisons()["digits"]
 HALF = {"uda": T * math.sqrt(5 / 3) / 2, "student": T * math.sqrt(1 / 3) / 2, "feedback": T * math.sqrt(2) / 2}
@@ -171,6 +172,13 @@ def test_same_test_images_are_compared_example_by_example() -> None:
     assert tuple(about(100 * q) for q in beta.ppf([0.025, 0.975], [180, 181], [21, 20])) == (mpl.low, mpl.high)
 
 
+def test_many_seeds_need_no_table_of_images() -> None:
+    """Up to five seeds chance in the choice of test images is worth a table; the recorded test images are the same."""
+    for count, rows in ((5, 1), (6, 0)):
+        accuracy = {name: {"student": [80.0, 82, 81, 83, 82, 84][:count]} for name in RUNS}
+        assert rows == len(tables.same_images(record(accuracy, {}), DIGITS))
+
+
 def test_seeds_trained_again_are_held_against_the_recorded_ones() -> None:
     """Accuracies of the seeds that both have, and the share of equal predictions."""
     quick = {"digits_quick_mpl": {"student": [89.0, 88.0]}, "digits_mpl": {"student": [89.0, 88.5, 90.0]}}
@@ -278,6 +286,23 @@ def test_answers_follow_from_the_verdicts_and_the_runs() -> None:
     assert (9.0, about(2.0)) == (about(a.wrong.number.mean), a.size.median)
     assert a.verdict
     assert "digits_feedback" == a.verdict.claim.id
+
+
+def test_a_large_gain_with_zero_in_its_interval_carries_nothing() -> None:
+    """Feedback adds 10 10 -10 10 points, UDA 1 1 1 2: five in the mean against 1.25, and only the latter is clear."""
+    accuracy = {
+        "digits_supervised": {"teacher": [80.0, 82, 84, 86]},
+        "digits_uda": {"teacher": [81.0, 83, 85, 88]},
+        "digits_mpl_no_feedback": {"student": [81.0, 83, 85, 88]},
+        "digits_mpl": {"student": [91.0, 93, 75, 98]},
+    }
+    found = record(accuracy, {}, verdicts=judged(**{c.id: 0.5 for c in CLAIMS if c.id.startswith("digits_")}))
+
+    a = verdicts.answers(found, [])
+
+    assert [1.25, 0.0, 5.0] == [about(step.gain.mean) for step in a.steps if step.gain]
+    assert a.carried
+    assert "+ UDA's consistency loss" == a.carried.title
 
 
 def test_the_best_setting_is_study_1_once_all_its_claims_have_run() -> None:
