@@ -38,6 +38,7 @@ def _process() -> None:
     A process forked from one with several threads would wait for them. What nothing wrote is NaN: to read it shows.
     """
     torch.set_num_threads(1)
+    torch.set_deterministic_debug_mode("error")
     torch.utils.deterministic.fill_uninitialized_memory = True
 
 

@@ -49,9 +49,9 @@ Table 10  cifar10_4k_mixup                        84.20 0.15 10
 Table 10  cifar10_4k_mixup_mpl                    84.81 0.19 10
 Table 10  cifar10_4k_randaugment                  85.53 0.25 10
 Table 10  cifar10_4k_randaugment_mpl              87.55 0.14 10
-Table 11  cifar10_full_supervised                 97.18 0.08 10
-Table 11  cifar10_full_noisy_student              98.22 0.05 10
-Table 11  cifar10_full_reduced_mpl                98.56 0.07 10
+Table 11  cifar10_full_supervised                 97.18 0.08 5
+Table 11  cifar10_full_noisy_student              98.22 0.05 5
+Table 11  cifar10_full_reduced_mpl                98.56 0.07 5
 """
 """Mean, standard deviation and number of runs; - where the paper gives no deviation. Typed from the paper."""
 

@@ -75,8 +75,8 @@ def train_a_little(config: Config) -> None:
     budget = config.budget
     seeds = [0, 1] if budget.stack > 1 else 0
     trainer = Trainer(config, seeds, CPU)
-    assert snapshot_steps(budget.steps, budget.snapshots)
-    assert late_steps(budget.steps)
+    assert len(snapshot_steps(budget.steps, budget.snapshots)) <= budget.snapshots
+    assert late_steps(budget.steps, budget.late)
     try:
         for step in sorted({0, budget.steps - 1}):
             trainer.state.step = step

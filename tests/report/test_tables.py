@@ -300,7 +300,7 @@ def test_a_large_gain_with_zero_in_its_interval_carries_nothing() -> None:
 
     a = verdicts.answers(found, [])
 
-    assert [1.25, 0.0, 5.0] == [about(step.gain.mean) for step in a.steps if step.gain]
+    assert [1.25, 0.0, 5.0] == [about(step.number.gain.mean) for step in a.steps if step.number.gain]
     assert a.carried
     assert "+ UDA's consistency loss" == a.carried.title
 
