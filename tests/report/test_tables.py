@@ -268,9 +268,7 @@ def test_a_claim_names_its_networks_its_runs_and_its_plan() -> None:
 def test_answers_follow_from_the_verdicts_and_the_runs() -> None:
     """Numbers and orderings are counted; the part with the largest clear gain carries; feedback is MPL minus h = 0."""
     found = record(logs={"digits_mpl": {"feedback_gradient_norm": 0.01, "other_gradient_norm": 0.5}})
-    found = replace(
-        found, verdicts=found.verdicts | judged(**{c.id: 0.5 for c in CLAIMS if c.id.startswith("digits_")})
-    )
+    found = replace(found, verdicts=found.verdicts | judged(digits_uda_over_supervised=0.5, digits_feedback=0.5))
 
     a = verdicts.answers(found, verdicts.claim_rows(found))
 
@@ -296,7 +294,7 @@ def test_a_large_gain_with_zero_in_its_interval_carries_nothing() -> None:
         "digits_mpl_no_feedback": {"student": [81.0, 83, 85, 88]},
         "digits_mpl": {"student": [91.0, 93, 75, 98]},
     }
-    found = record(accuracy, {}, verdicts=judged(**{c.id: 0.5 for c in CLAIMS if c.id.startswith("digits_")}))
+    found = record(accuracy, {}, verdicts=judged(digits_uda_over_supervised=0.5, digits_feedback=0.5))
 
     a = verdicts.answers(found, [])
 
@@ -305,18 +303,21 @@ def test_a_large_gain_with_zero_in_its_interval_carries_nothing() -> None:
     assert "+ UDA's consistency loss" == a.carried.title
 
 
-def test_the_best_setting_is_study_1_once_all_its_claims_have_run() -> None:
-    """With one of the six missing, digits answer."""
-    small = {claim.id: 0.01 for claim in CLAIMS if claim.id.startswith("cifar10_small_")}
-    digits = {claim.id: 0.01 for claim in CLAIMS if claim.id.startswith("digits_")}
-    five = dict(list(small.items())[:5])
+def test_the_best_setting_is_study_1_once_its_claims_on_uda_and_feedback_have_run() -> None:
+    """Until then long training on digits answers, and before that the short one."""
+    short = dict.fromkeys(["digits_uda_over_supervised", "digits_feedback"], 0.01)
+    long = short | dict.fromkeys(["digits_long_over_uda", "digits_long_feedback"], 0.01)
+    one = long | {"cifar10_small_feedback": 0.01}
 
-    best = [verdicts.best_setting(judged(**p)) for p in (digits, digits | five, digits | small, {})]
+    best = [verdicts.best_setting(judged(**p)) for p in
+            ({}, short, long, one, one | {"cifar10_small_uda_over_supervised": 0.01})]  # fmt: skip
 
-    assert ["digits", "digits", "cifar10_small", None] == [one.setting if one else None for one in best]
+    assert [None, "digits", "digits_long", "digits_long", "cifar10_small"] == [
+        one.setting if one else None for one in best
+    ]
     wanted = {"digits_supervised", "digits_uda", "digits_mpl", "digits_mpl_no_feedback"}
     planted = {f"moons_planted_{arm}" for arm in verdicts.PLANTED_ARMS}
-    assert wanted | planted == set(verdicts.needed_runs(judged(**digits)))
+    assert wanted | planted == set(verdicts.needed_runs(judged(**short)))
 
 
 def test_what_waits_is_counted_with_its_cost_and_plans() -> None:
