@@ -36,8 +36,7 @@ from repro.report.drawing import (
     panels,
     wrapped,
 )
-from repro.report.pages import points
-from repro.report.record import PAGES, Place, Record
+from repro.report.record import PAGES, Place, Record, points
 from repro.report.tables import NETWORKS, NOTHING, Dose, FeedbackSize, Row
 from repro.results import Run
 from repro.verify.statistics import PairedDifference

@@ -21,7 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from repro.files import partly, readable_json, replace_folder, restore_folder, write_whole
 from repro.plan import Comparison
 from repro.report import tables
-from repro.report.record import PAGES, RESULTS, Record, read_all
+from repro.report.record import PAGES, RESULTS, Record, points, read_all, signed
 from repro.report.verdicts import (
     CONFIRMATORY,
     HOLDS,
@@ -250,23 +250,6 @@ def _environment() -> Environment:
         "network": lambda name: tables.NETWORKS.get(name, name),
     }
     return environment
-
-
-def signed(number: float | None, digits: int = 2) -> str:
-    """A number with its sign, true minus included: -0.5 -> −0.50; zero has none; a dash for none."""
-    if number is None or not math.isfinite(number):
-        return "–"
-    text = f"{number:+.{digits}f}"
-    return text.replace("-", "−") if float(text) else text[1:]
-
-
-def points(found: Any) -> str:
-    """A difference or a verdict as `+0.57 [−0.10, +1.24]`; without bounds where there are none; empty for none."""
-    mean = getattr(found, "estimate", None) if hasattr(found, "estimate") else getattr(found, "mean", None)
-    if mean is None:
-        return ""
-    bounded = found.low is not None and math.isfinite(found.low)
-    return f"{signed(mean)} [{signed(found.low)}, {signed(found.high)}]" if bounded else signed(mean)
 
 
 def plain(number: float | None, digits: int) -> str:

@@ -7,6 +7,7 @@ intervals are 95 %.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -167,3 +168,20 @@ def read_all(root: Path = RESULTS, only: Sequence[str] | None = None, experiment
     folders = [folder for folder in sorted((root / "runs").glob("[!.]*")) if folder.is_dir()]
     runs = {folder.name: read_run(folder) for folder in folders if only is None or folder.name in only}
     return Record(runs, scores_of(runs, root / "labels"), claims, verdicts)
+
+
+def signed(number: float | None, digits: int = 2) -> str:
+    """A number with its sign, true minus included: -0.5 -> −0.50; zero has none; a dash for none."""
+    if number is None or not math.isfinite(number):
+        return "–"
+    text = f"{number:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text[1:]
+
+
+def points(found: Any) -> str:
+    """A difference or a verdict as `+0.57 [−0.10, +1.24]`; without bounds where there are none; empty for none."""
+    mean = getattr(found, "estimate", None) if hasattr(found, "estimate") else getattr(found, "mean", None)
+    if mean is None:
+        return ""
+    bounded = found.low is not None and math.isfinite(found.low)
+    return f"{signed(mean)} [{signed(found.low)}, {signed(found.high)}]" if bounded else signed(mean)

@@ -11,8 +11,7 @@ from scipy.stats import beta
 
 from repro.plan import comparisons
 from repro.report import tables, verdicts
-from repro.report.pages import signed
-from repro.report.record import Place
+from repro.report.record import Place, signed
 from repro.verify.claims import Status, Verdict
 from tests.report.cases import ACCURACY, CLAIMS, WRONG, counted_of, make_scores, record
 
