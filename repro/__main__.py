@@ -17,7 +17,7 @@ Command = Callable[[argparse.Namespace], int | None]
 
 def _count(text: str) -> int:
     """A number from 1 on."""
-    if not text.isdigit() or text == "0":
+    if not (text.isascii() and text.isdigit()) or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
     return int(text)
 
