@@ -44,6 +44,7 @@ from typing_extensions import TypedDict
 
 from repro.files import LOCKS, Held, only_writer, write_whole
 from repro.plan import plan_path
+from repro.sbatch import in_words, options
 from repro.settings import ConfigError
 from repro.train.stopping import EXIT_OUT_OF_TIME, Flags, Stopping
 
@@ -52,10 +53,6 @@ _PLAN, _CANCELLED, _RESULT, _NOTE, _TASKS = "plan.json", "cancelled", "result.pt
 _DEATHS = 3  # of a seed's jobs, after which it is given up; a requeued job has not died
 _POLL, _SILENCE = 5.0, 30.0  # seconds between looks at the queue, and between lines of progress
 _AT_ONCE = 1000  # tasks of one array: Slurm's own limit is 1,001 unless it is raised
-_SIGNAL = 90  # seconds before a job's time is over, in which it saves
-_OURS = {"job-name", "output", "error", "open-mode", "signal", "wrap", "chdir", "requeue", "no-requeue", "nodes",
-         "ntasks", "ntasks-per-node", "array-parallelism", "gpus-per-node"}  # fmt: skip
-"""Options of sbatch by which jobs are told apart, saved in time and queued again: a person's own would undo that."""
 _WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT"}
 Seed = tuple[str, str]
 """A run, and the label of one seed of it, or of several that train as one."""
@@ -146,26 +143,10 @@ def read(place: Path) -> dict[str, Any]:
     return _checked(place / _PLAN, _Plan)  # type: ignore[no-any-return]
 
 
-class _One(TypedDict):
-    seeds: str
-    chunks: dict[str, str]
-    steps: int
-    workers: int
-    settings: str
-    before: int
-
-
-class _Plan(TypedDict):
-    file: str
-    code: str
-    revision: str
-    runs: dict[str, _One]
-
-
-class _Noted(TypedDict, total=False):
-    step: int
-    rate: float
-    node: str
+_One = TypedDict("_One", {"seeds": str, "chunks": dict[str, str], "steps": int, "workers": int, "settings": str,  # noqa: UP013
+                          "before": int})  # fmt: skip
+_Plan = TypedDict("_Plan", {"file": str, "code": str, "revision": str, "runs": dict[str, _One]})  # noqa: UP013
+_Noted = TypedDict("_Noted", {"step": int, "rate": float, "node": str}, total=False)  # noqa: UP013
 
 
 def _checked(path: Path, kind: Any) -> Any:
@@ -349,51 +330,6 @@ def _dry_run(path: Path, arguments: argparse.Namespace) -> int:
         print(f"sbatch {in_words(options(arguments.slurm, arguments.gpus_per_run), len(jobs))}")
     hours(path, Counter(run for run, _ in missing))
     return 0
-
-
-def options(words: Sequence[str], gpus_per_run: int = 1) -> dict[str, Any]:
-    """`partition=gpu gpus=1 time=8h array=64` as submitit has it; what it does not know goes to sbatch as it is."""
-    given = _given(words)
-    found: dict[str, Any] = {"additional_parameters": {"requeue": True, "open-mode": "append"}}
-    if gpus_per_run > 1 and given.setdefault("gpus", str(gpus_per_run)) == "0":
-        raise ConfigError(f"--slurm gpus=0 and --gpus-per-run {gpus_per_run} contradict each other; leave one out")
-    for key, value in given.items():
-        if key == "time":
-            match = re.fullmatch(r"([1-9]\d*)([mhd])", value)
-            if not match:
-                raise ConfigError(f"--slurm time={value}: wants a whole number of minutes, hours or days: 30m, 8h, 2d")
-            found["time"] = int(match[1]) * {"m": 1, "h": 60, "d": 1440}[match[2]]
-        elif key in {"gpus", "array"}:
-            if not value.isdecimal() or (key == "array" and not int(value)):
-                raise ConfigError(f"--slurm {key}={value}: wants a whole number, of jobs from 1 on")
-            if int(value):
-                found[{"gpus": "gpus_per_node", "array": "array_parallelism"}[key]] = int(value)
-        else:
-            found["additional_parameters"][key.replace("_", "-")] = value
-    if "time" not in found:
-        raise ConfigError("--slurm has no time=, a job's limit, such as time=8h; one that needs more is queued again")
-    return found | {"signal_delay_s": min(_SIGNAL, 60 * found["time"] // 4), "stderr_to_stdout": True}
-
-
-def _given(words: Sequence[str]) -> dict[str, str]:
-    given: dict[str, str] = {}
-    for key, _, value in (word.partition("=") for word in words):
-        if not re.fullmatch(r"[!-~]+", value) or not re.fullmatch(r"[a-z][a-z_-]*", key):
-            raise ConfigError(f"--slurm {key}: wants key=value without blanks, such as partition=gpu")
-        if key.replace("_", "-") in _OURS:
-            raise ConfigError(f"--slurm {key}={value}: is set for each job here; leave it out")
-        if given.setdefault(key, value) != value:
-            raise ConfigError(f"--slurm {key}={given[key]} and {key}={value} contradict each other; leave one out")
-    return given
-
-
-def in_words(found: Mapping[str, Any], jobs: int) -> str:
-    """The options as sbatch has them."""
-    most = min(found.get("array_parallelism", jobs), jobs)
-    gpus = f"--gpus-per-node={found['gpus_per_node']} " if "gpus_per_node" in found else ""
-    more = (f"--{key}" + f"={value}" * (value is not True) for key, value in found["additional_parameters"].items())
-    return (f"--array=0-{jobs - 1}%{most} --time={found['time']} {gpus}--signal=USR2@{found['signal_delay_s']} "
-            f"{' '.join(more)}")  # fmt: skip
 
 
 def present() -> None:
