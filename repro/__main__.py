@@ -17,7 +17,7 @@ Command = Callable[[argparse.Namespace], int | None]
 
 def _count(text: str) -> int:
     """A number from 1 on."""
-    if not text.isdigit() or text == "0":
+    if not (text.isascii() and text.isdigit()) or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
     return int(text)
 
@@ -114,7 +114,7 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
                      "or auto, EfficientNet-Lite0 from a package with its weights")  # fmt: skip
     add.add_argument("--weights", type=Path, help="a file with the backbone's state dictionary (.pth, .safetensors)")
     add.add_argument("--compare", nargs="+", choices=methods, metavar="METHOD", help="train each, and compare by seed")
-    add.add_argument("--seeds", default="0-2", help="of a comparison (default: 0-2)")
+    add.add_argument("--seeds", help="of a comparison (default: 0-2)")
     add.add_argument("--model", default="", help="wide_resnet_10 (default), resnet50_narrow, wide_resnet, resnet50")
     add.add_argument("--size", type=int, default=0, help="side in pixels of what the network sees (default: "
                      "32; with a backbone 128)")  # fmt: skip

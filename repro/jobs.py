@@ -39,8 +39,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
 from repro.files import LOCKS, Held, only_writer, write_whole
 from repro.plan import plan_path
+from repro.sbatch import in_words, options
 from repro.settings import ConfigError
 from repro.train.stopping import EXIT_OUT_OF_TIME, Flags, Stopping
 
@@ -49,7 +53,6 @@ _PLAN, _CANCELLED, _RESULT, _NOTE, _TASKS = "plan.json", "cancelled", "result.pt
 _DEATHS = 3  # of a seed's jobs, after which it is given up; a requeued job has not died
 _POLL, _SILENCE = 5.0, 30.0  # seconds between looks at the queue, and between lines of progress
 _AT_ONCE = 1000  # tasks of one array: Slurm's own limit is 1,001 unless it is raised
-_SIGNAL = 90  # seconds before a job's time is over, in which it saves
 _WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT"}
 Seed = tuple[str, str]
 """A run, and the label of one seed of it, or of several that train as one."""
@@ -68,9 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("--slurm says how jobs go out, which --on slurm asks for; add it")
     if arguments.on:
         options(arguments.slurm, arguments.gpus_per_run)  # refused before anything is prepared
+    place = _place(arguments.run)
     if arguments.dry_run:
         return _dry_run(path, arguments)
-    place = PLANS / path.stem
     with ExitStack() as lock:
         if not _mine(place, lock):
             print(f"{place.name}: was cancelled; the state is saved, run again to go on")
@@ -115,7 +118,7 @@ def lay_out(path: Path) -> dict[str, Any]:
     """Prepares the plan and notes what it trains."""
     from repro.train.prepare import lay_out as laid_out
 
-    plan = laid_out(path)
+    plan = {"file": os.path.relpath(path)} | laid_out(path)
     write_whole(PLANS / path.stem / _PLAN, json.dumps(plan).encode())
     return plan
 
@@ -137,8 +140,35 @@ def read(place: Path) -> dict[str, Any]:
     """What was noted of a plan, which must have been started here."""
     if not (place / _PLAN).is_file():
         raise ConfigError(f"plan {place.name} was never started in this folder; start it: repro run {place.name}")
-    found: dict[str, Any] = json.loads((place / _PLAN).read_text())
-    return found
+    return _checked(place / _PLAN, _Plan)  # type: ignore[no-any-return]
+
+
+_One = TypedDict("_One", {"seeds": str, "chunks": dict[str, str], "steps": int, "workers": int, "settings": str,  # noqa: UP013
+                          "before": int})  # fmt: skip
+_Plan = TypedDict("_Plan", {"file": str, "code": str, "revision": str, "runs": dict[str, _One]})  # noqa: UP013
+_Noted = TypedDict("_Noted", {"step": int, "rate": float, "node": str}, total=False)  # noqa: UP013
+
+
+def _checked(path: Path, kind: Any) -> Any:
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes())
+    except ValidationError:
+        raise ConfigError(f"{path}: is damaged; remove the folder {path.parent}, and start the plan again: repro run"
+                          ) from None  # fmt: skip
+
+
+def _place(what: str) -> Path:
+    """Where it is noted what is trained of the plan of this name or file.
+
+    Raises:
+        ConfigError: when it is noted of another file of that name: their jobs could not be told apart.
+    """
+    path = Path(plan_path(what))
+    place = PLANS / path.stem
+    if path.is_file() and (place / _PLAN).is_file() and (other := read(place)["file"]) != os.path.relpath(path):
+        raise ConfigError(f"{path}: a plan of that name was started from {other}; call this one otherwise, or give the "
+                          f"other one up: repro cancel {other}; rm -r {place}")  # fmt: skip
+    return place
 
 
 def _joined(run: str, one: dict[str, Any]) -> bool:
@@ -225,7 +255,7 @@ def states(place: Path) -> Iterator[tuple[Seed, str, dict[str, Any]]]:
                 yield (run, label), "done", note
                 continue
             try:
-                note |= json.loads((folder / _NOTE).read_text())
+                note |= TypeAdapter(_Noted).validate_json((folder / _NOTE).read_bytes())
                 fresh = time.time() - (folder / _NOTE).stat().st_mtime < 2 * _SILENCE
             except (OSError, ValueError):
                 fresh = False
@@ -248,7 +278,7 @@ def counted(place: Path) -> str:
 
 def status(arguments: argparse.Namespace) -> None:
     """Prints a line for each seed."""
-    place = PLANS / Path(plan_path(arguments.plan)).stem
+    place = _place(arguments.plan)
     print(f"{'run and seed':44} {'state':12} {'step':>17} {'a second':>9} {'left':>9}  node")
     total: Counter[str] = Counter()
     for seed, state, note in states(place):
@@ -265,8 +295,7 @@ def status(arguments: argparse.Namespace) -> None:
 
 def cancel(arguments: argparse.Namespace) -> None:
     """Ends the jobs of a plan, or the process that trains it here; what they saved stays."""
-    place = PLANS / Path(plan_path(arguments.plan)).stem
-    read(place)
+    read(place := _place(arguments.plan))
     at_work, driver = queued(place), _driver(place.name)
     if not at_work and not driver:
         print(f"{place.name}: nothing of it is at work")
@@ -301,41 +330,6 @@ def _dry_run(path: Path, arguments: argparse.Namespace) -> int:
         print(f"sbatch {in_words(options(arguments.slurm, arguments.gpus_per_run), len(jobs))}")
     hours(path, Counter(run for run, _ in missing))
     return 0
-
-
-def options(words: Sequence[str], gpus_per_run: int = 1) -> dict[str, Any]:
-    """`partition=gpu gpus=1 time=8h array=64` as submitit has it; what it does not know goes to sbatch as it is."""
-    given = {key: value for key, _, value in (word.partition("=") for word in words)}
-    found: dict[str, Any] = {"additional_parameters": {"requeue": True, "open-mode": "append"}}
-    if gpus_per_run > 1:
-        given.setdefault("gpus", str(gpus_per_run))
-    for key, value in given.items():
-        if not value or not re.fullmatch(r"[a-z][a-z_-]*", key):
-            raise ConfigError(f"--slurm {key}: wants key=value, such as partition=gpu, as sbatch has it")
-        if key == "time":
-            match = re.fullmatch(r"([1-9]\d*)([mhd])", value)
-            if not match:
-                raise ConfigError(f"--slurm time={value}: wants a whole number of minutes, hours or days: 30m, 8h, 2d")
-            found["time"] = int(match[1]) * {"m": 1, "h": 60, "d": 1440}[match[2]]
-        elif key in {"gpus", "array"}:
-            if not value.isdigit():
-                raise ConfigError(f"--slurm {key}={value}: wants a number")
-            if int(value):
-                found[{"gpus": "gpus_per_node", "array": "array_parallelism"}[key]] = int(value)
-        else:
-            found["additional_parameters"][key.replace("_", "-")] = value
-    if "time" not in found:
-        raise ConfigError("--slurm has no time=, a job's limit, such as time=8h; one that needs more is queued again")
-    return found | {"signal_delay_s": min(_SIGNAL, 60 * found["time"] // 4), "stderr_to_stdout": True}
-
-
-def in_words(found: Mapping[str, Any], jobs: int) -> str:
-    """The options as sbatch has them."""
-    most = min(found.get("array_parallelism", jobs), jobs)
-    gpus = f"--gpus-per-node={found['gpus_per_node']} " if "gpus_per_node" in found else ""
-    more = (f"--{key}" + f"={value}" * (value is not True) for key, value in found["additional_parameters"].items())
-    return (f"--array=0-{jobs - 1}%{most} --time={found['time']} {gpus}--signal=USR2@{found['signal_delay_s']} "
-            f"{' '.join(more)}")  # fmt: skip
 
 
 def present() -> None:
@@ -405,7 +399,7 @@ def queued(place: Path) -> dict[Seed, tuple[str, str, str]]:
 
 @cache
 def _sent(folder: Path) -> list[list[Seed]]:
-    return [[(run, label) for run, label in group] for group in json.loads((folder / _TASKS).read_text())]
+    return _checked(folder / _TASKS, list[list[Seed]])  # type: ignore[no-any-return]
 
 
 def log_of(place: Path, seed: Seed) -> Path | None:

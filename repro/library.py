@@ -153,7 +153,8 @@ class MetaPseudoLabels:
         if strong_x is None and self._config.teacher_labelled_view is View.strong:
             raise ValueError("teacher_labelled_view = strong: step wants strong_x, another view of x; pass it")
         looks = self._device.type == "cpu" or now % LOOKED_EVERY == 0
-        self._refuse_tensors(x, y, {"weak": weak, "strong": strong, "strong_x": x if strong_x is None else strong_x})
+        views = {"weak": weak, "strong": strong, "strong_x": strong_x, "true_labels": true_labels}
+        self._refuse_tensors(x, y, views)
         self._get_ready()
         # Each pass is a region of autocast of its own, so that no cast of a weight outlives the student's step.
         with torch.enable_grad(), torch.autocast(self._device.type, enabled=False):
@@ -161,7 +162,7 @@ class MetaPseudoLabels:
             if looks and bool(((y < 0) | (y >= self._classes)).any()):
                 raise ValueError(f"y has labels {int(y.min())} to {int(y.max())}, the networks classes 0 to "
                                  f"{self._classes - 1}; renumber the labels, or widen the last layers")  # fmt: skip
-            hidden = y.new_zeros(len(weak), dtype=torch.int64) if true_labels is None else true_labels
+            hidden = y.new_zeros(len(weak), dtype=torch.int64) if true_labels is None else true_labels.long()
             batch = Batch(x, y.long(), weak, strong, hidden, Draws(self._streams, now), probe, strong_labelled=strong_x)
             metrics = mpl.step(self._state, batch, self._config)
         if true_labels is None:
@@ -171,11 +172,12 @@ class MetaPseudoLabels:
                              "learning_rate or set clip_norm, and go on from a saved state_dict")  # fmt: skip
         return metrics
 
-    def _refuse_tensors(self, x: Tensor, y: Tensor, views: dict[str, Tensor]) -> None:
-        own = {"x": x, "y": y} | views
+    def _refuse_tensors(self, x: Tensor, y: Tensor, views: dict[str, Tensor | None]) -> None:
+        own = {"x": x, "y": y} | {name: view for name, view in views.items() if view is not None}
         for name, tensor in own.items():
-            if not isinstance(tensor, Tensor) or tensor.device != self._device or tensor.ndim == 0:
-                found = f"on {tensor.device}" if isinstance(tensor, Tensor) else f"a {type(tensor).__name__}"
+            if not isinstance(tensor, Tensor) or tensor.device != self._device or not tensor.ndim or not len(tensor):
+                is_tensor = isinstance(tensor, Tensor)
+                found = f"{list(tensor.shape)} on {tensor.device}" if is_tensor else f"a {type(tensor).__name__}"
                 raise ValueError(f"{name} is {found}; needs a tensor of examples on {self._device}, as the networks")
             like = {"strong": "weak", "strong_x": "x"}.get(name)
             if like and tensor.shape != own[like].shape:
@@ -183,8 +185,12 @@ class MetaPseudoLabels:
                                  "same examples have the same shape")  # fmt: skip
         if own["weak"].shape[1:] != x.shape[1:]:
             raise ValueError(f"weak is {list(own['weak'].shape)}, x {list(x.shape)}; give examples of the same shape")
-        if y.is_floating_point() or y.dtype is torch.bool or y.shape != x.shape[:1]:
-            raise ValueError(f"y is {y.dtype} {list(y.shape)}; needs a whole number for each of x: int64 [{len(x)}]")
+        for name, of in (("y", "x"), ("true_labels", "weak")):
+            labels, count = own.get(name), len(own[of])
+            if labels is not None and (labels.is_floating_point() or labels.dtype is torch.bool or
+                                       labels.shape != (count,)):  # fmt: skip
+                raise ValueError(f"{name} is {labels.dtype} {list(labels.shape)}; needs a whole number for each of "
+                                 f"{of}: int64 [{count}]")  # fmt: skip
 
     def _get_ready(self) -> None:
         """Training mode, and the precision of a `torch.autocast` around the step, else that of the argument."""

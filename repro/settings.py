@@ -242,9 +242,13 @@ class Recipe:
 
 
 def closest(word: str, known: Sequence[str]) -> str:
-    """The remedy for a misspelt word: the nearest known ones, else all of them."""
+    """The remedy for a misspelt word: the nearest known one, else the first ones in alphabetical order."""
     near = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}"
+    more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known)[:_LISTED])}{more}"
+
+
+_LISTED = 40  # names in a sentence
 
 
 @cache

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -193,6 +195,29 @@ def test_a_job_refuses_other_code_and_other_data(tmp_path: Path, monkeypatch: py
     )
 
 
+def test_what_is_noted_of_a_plan_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged note, or that of another plan of the same name, is one sentence; of a seed's progress, it is none."""
+    monkeypatch.chdir(tmp_path)
+    place, note = jobs.PLANS / "p", Path("state/a/seed-0/progress.json")
+    place.mkdir(parents=True)
+    note.parent.mkdir(parents=True)
+    one = {"seeds": "0", "chunks": {"seed-0": "0"}, "steps": 9, "workers": 1, "settings": "", "before": 0}
+    plan = {"file": "p.yaml", "code": "", "revision": "", "runs": {"a": one}}
+    for damaged in ("{", "null", plan | {"runs": []}, plan | {"runs": {"a": one | {"chunks": 3}}}):
+        (place / "plan.json").write_text(damaged if isinstance(damaged, str) else json.dumps(damaged))
+        with pytest.raises(ConfigError, match=r"plan.json: is damaged; remove the folder state/.plans/p, and start"):
+            jobs.status(Namespace(plan="p"))
+    (place / "plan.json").write_text(json.dumps(plan))
+    for damaged in ("{", "3", "null", '{"step": "x"}'):
+        note.write_text(damaged)
+        assert [(("a", "seed-0"), "not running", {"steps": 9})] == list(jobs.states(place))
+    Path("sub").mkdir()
+    Path("sub/p.yaml").touch()
+    for verb in (jobs.status, jobs.cancel):
+        with pytest.raises(ConfigError, match=r"sub/p.yaml: a plan of that name was started from p.yaml; call this"):
+            verb(Namespace(plan="sub/p.yaml"))
+
+
 def test_options_of_slurm() -> None:
     """Those that submitit knows by its names, others as sbatch has them; a job saves 90 s before its end."""
     found = jobs.options(["partition=gpu", "time=8h", "array=64", "cpus_per_task=4"], gpus_per_run=4)
@@ -209,9 +234,15 @@ def test_options_of_slurm() -> None:
         "gpus=a time=1h": "gpus=a",
         "gpu": "key=value",
         "gpus=1": "no time=",
+        "gpus=² time=1h": "gpus: wants key=value",
+        "array=0": "jobs from 1 on",
+        "time=8h time=9h": "time=8h and time=9h contradict",
+        "partition=a\u00a0b": "without blanks",  # which would be a line of its own in the job's script
+        "job_name=x": "job_name=x: is set for each job",  # by which the queue says which seeds are at work
+        "ntasks=2": "is set for each job",  # each of which would train the same seed
     }.items():
         with pytest.raises(ConfigError, match=says):
-            jobs.options(words.split())
+            jobs.options(words.split(" "))
     assert [[("a", "0"), ("a", "1")], [("a", "2")], [("b", "0")]] == jobs.grouped(
         [("a", "0"), ("a", "1"), ("a", "2"), ("b", "0")], 2
     )

@@ -143,6 +143,10 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(workplace: Path) -> None:
     (["fit", "my images", "--labels", "50"], "data.labels = 50: there are only 12 labelled images"),
     (["fit", "my images", "--steps", "5", "--out", "/proc/nowhere/m"], "--out = /proc/nowhere/m: cannot be written"),
     (["predict", "my images", "my images", "--csv", "my images"], "--csv = my images: is a folder; name the file"),
+    (["predict", "my images", "my images", "--csv", "pipe"], "--csv = pipe: is a device or a pipe; name the file"),
+    (["predict", "my images", "my images", "--csv", "link.csv"], "--csv = link.csv: is an image; name the file"),
+    (["predict", "my images", "my images", "--csv", "x" * 300], "cannot be written"),
+    (["export", "my images", "--onnx", "my images"], "--onnx = my images: is a folder; name the file"),
     (["fit", "my images", "--minutes", "0"], "--minutes = 0.0: must be more than 0"),
     (["fit", "my images", "optim.studnet.momentum=1"], "optim.studnet.momentum is not a setting"),
     (["fit", "my images", "--model", "alexnet"], "alexnet"),
@@ -151,7 +155,9 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(workplace: Path) -> None:
     (["predict", "my images", "my images"], "holds no trained model"),
 ])  # fmt: skip
 def test_mistakes_are_one_sentence(arguments: list[str], message: str, workplace: Path) -> None:
-    """What is wrong and what to do; nothing is left behind."""
+    """What is wrong and what to do; nothing is left behind, and no device, pipe or image is replaced."""
+    os.mkfifo(workplace / "pipe")
+    (workplace / "link.csv").symlink_to("my images/test/dark/d0.png")
     printed = said(workplace, *arguments, status=2)
 
     assert message in printed
@@ -169,6 +175,7 @@ def test_mistakes_are_one_sentence(arguments: list[str], message: str, workplace
     ("--minutes 0", "--minutes = 0.0: must be"),
     ("--minutes 1e300", "--minutes = 1e+300: must be"),
     ("--steps -3", "--steps = -3: must be more than -1"),
+    ("--seeds 5", "--seeds = 5: are those of a comparison"),
     ("--seed -1", "--seed = -1: must be more than -1, up to 999,999,999"),
     ("--seed 99999999999999999999", "--seed = 99999999999999999999: must be"),
     ("--labels -3", "--labels = -3: must be more than -1"),

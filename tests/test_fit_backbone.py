@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
+import os
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from urllib.error import URLError
 
 import numpy as np
@@ -14,22 +18,26 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from sklearn.linear_model import LogisticRegression
+from torch import nn
 
 from repro.__main__ import parsers
 from repro.data import source_of
 from repro.data.folder import Folder, drawn_by_class
 from repro.evaluate.predict import scored
-from repro.fit.command import fit
+from repro.fit.command import fit, planned
 from repro.fit.compare import compare
 from repro.fit.outcome import _better
 from repro.fit.probe import STRENGTHS, probe
 from repro.fit.saved import Classifier, export_onnx
 from repro.models import Pretrained
+from repro.models.networks import build_model
 from repro.models.pretrained import PretrainedNet, named
 from repro.optim import Learner
+from repro.seeding import Streams
 from repro.settings import Optimiser
+from tests.folder_runs import config_of, images
 from tests.folders import prepared, write_folder
 
 PROJECT, NET = Path(__file__).parents[1], "shufflenet_v2_x0_5"
@@ -79,6 +87,9 @@ def test_a_body_is_the_files_and_the_head_is_new(place: Path) -> None:
     (NET, "cut.pth", r"tensors 1 missing \(conv1.0.weight\); 1 of another shape \(conv5.0.weight\); name the network"),
     ("resnet18", "w.pth", r"do not fit ResNet: tensors \d+ missing \(.*, …\); \d+ unknown"),
     ("squeezenet1_1", "w.pth", "SqueezeNet does not end with a dense layer"),
+    (NET, "odd.pth", r"1 quantised, sparse or of another kind \(conv1.0.weight\); 2 not finite \(conv1.1.bias, conv5"),
+    (NET, "pipe.pth", "pipe.pth: cannot be read .Is a pipe"),
+    ("r3d_18", "w.pth", r"known: .* and \d+ more"),
 ])  # fmt: skip
 def test_weights_that_do_not_fit_are_one_sentence(name: str, file: str, message: str, place: Path) -> None:
     """Which tensors, and what to do."""
@@ -86,9 +97,40 @@ def test_weights_that_do_not_fit_are_one_sentence(name: str, file: str, message:
     del state["conv1.0.weight"]
     torch.save(state | {"conv5.0.weight": torch.zeros(1)}, "cut.pth")
     Path("text.pth").write_text("no weights")
+    state = torch.load("w.pth")
+    state["conv1.0.weight"], state["conv1.1.bias"] = state["conv1.0.weight"].char(), torch.full((24,), torch.nan)
+    state["conv5.0.weight"] = torch.full_like(state["conv5.0.weight"], 1e300, dtype=torch.float64)  # too large for here
+    torch.save(state, "odd.pth")
+    os.mkfifo("pipe.pth")
 
     with pytest.raises(ValueError, match=message):
         named(name, Path(file), 2)
+
+
+def test_a_size_that_a_network_does_not_take_is_known_before_the_probe(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many transformers take one size: it is taken unless a person names another, which is refused in a sentence."""
+
+    class Strict(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert x.shape[-1] == 160, "wants 160"
+            return self.dense(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+    monkeypatch.setattr("repro.fit.outcome.named", lambda *_: (Pretrained(), Strict(), 160))
+    words = "--backbone", NET, "--weights", "w.pth", "--method", "probe"
+
+    assert 160 == planned(_filled(*words), Path("mine"))[0].data.shape[-1]
+    with pytest.raises(ValueError, match=r"--size = 32: resnet18 does not take such images \(wants 160.*--size 160"):
+        planned(_filled(*words, "--size", "32"), Path("mine"))
+
+
+def _filled(*words: str) -> Namespace:
+    return Namespace(**vars(options(*words)) | {"seed": 0, "minutes": 30.0})
 
 
 def test_without_a_network_a_file_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,6 +242,47 @@ def test_plain_torchvision_reads_what_a_fit_left(place: Path) -> None:
 
     Path("mine/model.safetensors").write_bytes(Path("mine/model.safetensors").read_bytes()[:-1] + b"!")
     with pytest.raises(ValueError, match=r"model.safetensors: is not the file that config.json was written for"):
+        Classifier.load("mine")
+
+
+def _described(change: Callable[[dict[str, Any]], Any]) -> None:
+    told = json.loads(Path("mine/config.json").read_text())
+    change(told)
+    Path("mine/config.json").write_text(json.dumps(told))
+
+
+def _weighed(content: bytes) -> None:
+    """With the hash that fits."""
+    Path("mine/model.safetensors").write_bytes(content)
+    _described(lambda told: told.update(sha256=hashlib.sha256(content).hexdigest()))
+
+
+@pytest.mark.parametrize(("damage", "message"), [
+    (lambda: _described(lambda told: told.update(class_names=["a", "b", "c"])), "its classes are not those of its"),
+    (lambda: _described(lambda told: told.update(class_names=["a", "a"])), "its classes are not those of its"),
+    (lambda: _described(lambda told: told.update(class_names="ab")), "class_names: Input should be a valid list"),
+    (lambda: _described(lambda told: told.update(levels=[1])), "another version .levels"),
+    (lambda: _described(lambda told: told.update(format="repro-classifier-2")), "another version .format"),
+    (lambda: _described(lambda told: told["settings"].pop("model")), "config.json: is damaged, or of another version"),
+    (lambda: Path("mine/config.json").write_text("[" * 100_000), "config.json: is damaged"),
+    (lambda: _weighed(save({"a": torch.zeros(2)})), "model.safetensors: holds no weights of the network"),
+    (lambda: _weighed(b""), "model.safetensors: holds no weights of the network"),
+    (lambda: _weighed(save({k: v * torch.nan for k, v in load_file("mine/model.safetensors").items()})), "not finite"),
+    (lambda: (Path("mine/model.safetensors").unlink(), os.mkfifo("mine/model.safetensors")), "cannot be read .Is a p"),
+])  # fmt: skip
+def test_a_damaged_model_is_one_sentence(
+    damage: Callable[[], Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It never predicts with weights or classes that are not its own."""
+    monkeypatch.chdir(tmp_path)
+    config = config_of(images(tmp_path / "images", classes=2), "supervised", 2, labelled_batch=2)
+    network = build_model(config.model, 2, Streams(0), "student").state_dict()
+    facts = {"right": 1, "images": 2, "on": "test", "each": {}}
+    Classifier(config, ["a", "b"], network, facts).save(tmp_path / "mine")
+    assert (1, 2) == Classifier.load("mine").predict(Image.new("L", (20, 20))).probabilities.shape
+
+    damage()
+    with pytest.raises(ValueError, match=message):
         Classifier.load("mine")
 
 

@@ -14,6 +14,15 @@ from repro import MetaPseudoLabels
 from tests.test_library import K, examples, plain, ready
 from tests.tiny import assert_same
 
+
+class Detached(nn.Module):
+    """Cuts the gradient off: such a network would be decayed alone, without a word."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same numbers."""
+        return x.detach()
+
+
 LAST = nn.Linear(6 * 16, K).double()
 LIKE_THE_NETWORKS = "needs a tensor of examples on cpu, as the networks"
 
@@ -44,8 +53,10 @@ def test_arguments(choices: dict[str, Any], says: str) -> None:
     (1, lambda y: y[:5], r"y is torch.int64 \[5\]; needs"),
     (3, lambda strong: strong[:5], r"strong is \[5, 3, 8, 8\] and weak \[8, 3, 8, 8\]; two views"),
     (0, lambda x: x[..., :7], r"weak is \[8, 3, 8, 8\], x \[6, 3, 8, 7\]; give examples of the same"),
+    (0, lambda x: x[:0], f"x is .0, 3, 8, 8. on cpu; {LIKE_THE_NETWORKS}"),
+    (2, lambda weak: weak[:0], f"weak is .0, 3, 8, 8. on cpu; {LIKE_THE_NETWORKS}"),
     (0, lambda x: x.numpy(), f"x is a ndarray; {LIKE_THE_NETWORKS}"),
-    (0, lambda x: x.to("meta"), f"x is on meta; {LIKE_THE_NETWORKS}"),
+    (0, lambda x: x.to("meta"), f"x is .6, 3, 8, 8. on meta; {LIKE_THE_NETWORKS}"),
 ])  # fmt: skip
 def test_a_batch(place: int, change: Callable[[Tensor], Any], says: str) -> None:
     """One of x, y, weak and strong does not fit."""
@@ -62,6 +73,7 @@ def test_a_batch(place: int, change: Callable[[Tensor], Any], says: str) -> None
     (nn.Conv2d(3, K, 1).double(), r"student gives \[6, 10, 8, 8\] for x .*; needs logits \[6, K\]"),
     (nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True), plain(2)).double(),
      "student: a training pass changes the buffer 0.running_mean"),
+    (nn.Sequential(plain(2), Detached()), r"student's logits, torch.float64, have no gradient; leave out detach"),
 ])  # fmt: skip
 def test_networks(student: nn.Module, says: str) -> None:
     """Found by a look before the first step."""
@@ -69,6 +81,13 @@ def test_networks(student: nn.Module, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         MetaPseudoLabels(plain(1), student, steps=9).step(*examples())
     assert_same(before, student.state_dict())
+
+
+@pytest.mark.parametrize("wrong", [torch.zeros(5).long(), torch.zeros(8), torch.zeros(8, 1).long()])
+def test_true_labels_of_other_examples_are_refused(wrong: Tensor) -> None:
+    """Fewer of them gave a share of wrong pseudo labels, of those that there were."""
+    with pytest.raises(ValueError, match=r"true_labels is .*; needs a whole number for each of weak: int64 \[8\]"):
+        ready().step(*examples(), true_labels=wrong)
 
 
 def test_what_comes_too_late() -> None:

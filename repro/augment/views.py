@@ -238,9 +238,11 @@ def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
 
 def _require(images: Tensor, count: int, channels: int | None = None) -> None:
     """Refuses images of another type or shape than is wanted."""
+    wanted = f"[{count}, {channels or 'C'}, H, W]"
+    if not isinstance(images, Tensor):
+        raise TypeError(f"images are a {type(images).__name__}; need torch.uint8 {wanted}")
     known = images.dtype == torch.uint8 and images.ndim == 4 and channels in {None, images.shape[1]}
-    if not known or len(images) != count:
-        wanted = f"[{count}, {channels or 'C'}, H, W]"
+    if not known or len(images) != count or 0 in images.shape[2:]:
         raise ValueError(f"images are {images.dtype} {list(images.shape)}; need torch.uint8 {wanted}")
 
 

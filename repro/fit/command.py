@@ -34,6 +34,7 @@ from repro.files import only_writer, remove_folder, write_whole
 from repro.fit.outcome import PROBE, finish, in_words, start_from_probe
 from repro.fit.saved import DESCRIPTION, Classifier
 from repro.models import Pretrained
+from repro.models.pretrained import named
 from repro.plan import compose
 from repro.settings import ConfigError, read_yaml
 from repro.train.checkpoint import load_result, seconds_spent
@@ -107,7 +108,7 @@ def _options(given: argparse.Namespace) -> dict[str, Any]:
     for path in filter(None, (given.images, given.test, given.out)):
         if any("\ud800" <= character <= "\udfff" for character in str(path.resolve())):
             raise ConfigError(f"{printable(path)}: its name is no text in UTF-8, as settings are; give it another one")
-    _refuse_without_backbone(given)
+    _refuse_out_of_place(given)
     pairs = [("--minutes", given.minutes, "--steps", given.steps or None),
              ("--backbone", given.backbone or None, "--model", given.model or None)]  # fmt: skip
     for key, value in _changes(given.settings).items():
@@ -130,8 +131,13 @@ def _options(given: argparse.Namespace) -> dict[str, Any]:
     return {key: str(value or "") if key in paths else value for key, value in asked.items()}
 
 
-def _refuse_without_backbone(given: argparse.Namespace) -> None:
-    """What is for a pretrained network alone."""
+def _refuse_out_of_place(given: argparse.Namespace) -> None:
+    """What is for a comparison, or for a pretrained network, alone."""
+    if given.seeds and not _compared(given):
+        raise ConfigError(f"--seeds = {given.seeds}: are those of a comparison, --compare; a single fit has a --seed")
+    if given.backbone == "auto" and given.weights:
+        raise ConfigError(f"--backbone = auto and --weights = {given.weights} contradict each other: auto has weights "
+                          "of its own; name the network that the file is of")  # fmt: skip
     if not given.backbone and (given.weights or given.method == PROBE):
         what = f"--weights = {given.weights}" if given.weights else f"--method = {PROBE}"
         raise ConfigError(f"{what}: wants the name of a pretrained network: --backbone NAME, or --backbone auto")
@@ -206,6 +212,8 @@ def planned(given: argparse.Namespace, out: Path) -> tuple[Config, float | None]
     if not config.data.in_files:
         raise ConfigError(f"data.name = {config.data.name}: fit trains on folders; take `data=` out of the settings")
     data = _data(given, cast(FolderData, config.data), changes)
+    if given.backbone:
+        named(given.backbone, given.weights, 2)  # what is wrong with it is said before the images are looked through
     source_of(data).prepare()
     data = replace(source_of(data).settled(), set_aside=_set_aside(data, given, changes))
     config = _fitting(replace(config, data=data), given.seed)

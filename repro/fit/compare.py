@@ -26,7 +26,7 @@ def compare(given: argparse.Namespace, fit: Callable[[argparse.Namespace], int])
         raise ConfigError(f"--compare = {methods[0]}: wants two methods or more, such as: --compare probe uda mpl")
     if given.method or given.seed is not None:
         raise ConfigError("--compare: names the methods, and --seeds the seeds; leave --method and --seed out")
-    out, seeds = given.out or Path("models") / given.images.resolve().name, list(parse_seeds(given.seeds))
+    out, seeds = given.out or Path("models") / given.images.resolve().name, list(parse_seeds(given.seeds or "0-2"))
     percent: dict[str, dict[int, float]] = {method: {} for method in methods}
     minutes: dict[str, list[float]] = {method: [] for method in methods}
     for seed in seeds:

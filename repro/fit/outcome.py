@@ -25,6 +25,7 @@ from repro.files import write_whole
 from repro.fit.saved import DESCRIPTION, WEIGHTS, Classifier
 from repro.models import Pretrained
 from repro.models.pretrained import PretrainedNet, named
+from repro.settings import ConfigError
 from repro.train.checkpoint import Result
 from repro.verify.statistics import rate_difference_interval, rate_interval
 
@@ -44,7 +45,7 @@ def start_from_probe(config: Config, given: argparse.Namespace, state: Path, siz
         config: with the data settled.
         given: names the backbone and its weights.
         state: the folder to leave it in.
-        size: side in pixels that the network sees; 0 takes that of `config`.
+        size: side in pixels that the network sees, if it takes it; 0 takes that of `config`.
 
     Returns:
         The settings, and the seconds that the probe took.
@@ -53,10 +54,14 @@ def start_from_probe(config: Config, given: argparse.Namespace, state: Path, siz
     asked = cast(Pretrained, config.model)
     model, module, made_for = named(given.backbone, given.weights, data.classes)
     model = replace(model, head_only=asked.head_only)
-    if size:
-        data = replace(data, image_size=min(size, made_for))
-    config = replace(config, data=data, model=model)
     net = PretrainedNet(model, data.classes, module)
+    sides = [min(size, made_for), made_for] if size else [data.image_size]
+    refused = {side: why for side in sides if (why := net.refusal(side))}
+    if len(refused) == len(set(sides)):
+        raise ConfigError(f"--size = {sides[-1]}: {model.network} does not take such images ({refused[sides[-1]]}); it "
+                          f"was made for --size {made_for}, or take another --backbone")  # fmt: skip
+    data = replace(data, image_size=next(side for side in sides if side not in refused))
+    config = replace(config, data=data, model=model)
     training = source_of(config.data).training_set(given.seed)
     found = _probe(config, net, HeldOutSet(training.labelled, training.labels), given.seed, state.parent)
     start = net.with_head(found.weight, found.bias)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import warnings
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -24,6 +26,7 @@ from repro.data.images import ImageFiles
 from repro.engine.device import choose_device, free_processors
 from repro.files import write_whole
 from repro.models.pretrained import PretrainedNet
+from repro.settings import ConfigError
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of scikit-learn: the inverse of the weight of L2
 LEAST = 0.1  # of the mean deviation: what few of the images show must not decide, nor upset what trains from here
@@ -55,7 +58,7 @@ def features(config: Config, net: PretrainedNet, files: ImageFiles, cache: Path)
             body.update(value.cpu().numpy().tobytes())
     path = cache / f"{body.hexdigest()[:24]}.safetensors"
     known: dict[str, Tensor] = {}
-    if path.is_file():
+    with contextlib.suppress(OSError, SafetensorError):  # it is only a saving of time
         known = load_file(path)
     names = [digest.tobytes().hex() for digest in files.digests]
     missing = [number for number, name in enumerate(names) if name not in known]
@@ -68,6 +71,9 @@ def features(config: Config, net: PretrainedNet, files: ImageFiles, cache: Path)
         with torch.no_grad():
             rows = net.features(images).cpu()
         known |= {names[number]: row.clone() for number, row in zip(some, rows, strict=True)}
+    if not all(bool(row.isfinite().all()) for row in known.values()):
+        raise ConfigError(f"--backbone: {type(net.module).__name__} gives numbers that are not finite for these "
+                          "images; take other --weights")  # fmt: skip
     if missing:
         write_whole(path, save(known))
     return np.stack([known[name].numpy() for name in names])

@@ -14,25 +14,30 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TextIO, cast
+from typing import Any, Literal, NamedTuple, Self, TextIO, cast
 
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import ConfigDict, FiniteFloat, TypeAdapter, ValidationError
+from pydantic_core import from_json
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from repro.config import Config, as_mapping, read_config
 from repro.data import FolderData, source_of
-from repro.data.images import Levels, read_image, resized
+from repro.data.images import Levels, is_image, read_image, resized
 from repro.data.layout import look_through, printable
 from repro.engine.device import free_processors, set_up_process
 from repro.evaluate.predict import Predictor
-from repro.files import partly, write_whole
+from repro.files import partly, read_whole, write_whole
 from repro.models import Pretrained
 from repro.models.networks import build_model
+from repro.models.pretrained import LARGEST
 from repro.seeding import Streams
-from repro.settings import ConfigError
+from repro.settings import ConfigError, short
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "config.json"
 """What fit leaves in a model's folder; the description is written last."""
@@ -42,6 +47,24 @@ _AT_ONCE = 512  # images in memory
 _PREFIX = "module."  # of a pretrained network's tensors, here; in the file they have the names of their library
 
 Picture = str | Path | Image.Image
+
+
+class _Facts(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+    right: int | None
+    images: int
+    on: Literal["test", "aside", "cross"]
+
+
+class _Described(TypedDict):
+    """What of the description is read."""
+
+    format: Literal["repro-classifier-1"]
+    class_names: list[str]
+    levels: tuple[FiniteFloat, FiniteFloat] | None
+    sha256: str
+    facts: _Facts
+    settings: dict[str, Any]
 
 
 class Predictions(NamedTuple):
@@ -76,21 +99,32 @@ class Classifier:
             )
         remedy = "fit it again, or restore it from a copy"
         try:
-            told = json.loads((place / DESCRIPTION).read_bytes())
-            content = (place / WEIGHTS).read_bytes()
-            if told["format"] != _FORMAT:
-                raise ValueError(f"{place / DESCRIPTION}: is of format {told['format']!r}, not {_FORMAT!r}; {remedy}")
-            if hashlib.sha256(content).hexdigest() != told["sha256"]:
-                raise ValueError(f"{place / WEIGHTS}: is not the file that {DESCRIPTION} was written for; {remedy}")
-            config = read_config(told["settings"])
-            prefix = _PREFIX if isinstance(config.model, Pretrained) else ""
-            weights = {f"{prefix}{name}": value for name, value in load(content).items()}
-            levels = told["levels"] and tuple(told["levels"])
-            return cls(config, told["class_names"], weights, told["facts"], levels)
+            described, content = read_whole(place / DESCRIPTION), read_whole(place / WEIGHTS, LARGEST)
+            given = TypeAdapter(_Described).validate_python(from_json(described))
+            config, names = read_config(given["settings"]), given["class_names"]
         except OSError as error:
             raise ValueError(f"{error.filename}: cannot be read ({error.strerror}); {remedy}") from None
-        except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{place / DESCRIPTION}: is damaged ({error!r}); {remedy}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise ValueError(f"{place / DESCRIPTION}: is damaged, or of another version ({why}); {remedy}") from None
+        except ValueError as error:
+            raise ValueError(f"{place / DESCRIPTION}: is damaged, or of another version ({error}); {remedy}") from None
+        if hashlib.sha256(content).hexdigest() != given["sha256"]:
+            raise ValueError(f"{place / WEIGHTS}: is not the file that {DESCRIPTION} was written for; {remedy}")
+        data = config.data
+        if not isinstance(data, FolderData) or not len(set(names)) == len(names) == data.classes:
+            raise ValueError(f"{place / DESCRIPTION}: its classes are not those of its settings; {remedy}")
+        try:
+            prefix = _PREFIX if isinstance(config.model, Pretrained) else ""
+            weights = {f"{prefix}{name}": value for name, value in load(content).items()}
+            build_model(config.model, len(names), Streams(0), "student").load_state_dict(weights)
+        except (SafetensorError, RuntimeError):
+            raise ValueError(f"{place / WEIGHTS}: holds no weights of the network that {DESCRIPTION} names; {remedy}"
+                             ) from None  # fmt: skip
+        if not all(bool(value.isfinite().all()) for value in weights.values()):
+            raise ValueError(f"{place / WEIGHTS}: holds numbers that are not finite; {remedy}")
+        return cls(config, names, weights, dict(given["facts"]), given["levels"])
 
     def save(self, folder: Path) -> None:
         """Writes it, each file whole or not at all; `safetensors` reads the one, `json` the other."""
@@ -194,7 +228,8 @@ def export_onnx(folder: Path, path: Path) -> None:
     Raises:
         ValueError: when a package is missing, the network cannot be exported, or the probabilities differ.
     """
-    classifier = Classifier.load(folder)
+    path, classifier = _to_write("--onnx", path), Classifier.load(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         import onnxruntime
         import onnxscript  # noqa: F401 - torch.onnx asks for it, in many words
@@ -204,7 +239,6 @@ def export_onnx(folder: Path, path: Path) -> None:
     whole, size = _Whole(classifier).eval(), cast(FolderData, classifier.settings.data).image_size
     streams = Streams(0)
     images = streams.uniform("images", 0, (3, 3, size, size)).float()
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = partly(path)
     try:
         with torch.no_grad(), contextlib.redirect_stdout(sys.stderr):
@@ -237,12 +271,11 @@ _SAY_EVERY = 5.0  # seconds
 def predict(arguments: argparse.Namespace) -> None:
     """Predicts, writes, counts."""
     set_up_process(free_processors())
-    if arguments.csv and (arguments.csv.is_dir() or not arguments.csv.name):
-        raise ValueError(f"--csv = {arguments.csv}: is a folder; name the file to write")
+    path = _to_write("--csv", arguments.csv) if arguments.csv else None
     model, names = Classifier.load(arguments.model), _names(arguments.images)
     counts: Counter[str] = Counter()
     begun = time.monotonic()
-    with _output(arguments.csv) as file:
+    with _output(path) as file:
         _write(file, model, names, counts, arguments.probabilities)
     seconds = time.monotonic() - begun
     parts = [f"{name} {counts[name]:,}" for name in model.class_names if counts[name]]
@@ -286,6 +319,23 @@ def _write(file: TextIO, model: Classifier, names: Sequence[str], counts: Counte
         if time.monotonic() - told > _SAY_EVERY:
             told = time.monotonic()
             print(f"{number:,} of {len(names):,} images", file=sys.stderr, flush=True)
+
+
+def _to_write(option: str, path: Path) -> Path:
+    """The file that a person names, where links lead to it.
+
+    Raises:
+        ValueError: where it is a folder, a device or a pipe, which a file must not replace, an image, or out of reach.
+    """
+    try:
+        place = path.resolve()
+        if not path.name or (place.exists() and (not place.is_file() or is_image(place))):
+            what = "a folder" if place.is_dir() else "an image" if place.is_file() else "a device or a pipe"
+            raise ValueError(f"{option} = {path}: is {what}; name the file to write")
+    except (OSError, RuntimeError) as error:
+        why = getattr(error, "strerror", error)
+        raise ValueError(f"{option} = {short(str(path))}: cannot be written ({why}); name another file") from None
+    return place
 
 
 @contextlib.contextmanager

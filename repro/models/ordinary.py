@@ -64,7 +64,7 @@ def classes_of(networks: dict[str, Ordinary], x: Tensor) -> int:
         before = {name: buffer.clone() for name, buffer in network.named_buffers()}
         features = network.noise_features
         noise = 0 if features is None else torch.ones(len(x), features, dtype=x.dtype, device=x.device)
-        with torch.no_grad(), frozen_statistics(network.train()):
+        with torch.enable_grad(), frozen_statistics(network.train()):
             logits = network(x, noise)
         moved = [name for name, buffer in network.named_buffers() if not torch.equal(buffer, before[name])]
         for name in moved:
@@ -76,6 +76,9 @@ def classes_of(networks: dict[str, Ordinary], x: Tensor) -> int:
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
             found = list(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
             raise ValueError(f"{role} gives {found} for x {list(x.shape)}; needs logits [{len(x)}, K]")
+        if not logits.requires_grad or not logits.is_floating_point():
+            raise ValueError(f"{role}'s logits, {logits.dtype}, have no gradient; leave out detach, no_grad and argmax "
+                             "in its forward pass")  # fmt: skip
         widths[role] = logits.shape[1]
     if widths["teacher"] != widths["student"]:
         raise ValueError(f"teacher gives logits for {widths['teacher']} classes, student for {widths['student']}; make "
@@ -87,6 +90,8 @@ def refuse_modules(teacher: nn.Module, student: nn.Module) -> None:
     """Refuses what no step can train."""
     owners: dict[int, str] = {}
     for role, module in (("teacher", teacher), ("student", student)):
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"{role} is a {type(module).__name__}; give a torch.nn.Module")
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel | torch.jit.ScriptModule):
             raise ValueError(f"{role} is a {type(module).__name__}; give the plain module that it was made of")
         tensors = dict(module.named_parameters()) | dict(module.named_buffers())

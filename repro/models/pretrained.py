@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
+from repro.files import read_whole
 from repro.models import Pretrained
 from repro.models.layers import NORMS
 from repro.models.ordinary import Ordinary, seeded
@@ -21,6 +23,7 @@ from repro.settings import ConfigError, closest
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 _NAMED = 3  # tensors in a message
+LARGEST = 1 << 36  # bytes of a file of weights
 AUTO = "tf_efficientnet_lite0"
 _EXTRA = "pip install -e '.[backbone]'"
 
@@ -37,7 +40,8 @@ class PretrainedNet(Ordinary):
         self.head, layer = head_of(self.module)  # its name
         self.classes = layer.out_features
         if config.weights:
-            self.module.load_state_dict(_of_file(config))
+            what = f"model.weights = {config.weights}"
+            _fill(self.module, _state(_content(config.weights, what, config.weights_hash), what), what)
         mean, deviation = (torch.tensor(values)[:, None, None] for values in (config.mean, config.deviation))
         own, scale = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_DEVIATION))
         self.register_buffer("scale", scale / deviation, persistent=False)
@@ -63,6 +67,18 @@ class PretrainedNet(Ordinary):
         """The weights, as a state dictionary of this network has them, with another head."""
         own = {name: value.detach().cpu() for name, value in self.state_dict().items()}
         return own | {f"module.{self.head}.weight": weight, f"module.{self.head}.bias": bias}
+
+    @torch.no_grad()
+    def refusal(self, side: int) -> str:
+        """Why it gives no logits for squares of so many pixels, in training or in evaluation; or nothing."""
+        x = torch.zeros(2, 3, side, side)
+        try:
+            shapes = [(2, self.classes)] * 2 + [(2, head_of(self.module)[1].in_features)]
+            found = [self.train(mode)(x, 0) for mode in (True, False)] + [self.features(x)]
+        except Exception as error:  # noqa: BLE001 - each network has errors of its own
+            return " ".join(str(error).split())[:200] or type(error).__name__
+        wrong = [one for one, shape in zip(found, shapes, strict=True) if getattr(one, "shape", None) != shape]
+        return "it does not end with one dense layer on its features" if wrong else ""
 
     def features(self, x: Tensor) -> Tensor:
         """What the head sees, [N, D]."""
@@ -90,26 +106,28 @@ def network(library: str, name: str, classes: int) -> nn.Module:
     """A plain network with a head for so many classes; its weights say nothing yet."""
     with seeded(0, torch.device("cpu")), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if library == "timm":
-            if not importlib.util.find_spec("timm"):
-                raise ConfigError(f"model.network = {name}: is timm's, which is not installed: {_EXTRA}")
-            import timm
+        if library == "timm" and not importlib.util.find_spec("timm"):
+            raise ConfigError(f"model.network = {name}: is timm's, which is not installed: {_EXTRA}")
+        try:
+            if library == "timm":
+                import timm
 
-            found: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)
-            return found
-        import torchvision
+                return timm.create_model(name, pretrained=False, num_classes=classes)
+            import torchvision
 
-        return torchvision.models.get_model(name, weights=None, num_classes=classes)  # type: ignore[no-any-return]
+            return torchvision.models.get_model(name, weights=None, num_classes=classes)  # type: ignore[no-any-return]
+        except Exception as error:  # noqa: BLE001 - timm has many kinds
+            raise ConfigError(f"model.network = {name}: {library} cannot build it ({error}); name another") from None
 
 
-def _of_file(config: Pretrained) -> dict[str, Tensor]:
+def _content(path: str | Path, what: str, digest: str = "") -> bytes:
     try:
-        content = Path(config.weights).read_bytes()
+        content = read_whole(Path(path), LARGEST)
     except OSError as error:
-        raise ConfigError(f"model.weights = {config.weights}: cannot be read ({error.strerror}); put it back") from None
-    if config.weights_hash and hashlib.sha256(content).hexdigest() != config.weights_hash:
-        raise ConfigError(f"model.weights = {config.weights}: is another file than the run began with; put it back")
-    return dict(load_safetensors(content))
+        raise ConfigError(f"{what}: cannot be read ({error.strerror}); name a file of weights") from None
+    if digest and hashlib.sha256(content).hexdigest() != digest:
+        raise ConfigError(f"{what}: is another file than the run began with; put it back")
+    return content
 
 
 # From a name and a file that a person gives
@@ -131,7 +149,7 @@ def named(asked: str, weights: Path | None, classes: int) -> tuple[Pretrained, n
         chosen = Pretrained(library="timm", network=AUTO, mean=HALF, deviation=HALF)
         found = network("timm", AUTO, classes)
         renamed = dict(zip(found.state_dict(), state.values(), strict=True))  # the same tensors in the same order
-        _fill(found, renamed, "--backbone = auto")
+        _fill(found, renamed, "--backbone = auto", head_of(found)[0])
         return chosen, found, 224
     libraries = _libraries(asked)
     name = asked.partition("/")[2] if asked.startswith(("timm/", "torchvision/")) else asked
@@ -142,7 +160,7 @@ def named(asked: str, weights: Path | None, classes: int) -> tuple[Pretrained, n
     for library in libraries:
         found = network(library, name, classes)
         try:
-            _fill(found, state, f"--weights = {weights}" if weights else f"--backbone = {asked}")
+            _fill(found, state, f"--weights = {weights}" if weights else f"--backbone = {asked}", head_of(found)[0])
         except ConfigError as error:
             told.append(str(error))
             continue
@@ -197,39 +215,44 @@ def _downloaded(name: str) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """A state dictionary; nothing in the file is executed."""
+    return _state(_content(path, f"--weights = {path}"), f"--weights = {path}")
+
+
+def _state(content: bytes, what: str) -> dict[str, Tensor]:
+    """A state dictionary, by content; nothing in it is executed."""
     try:
-        if path.suffix == ".safetensors":
-            found: Any = load_safetensors(path.read_bytes())
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ConfigError(f"--weights = {path}: cannot be read ({error.strerror or error}); name a file") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found: Any = (load_safetensors(content) if content[8:9] == b"{" else
+                          torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))  # fmt: skip
     except Exception as error:  # noqa: BLE001 - each reader has errors of its own
-        raise ConfigError(f"--weights = {path}: is no state dictionary of safetensors or PyTorch "
-                          f"({type(error).__name__}): torch.save(network.state_dict(), path)") from None  # fmt: skip
+        raise ConfigError(f"{what}: is no state dictionary of safetensors or PyTorch ({type(error).__name__}); save "
+                          "one: torch.save(network.state_dict(), path)") from None  # fmt: skip
     for key in ("state_dict", "model"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
     if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
-        raise ConfigError(f"--weights = {path}: holds no state dictionary of tensors; save one: "
+        raise ConfigError(f"{what}: holds no state dictionary of tensors; save one: "
                           "torch.save(network.state_dict(), path)")  # fmt: skip
     return {str(name).removeprefix("module."): value for name, value in found.items()}
 
 
-def _fill(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Loads the body of a network; the head's rows are for other classes, so it stays.
+def _fill(module: nn.Module, state: Mapping[str, Tensor], what: str, head: str = "") -> None:
+    """Loads a network; where a head is named, its rows are for other classes, so it stays.
 
     Raises:
-        ConfigError: naming tensors that are missing, unknown or of another shape.
+        ConfigError: naming tensors that are missing, unknown, of another shape or kind, or not finite.
     """
-    own, head = module.state_dict(), head_of(module)[0]
-    body = {name: value for name, value in own.items() if not name.startswith(f"{head}.")}
-    counts = {name for name in body if name.endswith("num_batches_tracked")}
+    own = module.state_dict()
+    body = {name: value for name, value in own.items() if not head or not name.startswith(f"{head}.")}
+    both = {name: (state[name], value) for name, value in body.items() if name in state}
+    plain = {name: (its, value) for name, (its, value) in both.items() if _is_plain(its, value)}
     problems = {
-        "missing": [name for name in body if name not in state and name not in counts],
+        "missing": [name for name in body if name not in state and not name.endswith("num_batches_tracked")],
         "unknown": [name for name in state if name not in own],
-        "of another shape": [n for n in body if n in state and state[n].shape != body[n].shape],
+        "of another shape": [name for name, (its, value) in both.items() if its.shape != value.shape],
+        "quantised, sparse or of another kind": [name for name in both if name not in plain],
+        "not finite": [n for n, (its, value) in plain.items() if not bool(its.to(value.dtype).isfinite().all())],
     }
     said = []
     for kind, names in problems.items():
@@ -237,6 +260,12 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
         said += [f"{len(names)} {kind} ({', '.join(names[:_NAMED])}{more})"] if names else []
     if said:
         kind = type(module).__name__
-        raise ConfigError(f"{what}: do not fit {kind}: tensors {'; '.join(said)}; name the network that they are of")
-    module.load_state_dict({name: state[name].to(value.dtype) for name, value in body.items() if name in state},
-                           strict=False)  # fmt: skip
+        raise ConfigError(f"{what}: do not fit {kind}: tensors {'; '.join(said)}; name the network that they are of; "
+                          "it must have one head, and plain weights")  # fmt: skip
+    module.load_state_dict({name: its.to(value.dtype) for name, (its, value) in both.items()}, strict=False)
+
+
+def _is_plain(its: Tensor, own: Tensor) -> bool:
+    """Whether its numbers are there, and are such as the network's own."""
+    strided = its.layout is torch.strided and not its.is_meta
+    return strided and its.is_floating_point() == own.is_floating_point()
