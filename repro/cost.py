@@ -42,6 +42,7 @@ from repro.evaluate.evaluate import processes, some_of
 from repro.evaluate.predict import Predictor
 from repro.plan import Plan, PlannedRun, compose, plan_path, read_plan
 from repro.settings import ConfigError
+from repro.train.job import Job, jobs_of
 from repro.train.kept import counted, late_steps, networks, snapshot_steps
 from repro.train.loop import Trainer, finetune
 
@@ -147,33 +148,31 @@ def cost_of_all(costs: list[Cost]) -> Cost:
 
 
 def cost_of(config: Config, seeds: list[int], seconds: float) -> Cost:
-    """Trains as many chunks of seeds side by side as a run would, for about `seconds` each; what all seeds take.
+    """Trains as many jobs side by side as a run would, for about `seconds` each; what all seeds take.
 
     Args:
         config: of a run whose data are prepared.
         seeds: of the run.
         seconds: of steps, in each of a run's phases; three steps are taken in any case, of which one is timed.
     """
-    stack = config.budget.stack
-    chunks = [seeds[i : i + stack] for i in range(0, len(seeds), stack)]
-    side_by_side, _ = worker_pool(min(config.budget.workers, len(chunks)))
+    jobs = jobs_of("", config, Path(), seeds)
+    side_by_side, _ = worker_pool(min(config.budget.workers, len(jobs)))
     with ProcessPoolExecutor(side_by_side, multiprocessing.get_context("spawn")) as pool:
-        found = list(pool.map(_cost_of_chunk, [config] * side_by_side, chunks, [seconds] * side_by_side))
-    kept = len(chunks) * found[0].kept_bytes
+        found = list(pool.map(_cost_of_job, jobs[:side_by_side], [seconds] * side_by_side))
+    kept = len(jobs) * found[0].kept_bytes
     states = found[0].disk_bytes - found[0].kept_bytes  # they stay until all seeds are done
     new_ones = side_by_side * states // _CHECKPOINTS  # written beside the others
     return Cost(
         mean(cost.step for cost in found),
-        math.ceil(len(chunks) / side_by_side) * mean(cost.training for cost in found),
-        len(chunks) * mean(cost.evaluation for cost in found),
-        side_by_side * max(cost.peak_bytes for cost in found), kept + len(chunks) * states + new_ones, kept,
+        math.ceil(len(jobs) / side_by_side) * mean(cost.training for cost in found),
+        len(jobs) * mean(cost.evaluation for cost in found),
+        side_by_side * max(cost.peak_bytes for cost in found), kept + len(jobs) * states + new_ones, kept,
     )  # fmt: skip
 
 
-def _cost_of_chunk(config: Config, chunk: list[int], seconds: float) -> Cost:
-    device, steps = choose_device(), config.budget.steps
+def _cost_of_job(job: Job, seconds: float) -> Cost:
+    device, config, seeds, steps = choose_device(), job.config, job.trained_as, job.config.budget.steps
     set_up_process(config.engine.threads)
-    seeds: Seeds = chunk if config.budget.stack > 1 else chunk[0]
     trainer = Trainer(config, seeds, device)
     trainer.steps.choose("", lambda _: None)
     warm, training = _RECORDING if config.engine.cuda_graph else _WARM, 0.0

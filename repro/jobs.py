@@ -5,16 +5,17 @@
     repro status digits
     repro cancel digits
 
-state/.plans/<plan>/ says what is to be trained (plan.json), and has a folder for each submission, which is one array of
-jobs by submitit. A job is named <plan>-<hash of the folder>.<submission>, so that the queue itself says which seeds are
-at work, whoever sent them out. A job whose time is over is queued again by submitit; one that is preempted, or whose
-node is lost, by Slurm. A seed's result lies in a folder of its own and says that it is done: no process needs another
-one's lock. The command that drives a cluster imports no PyTorch; what does is a process apart.
+state/.plans/<plan>/ says what is to be trained (runs.json), and has a folder for each submission, one array of jobs by
+submitit. A job is named <plan>-<hash of the folder>.<submission>, so that the queue says which seeds are at work. A job
+whose time is over is queued again by submitit; one that is preempted, or whose node is lost, by Slurm. A seed's result
+lies in a folder of its own and says that it is done: no process needs another one's lock. What drives a cluster, or
+looks at one, imports no PyTorch; what does is a process apart.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import hashlib
 import importlib.util
@@ -29,7 +30,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -40,12 +41,11 @@ from pathlib import Path
 from typing import Any
 
 from repro.files import LOCKS, Held, only_writer, write_whole
-from repro.plan import plan_path
 from repro.settings import ConfigError
 from repro.train.stopping import EXIT_OUT_OF_TIME, Flags, Stopping
 
 PLANS, STATE, RUNS = Path("state/.plans"), Path("state"), Path("artifacts/runs")
-_PLAN, _CANCELLED, _RESULT, _NOTE, _TASKS = "plan.json", "cancelled", "result.pt", "progress.json", "tasks.json"
+_PLAN, _CANCELLED, _RESULT, _NOTE, _SENT = "runs.json", "cancelled", "result.pt", "progress.json", "sent.json"
 _DEATHS = 3  # of a seed's jobs, after which it is given up; a requeued job has not died
 _POLL, _SILENCE = 5.0, 30.0  # seconds between looks at the queue, and between lines of progress
 _AT_ONCE = 1000  # tasks of one array: Slurm's own limit is 1,001 unless it is raised
@@ -61,6 +61,8 @@ class Unreachable(RuntimeError):
 
 def run(arguments: argparse.Namespace) -> int:
     """Trains the plan, or watches another process that does; the exit status."""
+    from repro.plan import plan_path
+
     path = Path(plan_path(arguments.run))
     if not path.is_file():
         raise ConfigError(f"no plan at {path}")
@@ -73,12 +75,16 @@ def run(arguments: argparse.Namespace) -> int:
     place = PLANS / path.stem
     with ExitStack() as lock:
         if not _mine(place, lock):
-            print(f"{place.name}: was cancelled; the state is saved, run again to go on")
-            return 2
+            return _cancelled(place)
         status = _drive(path, place, arguments) if arguments.on else _here(path, arguments)
     if not status:
         print(f"{path.stem}: every seed is trained; to evaluate and judge them: repro reproduce {path.stem}")
     return status
+
+
+def _cancelled(place: Path) -> int:
+    print(f"{place.name}: was cancelled; the state is saved, run again to go on")
+    return 2
 
 
 def _mine(place: Path, lock: ExitStack) -> bool:
@@ -102,13 +108,10 @@ def _mine(place: Path, lock: ExitStack) -> bool:
 
 def _here(path: Path, arguments: argparse.Namespace) -> int:
     from repro.engine.device import set_up_process
-    from repro.train.launch import train_runs
+    from repro.train.launch import train_plan
 
     set_up_process()  # before workers are forked
-    runs = lay_out(path)["runs"]
-    steps = sum(one["steps"] * len(one["chunks"]) for one in runs.values())
-    workers = arguments.workers or min(one["workers"] for one in runs.values())
-    return train_runs(((name, one["seeds"]) for name, one in runs.items()), path.stem, steps, workers)
+    return train_plan(lay_out(path)["runs"], path.stem, arguments.workers or 0)
 
 
 def lay_out(path: Path) -> dict[str, Any]:
@@ -126,10 +129,10 @@ def join(name: str) -> None:
     from repro.train.launch import close_run, open_run
 
     for run, one in read(PLANS / name)["runs"].items():
-        if not _joined(run, one) and all(_done(run, one, label) for label in one["chunks"]):
+        if not _missing({run: one}):
             opened = open_run(run, one["seeds"])
             with opened.lock:
-                if all(is_finished(opened.job, chunk, print) for chunk in opened.chunks):
+                if all(is_finished(job, print) for job in opened.jobs):
                     close_run(opened)
 
 
@@ -145,14 +148,10 @@ def _joined(run: str, one: dict[str, Any]) -> bool:
     return (RUNS / run).is_dir() and (RUNS / run).stat().st_mtime_ns != one["before"]
 
 
-def _done(run: str, one: dict[str, Any], label: str) -> bool:
-    return (STATE / run / label / _RESULT).is_file() or _joined(run, one)
-
-
-def _missing(plan: dict[str, Any]) -> list[Seed]:
+def _missing(runs: Mapping[str, dict[str, Any]]) -> list[Seed]:
     """Seeds that are not finished."""
-    under_way = ((run, one) for run, one in plan["runs"].items() if not _joined(run, one))
-    return [(run, label) for run, one in under_way for label in one["chunks"] if not _done(run, one, label)]
+    every = ((run, label) for run, one in runs.items() if not _joined(run, one) for label in one["jobs"])
+    return [seed for seed in every if not Path(STATE, *seed, _RESULT).is_file()]
 
 
 def _drive(path: Path, place: Path, arguments: argparse.Namespace) -> int:
@@ -163,6 +162,9 @@ def _drive(path: Path, place: Path, arguments: argparse.Namespace) -> int:
         status = _watch(place, arguments)
         apart(join, path.stem)
     except KeyboardInterrupt:
+        with contextlib.suppress(Unreachable):
+            if not queued(place):
+                raise
         again = shlex.join(["repro", *sys.argv[1:]])
         print(f"\nThe jobs go on without this command. To come back: {again}; to see how far they are: repro status "
               f"{path.stem}; to end them: repro cancel {path.stem}", file=sys.stderr)  # fmt: skip
@@ -171,9 +173,16 @@ def _drive(path: Path, place: Path, arguments: argparse.Namespace) -> int:
 
 
 def apart(task: Callable[[Any], Any], what: Any) -> None:
-    """Calls `task` in a process of its own, whose memory goes with it."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        pool.submit(task, what).result()
+    """Calls `task` in a process of its own, whose memory goes with it, and which Ctrl-C ends without a word."""
+    with ProcessPoolExecutor(1, get_context("spawn"), _listen_to_ctrl_c) as pool:
+        with Stopping.held_back():
+            future = pool.submit(task, what)
+        future.result()
+
+
+def _listen_to_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _watch(place: Path, arguments: argparse.Namespace) -> int:
@@ -181,10 +190,9 @@ def _watch(place: Path, arguments: argparse.Namespace) -> int:
     deaths: Counter[Seed] = Counter()
     unseen: Counter[Seed] = Counter()  # looks in a row that did not show a seed's job
     sent: set[Seed] = set()
-    while missing := _missing(plan):
+    while missing := _missing(plan["runs"]):
         if (place / _CANCELLED).exists():
-            print(f"{place.name}: was cancelled; the state is saved, run again to go on")
-            return 2
+            return _cancelled(place)
         if time.monotonic() - spoken > _SILENCE:
             spoken = time.monotonic()
             print(counted(place), flush=True)
@@ -208,18 +216,19 @@ def _watch(place: Path, arguments: argparse.Namespace) -> int:
             break
         time.sleep(_POLL)
     print(counted(place), flush=True)
+    logs = logs_of(place)
     for seed in missing:
-        print(f"error: {' '.join(seed)} died {_DEATHS} times: {last_words(place, seed)}", file=sys.stderr)
+        print(f"error: {' '.join(seed)} died {_DEATHS} times: {last_words(place, logs.get(seed))}", file=sys.stderr)
     return 2 if missing else 0
 
 
-def states(place: Path) -> Iterator[tuple[Seed, str, dict[str, Any]]]:
-    """Each seed with its state, which is that of its job where there is one, and what it noted."""
+def states(place: Path, begun: Container[Seed] = ()) -> Iterator[tuple[Seed, str, dict[str, Any]]]:
+    """Each seed with its state, which is that of its job where there is one, and what it noted; `begun` have a log."""
     plan, at_work = read(place), queued(place)
     here = _driver(place.name) and not at_work
     for run, one in plan["runs"].items():
         joined = _joined(run, one)
-        for label in one["chunks"]:
+        for label in one["jobs"]:
             folder, note = STATE / run / label, {"steps": one["steps"]}
             if joined or (folder / _RESULT).is_file():
                 yield (run, label), "done", note
@@ -234,13 +243,18 @@ def states(place: Path) -> Iterator[tuple[Seed, str, dict[str, Any]]]:
             elif here:
                 yield (run, label), "running" if fresh else "waiting", note
             else:
-                yield (run, label), "stopped" if log_of(place, (run, label)) else "not running", note
+                yield (run, label), "stopped" if (run, label) in begun else "not running", note
+
+
+def _place(plan: str) -> Path:
+    """Of a plan by its name or file."""
+    return PLANS / Path(plan).name.removesuffix(".yaml")
 
 
 def counted(place: Path) -> str:
     """How many seeds are in each state, in one line."""
     try:
-        found = Counter(state for _, state, _ in states(place))
+        found = Counter(state for _, state, _ in states(place, logs_of(place)))
     except Unreachable as error:
         return str(error)
     return f"{place.name}: {found.total()} seeds: {', '.join(f'{count} {state}' for state, count in found.items())}"
@@ -248,10 +262,11 @@ def counted(place: Path) -> str:
 
 def status(arguments: argparse.Namespace) -> None:
     """Prints a line for each seed."""
-    place = PLANS / Path(plan_path(arguments.plan)).stem
+    place = _place(arguments.plan)
     print(f"{'run and seed':44} {'state':12} {'step':>17} {'a second':>9} {'left':>9}  node")
     total: Counter[str] = Counter()
-    for seed, state, note in states(place):
+    logs = logs_of(place)
+    for seed, state, note in states(place, logs):
         total[state] += 1
         step, rate = note["steps"] if state == "done" else note.get("step", 0), note.get("rate", 0.0)
         running = state == "running" and rate
@@ -259,13 +274,13 @@ def status(arguments: argparse.Namespace) -> None:
         far, pace = f"{step:,}/{note['steps']:,}", f"{rate:.1f}" if running else ""
         print(f"{' '.join(seed):44} {state:12} {far:>17} {pace:>9} {left:>9}  {note.get('node', '')}")
         if state == "stopped":
-            print(f"  {last_words(place, seed)}")
+            print(f"  {last_words(place, logs[seed])}")
     print(f"{place.name}: {', '.join(f'{count} {state}' for state, count in total.items())}")
 
 
 def cancel(arguments: argparse.Namespace) -> None:
     """Ends the jobs of a plan, or the process that trains it here; what they saved stays."""
-    place = PLANS / Path(plan_path(arguments.plan)).stem
+    place = _place(arguments.plan)
     read(place)
     at_work, driver = queued(place), _driver(place.name)
     if not at_work and not driver:
@@ -292,10 +307,10 @@ def _dry_run(path: Path, arguments: argparse.Namespace) -> int:
     """Prints jobs, hours and options; sends nothing out."""
     from repro.cost import hours
 
-    plan = lay_out(path)
-    missing = _missing(plan)
+    runs = lay_out(path)["runs"]
+    missing = _missing(runs)
     jobs = grouped(missing, arguments.seeds_per_job)
-    print(f"{path.stem}: {len(missing)} of {sum(len(one['chunks']) for one in plan['runs'].values())} seeds are not "
+    print(f"{path.stem}: {len(missing)} of {sum(len(one['jobs']) for one in runs.values())} seeds are not "
           f"finished: {len(jobs)} jobs")  # fmt: skip
     if arguments.on:
         print(f"sbatch {in_words(options(arguments.slurm, arguments.gpus_per_run), len(jobs))}")
@@ -366,16 +381,17 @@ def submit(place: Path, plan: Mapping[str, Any], seeds: Sequence[Seed], argument
     for some in (jobs[i : i + _AT_ONCE] for i in range(0, len(jobs), _AT_ONCE)):
         number = 1 + max((int(path.name) for path in place.glob("[0-9]*")), default=0)
         folder = place / str(number)
-        write_whole(folder / _TASKS, json.dumps(some).encode())
+        write_whole(folder / _SENT, json.dumps(some).encode())
         executor = SlurmExecutor(folder, max_num_timeout=100_000)  # requeues for want of time
         executor.update_parameters(**({"array_parallelism": len(some)} | found), job_name=f"{_name(place)}.{number}")
         tasks = []
         for group in some:
             one = plan["runs"][run := group[0][0]]
-            text = ",".join(one["chunks"][label] for _, label in group)
+            text = ",".join(one["jobs"][label] for _, label in group)
             tasks.append(Task(run, text, one["settings"], plan["code"], plan["revision"], arguments.gpus_per_run))
         try:
-            sent = executor.map_array(Train(), tasks)
+            with executor.batch():
+                sent = [executor.submit(task) for task in tasks]
         except (FailedJobError, FailedSubmissionError) as error:
             shutil.rmtree(folder)
             said = ": ".join(re.findall("sbatch: error: (.*)", str(error))) or error
@@ -386,7 +402,7 @@ def submit(place: Path, plan: Mapping[str, Any], seeds: Sequence[Seed], argument
 
 def queued(place: Path) -> dict[Seed, tuple[str, str, str]]:
     """Each seed that a job of the plan is to train: "running" or "waiting", its node, and the job's number."""
-    if not any(place.glob(f"[0-9]*/{_TASKS}")):
+    if not any(place.glob(f"[0-9]*/{_SENT}")):
         return {}
     try:
         command = ["squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%j|%K|%T|%N|%F"]
@@ -405,23 +421,21 @@ def queued(place: Path) -> dict[Seed, tuple[str, str, str]]:
 
 @cache
 def _sent(folder: Path) -> list[list[Seed]]:
-    return [[(run, label) for run, label in group] for group in json.loads((folder / _TASKS).read_text())]
+    return [[(run, label) for run, label in group] for group in json.loads((folder / _SENT).read_text())]
 
 
-def log_of(place: Path, seed: Seed) -> Path | None:
-    """Of the last job of this seed that has begun."""
-    for folder in sorted(place.glob("[0-9]*"), key=lambda path: -int(path.name)):
-        for index, group in enumerate(_sent(folder) if (folder / _TASKS).is_file() else []):
-            if seed in group:
-                logs = list(folder.glob(f"*_{index}_0_log.out" if len(_sent(folder)) > 1 else "*_0_log.out"))
-                if logs:
-                    return max(logs, key=lambda path: path.stat().st_mtime)
-    return None
+def logs_of(place: Path) -> dict[Seed, Path]:
+    """The log of each seed's last job that has begun."""
+    found: dict[Seed, Path] = {}
+    for folder in sorted((path.parent for path in place.glob(f"[0-9]*/{_SENT}")), key=lambda path: int(path.name)):
+        jobs = _sent(folder)
+        for log in folder.glob("*_log.out"):  # <job>_<index>_0_log.out, without an index where there is one job
+            found |= dict.fromkeys(jobs[int(log.name.split("_")[1]) if len(jobs) > 1 else 0], log)
+    return found
 
 
-def last_words(place: Path, seed: Seed) -> str:
+def last_words(place: Path, log: Path | None) -> str:
     """What a seed's last job said at its end, and its log."""
-    log = log_of(place, seed)
     if not log:
         return f"its job never began; do the nodes see {place}?"
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
@@ -431,7 +445,7 @@ def last_words(place: Path, seed: Seed) -> str:
 
 @dataclass(frozen=True)
 class Task:
-    """Some seeds of one run, and of which settings, data and code their plan was."""
+    """What a job does: trains some seeds of one run, of settings, data and code that must be as they were sent out."""
 
     run: str
     seeds: str
@@ -440,60 +454,52 @@ class Task:
     revision: str
     processes: int  # that share the run's batches, a GPU each
 
-
-class Train:
-    """What a job does."""
-
-    def __call__(self, task: Task) -> None:
+    def __call__(self) -> None:
         """Trains as `repro train` does; a time that is over puts the job into the queue again."""
-        if why := refusal(task):
-            print(f"error: {why}", flush=True)
-            sys.exit(2)
-        status = _train(task)
+        try:
+            refuse_other_code_or_data(self)
+            status = self._train()
+        except (ValueError, RuntimeError, OSError) as error:
+            print(f"error: {error}", flush=True)
+            status = 2
         if status == EXIT_OUT_OF_TIME:
             os.kill(os.getpid(), signal.SIGUSR2)  # to submitit, which listens again
         if status:
             sys.exit(status)
 
-    def checkpoint(self, task: Task) -> Any:
+    def _train(self) -> int:
+        """By torchrun where several processes share the run, whom a signal to it tells to save; waits for them."""
+        if self.processes == 1:
+            from repro.train.launch import train
+
+            return train(self.run, self.seeds)
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
+                   str(self.processes), "-m", "repro", "train", self.run, "--seeds", self.seeds]  # fmt: skip
+        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        with Stopping(Flags()) as stopping, subprocess.Popen(command, **pipe) as launcher:  # type: ignore[call-overload] # noqa: S603
+            for line in launcher.stdout or ():  # until the last of them is gone
+                print(line, end="", flush=True)
+        return stopping.status or launcher.returncode
+
+    def checkpoint(self) -> Any:
         """What submitit starts when the job comes back."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(self, task)
+        return DelayedSubmission(self)
 
 
-def refusal(task: Task) -> str:
-    """Why a job must not train: another revision, other code or other settings and data than the plan's; or nothing."""
-    from repro.train.job import revision
+def refuse_other_code_or_data(task: Task) -> None:
+    """A job trains as its plan was sent out, or not at all.
+
+    Raises:
+        ConfigError: for another revision, other code, or other settings or data.
+    """
+    from repro.train.job import hash_of, revision, source_hashes
     from repro.train.launch import CONFIGS
-    from repro.train.prepare import code, digest
+    from repro.train.prepare import digest
 
-    if revision() != task.revision or code() != task.code:
-        return (f"{task.run}: the code here is revision {revision()[:12]}, not as the plan was sent out ("
-                f"{task.revision[:12]}); put it back, or send the plan out again: repro run")  # fmt: skip
+    if revision() != task.revision or hash_of(source_hashes()) != task.code:
+        raise ConfigError(f"{task.run}: the code here is revision {revision()[:12]}, not as the plan was sent out ("
+                          f"{task.revision[:12]}); put it back, or send the plan out again: repro run")  # fmt: skip
     if digest(path := CONFIGS / f"{task.run}.yaml") != task.settings:
-        return f"{task.run}: {path} is not as the plan was sent out; send it out again: repro run"
-    return ""
-
-
-def _train(task: Task) -> int:
-    from repro.train import launch
-
-    if task.processes > 1:
-        return _together(["train", task.run, "--seeds", task.seeds], task.processes)
-    try:
-        return launch.train(argparse.Namespace(run=task.run, seeds=task.seeds))
-    except (ValueError, RuntimeError, OSError) as error:
-        print(f"error: {error}", flush=True)
-        return 2
-
-
-def _together(words: list[str], processes: int) -> int:
-    """By torchrun; waits for its processes, which save, when a signal ends torchrun itself."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m",
-               "repro", *words]  # fmt: skip
-    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with Stopping(Flags([0, 0])) as stopping, subprocess.Popen(command, **pipe) as launcher:  # type: ignore[call-overload] # noqa: S603
-        for line in launcher.stdout or ():  # until the last of them is gone
-            print(line, end="", flush=True)
-    return stopping.status or launcher.returncode
+        raise ConfigError(f"{task.run}: {path} is not as the plan was sent out; send it out again: repro run")

@@ -32,8 +32,8 @@ from repro.plan import compose
 from repro.results import RUNS, RecordError, Run, joined, read_run, settings_of, write_run
 from repro.settings import ConfigError, parse_seeds
 from repro.train.checkpoint import load_result, refuse_newest
-from repro.train.job import Job, source_hashes
-from repro.train.launch import deadline_of, train_all
+from repro.train.job import jobs_of
+from repro.train.launch import train_all
 from repro.train.prepare import with_prepared_data
 from repro.train.stopping import die_with_parent
 from repro.train.storage import Damaged, OtherFormat
@@ -120,21 +120,21 @@ def trained(side: list[str], config: Config, seeds: list[int]) -> Run:
     Raises:
         SystemExit: with the status of what stopped the training before its end; its state is saved.
     """
-    name, stack = trial_name(*side), config.budget.stack
-    job = Job(f"trial {name}", config, TRIALS / name, source_hashes(), deadline_of(config))
-    chunks = [seeds[i : i + stack] for i in range(0, len(seeds), stack)]
-    with only_writer(job.name, job.name):
-        for chunk in chunks:
-            refuse_newest(job.folder(chunk), job.training_made_by(chunk), job.folder(chunk))
-        status = train_all(job, chunks)
+    name = trial_name(*side)
+    what = f"trial {name}"
+    jobs = jobs_of(what, config, TRIALS / name, seeds)
+    with only_writer(what, what):
+        for job in jobs:
+            refuse_newest(job.folder, job.training_made_by, job.folder)
+        status = train_all(jobs)
         if status:
             sys.exit(status)
-        workers, context = worker_pool(processes(len(chunks)))
+        workers, context = worker_pool(processes(len(jobs)))
         with ProcessPoolExecutor(workers, context, die_with_parent) as pool:
             try:
-                folders = list(pool.map(_evaluated, [job.folder(chunk) for chunk in chunks]))
+                folders = list(pool.map(_evaluated, [job.folder for job in jobs]))
             except BrokenProcessPool:
-                raise RuntimeError(f"{job.name}: a process that evaluates was killed; if memory ran out, name fewer "
+                raise RuntimeError(f"{what}: a process that evaluates was killed; if memory ran out, name fewer "
                                    "--seeds; run the same command again to go on") from None  # fmt: skip
     return joined([replace(read_run(folder), name=side[0], config=as_mapping(config)) for folder in folders])
 

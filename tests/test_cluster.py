@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,7 @@ import yaml
 
 from repro import jobs
 from repro.settings import ConfigError
-from repro.train import prepare
-from repro.train.job import revision
+from repro.train.job import hash_of, revision, source_hashes
 from tests.survival import ROOT, outcome
 
 SCRIPT = ROOT / "tests/slurm/two_nodes.sh"
@@ -182,15 +182,17 @@ def test_a_job_refuses_other_code_and_other_data(tmp_path: Path, monkeypatch: py
     path.parent.mkdir(parents=True)
     path.write_text("data_hash: 1\n")
     of = hashlib.sha256(b"data_hash: 1\n").hexdigest()
-    code = prepare.code()
+    code, here = hash_of(source_hashes()), revision()
+    job = jobs.Task("a", "0", of, code, here, 1)
 
-    assert jobs.refusal(jobs.Task("a", "0", of, code, revision(), 1)) == ""
-    assert "not as the plan was sent out (abc)" in jobs.refusal(jobs.Task("a", "0", of, code, "abc", 1))
-    assert "not as the plan was sent out" in jobs.refusal(jobs.Task("a", "0", of, "other", revision(), 1))
+    jobs.refuse_other_code_or_data(job)
+    with pytest.raises(ConfigError, match=r"not as the plan was sent out \(abc\)"):
+        jobs.refuse_other_code_or_data(replace(job, revision="abc"))
+    with pytest.raises(ConfigError, match="not as the plan was sent out"):
+        jobs.refuse_other_code_or_data(replace(job, code="other"))
     path.write_text("data_hash: 2\n")
-    assert "artifacts/configs/a.yaml is not as the plan was" in jobs.refusal(
-        jobs.Task("a", "0", of, code, revision(), 1)
-    )
+    with pytest.raises(ConfigError, match=r"artifacts/configs/a.yaml is not as the plan was"):
+        jobs.refuse_other_code_or_data(job)
 
 
 def test_options_of_slurm() -> None:
