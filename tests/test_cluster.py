@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -224,6 +226,52 @@ def test_without_slurm_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ConfigError, match="sbatch, squeue and srun are not here"):
         jobs.present()
+
+
+def test_ctrl_c_says_that_jobs_go_on_only_where_there_are_some(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything was sent out it is an interruption like any other."""
+    queue: dict[jobs.Seed, tuple[str, str, str]] = {}
+    monkeypatch.setattr(jobs, "present", lambda: None)
+    monkeypatch.setattr(jobs, "queued", lambda _: queue)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "apart", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        jobs._drive(Path("small.yaml"), Path("small"), argparse.Namespace())
+    queue["a", "seed-0"] = ("running", "n1", "7")
+
+    assert 130 == jobs._drive(Path("small.yaml"), Path("small"), argparse.Namespace())
+    assert "The jobs go on without this command" in capsys.readouterr().err
+
+
+def test_the_state_of_a_thousand_seeds_is_there_soon(tmp_path: Path) -> None:
+    """Each that has begun with its log's last words; PyTorch, Hydra and pydantic's models would take longer."""
+    place = tmp_path / "state/.plans/small"
+    (place / "1").mkdir(parents=True)
+    run = {"steps": 300, "before": 0, "jobs": {f"seed-{seed}": str(seed) for seed in range(1000)}}
+    (place / "runs.json").write_text(json.dumps({"runs": {"a": run}}))
+    (place / "1/sent.json").write_text(json.dumps([[["a", f"seed-{seed}"]] for seed in range(1000)]))
+    for seed in range(999):
+        (place / f"1/7_{seed}_0_log.out").write_text("begun\nerror: no room\nsubmitit")
+    script = """
+import subprocess, sys, time
+from types import SimpleNamespace
+from repro import jobs
+jobs.subprocess.run = lambda *_, **__: SimpleNamespace(stdout="")
+jobs.status(SimpleNamespace(plan="small"))
+print(sorted({"torch", "hydra", "numpy"} & set(sys.modules)), time.process_time() < 2)
+"""
+    said = subprocess.run(  # noqa: S603 - our own
+        [sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    ).stdout  # fmt: skip
+
+    assert 999 == said.count("  error: no room (state/.plans/small/1/7_")
+    assert said.endswith("small: 999 stopped, 1 not running\n[] True\n")
 
 
 def test_workers_have_a_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:
