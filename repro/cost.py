@@ -45,6 +45,7 @@ from repro.settings import ConfigError
 from repro.train.job import Job, jobs_of
 from repro.train.kept import counted, late_steps, networks, snapshot_steps
 from repro.train.loop import Trainer, finetune
+from repro.train.prepare import with_prepared_data
 
 _WIDTHS = (5, 11, 9, 9, 11, 10, 10)
 
@@ -59,9 +60,8 @@ def measured(arguments: argparse.Namespace) -> None:
     costs: list[Cost] = []
     for one, config in zip(plan.runs, configs, strict=True):
         try:
-            source_of(config.data).prepare()
-            config.data = source_of(config.data).settled()
-            cost = cost_of(config, list(one.seeds), arguments.seconds)
+            (ready,) = with_prepared_data([config])
+            cost = cost_of(ready, list(one.seeds), arguments.seconds)
         except (ValueError, OSError, RuntimeError) as error:  # no data, no memory, a worker that was killed
             print(f"{one.name:42} cannot be measured: {error}", flush=True)
             continue
@@ -84,9 +84,7 @@ def hours(path: Path, seeds: Mapping[str, int], seconds: float = 3.0) -> None:
     each: list[float] = []
     for one in read_plan(path).runs:
         if count := seeds.get(one.name, 0):
-            config = compose(one.name, one.overrides)
-            source_of(config.data).prepare()
-            config.data = source_of(config.data).settled()
+            (config,) = with_prepared_data([compose(one.name, one.overrides)])
             each += [cost_of(config, list(one.seeds[: config.budget.stack]), seconds).training] * count
     device = describe_device(choose_device())["device_name"]
     print(f"An estimate, from some steps of each run on {device}: {sum(each) / 3600:,.1f} device hours")
@@ -148,12 +146,9 @@ def cost_of_all(costs: list[Cost]) -> Cost:
 
 
 def cost_of(config: Config, seeds: list[int], seconds: float) -> Cost:
-    """Trains as many jobs side by side as a run would, for about `seconds` each; what all seeds take.
+    """What all seeds of a run with prepared data take: as many jobs as a run would train side by side, for a moment.
 
-    Args:
-        config: of a run whose data are prepared.
-        seeds: of the run.
-        seconds: of steps, in each of a run's phases; three steps are taken in any case, of which one is timed.
+    A moment is about `seconds` in each of a run's phases, and three steps at least, of which one is timed.
     """
     jobs = jobs_of("", config, Path(), seeds)
     side_by_side, _ = worker_pool(min(config.budget.workers, len(jobs)))
@@ -201,14 +196,9 @@ def phases(config: Config) -> list[tuple[int, int]]:
 def seconds_of_phase(
     step: Callable[[], object], count: int, seconds: float, device: torch.device, warm: int = _WARM
 ) -> float:
-    """Seconds of `count` steps: of the first ones, in which happens what happens once, and the median of some others.
+    """Seconds of `count` steps: of the `warm` ones, in which happens what happens once, and the median of some others.
 
-    Args:
-        step: takes one.
-        count: of the phase.
-        seconds: after which no further step is begun; one is timed in any case.
-        device: that is waited for, after each step of a CPU and after some of a GPU.
-        warm: how many are the first.
+    After `seconds` no further step is begun; the device is waited for, after each step of a CPU and some of a GPU.
     """
     took: list[float] = []
     begun, left = time.perf_counter(), min(count - warm, _MOST)
@@ -249,11 +239,8 @@ def _evaluation(config: Config, seeds: Seeds, trainer: Trainer, kept: dict[str, 
 def looked_at(config: Config, seeds: Seeds, networks: int, unlabelled: int) -> tuple[int, int]:
     """What an evaluation of a run does: how many examples it reads, and how many times one passes through a network.
 
-    Args:
-        config: the run's settings.
-        seeds: one seed, or R seeds stacked, which pass together.
-        networks: that a snapshot holds, averages among them.
-        unlabelled: examples that a run learns from, whose pseudo labels are compared with their classes.
+    A snapshot holds so many networks, averages among them; stacked seeds pass together; the pseudo labels of so many
+    unlabelled examples are compared with their classes.
     """
     budget, test = config.budget, source_of(config.data).held_out_set(seeds).labels.shape[-1]
     drawn, labelled = (min(count, budget.curve_examples or count) for count in (test, unlabelled))

@@ -123,17 +123,14 @@ def lay_out(path: Path) -> dict[str, Any]:
     return plan
 
 
-def join(name: str) -> None:
+def join(place: Path) -> None:
     """Puts the results of each run whose seeds are all done where evaluation finds them."""
-    from repro.train.job import is_finished
-    from repro.train.launch import close_run, open_run
+    from repro.train.launch import opened
 
-    for run, one in read(PLANS / name)["runs"].items():
-        if not _missing({run: one}):
-            opened = open_run(run, one["seeds"])
-            with opened.lock:
-                if all(is_finished(job, print) for job in opened.jobs):
-                    close_run(opened)
+    for run, one in read(place)["runs"].items():
+        if not _joined(run, one) and not _missing({run: one}):
+            with opened(run, one["seeds"]):
+                pass  # its end joins what is finished
 
 
 def read(place: Path) -> dict[str, Any]:
@@ -160,7 +157,7 @@ def _drive(path: Path, place: Path, arguments: argparse.Namespace) -> int:
         present()
         apart(lay_out, path)
         status = _watch(place, arguments)
-        apart(join, path.stem)
+        apart(join, place)
     except KeyboardInterrupt:
         with contextlib.suppress(Unreachable):
             if not queued(place):
@@ -172,11 +169,11 @@ def _drive(path: Path, place: Path, arguments: argparse.Namespace) -> int:
     return status
 
 
-def apart(task: Callable[[Any], Any], what: Any) -> None:
+def apart(task: Callable[[Path], object], path: Path) -> None:
     """Calls `task` in a process of its own, whose memory goes with it, and which Ctrl-C ends without a word."""
     with ProcessPoolExecutor(1, get_context("spawn"), _listen_to_ctrl_c) as pool:
         with Stopping.held_back():
-            future = pool.submit(task, what)
+            future = pool.submit(task, path)
         future.result()
 
 

@@ -105,11 +105,11 @@ def _recorded(name: str, config: Config, seeds: list[int]) -> Run | None:
 
 
 def _same_data(record: Run, config: Config, seeds: list[int]) -> bool:
-    source, groups = source_of(config.data), record.groups().values()
+    source = source_of(config.data)
     return all(
         (source.training_hash(group), source.held_out_hash(group))
         == tuple(record.seeds.loc[group[0], ["training_hash", "held_out_hash"]])
-        for group in groups
+        for group in record.groups().values()
         if set(group) & set(seeds)
     )
 

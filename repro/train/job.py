@@ -27,6 +27,7 @@ from repro.files import partly, replace_folder
 from repro.seeding import seeds_label
 from repro.settings import parse_seeds
 from repro.train.checkpoint import (
+    RESULT,
     SERIES,
     Refused,
     Result,
@@ -63,6 +64,11 @@ class Job:
     def folder(self) -> Path:
         """Of the state, and of the result, which waits there for the run's others."""
         return self.state / seeds_label(self.seeds)
+
+    @property
+    def result(self) -> Path:
+        """The file that says that it is finished."""
+        return self.folder / RESULT
 
     @property
     def trained_as(self) -> int | list[int]:
@@ -114,10 +120,7 @@ class OutOfMemory(RuntimeError):
 def train_job(job: Job, listener: Listener, world: World = ALONE) -> bool:
     """Trains it unless it is finished; False when it stopped before the end.
 
-    Args:
-        job: what to train.
-        listener: told what happens, in every process.
-        world: the processes that train it together; the first of them writes.
+    Each of the processes of `world` has a listener; the first of them writes.
 
     Raises:
         OutOfMemory: when memory runs out; the checkpoints before it are kept.
@@ -205,12 +208,8 @@ _NO_NUMBER = {("train", "launch"), ("train", "prepare"), ("train", "stopping")}
 
 def session(device: torch.device) -> dict[str, Any]:
     """What one process of a training runs on; a training that was interrupted has several."""
-    return {
-        "revision": revision(),
-        "torch": str(torch.__version__),
-        "threads": torch.get_num_threads(),
-        "device_name": describe_device(device)["device_name"],
-    }
+    return {"revision": revision(), "torch": str(torch.__version__), "threads": torch.get_num_threads(),
+            "device_name": describe_device(device)["device_name"]}  # fmt: skip
 
 
 def environment(
@@ -273,12 +272,8 @@ def _git(*arguments: str) -> str | None:
 def take_over(jobs: Sequence[Job], trained: Path) -> None:
     """Puts what an earlier plan trained of these seeds, in just this way, where training looks for what is done.
 
-    Each result is given the settings of the new plan, which differ in the list of seeds and in what decides nothing.
-    Whether somebody had seen results before seeds were added is for the record to say, which evaluation writes.
-
-    Args:
-        jobs: of a run; a stack of other seeds is trained again.
-        trained: the folder of the run's results.
+    Each result is given the settings of the new plan, which differ in the list of seeds and in what decides nothing; a
+    stack of other seeds is trained again. Whether somebody had seen results before is for evaluation to record.
     """
     kept = []
     for job in jobs:

@@ -6,7 +6,7 @@
 
 Reads artifacts/configs/<run>.yaml, leaves artifacts/runs/<run>/. Its state is kept in state/<run>/ until all seeds are
 done: started again after an interruption, it goes on where it was. Seeds that a shorter plan trained in the same way
-stay as they are. What is started is opened (`open_run`), trained (`train_jobs`, the one loop) and closed (`close_run`).
+stay as they are. A run is `opened`, and its jobs go through the one loop, `train_jobs`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from multiprocessing import RawArray
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from repro.config import Config, departures, read_config_file
+from repro.config import departures, read_config_file
 from repro.data import source_of
 from repro.engine.device import set_up_process, visible_gpus, worker_pool
 from repro.engine.distributed import ALONE, World, connected
@@ -36,7 +36,7 @@ from repro.files import only_writer, partly, remove_folder
 from repro.seeding import seeds_listed
 from repro.settings import ConfigError, parse_seeds
 from repro.train.checkpoint import Refused, is_published, publish, refuse_newest
-from repro.train.job import Job, Listener, jobs_of, less_memory, take_over, train_job
+from repro.train.job import Job, Listener, is_finished, jobs_of, less_memory, take_over, train_job
 from repro.train.stopping import EXIT_OUT_OF_TIME, Flags, Progress, Stopping, die_with_parent
 
 CONFIGS, RUNS, STATE = Path("artifacts/configs"), Path("artifacts/runs"), Path("state")
@@ -48,13 +48,8 @@ def train(run: str, seeds: str) -> int:
     set_up_process()  # threads that were started before workers are forked would be missing in them
     world = ALONE
     try:
-        with connected() as world:
-            one = open_run(run, seeds, world)
-            with one.lock:
-                status = train_all(one.jobs, world)
-                if not status:
-                    world.first(lambda: close_run(one))
-            return status
+        with connected() as world, opened(run, seeds, world) as jobs:
+            return train_all(jobs, world)
     except Exception as error:
         if world.says(error):
             raise
@@ -69,63 +64,65 @@ def train_plan(runs: Mapping[str, Mapping[str, Any]], label: str, workers: int) 
         label: the plan's name.
         workers: side by side, at most; 0 for the fewest `budget.workers` of the runs.
     """
-    under_way: dict[str, tuple[Opened, list[Job]]] = {}
+    under_way: dict[str, tuple[ExitStack, list[Job]]] = {}
 
     def jobs() -> Iterator[Job]:
         for run, planned in runs.items():
-            one = open_run(run, planned["seeds"])
-            under_way[run] = one, list(one.jobs)
-            yield from one.jobs
-            close_if_done(run)
-
-    def close_if_done(run: str) -> None:
-        if run in under_way and not under_way[run][1]:
-            one, _ = under_way.pop(run)
-            with one.lock:
-                close_run(one)
+            block = ExitStack()
+            found = block.enter_context(opened(run, planned["seeds"]))
+            under_way[run] = block, list(found)
+            yield from found
+            if not found:
+                block.close()
 
     def done(job: Job) -> None:
-        under_way[job.run][1].remove(job)
-        close_if_done(job.run)
+        block, left = under_way[job.run]
+        left.remove(job)
+        if not left:
+            block.close()
 
     steps = sum(one["steps"] * len(one["jobs"]) for one in runs.values())
     try:
         return train_jobs(jobs(), label, steps, workers or min(one["workers"] for one in runs.values()), done)
     finally:
-        for one, _ in under_way.values():
-            one.lock.close()
+        for block, _ in under_way.values():
+            block.close()
 
 
-@dataclass
-class Opened:
-    """A run that is being trained."""
+@contextlib.contextmanager
+def opened(run: str, seeds_text: str, world: World = ALONE) -> Iterator[list[Job]]:
+    """Gives what to train of a run, looked at before any work; at the end puts results where evaluation finds them.
 
-    run: str
-    config: Config
-    jobs: list[Job]  # to train; none where all planned ones are finished
-    whole: bool  # they are all the planned ones, so that their results are joined
-    lock: ExitStack
-
-
-def open_run(run: str, seeds_text: str, world: World = ALONE) -> Opened:
-    """What to train of a run, looked at before any work; its lock is held where all planned seeds are to be trained.
-
-    Some of the planned seeds are a job of several that train the run on other machines: no lock reaches those, and the
-    results wait in the seeds' own folders for the one process that joins them.
+    The run's lock is held where all planned seeds are to be trained. Some of them are a job of several that train the
+    run on other machines: no lock reaches those, and the results wait in the seeds' own folders for the one process
+    that joins them.
     """
     every, jobs = world.each(lambda: _prepared(run, seeds_text))
-    config = every[0].config
+    config, whole = every[0].config, jobs == every
     for departure in departures(config) if world.rank == 0 else []:
         kind = "open in" if departure.open else "departs from"
         print(f"  {kind} {config.recipe.name}: {departure.key} = {departure.here} ({departure.prescribed})")
-    whole = jobs == every
-    with ExitStack() as lock:
-        if whole:
-            lock.enter_context(first_writes(world, run, f"run {run}"))
+    with first_writes(world, run, f"run {run}") if whole else contextlib.nullcontext():
         if world.first(lambda: finished_already(every, jobs)):
             jobs = []
         world.first(lambda: take_over(jobs, RUNS / run))
-        return Opened(run, config, jobs, whole, lock.pop_all())
+        yield jobs
+        world.first(lambda: _close(jobs, whole))
+
+
+def _close(jobs: list[Job], whole: bool) -> None:
+    """Publishes the whole run when all is finished, and its state goes; of some seeds, their state stays."""
+    if not jobs or not all(is_finished(job, print) for job in jobs):
+        return
+    run, planned = jobs[0].run, jobs[0].config.planned_seeds
+    if whole:
+        with only_writer(f"{run}.weights", f"what is trained of {run}"):
+            publish([job.folder for job in jobs], RUNS / run)
+        remove_folder(jobs[0].state)
+    else:
+        trained = ", ".join(job.folder.name for job in jobs)
+        print(f"{run}: {trained} trained, of seeds {planned}; to join what all of them left: repro train {run} "
+              f"--seeds {planned}")  # fmt: skip
 
 
 def _prepared(run: str, seeds_text: str) -> tuple[list[Job], list[Job]]:
@@ -185,18 +182,6 @@ def refuse_other_states(every: list[Job], jobs: list[Job]) -> None:
         )
     for job in jobs:
         refuse_newest(job.folder, job.training_made_by, state)
-
-
-def close_run(one: Opened) -> None:
-    """Puts what is trained where evaluation finds it, and the state goes; of some seeds, their state stays."""
-    if one.jobs and one.whole:
-        with only_writer(f"{one.run}.weights", f"what is trained of {one.run}"):
-            publish([job.folder for job in one.jobs], RUNS / one.run)
-        remove_folder(one.jobs[0].state)
-    elif one.jobs:
-        trained, planned = ", ".join(job.folder.name for job in one.jobs), one.config.planned_seeds
-        print(f"{one.run}: {trained} trained, of seeds {planned}; to join what all of them left: repro train {one.run} "
-              f"--seeds {planned}")  # fmt: skip
 
 
 def train_all(jobs: list[Job], world: World = ALONE) -> int:

@@ -82,8 +82,8 @@ def lay_out(path: Path) -> dict[str, Any]:
         if not finished:
             take_over(jobs, RUNS / name)
             for job in jobs:
-                if (result := job.folder / "result.pt").is_file() and not is_finished(job, print):
-                    result.unlink()  # damaged
+                if job.result.is_file() and not is_finished(job, print):
+                    job.result.unlink()  # damaged
         others = not finished and (RUNS / name).is_dir()
         runs[name] = {
             "seeds": config.planned_seeds,

@@ -58,12 +58,9 @@ class Flags:
 
 
 class Stopping:
-    """Within the block, SIGTERM, SIGHUP, SIGUSR2 and Ctrl-C raise the flag instead of ending the process.
+    """Within the block, SIGTERM, SIGHUP, SIGUSR2 and Ctrl-C raise the flag that workers look at after each step.
 
-    A second one, some seconds later, ends it at once. What `nohup` ignores stays ignored.
-
-    Args:
-        flags: that workers look at after each step.
+    A second one, some seconds later, ends the process at once. What `nohup` ignores stays ignored.
     """
 
     def __init__(self, flags: Flags) -> None:
@@ -116,8 +113,7 @@ class Stopping:
 def die_with_parent(or_when: Callable[[], bool] = lambda: False) -> None:
     """Ends this worker as soon as its parent is gone, however it went, so that no two processes write one state.
 
-    Args:
-        or_when: asked twice a second; ends the worker too.
+    `or_when`, asked twice a second, ends it too.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -136,13 +132,9 @@ _LINES = 20  # the last ones, by which the time left is judged
 
 
 class Progress:
-    """Steps done of `total`.
+    """Steps done of `total`, which is a guess where a training gets as many steps as fit before it `ends`.
 
-    Args:
-        label: what is being done.
-        total: steps in all.
-        ends: by time.monotonic(), of a training that gets as many steps as fit; `total` then is a guess.
-        silent: another process of this training speaks.
+    It is silent where another process of this training speaks.
     """
 
     def __init__(self, label: str, total: int, ends: float = math.inf, silent: bool = False) -> None:
