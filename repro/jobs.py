@@ -221,9 +221,9 @@ def _watch(place: Path, arguments: argparse.Namespace) -> int:
 
 def states(place: Path, begun: Container[Seed] = ()) -> Iterator[tuple[Seed, str, dict[str, Any]]]:
     """Each seed with its state, which is that of its job where there is one, and what it noted; `begun` have a log."""
-    plan, at_work = read(place), queued(place)
+    at_work = queued(place)
     here = _driver(place.name) and not at_work
-    for run, one in plan["runs"].items():
+    for run, one in read(place)["runs"].items():
         joined = _joined(run, one)
         for label in one["jobs"]:
             folder, note = STATE / run / label, {"steps": one["steps"]}

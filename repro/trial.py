@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
     _refuse_what_cannot_be_compared(sides, configs)
     set_up_process()  # before workers are forked
     found: list[Run] = []
-    for side, config in zip(sides, [_ready(config) for config in with_prepared_data(configs)], strict=True):
+    for side, config in zip(sides, [ready(config) for config in with_prepared_data(configs)], strict=True):
         record = _recorded(side[0], config, seeds) if found else None
         found.append(record or trained(side, config, seeds))
         print(
@@ -72,7 +72,7 @@ def _refuse_what_cannot_be_compared(sides: list[list[str]], configs: list[Config
                           "seeds pair only runs on the same data")  # fmt: skip
 
 
-def _ready(config: Config) -> Config:
+def ready(config: Config) -> Config:
     """The settings as a run is trained; their hash of the data is that of seed 0, so that seeds can be added."""
     source = source_of(config.data)
     return replace(config, data=source.recorded(), data_hash=source.training_hash([0]))
@@ -95,7 +95,7 @@ def _recorded(name: str, config: Config, seeds: list[int]) -> Run | None:
         why = "has other settings"
     elif missing:
         why = f"has no seed {', '.join(missing)}"
-    elif not _same_data(found, config, seeds):
+    elif not same_data(found, config, seeds):
         why = "is of other data"
     else:
         print(f"{name}: taken from {folder}, which has these seeds with the same settings")
@@ -104,7 +104,8 @@ def _recorded(name: str, config: Config, seeds: list[int]) -> Run | None:
     return None
 
 
-def _same_data(record: Run, config: Config, seeds: list[int]) -> bool:
+def same_data(record: Run, config: Config, seeds: list[int]) -> bool:
+    """Whether the data here are those on which these seeds of a record were trained and evaluated."""
     source = source_of(config.data)
     return all(
         (source.training_hash(group), source.held_out_hash(group))
