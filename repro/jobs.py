@@ -260,10 +260,11 @@ def counted(place: Path) -> str:
 def status(arguments: argparse.Namespace) -> None:
     """Prints a line for each seed."""
     place = _place(arguments.plan)
-    print(f"{'run and seed':44} {'state':12} {'step':>17} {'a second':>9} {'left':>9}  node")
     total: Counter[str] = Counter()
     logs = logs_of(place)
-    for seed, state, note in states(place, logs):
+    found = list(states(place, logs))
+    print(f"{'run and seed':44} {'state':12} {'step':>17} {'a second':>9} {'left':>9}  node")
+    for seed, state, note in found:
         total[state] += 1
         step, rate = note["steps"] if state == "done" else note.get("step", 0), note.get("rate", 0.0)
         running = state == "running" and rate

@@ -270,7 +270,8 @@ def _train_by_workers(
                     outcome, job = future.result(), waiting.pop(future)
                     if isinstance(outcome, Exception):
                         failed.append(outcome)
-                        progress.say(f"{job.name} failed: {outcome}" + "; the others go on" * bool(waiting))
+                        if waiting:
+                            progress.say(f"{job.name} failed: {outcome}; the others go on")
                     elif outcome:
                         done(job)
                     else:
