@@ -9,7 +9,7 @@ state/.plans/<plan>/ says what is to be trained (runs.json), and has a folder fo
 submitit. A job is named <plan>-<hash of the folder>.<submission>, so that the queue says which seeds are at work. A job
 whose time is over is queued again by submitit; one that is preempted, or whose node is lost, by Slurm. A seed's result
 lies in a folder of its own and says that it is done: no process needs another one's lock. What drives a cluster, or
-looks at one, imports no PyTorch; what does is a process apart.
+looks at one, imports neither PyTorch nor pydantic; what does is a process apart.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ from pathlib import Path
 from typing import Any
 
 from repro.files import LOCKS, Held, only_writer, write_whole
-from repro.settings import ConfigError
 from repro.train.stopping import EXIT_OUT_OF_TIME, Flags, Stopping
 
 PLANS, STATE, RUNS = Path("state/.plans"), Path("state"), Path("artifacts/runs")
@@ -65,9 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     path = Path(plan_path(arguments.run))
     if not path.is_file():
-        raise ConfigError(f"no plan at {path}")
+        raise ValueError(f"no plan at {path}")
     if arguments.slurm and not arguments.on:
-        raise ConfigError("--slurm says how jobs go out, which --on slurm asks for; add it")
+        raise ValueError("--slurm says how jobs go out, which --on slurm asks for; add it")
     if arguments.on:
         options(arguments.slurm, arguments.gpus_per_run)  # refused before anything is prepared
     if arguments.dry_run:
@@ -136,7 +135,7 @@ def join(place: Path) -> None:
 def read(place: Path) -> dict[str, Any]:
     """What was noted of a plan, which must have been started here."""
     if not (place / _PLAN).is_file():
-        raise ConfigError(f"plan {place.name} was never started in this folder; start it: repro run {place.name}")
+        raise ValueError(f"plan {place.name} was never started in this folder; start it: repro run {place.name}")
     found: dict[str, Any] = json.loads((place / _PLAN).read_text())
     return found
 
@@ -324,21 +323,21 @@ def options(words: Sequence[str], gpus_per_run: int = 1) -> dict[str, Any]:
         given.setdefault("gpus", str(gpus_per_run))
     for key, value in given.items():
         if not value or not re.fullmatch(r"[a-z][a-z_-]*", key):
-            raise ConfigError(f"--slurm {key}: wants key=value, such as partition=gpu, as sbatch has it")
+            raise ValueError(f"--slurm {key}: wants key=value, such as partition=gpu, as sbatch has it")
         if key == "time":
             match = re.fullmatch(r"([1-9]\d*)([mhd])", value)
             if not match:
-                raise ConfigError(f"--slurm time={value}: wants a whole number of minutes, hours or days: 30m, 8h, 2d")
+                raise ValueError(f"--slurm time={value}: wants a whole number of minutes, hours or days: 30m, 8h, 2d")
             found["time"] = int(match[1]) * {"m": 1, "h": 60, "d": 1440}[match[2]]
         elif key in {"gpus", "array"}:
             if not value.isdigit():
-                raise ConfigError(f"--slurm {key}={value}: wants a number")
+                raise ValueError(f"--slurm {key}={value}: wants a number")
             if int(value):
                 found[{"gpus": "gpus_per_node", "array": "array_parallelism"}[key]] = int(value)
         else:
             found["additional_parameters"][key.replace("_", "-")] = value
     if "time" not in found:
-        raise ConfigError("--slurm has no time=, a job's limit, such as time=8h; one that needs more is queued again")
+        raise ValueError("--slurm has no time=, a job's limit, such as time=8h; one that needs more is queued again")
     return found | {"signal_delay_s": min(_SIGNAL, 60 * found["time"] // 4), "stderr_to_stdout": True}
 
 
@@ -354,10 +353,10 @@ def in_words(found: Mapping[str, Any], jobs: int) -> str:
 def present() -> None:
     """Refuses to go on without Slurm and submitit."""
     if not all(map(shutil.which, ("sbatch", "squeue", "srun"))):
-        raise ConfigError("--on slurm: sbatch, squeue and srun are not here; start it where jobs are sent out from, or "
+        raise ValueError("--on slurm: sbatch, squeue and srun are not here; start it where jobs are sent out from, or "
                           "leave --on away to train on this machine")  # fmt: skip
     if not importlib.util.find_spec("submitit"):
-        raise ConfigError("--on slurm: wants the package submitit; install it: uv pip install -e '.[cluster]'")
+        raise ValueError("--on slurm: wants the package submitit; install it: uv pip install -e '.[cluster]'")
 
 
 def grouped(seeds: Sequence[Seed], count: int) -> list[list[Seed]]:
@@ -393,7 +392,7 @@ def submit(place: Path, plan: Mapping[str, Any], seeds: Sequence[Seed], argument
         except (FailedJobError, FailedSubmissionError) as error:
             shutil.rmtree(folder)
             said = ": ".join(re.findall("sbatch: error: (.*)", str(error))) or error
-            raise ConfigError(f"Slurm refuses the jobs: {said}; asked for: {in_words(found, len(some))}") from None
+            raise ValueError(f"Slurm refuses the jobs: {said}; asked for: {in_words(found, len(some))}") from None
         print(f"{place.name}: {len(some)} jobs for {sum(map(len, some))} seeds sent out as "
               f"{sent[0].job_id.split('_')[0]}", flush=True)  # fmt: skip
 
@@ -490,14 +489,14 @@ def refuse_other_code_or_data(task: Task) -> None:
     """A job trains as its plan was sent out, or not at all.
 
     Raises:
-        ConfigError: for another revision, other code, or other settings or data.
+        ValueError: for another revision, other code, or other settings or data.
     """
     from repro.train.job import hash_of, revision, source_hashes
     from repro.train.launch import CONFIGS
     from repro.train.prepare import digest
 
     if revision() != task.revision or hash_of(source_hashes()) != task.code:
-        raise ConfigError(f"{task.run}: the code here is revision {revision()[:12]}, not as the plan was sent out ("
+        raise ValueError(f"{task.run}: the code here is revision {revision()[:12]}, not as the plan was sent out ("
                           f"{task.revision[:12]}); put it back, or send the plan out again: repro run")  # fmt: skip
     if digest(path := CONFIGS / f"{task.run}.yaml") != task.settings:
-        raise ConfigError(f"{task.run}: {path} is not as the plan was sent out; send it out again: repro run")
+        raise ValueError(f"{task.run}: {path} is not as the plan was sent out; send it out again: repro run")
