@@ -6,10 +6,9 @@
     repro cancel digits
 
 state/.plans/<plan>/ says what is to be trained (runs.json), and has a folder for each submission, one array of jobs by
-submitit. A job is named <plan>-<hash of the folder>.<submission>, so that the queue says which seeds are at work. A job
-whose time is over is queued again by submitit; one that is preempted, or whose node is lost, by Slurm. A seed's result
-lies in a folder of its own and says that it is done: no process needs another one's lock. What drives a cluster, or
-looks at one, imports neither PyTorch nor pydantic; what does is a process apart.
+submitit, which is named so that the queue says which seeds are at work. A job whose time is over is queued again by
+submitit; one that is preempted, or whose node is lost, by Slurm. A seed's result lies in a folder of its own and says
+that it is done: no process needs another one's lock. What drives or shows a plan of a cluster loads no PyTorch.
 """
 
 from __future__ import annotations
@@ -136,8 +135,7 @@ def read(place: Path) -> dict[str, Any]:
     """What was noted of a plan, which must have been started here."""
     if not (place / _PLAN).is_file():
         raise ValueError(f"plan {place.name} was never started in this folder; start it: repro run {place.name}")
-    found: dict[str, Any] = json.loads((place / _PLAN).read_text())
-    return found
+    return json.loads((place / _PLAN).read_text())  # type: ignore[no-any-return]
 
 
 def _joined(run: str, one: dict[str, Any]) -> bool:
@@ -161,9 +159,9 @@ def _drive(path: Path, place: Path, arguments: argparse.Namespace) -> int:
         with contextlib.suppress(Unreachable):
             if not queued(place):
                 raise
-        again = shlex.join(["repro", *sys.argv[1:]])
-        print(f"\nThe jobs go on without this command. To come back: {again}; to see how far they are: repro status "
-              f"{path.stem}; to end them: repro cancel {path.stem}", file=sys.stderr)  # fmt: skip
+        again, plan = shlex.join(["repro", *sys.argv[1:]]), path.stem
+        print(f"\nThe jobs go on without this command. To come back: {again}; to look: repro status {plan}; to end "
+              f"them: repro cancel {plan}", file=sys.stderr)  # fmt: skip
         return 130
     return status
 
@@ -225,21 +223,21 @@ def states(place: Path, begun: Container[Seed] = ()) -> Iterator[tuple[Seed, str
     for run, one in read(place)["runs"].items():
         joined = _joined(run, one)
         for label in one["jobs"]:
-            folder, note = STATE / run / label, {"steps": one["steps"]}
+            seed, folder, note = (run, label), STATE / run / label, {"steps": one["steps"]}
             if joined or (folder / _RESULT).is_file():
-                yield (run, label), "done", note
+                yield seed, "done", note
                 continue
             try:
                 note |= json.loads((folder / _NOTE).read_text())
                 fresh = time.time() - (folder / _NOTE).stat().st_mtime < 2 * _SILENCE
             except (OSError, ValueError):
                 fresh = False
-            if job := at_work.get((run, label)):
-                yield (run, label), job[0], note | {"node": job[1]}
+            if job := at_work.get(seed):
+                yield seed, job[0], note | {"node": job[1]}
             elif here:
-                yield (run, label), "running" if fresh else "waiting", note
+                yield seed, "running" if fresh else "waiting", note
             else:
-                yield (run, label), "stopped" if (run, label) in begun else "not running", note
+                yield seed, "stopped" if seed in begun else "not running", note
 
 
 def _place(plan: str) -> Path:
@@ -250,21 +248,22 @@ def _place(plan: str) -> Path:
 def counted(place: Path) -> str:
     """How many seeds are in each state, in one line."""
     try:
-        found = Counter(state for _, state, _ in states(place, logs_of(place)))
+        return _total(place, [state for _, state, _ in states(place, logs_of(place))])
     except Unreachable as error:
         return str(error)
-    return f"{place.name}: {found.total()} seeds: {', '.join(f'{count} {state}' for state, count in found.items())}"
+
+
+def _total(place: Path, found: Sequence[str]) -> str:
+    return f"{place.name}: {', '.join(f'{count} {state}' for state, count in Counter(found).items())}"
 
 
 def status(arguments: argparse.Namespace) -> None:
     """Prints a line for each seed."""
     place = _place(arguments.plan)
-    total: Counter[str] = Counter()
     logs = logs_of(place)
     found = list(states(place, logs))
     print(f"{'run and seed':44} {'state':12} {'step':>17} {'a second':>9} {'left':>9}  node")
     for seed, state, note in found:
-        total[state] += 1
         step, rate = note["steps"] if state == "done" else note.get("step", 0), note.get("rate", 0.0)
         running = state == "running" and rate
         left = f"{(note['steps'] - step) / rate / 60:.0f} min" if running else ""
@@ -272,7 +271,7 @@ def status(arguments: argparse.Namespace) -> None:
         print(f"{' '.join(seed):44} {state:12} {far:>17} {pace:>9} {left:>9}  {note.get('node', '')}")
         if state == "stopped":
             print(f"  {last_words(place, logs[seed])}")
-    print(f"{place.name}: {', '.join(f'{count} {state}' for state, count in total.items())}")
+    print(_total(place, [state for _, state, _ in found]))
 
 
 def cancel(arguments: argparse.Namespace) -> None:
@@ -296,8 +295,7 @@ def _driver(name: str) -> int:
     """The process on this machine that drives the plan; 0 where there is none."""
     lock = LOCKS / f"plan.{name}.lock"
     words = lock.read_text().split() if lock.is_file() else []
-    alive = len(words) > 3 and words[3] == platform.node() and Path(f"/proc/{words[1]}").exists()
-    return int(words[1]) if alive else 0
+    return int(words[1]) if words[3:4] == [platform.node()] and Path("/proc", words[1]).exists() else 0
 
 
 def _dry_run(path: Path, arguments: argparse.Namespace) -> int:
@@ -305,12 +303,11 @@ def _dry_run(path: Path, arguments: argparse.Namespace) -> int:
     from repro.cost import hours
 
     runs = lay_out(path)["runs"]
-    missing = _missing(runs)
-    jobs = grouped(missing, arguments.seeds_per_job)
-    print(f"{path.stem}: {len(missing)} of {sum(len(one['jobs']) for one in runs.values())} seeds are not "
-          f"finished: {len(jobs)} jobs")  # fmt: skip
+    missing, total = _missing(runs), sum(len(one["jobs"]) for one in runs.values())
+    jobs = len(grouped(missing, arguments.seeds_per_job))
+    print(f"{path.stem}: {len(missing)} of {total} seeds are not finished: {jobs} jobs")
     if arguments.on:
-        print(f"sbatch {in_words(options(arguments.slurm, arguments.gpus_per_run), len(jobs))}")
+        print(f"sbatch {in_words(options(arguments.slurm, arguments.gpus_per_run), jobs)}")
     hours(path, Counter(run for run, _ in missing))
     return 0
 
@@ -361,12 +358,13 @@ def present() -> None:
 
 def grouped(seeds: Sequence[Seed], count: int) -> list[list[Seed]]:
     """At most `count` seeds a job, all of one run; those of a run stand together."""
-    by_run = [list(some) for _, some in groupby(seeds, lambda seed: seed[0])]
+    by_run = (list(some) for _, some in groupby(seeds, lambda seed: seed[0]))
     return [some[i : i + count] for some in by_run for i in range(0, len(some), count)]
 
 
-def _name(place: Path) -> str:
-    return f"{place.name}-{hashlib.sha256(str(place.resolve()).encode()).hexdigest()[:8]}"
+def _name(place: Path, number: object = "") -> str:
+    """Of the jobs of a submission, or how all of them begin."""
+    return f"{place.name}-{hashlib.sha256(str(place.resolve()).encode()).hexdigest()[:8]}.{number}"
 
 
 def submit(place: Path, plan: Mapping[str, Any], seeds: Sequence[Seed], arguments: argparse.Namespace) -> None:
@@ -380,7 +378,7 @@ def submit(place: Path, plan: Mapping[str, Any], seeds: Sequence[Seed], argument
         folder = place / str(number)
         write_whole(folder / _SENT, json.dumps(some).encode())
         executor = SlurmExecutor(folder, max_num_timeout=100_000)  # requeues for want of time
-        executor.update_parameters(**({"array_parallelism": len(some)} | found), job_name=f"{_name(place)}.{number}")
+        executor.update_parameters(**({"array_parallelism": len(some)} | found), job_name=_name(place, number))
         tasks = []
         for group in some:
             one = plan["runs"][run := group[0][0]]
@@ -407,7 +405,7 @@ def queued(place: Path) -> dict[Seed, tuple[str, str, str]]:
     except (OSError, subprocess.SubprocessError) as error:
         said = str(getattr(error, "stderr", "") or error).strip().splitlines()
         raise Unreachable(f"Slurm does not answer ({said[-1] if said else 'squeue failed'}); jobs go on") from None
-    at_work, mine = {}, f"{_name(place)}."
+    at_work, mine = {}, _name(place)
     for line in found.splitlines():
         if line.startswith(mine):
             number, index, state, node, job = line.removeprefix(mine).split("|")
@@ -486,11 +484,7 @@ class Task:
 
 
 def refuse_other_code_or_data(task: Task) -> None:
-    """A job trains as its plan was sent out, or not at all.
-
-    Raises:
-        ValueError: for another revision, other code, or other settings or data.
-    """
+    """A job trains by the revision and code, and with the settings and data, of its plan, or not at all."""
     from repro.train.job import hash_of, revision, source_hashes
     from repro.train.launch import CONFIGS
     from repro.train.prepare import digest
