@@ -295,7 +295,7 @@ def train(arguments: argparse.Namespace) -> int:
     """One run."""
     from repro.train import launch
 
-    return launch.train(arguments)
+    return launch.train(arguments.run, arguments.seeds)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

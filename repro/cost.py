@@ -42,8 +42,10 @@ from repro.evaluate.evaluate import processes, some_of
 from repro.evaluate.predict import Predictor
 from repro.plan import Plan, PlannedRun, compose, plan_path, read_plan
 from repro.settings import ConfigError
+from repro.train.job import Job, jobs_of
 from repro.train.kept import counted, late_steps, networks, snapshot_steps
 from repro.train.loop import Trainer, finetune
+from repro.train.prepare import with_prepared_data
 
 _WIDTHS = (5, 11, 9, 9, 11, 10, 10)
 
@@ -58,9 +60,8 @@ def measured(arguments: argparse.Namespace) -> None:
     costs: list[Cost] = []
     for one, config in zip(plan.runs, configs, strict=True):
         try:
-            source_of(config.data).prepare()
-            config.data = source_of(config.data).settled()
-            cost = cost_of(config, list(one.seeds), arguments.seconds)
+            (ready,) = with_prepared_data([config])
+            cost = cost_of(ready, list(one.seeds), arguments.seconds)
         except (ValueError, OSError, RuntimeError) as error:  # no data, no memory, a worker that was killed
             print(f"{one.name:42} cannot be measured: {error}", flush=True)
             continue
@@ -83,9 +84,7 @@ def hours(path: Path, seeds: Mapping[str, int], seconds: float = 3.0) -> None:
     each: list[float] = []
     for one in read_plan(path).runs:
         if count := seeds.get(one.name, 0):
-            config = compose(one.name, one.overrides)
-            source_of(config.data).prepare()
-            config.data = source_of(config.data).settled()
+            (config,) = with_prepared_data([compose(one.name, one.overrides)])
             each += [cost_of(config, list(one.seeds[: config.budget.stack]), seconds).training] * count
     device = describe_device(choose_device())["device_name"]
     print(f"An estimate, from some steps of each run on {device}: {sum(each) / 3600:,.1f} device hours")
@@ -147,33 +146,28 @@ def cost_of_all(costs: list[Cost]) -> Cost:
 
 
 def cost_of(config: Config, seeds: list[int], seconds: float) -> Cost:
-    """Trains as many chunks of seeds side by side as a run would, for about `seconds` each; what all seeds take.
+    """What all seeds of a run with prepared data take: as many jobs as a run would train side by side, for a moment.
 
-    Args:
-        config: of a run whose data are prepared.
-        seeds: of the run.
-        seconds: of steps, in each of a run's phases; three steps are taken in any case, of which one is timed.
+    A moment is about `seconds` in each of a run's phases, and three steps at least, of which one is timed.
     """
-    stack = config.budget.stack
-    chunks = [seeds[i : i + stack] for i in range(0, len(seeds), stack)]
-    side_by_side, _ = worker_pool(min(config.budget.workers, len(chunks)))
+    jobs = jobs_of("", config, Path(), seeds)
+    side_by_side, _ = worker_pool(min(config.budget.workers, len(jobs)))
     with ProcessPoolExecutor(side_by_side, multiprocessing.get_context("spawn")) as pool:
-        found = list(pool.map(_cost_of_chunk, [config] * side_by_side, chunks, [seconds] * side_by_side))
-    kept = len(chunks) * found[0].kept_bytes
+        found = list(pool.map(_cost_of_job, jobs[:side_by_side], [seconds] * side_by_side))
+    kept = len(jobs) * found[0].kept_bytes
     states = found[0].disk_bytes - found[0].kept_bytes  # they stay until all seeds are done
     new_ones = side_by_side * states // _CHECKPOINTS  # written beside the others
     return Cost(
         mean(cost.step for cost in found),
-        math.ceil(len(chunks) / side_by_side) * mean(cost.training for cost in found),
-        len(chunks) * mean(cost.evaluation for cost in found),
-        side_by_side * max(cost.peak_bytes for cost in found), kept + len(chunks) * states + new_ones, kept,
+        math.ceil(len(jobs) / side_by_side) * mean(cost.training for cost in found),
+        len(jobs) * mean(cost.evaluation for cost in found),
+        side_by_side * max(cost.peak_bytes for cost in found), kept + len(jobs) * states + new_ones, kept,
     )  # fmt: skip
 
 
-def _cost_of_chunk(config: Config, chunk: list[int], seconds: float) -> Cost:
-    device, steps = choose_device(), config.budget.steps
+def _cost_of_job(job: Job, seconds: float) -> Cost:
+    device, config, seeds, steps = choose_device(), job.config, job.trained_as, job.config.budget.steps
     set_up_process(config.engine.threads)
-    seeds: Seeds = chunk if config.budget.stack > 1 else chunk[0]
     trainer = Trainer(config, seeds, device)
     trainer.steps.choose("", lambda _: None)
     warm, training = _RECORDING if config.engine.cuda_graph else _WARM, 0.0
@@ -202,14 +196,9 @@ def phases(config: Config) -> list[tuple[int, int]]:
 def seconds_of_phase(
     step: Callable[[], object], count: int, seconds: float, device: torch.device, warm: int = _WARM
 ) -> float:
-    """Seconds of `count` steps: of the first ones, in which happens what happens once, and the median of some others.
+    """Seconds of `count` steps: of the `warm` ones, in which happens what happens once, and the median of some others.
 
-    Args:
-        step: takes one.
-        count: of the phase.
-        seconds: after which no further step is begun; one is timed in any case.
-        device: that is waited for, after each step of a CPU and after some of a GPU.
-        warm: how many are the first.
+    After `seconds` no further step is begun; the device is waited for, after each step of a CPU and some of a GPU.
     """
     took: list[float] = []
     begun, left = time.perf_counter(), min(count - warm, _MOST)
@@ -250,11 +239,8 @@ def _evaluation(config: Config, seeds: Seeds, trainer: Trainer, kept: dict[str, 
 def looked_at(config: Config, seeds: Seeds, networks: int, unlabelled: int) -> tuple[int, int]:
     """What an evaluation of a run does: how many examples it reads, and how many times one passes through a network.
 
-    Args:
-        config: the run's settings.
-        seeds: one seed, or R seeds stacked, which pass together.
-        networks: that a snapshot holds, averages among them.
-        unlabelled: examples that a run learns from, whose pseudo labels are compared with their classes.
+    A snapshot holds so many networks, averages among them; stacked seeds pass together; the pseudo labels of so many
+    unlabelled examples are compared with their classes.
     """
     budget, test = config.budget, source_of(config.data).held_out_set(seeds).labels.shape[-1]
     drawn, labelled = (min(count, budget.curve_examples or count) for count in (test, unlabelled))

@@ -5,16 +5,16 @@
     repro status digits
     repro cancel digits
 
-state/.plans/<plan>/ says what is to be trained (plan.json), and has a folder for each submission, which is one array of
-jobs by submitit. A job is named <plan>-<hash of the folder>.<submission>, so that the queue itself says which seeds are
-at work, whoever sent them out. A job whose time is over is queued again by submitit; one that is preempted, or whose
-node is lost, by Slurm. A seed's result lies in a folder of its own and says that it is done: no process needs another
-one's lock. The command that drives a cluster imports no PyTorch; what does is a process apart.
+state/.plans/<plan>/ says what is to be trained (runs.json), and has a folder for each submission, one array of jobs by
+submitit, which is named so that the queue says which seeds are at work. A job whose time is over is queued again by
+submitit; one that is preempted, or whose node is lost, by Slurm. A seed's result lies in a folder of its own and says
+that it is done: no process needs another one's lock. What drives or shows a plan of a cluster loads no PyTorch.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import hashlib
 import importlib.util
@@ -29,7 +29,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -39,17 +39,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-from typing_extensions import TypedDict
-
 from repro.files import LOCKS, Held, only_writer, write_whole
-from repro.plan import plan_path
 from repro.sbatch import in_words, options
-from repro.settings import ConfigError
 from repro.train.stopping import EXIT_OUT_OF_TIME, Flags, Stopping
 
 PLANS, STATE, RUNS = Path("state/.plans"), Path("state"), Path("artifacts/runs")
-_PLAN, _CANCELLED, _RESULT, _NOTE, _TASKS = "plan.json", "cancelled", "result.pt", "progress.json", "tasks.json"
+_PLAN, _CANCELLED, _RESULT, _NOTE, _SENT = "runs.json", "cancelled", "result.pt", "progress.json", "sent.json"
 _DEATHS = 3  # of a seed's jobs, after which it is given up; a requeued job has not died
 _POLL, _SILENCE = 5.0, 30.0  # seconds between looks at the queue, and between lines of progress
 _AT_ONCE = 1000  # tasks of one array: Slurm's own limit is 1,001 unless it is raised
@@ -64,11 +59,13 @@ class Unreachable(RuntimeError):
 
 def run(arguments: argparse.Namespace) -> int:
     """Trains the plan, or watches another process that does; the exit status."""
+    from repro.plan import plan_path
+
     path = Path(plan_path(arguments.run))
     if not path.is_file():
-        raise ConfigError(f"no plan at {path}")
+        raise ValueError(f"no plan at {path}")
     if arguments.slurm and not arguments.on:
-        raise ConfigError("--slurm says how jobs go out, which --on slurm asks for; add it")
+        raise ValueError("--slurm says how jobs go out, which --on slurm asks for; add it")
     if arguments.on:
         options(arguments.slurm, arguments.gpus_per_run)  # refused before anything is prepared
     place = _place(arguments.run)
@@ -76,12 +73,16 @@ def run(arguments: argparse.Namespace) -> int:
         return _dry_run(path, arguments)
     with ExitStack() as lock:
         if not _mine(place, lock):
-            print(f"{place.name}: was cancelled; the state is saved, run again to go on")
-            return 2
+            return _cancelled(place)
         status = _drive(path, place, arguments) if arguments.on else _here(path, arguments)
     if not status:
         print(f"{path.stem}: every seed is trained; to evaluate and judge them: repro reproduce {path.stem}")
     return status
+
+
+def _cancelled(place: Path) -> int:
+    print(f"{place.name}: was cancelled; the state is saved, run again to go on")
+    return 2
 
 
 def _mine(place: Path, lock: ExitStack) -> bool:
@@ -105,13 +106,10 @@ def _mine(place: Path, lock: ExitStack) -> bool:
 
 def _here(path: Path, arguments: argparse.Namespace) -> int:
     from repro.engine.device import set_up_process
-    from repro.train.launch import train_runs
+    from repro.train.launch import train_plan
 
     set_up_process()  # before workers are forked
-    runs = lay_out(path)["runs"]
-    steps = sum(one["steps"] * len(one["chunks"]) for one in runs.values())
-    workers = arguments.workers or min(one["workers"] for one in runs.values())
-    return train_runs(((name, one["seeds"]) for name, one in runs.items()), path.stem, steps, workers)
+    return train_plan(lay_out(path)["runs"], path.stem, arguments.workers or 0)
 
 
 def lay_out(path: Path) -> dict[str, Any]:
@@ -123,51 +121,56 @@ def lay_out(path: Path) -> dict[str, Any]:
     return plan
 
 
-def join(name: str) -> None:
+def join(place: Path) -> None:
     """Puts the results of each run whose seeds are all done where evaluation finds them."""
-    from repro.train.job import is_finished
-    from repro.train.launch import close_run, open_run
+    from repro.train.launch import opened
 
-    for run, one in read(PLANS / name)["runs"].items():
-        if not _joined(run, one) and all(_done(run, one, label) for label in one["chunks"]):
-            opened = open_run(run, one["seeds"])
-            with opened.lock:
-                if all(is_finished(opened.job, chunk, print) for chunk in opened.chunks):
-                    close_run(opened)
+    for run, one in read(place)["runs"].items():
+        if not _joined(run, one) and not _missing({run: one}):
+            with opened(run, one["seeds"]):
+                pass  # its end joins what is finished
 
 
 def read(place: Path) -> dict[str, Any]:
     """What was noted of a plan, which must have been started here."""
     if not (place / _PLAN).is_file():
-        raise ConfigError(f"plan {place.name} was never started in this folder; start it: repro run {place.name}")
-    return _checked(place / _PLAN, _Plan)  # type: ignore[no-any-return]
+        raise ValueError(f"plan {place.name} was never started in this folder; start it: repro run {place.name}")
+    return _noted(place / _PLAN, _plan)  # type: ignore[no-any-return]
 
 
-_One = TypedDict("_One", {"seeds": str, "chunks": dict[str, str], "steps": int, "workers": int, "settings": str,  # noqa: UP013
-                          "before": int})  # fmt: skip
-_Plan = TypedDict("_Plan", {"file": str, "code": str, "revision": str, "runs": dict[str, _One]})  # noqa: UP013
-_Noted = TypedDict("_Noted", {"step": int, "rate": float, "node": str}, total=False)  # noqa: UP013
-
-
-def _checked(path: Path, kind: Any) -> Any:
+def _noted(path: Path, part: Callable[[Any], Any]) -> Any:
+    """What a file of notes holds, checked without pydantic, whose loading takes half a second."""
     try:
-        return TypeAdapter(kind).validate_json(path.read_bytes())
-    except ValidationError:
-        raise ConfigError(f"{path}: is damaged; remove the folder {path.parent}, and start the plan again: repro run"
-                          ) from None  # fmt: skip
+        return part(json.loads(path.read_bytes()))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ValueError(f"{path}: is damaged; remove the folder {path.parent}, and start the plan again: repro run"
+                         ) from None  # fmt: skip
 
 
-def _place(what: str) -> Path:
+def _plan(content: Any) -> dict[str, Any]:
+    runs = {name: {"seeds": str(one["seeds"]), "jobs": {str(k): str(v) for k, v in one["jobs"].items()},
+                   "settings": str(one["settings"])} | {key: int(one[key]) for key in ("steps", "workers", "before")}
+            for name, one in content["runs"].items()}  # fmt: skip
+    return {key: str(content[key]) for key in ("file", "code", "revision")} | {"runs": runs}
+
+
+def _progress(content: Any) -> dict[str, Any]:
+    kinds = {"step": int, "rate": float, "node": str}
+    return {key: kind(content[key]) for key, kind in kinds.items() if key in content}
+
+
+def _place(plan: str) -> Path:
     """Where it is noted what is trained of the plan of this name or file.
 
     Raises:
-        ConfigError: when it is noted of another file of that name: their jobs could not be told apart.
+        ValueError: when it is noted of another file of that name: their jobs could not be told apart.
     """
-    path = Path(plan_path(what))
+    named = Path("experiments/plan", f"{plan}.yaml")  # as `plan_path`, whose module takes long to load
+    path = named if named.is_file() else Path(plan)
     place = PLANS / path.stem
     if path.is_file() and (place / _PLAN).is_file() and (other := read(place)["file"]) != os.path.relpath(path):
-        raise ConfigError(f"{path}: a plan of that name was started from {other}; call this one otherwise, or give the "
-                          f"other one up: repro cancel {other}; rm -r {place}")  # fmt: skip
+        raise ValueError(f"{path}: a plan of that name was started from {other}; call this one otherwise, or give the "
+                         f"other one up: repro cancel {other}; rm -r {place}")  # fmt: skip
     return place
 
 
@@ -175,14 +178,10 @@ def _joined(run: str, one: dict[str, Any]) -> bool:
     return (RUNS / run).is_dir() and (RUNS / run).stat().st_mtime_ns != one["before"]
 
 
-def _done(run: str, one: dict[str, Any], label: str) -> bool:
-    return (STATE / run / label / _RESULT).is_file() or _joined(run, one)
-
-
-def _missing(plan: dict[str, Any]) -> list[Seed]:
+def _missing(runs: Mapping[str, dict[str, Any]]) -> list[Seed]:
     """Seeds that are not finished."""
-    under_way = ((run, one) for run, one in plan["runs"].items() if not _joined(run, one))
-    return [(run, label) for run, one in under_way for label in one["chunks"] if not _done(run, one, label)]
+    every = ((run, label) for run, one in runs.items() if not _joined(run, one) for label in one["jobs"])
+    return [seed for seed in every if not Path(STATE, *seed, _RESULT).is_file()]
 
 
 def _drive(path: Path, place: Path, arguments: argparse.Namespace) -> int:
@@ -191,19 +190,29 @@ def _drive(path: Path, place: Path, arguments: argparse.Namespace) -> int:
         present()
         apart(lay_out, path)
         status = _watch(place, arguments)
-        apart(join, path.stem)
+        apart(join, place)
     except KeyboardInterrupt:
-        again = shlex.join(["repro", *sys.argv[1:]])
-        print(f"\nThe jobs go on without this command. To come back: {again}; to see how far they are: repro status "
-              f"{path.stem}; to end them: repro cancel {path.stem}", file=sys.stderr)  # fmt: skip
+        with contextlib.suppress(Unreachable):
+            if not queued(place):
+                raise
+        again, plan = shlex.join(["repro", *sys.argv[1:]]), path.stem
+        print(f"\nThe jobs go on without this command. To come back: {again}; to look: repro status {plan}; to end "
+              f"them: repro cancel {plan}", file=sys.stderr)  # fmt: skip
         return 130
     return status
 
 
-def apart(task: Callable[[Any], Any], what: Any) -> None:
-    """Calls `task` in a process of its own, whose memory goes with it."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        pool.submit(task, what).result()
+def apart(task: Callable[[Path], object], path: Path) -> None:
+    """Calls `task` in a process of its own, whose memory goes with it, and which Ctrl-C ends without a word."""
+    with ProcessPoolExecutor(1, get_context("spawn"), _listen_to_ctrl_c) as pool:
+        with Stopping.held_back():
+            future = pool.submit(task, path)
+        future.result()
+
+
+def _listen_to_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _watch(place: Path, arguments: argparse.Namespace) -> int:
@@ -211,10 +220,9 @@ def _watch(place: Path, arguments: argparse.Namespace) -> int:
     deaths: Counter[Seed] = Counter()
     unseen: Counter[Seed] = Counter()  # looks in a row that did not show a seed's job
     sent: set[Seed] = set()
-    while missing := _missing(plan):
+    while missing := _missing(plan["runs"]):
         if (place / _CANCELLED).exists():
-            print(f"{place.name}: was cancelled; the state is saved, run again to go on")
-            return 2
+            return _cancelled(place)
         if time.monotonic() - spoken > _SILENCE:
             spoken = time.monotonic()
             print(counted(place), flush=True)
@@ -238,64 +246,69 @@ def _watch(place: Path, arguments: argparse.Namespace) -> int:
             break
         time.sleep(_POLL)
     print(counted(place), flush=True)
+    logs = logs_of(place)
     for seed in missing:
-        print(f"error: {' '.join(seed)} died {_DEATHS} times: {last_words(place, seed)}", file=sys.stderr)
+        print(f"error: {' '.join(seed)} died {_DEATHS} times: {last_words(place, logs.get(seed))}", file=sys.stderr)
     return 2 if missing else 0
 
 
-def states(place: Path) -> Iterator[tuple[Seed, str, dict[str, Any]]]:
-    """Each seed with its state, which is that of its job where there is one, and what it noted."""
-    plan, at_work = read(place), queued(place)
+def states(place: Path, begun: Container[Seed] = ()) -> Iterator[tuple[Seed, str, dict[str, Any]]]:
+    """Each seed with its state, which is that of its job where there is one, and what it noted; `begun` have a log."""
+    at_work = queued(place)
     here = _driver(place.name) and not at_work
-    for run, one in plan["runs"].items():
+    for run, one in read(place)["runs"].items():
         joined = _joined(run, one)
-        for label in one["chunks"]:
-            folder, note = STATE / run / label, {"steps": one["steps"]}
+        for label in one["jobs"]:
+            seed, folder, note = (run, label), STATE / run / label, {"steps": one["steps"]}
             if joined or (folder / _RESULT).is_file():
-                yield (run, label), "done", note
+                yield seed, "done", note
                 continue
             try:
-                note |= TypeAdapter(_Noted).validate_json((folder / _NOTE).read_bytes())
+                note |= _progress(json.loads((folder / _NOTE).read_bytes()))
                 fresh = time.time() - (folder / _NOTE).stat().st_mtime < 2 * _SILENCE
-            except (OSError, ValueError):
+            except (OSError, ValueError, TypeError, AttributeError):
                 fresh = False
-            if job := at_work.get((run, label)):
-                yield (run, label), job[0], note | {"node": job[1]}
+            if job := at_work.get(seed):
+                yield seed, job[0], note | {"node": job[1]}
             elif here:
-                yield (run, label), "running" if fresh else "waiting", note
+                yield seed, "running" if fresh else "waiting", note
             else:
-                yield (run, label), "stopped" if log_of(place, (run, label)) else "not running", note
+                yield seed, "stopped" if seed in begun else "not running", note
 
 
 def counted(place: Path) -> str:
     """How many seeds are in each state, in one line."""
     try:
-        found = Counter(state for _, state, _ in states(place))
+        return _total(place, [state for _, state, _ in states(place, logs_of(place))])
     except Unreachable as error:
         return str(error)
-    return f"{place.name}: {found.total()} seeds: {', '.join(f'{count} {state}' for state, count in found.items())}"
+
+
+def _total(place: Path, found: Sequence[str]) -> str:
+    return f"{place.name}: {', '.join(f'{count} {state}' for state, count in Counter(found).items())}"
 
 
 def status(arguments: argparse.Namespace) -> None:
     """Prints a line for each seed."""
     place = _place(arguments.plan)
+    logs = logs_of(place)
+    found = list(states(place, logs))
     print(f"{'run and seed':44} {'state':12} {'step':>17} {'a second':>9} {'left':>9}  node")
-    total: Counter[str] = Counter()
-    for seed, state, note in states(place):
-        total[state] += 1
+    for seed, state, note in found:
         step, rate = note["steps"] if state == "done" else note.get("step", 0), note.get("rate", 0.0)
         running = state == "running" and rate
         left = f"{(note['steps'] - step) / rate / 60:.0f} min" if running else ""
         far, pace = f"{step:,}/{note['steps']:,}", f"{rate:.1f}" if running else ""
         print(f"{' '.join(seed):44} {state:12} {far:>17} {pace:>9} {left:>9}  {note.get('node', '')}")
         if state == "stopped":
-            print(f"  {last_words(place, seed)}")
-    print(f"{place.name}: {', '.join(f'{count} {state}' for state, count in total.items())}")
+            print(f"  {last_words(place, logs[seed])}")
+    print(_total(place, [state for _, state, _ in found]))
 
 
 def cancel(arguments: argparse.Namespace) -> None:
     """Ends the jobs of a plan, or the process that trains it here; what they saved stays."""
-    read(place := _place(arguments.plan))
+    place = _place(arguments.plan)
+    read(place)
     at_work, driver = queued(place), _driver(place.name)
     if not at_work and not driver:
         print(f"{place.name}: nothing of it is at work")
@@ -313,21 +326,19 @@ def _driver(name: str) -> int:
     """The process on this machine that drives the plan; 0 where there is none."""
     lock = LOCKS / f"plan.{name}.lock"
     words = lock.read_text().split() if lock.is_file() else []
-    alive = len(words) > 3 and words[3] == platform.node() and Path(f"/proc/{words[1]}").exists()
-    return int(words[1]) if alive else 0
+    return int(words[1]) if words[3:4] == [platform.node()] and Path("/proc", words[1]).exists() else 0
 
 
 def _dry_run(path: Path, arguments: argparse.Namespace) -> int:
     """Prints jobs, hours and options; sends nothing out."""
     from repro.cost import hours
 
-    plan = lay_out(path)
-    missing = _missing(plan)
-    jobs = grouped(missing, arguments.seeds_per_job)
-    print(f"{path.stem}: {len(missing)} of {sum(len(one['chunks']) for one in plan['runs'].values())} seeds are not "
-          f"finished: {len(jobs)} jobs")  # fmt: skip
+    runs = lay_out(path)["runs"]
+    missing, total = _missing(runs), sum(len(one["jobs"]) for one in runs.values())
+    jobs = len(grouped(missing, arguments.seeds_per_job))
+    print(f"{path.stem}: {len(missing)} of {total} seeds are not finished: {jobs} jobs")
     if arguments.on:
-        print(f"sbatch {in_words(options(arguments.slurm, arguments.gpus_per_run), len(jobs))}")
+        print(f"sbatch {in_words(options(arguments.slurm, arguments.gpus_per_run), jobs)}")
     hours(path, Counter(run for run, _ in missing))
     return 0
 
@@ -335,20 +346,21 @@ def _dry_run(path: Path, arguments: argparse.Namespace) -> int:
 def present() -> None:
     """Refuses to go on without Slurm and submitit."""
     if not all(map(shutil.which, ("sbatch", "squeue", "srun"))):
-        raise ConfigError("--on slurm: sbatch, squeue and srun are not here; start it where jobs are sent out from, or "
+        raise ValueError("--on slurm: sbatch, squeue and srun are not here; start it where jobs are sent out from, or "
                           "leave --on away to train on this machine")  # fmt: skip
     if not importlib.util.find_spec("submitit"):
-        raise ConfigError("--on slurm: wants the package submitit; install it: uv pip install -e '.[cluster]'")
+        raise ValueError("--on slurm: wants the package submitit; install it: uv pip install -e '.[cluster]'")
 
 
 def grouped(seeds: Sequence[Seed], count: int) -> list[list[Seed]]:
     """At most `count` seeds a job, all of one run; those of a run stand together."""
-    by_run = [list(some) for _, some in groupby(seeds, lambda seed: seed[0])]
+    by_run = (list(some) for _, some in groupby(seeds, lambda seed: seed[0]))
     return [some[i : i + count] for some in by_run for i in range(0, len(some), count)]
 
 
-def _name(place: Path) -> str:
-    return f"{place.name}-{hashlib.sha256(str(place.resolve()).encode()).hexdigest()[:8]}"
+def _name(place: Path, number: object = "") -> str:
+    """Of the jobs of a submission, or how all of them begin."""
+    return f"{place.name}-{hashlib.sha256(str(place.resolve()).encode()).hexdigest()[:8]}.{number}"
 
 
 def submit(place: Path, plan: Mapping[str, Any], seeds: Sequence[Seed], arguments: argparse.Namespace) -> None:
@@ -360,27 +372,28 @@ def submit(place: Path, plan: Mapping[str, Any], seeds: Sequence[Seed], argument
     for some in (jobs[i : i + _AT_ONCE] for i in range(0, len(jobs), _AT_ONCE)):
         number = 1 + max((int(path.name) for path in place.glob("[0-9]*")), default=0)
         folder = place / str(number)
-        write_whole(folder / _TASKS, json.dumps(some).encode())
+        write_whole(folder / _SENT, json.dumps(some).encode())
         executor = SlurmExecutor(folder, max_num_timeout=100_000)  # requeues for want of time
-        executor.update_parameters(**({"array_parallelism": len(some)} | found), job_name=f"{_name(place)}.{number}")
+        executor.update_parameters(**({"array_parallelism": len(some)} | found), job_name=_name(place, number))
         tasks = []
         for group in some:
             one = plan["runs"][run := group[0][0]]
-            text = ",".join(one["chunks"][label] for _, label in group)
+            text = ",".join(one["jobs"][label] for _, label in group)
             tasks.append(Task(run, text, one["settings"], plan["code"], plan["revision"], arguments.gpus_per_run))
         try:
-            sent = executor.map_array(Train(), tasks)
+            with executor.batch():
+                sent = [executor.submit(task) for task in tasks]
         except (FailedJobError, FailedSubmissionError) as error:
             shutil.rmtree(folder)
             said = ": ".join(re.findall("sbatch: error: (.*)", str(error))) or error
-            raise ConfigError(f"Slurm refuses the jobs: {said}; asked for: {in_words(found, len(some))}") from None
+            raise ValueError(f"Slurm refuses the jobs: {said}; asked for: {in_words(found, len(some))}") from None
         print(f"{place.name}: {len(some)} jobs for {sum(map(len, some))} seeds sent out as "
               f"{sent[0].job_id.split('_')[0]}", flush=True)  # fmt: skip
 
 
 def queued(place: Path) -> dict[Seed, tuple[str, str, str]]:
     """Each seed that a job of the plan is to train: "running" or "waiting", its node, and the job's number."""
-    if not any(place.glob(f"[0-9]*/{_TASKS}")):
+    if not any(place.glob(f"[0-9]*/{_SENT}")):
         return {}
     try:
         command = ["squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%j|%K|%T|%N|%F"]
@@ -388,7 +401,7 @@ def queued(place: Path) -> dict[Seed, tuple[str, str, str]]:
     except (OSError, subprocess.SubprocessError) as error:
         said = str(getattr(error, "stderr", "") or error).strip().splitlines()
         raise Unreachable(f"Slurm does not answer ({said[-1] if said else 'squeue failed'}); jobs go on") from None
-    at_work, mine = {}, f"{_name(place)}."
+    at_work, mine = {}, _name(place)
     for line in found.splitlines():
         if line.startswith(mine):
             number, index, state, node, job = line.removeprefix(mine).split("|")
@@ -399,23 +412,21 @@ def queued(place: Path) -> dict[Seed, tuple[str, str, str]]:
 
 @cache
 def _sent(folder: Path) -> list[list[Seed]]:
-    return _checked(folder / _TASKS, list[list[Seed]])  # type: ignore[no-any-return]
+    return _noted(folder / _SENT, lambda jobs: [[(str(run), str(label)) for run, label in group] for group in jobs])  # type: ignore[no-any-return]
 
 
-def log_of(place: Path, seed: Seed) -> Path | None:
-    """Of the last job of this seed that has begun."""
-    for folder in sorted(place.glob("[0-9]*"), key=lambda path: -int(path.name)):
-        for index, group in enumerate(_sent(folder) if (folder / _TASKS).is_file() else []):
-            if seed in group:
-                logs = list(folder.glob(f"*_{index}_0_log.out" if len(_sent(folder)) > 1 else "*_0_log.out"))
-                if logs:
-                    return max(logs, key=lambda path: path.stat().st_mtime)
-    return None
+def logs_of(place: Path) -> dict[Seed, Path]:
+    """The log of each seed's last job that has begun."""
+    found: dict[Seed, Path] = {}
+    for folder in sorted((path.parent for path in place.glob(f"[0-9]*/{_SENT}")), key=lambda path: int(path.name)):
+        jobs = _sent(folder)
+        for log in folder.glob("*_log.out"):  # <job>_<index>_0_log.out, without an index where there is one job
+            found |= dict.fromkeys(jobs[int(log.name.split("_")[1]) if len(jobs) > 1 else 0], log)
+    return found
 
 
-def last_words(place: Path, seed: Seed) -> str:
+def last_words(place: Path, log: Path | None) -> str:
     """What a seed's last job said at its end, and its log."""
-    log = log_of(place, seed)
     if not log:
         return f"its job never began; do the nodes see {place}?"
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
@@ -425,7 +436,7 @@ def last_words(place: Path, seed: Seed) -> str:
 
 @dataclass(frozen=True)
 class Task:
-    """Some seeds of one run, and of which settings, data and code their plan was."""
+    """What a job does: trains some seeds of one run, of settings, data and code that must be as they were sent out."""
 
     run: str
     seeds: str
@@ -434,60 +445,48 @@ class Task:
     revision: str
     processes: int  # that share the run's batches, a GPU each
 
-
-class Train:
-    """What a job does."""
-
-    def __call__(self, task: Task) -> None:
+    def __call__(self) -> None:
         """Trains as `repro train` does; a time that is over puts the job into the queue again."""
-        if why := refusal(task):
-            print(f"error: {why}", flush=True)
-            sys.exit(2)
-        status = _train(task)
+        try:
+            refuse_other_code_or_data(self)
+            status = self._train()
+        except (ValueError, RuntimeError, OSError) as error:
+            print(f"error: {error}", flush=True)
+            status = 2
         if status == EXIT_OUT_OF_TIME:
             os.kill(os.getpid(), signal.SIGUSR2)  # to submitit, which listens again
         if status:
             sys.exit(status)
 
-    def checkpoint(self, task: Task) -> Any:
+    def _train(self) -> int:
+        """By torchrun where several processes share the run, whom a signal to it tells to save; waits for them."""
+        if self.processes == 1:
+            from repro.train.launch import train
+
+            return train(self.run, self.seeds)
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
+                   str(self.processes), "-m", "repro", "train", self.run, "--seeds", self.seeds]  # fmt: skip
+        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        with Stopping(Flags()) as stopping, subprocess.Popen(command, **pipe) as launcher:  # type: ignore[call-overload] # noqa: S603
+            for line in launcher.stdout or ():  # until the last of them is gone
+                print(line, end="", flush=True)
+        return stopping.status or launcher.returncode
+
+    def checkpoint(self) -> Any:
         """What submitit starts when the job comes back."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(self, task)
+        return DelayedSubmission(self)
 
 
-def refusal(task: Task) -> str:
-    """Why a job must not train: another revision, other code or other settings and data than the plan's; or nothing."""
-    from repro.train.job import revision
+def refuse_other_code_or_data(task: Task) -> None:
+    """A job trains by the revision and code, and with the settings and data, of its plan, or not at all."""
+    from repro.train.job import hash_of, revision, source_hashes
     from repro.train.launch import CONFIGS
-    from repro.train.prepare import code, digest
+    from repro.train.prepare import digest
 
-    if revision() != task.revision or code() != task.code:
-        return (f"{task.run}: the code here is revision {revision()[:12]}, not as the plan was sent out ("
-                f"{task.revision[:12]}); put it back, or send the plan out again: repro run")  # fmt: skip
+    if revision() != task.revision or hash_of(source_hashes()) != task.code:
+        raise ValueError(f"{task.run}: the code here is revision {revision()[:12]}, not as the plan was sent out ("
+                          f"{task.revision[:12]}); put it back, or send the plan out again: repro run")  # fmt: skip
     if digest(path := CONFIGS / f"{task.run}.yaml") != task.settings:
-        return f"{task.run}: {path} is not as the plan was sent out; send it out again: repro run"
-    return ""
-
-
-def _train(task: Task) -> int:
-    from repro.train import launch
-
-    if task.processes > 1:
-        return _together(["train", task.run, "--seeds", task.seeds], task.processes)
-    try:
-        return launch.train(argparse.Namespace(run=task.run, seeds=task.seeds))
-    except (ValueError, RuntimeError, OSError) as error:
-        print(f"error: {error}", flush=True)
-        return 2
-
-
-def _together(words: list[str], processes: int) -> int:
-    """By torchrun; waits for its processes, which save, when a signal ends torchrun itself."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m",
-               "repro", *words]  # fmt: skip
-    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with Stopping(Flags([0, 0])) as stopping, subprocess.Popen(command, **pipe) as launcher:  # type: ignore[call-overload] # noqa: S603
-        for line in launcher.stdout or ():  # until the last of them is gone
-            print(line, end="", flush=True)
-    return stopping.status or launcher.returncode
+        raise ValueError(f"{task.run}: {path} is not as the plan was sent out; send it out again: repro run")

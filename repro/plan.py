@@ -40,16 +40,9 @@ _COMPARISON = {"page", "heading", "introduction", "reference", "like", "again", 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _GROUPS = {"data", "model", "method", "recipe"}
 _REFERENCE = "${"  # Hydra's, to another value
-_DAMAGED = (
-    yaml.YAMLError,
-    ValueError,
-    LookupError,
-    OSError,
-    RecursionError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-)  # what Hydra lets through
+_DAMAGED = (yaml.YAMLError, ValueError, LookupError, OSError, RecursionError, TypeError, AttributeError,
+            AssertionError)  # fmt: skip
+"""What Hydra lets through."""
 
 
 @pydantic_dataclass(frozen=True, config={"extra": "forbid"})
@@ -115,11 +108,7 @@ class Plan:
 
 @cache
 def all_arms(root: Path = ROOT) -> dict[str, Arm]:
-    """The table of ablations, by name, in its order.
-
-    Raises:
-        ConfigError: when an entry is not of its form.
-    """
+    """The table of ablations, by name, in its order."""
     path, found = root / "arms.yaml", {}
     for name, entry in _mapping(_read(path), path, "arms").items():
         found[name] = validated(Arm, {"name": name} | _entry(entry, f"{path}: arms.{name}"), f"{path}: arms.{name}: ")
@@ -133,11 +122,7 @@ def families(root: Path = ROOT) -> dict[str, str]:
 
 @cache
 def comparisons(root: Path = ROOT) -> dict[str, Comparison]:
-    """Every setting's comparison, by the setting's name.
-
-    Raises:
-        ConfigError: when a setting has none, or it names an arm that there is not.
-    """
+    """Every setting's comparison, by the setting's name."""
     return {path.stem: _comparison(path, root) for path in sorted((root / "setting").glob("*.yaml"))}
 
 
@@ -157,10 +142,8 @@ def _comparison(path: Path, root: Path, above: tuple[str, ...] = ()) -> Comparis
             raise ConfigError(f"{path}: comparison.arms.{arm} has no row in {root / 'arms.yaml'}; "
                               f"{closest(arm, list(all_arms(root)))}")  # fmt: skip
     if base:
-        arms = {arm: {**base.arms.get(arm, {}), **changes} for arm, changes in arms.items()}
-        methods = {
-            name: {**base.methods.get(name, {}), **methods.get(name, {})} for name in {**base.methods, **methods}
-        }
+        arms = {arm: base.arms.get(arm, {}) | changes for arm, changes in arms.items()}
+        methods = {name: base.methods.get(name, {}) | methods.get(name, {}) for name in base.methods | methods}
     found = content | {"setting": path.stem, "arms": arms, "methods": methods}
     return validated(Comparison, found, f"{path}: comparison: ")
 
@@ -182,11 +165,7 @@ def run_names(root: Path = ROOT) -> list[str]:
 
 
 def setting_and_arm(run: str, root: Path = ROOT) -> tuple[Comparison, str]:
-    """The setting and the arm that a run's name says.
-
-    Raises:
-        ConfigError: when it is the name of no run.
-    """
+    """The setting and the arm that a run's name says."""
     fitting = [path for path in (root / "setting").glob("*.yaml") if run.startswith(f"{path.stem}_")]
     for path in sorted(fitting, key=lambda path: -len(path.stem)):
         comparison, arm = _comparison(path, root), run.removeprefix(f"{path.stem}_")
@@ -204,7 +183,7 @@ def compose(run: str, overrides: Sequence[str] = (), root: Path = ROOT) -> Confi
     comparison, name = setting_and_arm(run, root)
     _read_groups(root)
     arm = all_arms(root)[name]
-    changes = {**comparison.methods.get(arm.method, {}), **arm.changes, **comparison.arms[name]}
+    changes = comparison.methods.get(arm.method, {}) | arm.changes | comparison.arms[name]
     changes["title"] = comparison.arms[name].get("title") or arm.title
     for override in overrides:
         if re.match(r"[+~]*(setting|hydra)\b", override):
@@ -234,11 +213,7 @@ def compose(run: str, overrides: Sequence[str] = (), root: Path = ROOT) -> Confi
 
 @cache
 def _composed(setting: str, method: str, changes: tuple[str, ...], overrides: tuple[str, ...], root: Path) -> Any:
-    """What Hydra makes of these: the same for many arms, whose other changes `_put` adds in a hundredth of the time.
-
-    Raises:
-        ValueError: in Hydra's words.
-    """
+    """What Hydra makes of these: the same for many arms, whose other changes `_put` adds in a hundredth of the time."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
@@ -303,11 +278,7 @@ def _override(change: tuple[str, Any]) -> str:
 
 
 def compose_planned(planned: PlannedRun, plan: Path) -> Config:
-    """The checked configuration of one entry of a plan file.
-
-    Raises:
-        ConfigError: as `compose`, naming the plan and the run too.
-    """
+    """The checked configuration of one entry of a plan file, which an error names too."""
     try:
         return compose(planned.name, planned.overrides)
     except ConfigError as error:
@@ -315,11 +286,7 @@ def compose_planned(planned: PlannedRun, plan: Path) -> Config:
 
 
 def read_plan(path: Path) -> Plan:
-    """A plan file: `runs`, a mapping of names to {seeds, overrides}; `overrides` of all runs; `needs: gpu`.
-
-    Raises:
-        ConfigError: when the file is missing or an entry is not of the form `name: {seeds: 0-9}`.
-    """
+    """A plan file: `runs`, a mapping of names to {seeds, overrides}; `overrides` of all runs; `needs: gpu`."""
     if not path.exists() or path.is_dir():
         plans = sorted(p.stem for p in (ROOT / "plan").glob("*.yaml"))
         raise ConfigError(f"no plan at {path}; choose one with: make reproduce PLAN=<name>; plans: {', '.join(plans)}")
@@ -353,11 +320,7 @@ def plan_path(what: str | Path, root: Path = ROOT) -> str:
 
 
 def put_in_use(name: str, root: Path = ROOT, chosen: Path = Path("params.yaml")) -> None:
-    """Makes a plan the one that `dvc repro` runs: copies its file to params.yaml, unless it is there already.
-
-    Raises:
-        ConfigError: when there is no such plan, or when params.yaml holds changes of its own, which are not lost.
-    """
+    """Makes a plan the one that `dvc repro` runs: copies its file to params.yaml, whose own changes are not lost."""
     plans = {path.stem: path.read_bytes() for path in sorted((root / "plan").glob("*.yaml"))}
     if name not in plans:
         raise ConfigError(f"PLAN = {name} has no file in {root / 'plan'}; {closest(name, list(plans))}")
@@ -372,9 +335,7 @@ def put_in_use(name: str, root: Path = ROOT, chosen: Path = Path("params.yaml"))
 
 def _planned(name: Any, entry: Any, shared: tuple[str, ...], where: str) -> PlannedRun:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ConfigError(
-            f"{where}: {short(name)} names a folder, so wants 1 to 100 letters, digits, _, -, and dots later on"
-        )
+        raise ConfigError(f"{where}: {short(name)} names a folder, so wants 1 to 100 letters, digits, _, -, then dots")
     where = f"{where}.{name}"
     if not isinstance(entry, dict) or entry.keys() - _ENTRY or "seeds" not in entry:
         raise ConfigError(f"{where} = {short(entry)}: wants seeds and, if needed, overrides")
@@ -401,9 +362,9 @@ def _entry(found: Any, where: str) -> dict[str, Any]:
 
 def _mapping(content: Any, path: Path, key: str) -> Mapping[str, Any]:
     found = content.get(key) if isinstance(content, dict) else None
-    if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found):
+    if not found:
         raise ConfigError(f"{path}: wants a mapping `{key}:` of names")
-    return found
+    return _entry(found, f"{path}: {key}")
 
 
 def _explain(run: str, overrides: Sequence[str], error: str, root: Path) -> str:

@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from secrets import SystemRandom
 
 import numpy as np
 
 from repro.config import expected_networks, read_config
-from repro.data import source_of
 from repro.engine.device import set_up_process
 from repro.results import Run, read_runs
 from repro.settings import ConfigError, closest
 from repro.train.prepare import with_prepared_data
-from repro.trial import trained
+from repro.trial import ready, same_data, trained
 from repro.verify.statistics import spread
 
 SPREADS, LEAST = 4.0, 1.0
@@ -79,19 +78,13 @@ def _chosen(word: str, runs: Mapping[str, Run]) -> list[tuple[str, list[int]]]:
 
 
 def against_record(run: Run, group: Sequence[int]) -> Held:
-    """Trains and evaluates a group of seeds with the recorded settings.
-
-    Raises:
-        ValueError: when the data here are not those of the record.
-    """
+    """Trains and evaluates a group of seeds with the recorded settings."""
     (config,) = with_prepared_data([read_config(run.config)])
     seeds = list(group)
-    source = source_of(config.data)
-    if source.training_hash(seeds) != run.seeds.loc[seeds[0], "training_hash"]:
-        raise ValueError(f"{run.name}: the training data here are not those of the record (hash differs); "
-                         "take the files of the data set's home")  # fmt: skip
-    again = trained([run.name, "again"], replace(config, data=source.recorded()), seeds)
-    return compared(run, again, seeds)
+    if not same_data(run, config, seeds):
+        raise ValueError(f"{run.name}: the data here are not those of the record (hash differs); take the files of the "
+                         "data set's home")  # fmt: skip
+    return compared(run, trained([run.name, "again"], ready(config), seeds), seeds)
 
 
 def compared(recorded: Run, again: Run, seeds: Sequence[int]) -> Held:

@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from repro.settings import ConfigError
-
 _SIGNAL = 90  # seconds before a job's time is over, in which it saves
 _OURS = {"job-name", "output", "error", "open-mode", "signal", "wrap", "chdir", "requeue", "no-requeue", "nodes",
          "ntasks", "ntasks-per-node", "array-parallelism", "gpus-per-node"}  # fmt: skip
@@ -19,22 +17,22 @@ def options(words: Sequence[str], gpus_per_run: int = 1) -> dict[str, Any]:
     given = _given(words)
     found: dict[str, Any] = {"additional_parameters": {"requeue": True, "open-mode": "append"}}
     if gpus_per_run > 1 and given.setdefault("gpus", str(gpus_per_run)) == "0":
-        raise ConfigError(f"--slurm gpus=0 and --gpus-per-run {gpus_per_run} contradict each other; leave one out")
+        raise ValueError(f"--slurm gpus=0 and --gpus-per-run {gpus_per_run} contradict each other; leave one out")
     for key, value in given.items():
         if key == "time":
             match = re.fullmatch(r"([1-9]\d*)([mhd])", value)
             if not match:
-                raise ConfigError(f"--slurm time={value}: wants a whole number of minutes, hours or days: 30m, 8h, 2d")
+                raise ValueError(f"--slurm time={value}: wants a whole number of minutes, hours or days: 30m, 8h, 2d")
             found["time"] = int(match[1]) * {"m": 1, "h": 60, "d": 1440}[match[2]]
         elif key in {"gpus", "array"}:
             if not value.isdecimal() or (key == "array" and not int(value)):
-                raise ConfigError(f"--slurm {key}={value}: wants a whole number, of jobs from 1 on")
+                raise ValueError(f"--slurm {key}={value}: wants a whole number, of jobs from 1 on")
             if int(value):
                 found[{"gpus": "gpus_per_node", "array": "array_parallelism"}[key]] = int(value)
         else:
             found["additional_parameters"][key.replace("_", "-")] = value
     if "time" not in found:
-        raise ConfigError("--slurm has no time=, a job's limit, such as time=8h; one that needs more is queued again")
+        raise ValueError("--slurm has no time=, a job's limit, such as time=8h; one that needs more is queued again")
     return found | {"signal_delay_s": min(_SIGNAL, 60 * found["time"] // 4), "stderr_to_stdout": True}
 
 
@@ -42,11 +40,11 @@ def _given(words: Sequence[str]) -> dict[str, str]:
     given: dict[str, str] = {}
     for key, _, value in (word.partition("=") for word in words):
         if not re.fullmatch(r"[!-~]+", value) or not re.fullmatch(r"[a-z][a-z_-]*", key):
-            raise ConfigError(f"--slurm {key}: wants key=value without blanks, such as partition=gpu")
+            raise ValueError(f"--slurm {key}: wants key=value without blanks, such as partition=gpu")
         if key.replace("_", "-") in _OURS:
-            raise ConfigError(f"--slurm {key}={value}: is set for each job here; leave it out")
+            raise ValueError(f"--slurm {key}={value}: is set for each job here; leave it out")
         if given.setdefault(key, value) != value:
-            raise ConfigError(f"--slurm {key}={given[key]} and {key}={value} contradict each other; leave one out")
+            raise ValueError(f"--slurm {key}={given[key]} and {key}={value} contradict each other; leave one out")
     return given
 
 

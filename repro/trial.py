@@ -32,8 +32,8 @@ from repro.plan import compose
 from repro.results import RUNS, RecordError, Run, joined, read_run, settings_of, write_run
 from repro.settings import ConfigError, parse_seeds
 from repro.train.checkpoint import load_result, refuse_newest
-from repro.train.job import Job, source_hashes
-from repro.train.launch import deadline_of, train_all
+from repro.train.job import jobs_of
+from repro.train.launch import train_all
 from repro.train.prepare import with_prepared_data
 from repro.train.stopping import die_with_parent
 from repro.train.storage import Damaged, OtherFormat
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
     _refuse_what_cannot_be_compared(sides, configs)
     set_up_process()  # before workers are forked
     found: list[Run] = []
-    for side, config in zip(sides, [_ready(config) for config in with_prepared_data(configs)], strict=True):
+    for side, config in zip(sides, [ready(config) for config in with_prepared_data(configs)], strict=True):
         record = _recorded(side[0], config, seeds) if found else None
         found.append(record or trained(side, config, seeds))
         print(
@@ -72,7 +72,7 @@ def _refuse_what_cannot_be_compared(sides: list[list[str]], configs: list[Config
                           "seeds pair only runs on the same data")  # fmt: skip
 
 
-def _ready(config: Config) -> Config:
+def ready(config: Config) -> Config:
     """The settings as a run is trained; their hash of the data is that of seed 0, so that seeds can be added."""
     source = source_of(config.data)
     return replace(config, data=source.recorded(), data_hash=source.training_hash([0]))
@@ -95,7 +95,7 @@ def _recorded(name: str, config: Config, seeds: list[int]) -> Run | None:
         why = "has other settings"
     elif missing:
         why = f"has no seed {', '.join(missing)}"
-    elif not _same_data(found, config, seeds):
+    elif not same_data(found, config, seeds):
         why = "is of other data"
     else:
         print(f"{name}: taken from {folder}, which has these seeds with the same settings")
@@ -104,12 +104,13 @@ def _recorded(name: str, config: Config, seeds: list[int]) -> Run | None:
     return None
 
 
-def _same_data(record: Run, config: Config, seeds: list[int]) -> bool:
-    source, groups = source_of(config.data), record.groups().values()
+def same_data(record: Run, config: Config, seeds: list[int]) -> bool:
+    """Whether the data here are those on which these seeds of a record were trained and evaluated."""
+    source = source_of(config.data)
     return all(
         (source.training_hash(group), source.held_out_hash(group))
         == tuple(record.seeds.loc[group[0], ["training_hash", "held_out_hash"]])
-        for group in groups
+        for group in record.groups().values()
         if set(group) & set(seeds)
     )
 
@@ -120,21 +121,21 @@ def trained(side: list[str], config: Config, seeds: list[int]) -> Run:
     Raises:
         SystemExit: with the status of what stopped the training before its end; its state is saved.
     """
-    name, stack = trial_name(*side), config.budget.stack
-    job = Job(f"trial {name}", config, TRIALS / name, source_hashes(), deadline_of(config))
-    chunks = [seeds[i : i + stack] for i in range(0, len(seeds), stack)]
-    with only_writer(job.name, job.name):
-        for chunk in chunks:
-            refuse_newest(job.folder(chunk), job.training_made_by(chunk), job.folder(chunk))
-        status = train_all(job, chunks)
+    name = trial_name(*side)
+    what = f"trial {name}"
+    jobs = jobs_of(what, config, TRIALS / name, seeds)
+    with only_writer(what, what):
+        for job in jobs:
+            refuse_newest(job.folder, job.training_made_by, job.folder)
+        status = train_all(jobs)
         if status:
             sys.exit(status)
-        workers, context = worker_pool(processes(len(chunks)))
+        workers, context = worker_pool(processes(len(jobs)))
         with ProcessPoolExecutor(workers, context, die_with_parent) as pool:
             try:
-                folders = list(pool.map(_evaluated, [job.folder(chunk) for chunk in chunks]))
+                folders = list(pool.map(_evaluated, [job.folder for job in jobs]))
             except BrokenProcessPool:
-                raise RuntimeError(f"{job.name}: a process that evaluates was killed; if memory ran out, name fewer "
+                raise RuntimeError(f"{what}: a process that evaluates was killed; if memory ran out, name fewer "
                                    "--seeds; run the same command again to go on") from None  # fmt: skip
     return joined([replace(read_run(folder), name=side[0], config=as_mapping(config)) for folder in folders])
 

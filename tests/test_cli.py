@@ -19,6 +19,8 @@ import yaml
 
 from repro.__main__ import complete, parsers
 from repro.results import read_runs
+from repro.train import job
+from repro.train.metrics import NotFinite
 from tests.entry_points import call
 from tests.survival import outcome
 
@@ -160,6 +162,31 @@ def test_a_killed_worker_is_reported_with_the_remedy(workplace: Path) -> None:
 
 
 @pytest.mark.slow
+def _seed_0_becomes_nan() -> None:
+    trainer = job.Trainer
+
+    def failing(config: Any, seeds: Any, *rest: Any) -> Any:
+        if seeds == 0:
+            raise NotFinite("loss = nan")
+        return trainer(config, seeds, *rest)
+
+    job.Trainer = failing  # type: ignore[assignment,misc]
+
+
+def test_one_bad_seed_stops_no_other(workplace: Path) -> None:
+    """Of its run or of the plan's other runs; it is said at once and at the end."""
+    plan = {"overrides": [*SHORT, "budget.stack=1", "budget.workers=1"],
+            "runs": {RUN: {"seeds": "0-1"}, "moons_tuned_supervised": {"seeds": "1"}}}  # fmt: skip
+    (workplace / "small.yaml").write_text(yaml.safe_dump(plan))
+
+    done = call(workplace, "run", "small.yaml", spoil=_seed_0_becomes_nan)
+
+    assert (2, "error: loss = nan\n") == (done.returncode, done.stderr)
+    assert f"{RUN} seed-0 failed: loss = nan; the others go on" in done.stdout
+    assert (workplace / "state" / RUN / "seed-1/result.pt").is_file()
+    assert (workplace / "artifacts/runs/moons_tuned_supervised/seed-1/result.pt").is_file()
+
+
 def test_damaged_weights_are_refused_and_trained_anew(workplace: Path) -> None:
     """Evaluation names the remedy; training makes the same weights again."""
     planned(workplace, SHORT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import importlib.util
 import json
@@ -12,15 +13,14 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from repro import jobs
-from repro.settings import ConfigError
-from repro.train import prepare
-from repro.train.job import revision
+from repro.train.job import hash_of, revision, source_hashes
 from tests.survival import ROOT, outcome
 
 SCRIPT = ROOT / "tests/slurm/two_nodes.sh"
@@ -184,15 +184,17 @@ def test_a_job_refuses_other_code_and_other_data(tmp_path: Path, monkeypatch: py
     path.parent.mkdir(parents=True)
     path.write_text("data_hash: 1\n")
     of = hashlib.sha256(b"data_hash: 1\n").hexdigest()
-    code = prepare.code()
+    code, here = hash_of(source_hashes()), revision()
+    job = jobs.Task("a", "0", of, code, here, 1)
 
-    assert jobs.refusal(jobs.Task("a", "0", of, code, revision(), 1)) == ""
-    assert "not as the plan was sent out (abc)" in jobs.refusal(jobs.Task("a", "0", of, code, "abc", 1))
-    assert "not as the plan was sent out" in jobs.refusal(jobs.Task("a", "0", of, "other", revision(), 1))
+    jobs.refuse_other_code_or_data(job)
+    with pytest.raises(ValueError, match=r"not as the plan was sent out \(abc\)"):
+        jobs.refuse_other_code_or_data(replace(job, revision="abc"))
+    with pytest.raises(ValueError, match="not as the plan was sent out"):
+        jobs.refuse_other_code_or_data(replace(job, code="other"))
     path.write_text("data_hash: 2\n")
-    assert "artifacts/configs/a.yaml is not as the plan was" in jobs.refusal(
-        jobs.Task("a", "0", of, code, revision(), 1)
-    )
+    with pytest.raises(ValueError, match=r"artifacts/configs/a.yaml is not as the plan was"):
+        jobs.refuse_other_code_or_data(job)
 
 
 def test_what_is_noted_of_a_plan_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,20 +203,20 @@ def test_what_is_noted_of_a_plan_is_checked(tmp_path: Path, monkeypatch: pytest.
     place, note = jobs.PLANS / "p", Path("state/a/seed-0/progress.json")
     place.mkdir(parents=True)
     note.parent.mkdir(parents=True)
-    one = {"seeds": "0", "chunks": {"seed-0": "0"}, "steps": 9, "workers": 1, "settings": "", "before": 0}
+    one = {"seeds": "0", "jobs": {"seed-0": "0"}, "steps": 9, "workers": 1, "settings": "", "before": 0}
     plan = {"file": "p.yaml", "code": "", "revision": "", "runs": {"a": one}}
-    for damaged in ("{", "null", plan | {"runs": []}, plan | {"runs": {"a": one | {"chunks": 3}}}):
-        (place / "plan.json").write_text(damaged if isinstance(damaged, str) else json.dumps(damaged))
-        with pytest.raises(ConfigError, match=r"plan.json: is damaged; remove the folder state/.plans/p, and start"):
+    for damaged in ("{", "null", plan | {"runs": []}, plan | {"runs": {"a": one | {"jobs": 3}}}):
+        (place / "runs.json").write_text(damaged if isinstance(damaged, str) else json.dumps(damaged))
+        with pytest.raises(ValueError, match=r"runs.json: is damaged; remove the folder state/.plans/p, and start"):
             jobs.status(Namespace(plan="p"))
-    (place / "plan.json").write_text(json.dumps(plan))
+    (place / "runs.json").write_text(json.dumps(plan))
     for damaged in ("{", "3", "null", '{"step": "x"}'):
         note.write_text(damaged)
         assert [(("a", "seed-0"), "not running", {"steps": 9})] == list(jobs.states(place))
     Path("sub").mkdir()
     Path("sub/p.yaml").touch()
     for verb in (jobs.status, jobs.cancel):
-        with pytest.raises(ConfigError, match=r"sub/p.yaml: a plan of that name was started from p.yaml; call this"):
+        with pytest.raises(ValueError, match=r"sub/p.yaml: a plan of that name was started from p.yaml; call this"):
             verb(Namespace(plan="sub/p.yaml"))
 
 
@@ -241,7 +243,7 @@ def test_options_of_slurm() -> None:
         "job_name=x": "job_name=x: is set for each job",  # by which the queue says which seeds are at work
         "ntasks=2": "is set for each job",  # each of which would train the same seed
     }.items():
-        with pytest.raises(ConfigError, match=says):
+        with pytest.raises(ValueError, match=says):
             jobs.options(words.split(" "))
     assert [[("a", "0"), ("a", "1")], [("a", "2")], [("b", "0")]] == jobs.grouped(
         [("a", "0"), ("a", "1"), ("a", "2"), ("b", "0")], 2
@@ -251,8 +253,54 @@ def test_options_of_slurm() -> None:
 def test_without_slurm_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where jobs are to be sent out from, and what to do instead."""
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(ConfigError, match="sbatch, squeue and srun are not here"):
+    with pytest.raises(ValueError, match="sbatch, squeue and srun are not here"):
         jobs.present()
+
+
+def test_ctrl_c_says_that_jobs_go_on_only_where_there_are_some(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything was sent out it is an interruption like any other."""
+    queue: dict[jobs.Seed, tuple[str, str, str]] = {}
+    monkeypatch.setattr(jobs, "present", lambda: None)
+    monkeypatch.setattr(jobs, "queued", lambda _: queue)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "apart", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        jobs._drive(Path("small.yaml"), Path("small"), argparse.Namespace())
+    queue["a", "seed-0"] = ("running", "n1", "7")
+
+    assert 130 == jobs._drive(Path("small.yaml"), Path("small"), argparse.Namespace())
+    assert "The jobs go on without this command" in capsys.readouterr().err
+
+
+def test_the_state_of_a_thousand_seeds_is_there_soon(tmp_path: Path) -> None:
+    """Each that has begun with its log's last words; PyTorch, or pydantic, would take longer."""
+    place = tmp_path / "state/.plans/small"
+    (place / "1").mkdir(parents=True)
+    run = {"steps": 300, "before": 0, "jobs": {f"seed-{seed}": str(seed) for seed in range(1000)}}
+    (place / "runs.json").write_text(json.dumps({"runs": {"a": run}}))
+    (place / "1/sent.json").write_text(json.dumps([[["a", f"seed-{seed}"]] for seed in range(1000)]))
+    for seed in range(999):
+        (place / f"1/7_{seed}_0_log.out").write_text("begun\nerror: no room\nsubmitit")
+    script = """
+import subprocess, sys, time
+from types import SimpleNamespace
+from repro import jobs
+jobs.subprocess.run = lambda *_, **__: SimpleNamespace(stdout="")
+jobs.status(SimpleNamespace(plan="small"))
+print(sorted({"torch", "hydra", "numpy", "pydantic"} & set(sys.modules)), time.process_time() < 2)
+"""
+    said = subprocess.run(  # noqa: S603 - our own
+        [sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    ).stdout  # fmt: skip
+
+    assert 999 == said.count("  error: no room (state/.plans/small/1/7_")
+    assert said.endswith("small: 999 stopped, 1 not running\n[] True\n")
 
 
 def test_workers_have_a_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:

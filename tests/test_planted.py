@@ -218,12 +218,12 @@ def test_a_recorded_run_has_the_curves(tmp_path: Path) -> None:
     """From training to the arrays of a record: one value for each seed and snapshot."""
     from repro.evaluate.evaluate import evaluate
     from repro.train.checkpoint import load_result
-    from repro.train.job import Job, Listener, train_chunk
+    from repro.train.job import Job, Listener, train_job
 
     config = compose("digits_planted_random_mpl", [*SHORT, "budget.probe_feedback=true"])
-    job = Job("digits_planted_random_mpl", config, tmp_path, {}, float("inf"))
-    assert train_chunk(job, [3], Listener(lambda _: None, lambda _: None, lambda _: None, lambda: False))
-    result = load_result(job.folder([3]))
+    job = Job("digits_planted_random_mpl", [3], config, tmp_path, {})
+    assert train_job(job, Listener(lambda _: None, lambda _: None, lambda: False))
+    result = load_result(job.folder)
     assert result
     arrays = evaluate("digits_planted_random_mpl", result).arrays
 

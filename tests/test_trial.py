@@ -92,7 +92,7 @@ def test_a_record_of_the_same_settings_stands_in_for_training(
     """What it lacks is said: other settings, seeds that it does not have, other data."""
     done = call(workplace, "run", "digits_uda", *SHORT, "--seeds", "0-1")
     assert (0, "") == (done.returncode, done.stderr)
-    (config,) = map(trial._ready, with_prepared_data([compose("digits_uda", SHORT)]))
+    (config,) = map(trial.ready, with_prepared_data([compose("digits_uda", SHORT)]))
     recorded = replace(joined(list(records("digits_uda", SHORT).values())), name="digits_uda")
 
     def answer(record: Run, seeds: list[int]) -> tuple[bool, str]:

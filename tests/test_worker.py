@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from repro.engine.device import is_out_of_memory
-from repro.train import job, launch
+from repro.train import job
 from tests.tiny import METHODS, settings
 
 
@@ -16,12 +16,11 @@ def test_lines_come_from_time_to_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of the log that follow each other within half a minute are left out."""
     said: list[str] = []
     now = [0.0]
-    monkeypatch.setattr(launch, "_worker", {"last_line": 0.0})
-    monkeypatch.setattr(launch, "_put", said.append)
-    monkeypatch.setattr(launch.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(job.time, "monotonic", lambda: now[0])
+    listener = job.Listener(lambda _: None, said.append, lambda: False, last=0.0)
     for row in range(6):
         now[0] += 12.0
-        launch._say(f"row {row}")
+        listener.log(f"row {row}")
 
     assert said == ["row 2", "row 5"]
 
@@ -34,8 +33,8 @@ def test_lines_come_from_time_to_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_end_of_memory_is_one_sentence(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It names the settings and the checkpoint that is kept; other errors pass as they are."""
     config = settings("digits", METHODS["uda"], budget__labelled_batch=6, budget__workers=2)
-    mine = job.Job("mine", config, tmp_path / "mine", {}, 1e30)
-    listener = job.Listener(lambda _: None, print, print, lambda: False)
+    mine = job.Job("mine", [3], config, tmp_path / "mine", {})
+    listener = job.Listener(lambda _: None, print, lambda: False)
     (tmp_path / "mine/seed-3").mkdir(parents=True)
     (tmp_path / "mine/seed-3/checkpoint-000000007.pt").touch()
 
@@ -44,7 +43,7 @@ def test_an_end_of_memory_is_one_sentence(error: Exception, tmp_path: Path, monk
 
     monkeypatch.setattr(job, "Trainer", fail)
     with pytest.raises(job.OutOfMemory) as caught:
-        job.train_chunk(mine, [3], listener)
+        job.train_job(mine, listener)
 
     said = str(caught.value)
     assert said.startswith("mine seed-3: memory ran out; lower budget.workers = 2, or take smaller batches (budget.lab")
@@ -53,7 +52,7 @@ def test_an_end_of_memory_is_one_sentence(error: Exception, tmp_path: Path, monk
     assert "\n" not in said
     monkeypatch.setattr(job, "Trainer", lambda *_: (_ for _ in ()).throw(RuntimeError("another")))
     with pytest.raises(RuntimeError, match=r"^another$"):
-        job.train_chunk(mine, [3], listener)
+        job.train_job(mine, listener)
 
 
 def test_a_refused_allocation_of_this_machine_is_recognised() -> None:

@@ -38,9 +38,9 @@ from repro.models.pretrained import named
 from repro.plan import compose
 from repro.settings import ConfigError, read_yaml
 from repro.train.checkpoint import load_result, seconds_spent
-from repro.train.job import Job, source_hashes
+from repro.train.job import jobs_of
 from repro.train.kept import counted
-from repro.train.launch import deadline_of, refuse_other_states, train_all
+from repro.train.launch import refuse_other_states, train_all
 from repro.train.loop import Trainer
 from repro.train.storage import Damaged
 
@@ -68,12 +68,12 @@ def fit(given: argparse.Namespace) -> int:
         result, state = None, out / STATE
         if options["method"] != PROBE:
             ends = _ends(given, options, out, state / f"seed-{given.seed}")
-            job = Job(name, config, state, source_hashes(), deadline_of(config), ends)
-            refuse_other_states(job, [[given.seed]])
-            status = train_all(job, [[given.seed]])
+            (job,) = jobs = jobs_of(name, config, state, [given.seed], ends)
+            refuse_other_states(jobs, jobs)
+            status = train_all(jobs)
             if status:
                 return status
-            result = load_result(job.folder([given.seed]))
+            result = load_result(job.folder)
             if result is None:
                 raise Damaged(f"{job.state} has lost its result; run the same command again")
         facts = finish(out, config, given.seed, result, given.begun, given.method if _compared(given) else "")

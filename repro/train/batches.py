@@ -32,13 +32,9 @@ class Batches:
     """
 
     def __init__(
-        self,
-        config: Config,
-        views: frozenset[View],
-        seeds: int | Sequence[int],
-        device: torch.device,
+        self, config: Config, views: frozenset[View], seeds: int | Sequence[int], device: torch.device,
         world: World = ALONE,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.streams = Streams(seeds, device)
         self._source = source_of(config.data)
         self.data = self._source.training_set(seeds).to(device)
@@ -126,12 +122,11 @@ class Batches:
         if self._views:
             sources.append(("weak view", self.data.unlabelled, self._unlabelled))
         wanted = range(step + 1, min(step + 1 + _AHEAD, self._config.budget.steps))
+        shard = self._world.shard
         for later in wanted:
             for view, files, order in sources:
                 if isinstance(files, ImageFiles) and (view, later) not in self._reading:
-                    self._reading[(view, later)] = self._start_reading(
-                        files, order.at(later), view, later, self._world.shard
-                    )
+                    self._reading[view, later] = self._start_reading(files, order.at(later), view, later, shard)
         self._reading = {key: reading for key, reading in self._reading.items() if key[1] in wanted}
 
 

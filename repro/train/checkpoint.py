@@ -56,27 +56,27 @@ def refuse_newest(folder: Path, made_by: Mapping[str, Any], remove: Path) -> Non
     Raises:
         Refused: when other settings, data or code made it.
     """
-    for path in _newest_first(folder):
-        with contextlib.suppress(Damaged, OtherFormat):
-            refuse_other(load(path), made_by, folder, remove)
-            return
+    if newest := _newest_readable(folder):
+        refuse_other(newest, made_by, folder, remove)
 
 
 def seconds_spent(folder: Path) -> float:
     """How long what is kept in a folder has been trained for, in all sessions."""
+    newest = _newest_readable(folder)
+    return float(sum(one["seconds"] for one in newest["sessions"])) if newest else 0.0
+
+
+def _newest_readable(folder: Path) -> dict[str, Any] | None:
     for path in _newest_first(folder):
         with contextlib.suppress(Damaged, OtherFormat):
-            return float(sum(one["seconds"] for one in load(path)["sessions"]))
-    return 0.0
+            return load(path)
+    return None
 
 
 def read(folder: Path, made_by: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any] | None:
     """The newest checkpoint whose files are all intact, its series opened; None where there is none at all.
 
-    Args:
-        folder: of the state; what killed writers left there is removed.
-        made_by: what must be the same for a checkpoint to be gone on from, nested.
-        say: told of a damaged checkpoint that an older one stands in for.
+    Removes what killed writers left in the folder, and says which damaged checkpoint an older one stands in for.
 
     Raises:
         Refused: when other settings, data or code made it, or no checkpoint is intact.
@@ -87,7 +87,11 @@ def read(folder: Path, made_by: Mapping[str, Any], say: Callable[[str], None]) -
     damaged: dict[Path, str] = {}
     for path in _newest_first(folder):
         try:
-            content = _read(path, made_by)
+            content = load(path)
+            refuse_other(content, made_by, folder)
+            content |= _opened(folder, content)
+            for name in SERIES:
+                content[name].check()
         except Damaged as error:
             damaged[path] = str(error)
             continue
@@ -105,28 +109,13 @@ def read(folder: Path, made_by: Mapping[str, Any], say: Callable[[str], None]) -
     return None
 
 
-def _read(path: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
-    content = load(path)
-    refuse_other(content, made_by, path.parent)
-    for name in SERIES:
-        content[name] = Series(name, path.parent, content[name])
-        content[name].check()
-    return content
-
-
 def refuse_other(
     content: Mapping[str, Any], made_by: Mapping[str, Any], folder: Path, remove: Path | None = None
 ) -> None:
-    """Compares what made a checkpoint or result with what is running now.
-
-    Args:
-        content: of the checkpoint or result.
-        made_by: what is running now.
-        folder: where it lies.
-        remove: what to remove to start anew, if that is more than the folder.
+    """Compares what made a checkpoint or result in `folder` with what is running now.
 
     Raises:
-        Refused: naming every difference, and how to go on or start anew.
+        Refused: naming every difference, and how to go on or to start anew, by removing `remove` or else the folder.
     """
     found = _differences(content["made_by"], made_by)
     if found:
@@ -141,13 +130,8 @@ def refuse_other(
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What a session runs on that the one before it did not, in words."""
     differing = [key for key in now if key != "revision" and before.get(key, now[key]) != now[key]]
-    return [_change(key, before[key], now[key]) for key in differing]
-
-
-def _change(key: str, before: Any, now: Any) -> str:
-    if key == "processes":
-        return f"{now} process{'es' if now > 1 else ''} instead of {before}"
-    return f"{key} {now} in place of {before}"
+    words = {"processes": f"{now.get('processes')} process{'es' * (now.get('processes', 1) > 1)} instead of"}
+    return [f"{words.get(key, f'{key} {now[key]} in place of')} {before[key]}" for key in differing]
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any], path: str = "") -> list[str]:
@@ -186,7 +170,7 @@ def _remove_unlisted(folder: Path, content: Mapping[str, Any]) -> None:
                 path.unlink()
 
 
-_FILE = "result.pt"
+RESULT = "result.pt"
 
 
 @dataclass(frozen=True)
@@ -213,17 +197,13 @@ class Result:
 
 
 def save_result(folder: Path, result: Result) -> None:
-    """Writes the result into a run's state folder, where its weights lie already or are written now.
-
-    Raises:
-        OSError: naming the path, when it cannot be written.
-    """
+    """Writes the result into a run's state folder, where its weights lie already or are written now."""
     content: dict[str, Any] = dict(vars(result))
     for name in SERIES:
         series = _as_series(name, content[name])
         series.write(folder)
         content[name] = series.files
-    save(folder / _FILE, content)
+    save(folder / RESULT, content)
 
 
 def _as_series(name: str, entries: Iterable[dict[str, Any]]) -> Series:
@@ -247,9 +227,9 @@ def load_result(folder: Path) -> Result | None:
         Damaged: when it is not what was written.
         OtherFormat: when another version wrote it.
     """
-    if not (folder / _FILE).is_file():
+    if not (folder / RESULT).is_file():
         return None
-    content = load(folder / _FILE)
+    content = load(folder / RESULT)
     return Result(**content | _opened(folder, content))
 
 
@@ -257,9 +237,7 @@ def load_results(folder: Path) -> list[Result]:
     """All results of a run, in order of seeds.
 
     Raises:
-        FileNotFoundError: when there is none.
-        Damaged: when one is not what was written.
-        OtherFormat: when another version wrote one.
+        FileNotFoundError: when there is none; Damaged, OtherFormat: as `load_result`.
     """
     found = [result for path in folder.glob("seed*") if (result := load_result(path))]
     if not found:
@@ -275,25 +253,20 @@ def is_published(place: Path, made_by: Sequence[dict[str, Any]]) -> bool:
     restore_folder(place)
     try:
         found = load_results(place)
-        for result in found:
-            for name in SERIES:
-                _as_series(name, getattr(result, name)).check()
+        for series in (_as_series(name, getattr(result, name)) for result in found for name in SERIES):
+            series.check()
     except (FileNotFoundError, Damaged, OtherFormat):
         return False
     return [result.made_by for result in found] == list(made_by)
 
 
 def publish(folders: Iterable[Path], place: Path) -> None:
-    """Puts the results of all chunks of seeds at `place`, all of them or none; the folders keep what they hold.
-
-    Raises:
-        OSError: when the place cannot be written; what was there is kept.
-    """
+    """Puts the results of all folders at `place`, all of them or none; the folders keep what they hold."""
     restore_folder(place)
     fresh = partly(place)
     for folder in folders:
-        link_weights(_opened(folder, load(folder / _FILE)).values(), fresh / folder.name)
-        link_or_copy(folder / _FILE, fresh / folder.name / _FILE)
+        link_weights(_opened(folder, load(folder / RESULT)).values(), fresh / folder.name)
+        link_or_copy(folder / RESULT, fresh / folder.name / RESULT)
     replace_folder(fresh, place)
 
 

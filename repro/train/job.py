@@ -1,4 +1,4 @@
-"""The training of one run's seeds by this process, what it runs on, and what must not be mixed with it."""
+"""A job, which is a seed of a run or several stacked: its training by this process, and what it runs on."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import hashlib
 import math
 import platform
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from repro.files import partly, replace_folder
 from repro.seeding import seeds_label
 from repro.settings import parse_seeds
 from repro.train.checkpoint import (
+    RESULT,
     SERIES,
     Refused,
     Result,
@@ -42,64 +45,93 @@ from repro.train.storage import Damaged, OtherFormat
 
 @dataclass(frozen=True)
 class Job:
-    """What all chunks of seeds of one run share."""
+    """What trains as one: a seed of a run, or `budget.stack` of them."""
 
-    name: str  # of the run
+    run: str
+    seeds: list[int]
     config: Config
-    state: Path  # folder
+    state: Path  # folder of the run, until all its seeds are done
     source: dict[str, str]  # hashes of the training code's files: a state that other code saved is not resumed
-    deadline: float  # time.monotonic()
+    deadline: float = math.inf  # time.monotonic()
     ends: float = math.inf  # likewise: when training shall be done, in as many steps as fit
 
-    def folder(self, chunk: list[int]) -> Path:
-        """Of the state of a chunk, and of its result, which waits there for the others."""
-        return self.state / seeds_label(chunk)
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.run} {seeds_label(self.seeds)}"
 
-    def training_made_by(self, chunk: list[int]) -> dict[str, Any]:
+    @property
+    def folder(self) -> Path:
+        """Of the state, and of the result, which waits there for the run's others."""
+        return self.state / seeds_label(self.seeds)
+
+    @property
+    def result(self) -> Path:
+        """The file that says that it is finished."""
+        return self.folder / RESULT
+
+    @property
+    def trained_as(self) -> int | list[int]:
+        """The seeds as a `Trainer` wants them."""
+        return self.seeds if self.config.budget.stack > 1 else self.seeds[0]
+
+    @property
+    def training_made_by(self) -> dict[str, Any]:
         """What must be the same for a checkpoint to be gone on from."""
-        return made_by(self.config, chunk if self.config.budget.stack > 1 else chunk[0], self.source)
+        return made_by(self.config, self.trained_as, self.source)
 
-    def made_by(self, chunk: list[int]) -> dict[str, Any]:
+    @property
+    def made_by(self) -> dict[str, Any]:
         """What must be the same for a result to count: finetuning too."""
-        training = self.training_made_by(chunk)
-        return training | {"config": decisive(self.config)}
+        return self.training_made_by | {"config": decisive(self.config)}
 
 
-@dataclass(frozen=True)
+def jobs_of(run: str, config: Config, state: Path, seeds: Sequence[int], ends: float = math.inf) -> list[Job]:
+    """The seeds of a run as they train; the time of `budget.max_minutes` begins now."""
+    stack, minutes = config.budget.stack, config.budget.max_minutes
+    deadline = time.monotonic() + 60 * minutes if minutes else math.inf
+    groups = (list(seeds[i : i + stack]) for i in range(0, len(seeds), stack))
+    return [Job(run, group, config, state, source_hashes(), deadline, ends) for group in groups]
+
+
+SECONDS_BETWEEN_LINES = 30.0  # of the log
+
+
+@dataclass
 class Listener:
     """Whom a training tells what, and whom it asks whether to go on."""
 
     count: Progress
-    say: Say  # at once
-    log: Say  # what may be left out where much is said
+    say: Say
     stops: Callable[[], bool]
+    last: float = field(default_factory=time.monotonic)  # line of the log
+
+    def log(self, text: str) -> None:
+        """A line for the reader, unless the last one was just now."""
+        if time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
+            self.last = time.monotonic()
+            self.say(text)
 
 
 class OutOfMemory(RuntimeError):
     """An allocation failed; the message says what to change, and what is kept."""
 
 
-def train_chunk(job: Job, chunk: list[int], listener: Listener, world: World = ALONE) -> bool:
-    """Trains one seed, or several stacked, unless it is finished; False when it stopped before the end.
+def train_job(job: Job, listener: Listener, world: World = ALONE) -> bool:
+    """Trains it unless it is finished; False when it stopped before the end.
 
-    Args:
-        job: the run.
-        chunk: its seeds.
-        listener: told what happens, in every process.
-        world: the processes that train it together; the first of them writes.
+    Each of the processes of `world` has a listener; the first of them writes.
 
     Raises:
         OutOfMemory: when memory runs out; the checkpoints before it are kept.
     """
     try:
-        return _train_chunk(job, chunk, listener, world)
+        return _train(job, listener, world)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemory(
-            f"{job.name} {seeds_label(chunk)}: memory ran out; {less_memory(job.config)}; "
-            f"{kept_in(job.folder(chunk))}, from which other budget.workers may go on"
-        ) from None
+        raise OutOfMemory(f"{job.name}: memory ran out; {less_memory(job.config)}; {kept_in(job.folder)}, from which "
+                          "other budget.workers may go on") from None  # fmt: skip
 
 
 def less_memory(config: Config) -> str:
@@ -111,68 +143,64 @@ def less_memory(config: Config) -> str:
             f"{budget.unlabelled_batch})")  # fmt: skip
 
 
-def _train_chunk(job: Job, chunk: list[int], listener: Listener, world: World) -> bool:
-    config, folder, who = job.config, job.folder(chunk), f"{job.name} {seeds_label(chunk)}"
+def _train(job: Job, listener: Listener, world: World) -> bool:
+    config = job.config
 
     def say(text: str) -> None:
-        listener.say(f"{who}: {text}")
-
-    set_up_process(config.engine.threads)
-    if world.first(lambda: is_finished(job, chunk, say)):
-        listener.count(config.budget.steps)
-        return True
-    stacked = config.budget.stack > 1
-    device = choose_device()
-    here = session(device) | {"processes": world.size}
-    trainer = world.each(lambda: Trainer(config, chunk if stacked else chunk[0], device, job.source, here, world))
+        listener.say(f"{job.name}: {text}")
 
     def report(row: dict[str, float]) -> None:
-        listener.log(line(who, row, config.budget.steps))
+        listener.log(line(job.name, row, config.budget.steps))
 
+    set_up_process(config.engine.threads)
+    if world.first(lambda: is_finished(job, say)):
+        listener.count(config.budget.steps)
+        return True
+    device = choose_device()
+    here = session(device) | {"processes": world.size}
+    trainer = world.each(lambda: Trainer(config, job.trained_as, device, job.source, here, world))
     try:
-        trainer.run(folder, listener.count, job.deadline, report, listener.stops, say, job.ends)
+        trainer.run(job.folder, listener.count, job.deadline, report, listener.stops, say, job.ends)
         tuned = finetune(trainer, listener.stops) if config.finetune.steps else {}
     except (OutOfTime, Stopped):
         return False
     except NotFinite as error:
-        raise NotFinite(f"{who}: {error}") from None
-    world.first(lambda: save_result(folder, _result(job, chunk, trainer, tuned)))
+        raise NotFinite(f"{job.name}: {error}") from None
+    world.first(lambda: save_result(job.folder, _result(job, trainer, tuned)))
     return True
 
 
-def _result(job: Job, chunk: list[int], trainer: Trainer, tuned: dict[str, Tensor]) -> Result:
+def _result(job: Job, trainer: Trainer, tuned: dict[str, Tensor]) -> Result:
     facts = environment(trainer.device, trainer.sessions, job.source) | {"warnings": trainer.kept.warnings}
     if trainer.world.size > 1:
         facts["processes"] = trainer.world.size
     return Result(
-        as_mapping(trainer.config), chunk, job.config.budget.stack > 1, job.config.method.networks[-1], facts,
-        trainer.rows, trainer.kept.series["snapshots"], trainer.kept.series["late"], tuned, job.made_by(chunk),
+        as_mapping(trainer.config), job.seeds, job.config.budget.stack > 1, job.config.method.networks[-1], facts,
+        trainer.rows, trainer.kept.series["snapshots"], trainer.kept.series["late"], tuned, job.made_by,
     )  # fmt: skip
 
 
-def is_finished(job: Job, chunk: list[int], say: Say) -> bool:
-    """Whether the result of this chunk is there and whole; a damaged one is made again from the last checkpoint.
+def is_finished(job: Job, say: Say) -> bool:
+    """Whether its result is there and whole; a damaged one is made again from the last checkpoint.
 
     Raises:
         Refused: when it was made otherwise.
     """
-    folder = job.folder(chunk)
     try:
-        finished = load_result(folder)
+        finished = load_result(job.folder)
     except Damaged as error:
         say(f"{error}; making it again from the last checkpoint")
         return False
     except OtherFormat as error:
-        raise Refused(f"{error}; check that version out, or start anew: rm -r {folder}") from None
+        raise Refused(f"{error}; check that version out, or start anew: rm -r {job.folder}") from None
     if finished:
         said = {"made_by": finished.made_by, "step": job.config.budget.steps, "sessions": []}
-        refuse_other(said, job.made_by(chunk), folder, job.state)
+        refuse_other(said, job.made_by, job.folder, job.state)
     return finished is not None
 
 
 CODE = ["repro", "experiments", "dvc.yaml", "requirements.lock"]
 """What decides a number; other uncommitted files do not make a run unclean."""
-
 
 _NO_NUMBER = {("train", "launch"), ("train", "prepare"), ("train", "stopping")}
 """Files among those that train which decide no number: whoever mends a sentence in them may go on."""
@@ -180,21 +208,14 @@ _NO_NUMBER = {("train", "launch"), ("train", "prepare"), ("train", "stopping")}
 
 def session(device: torch.device) -> dict[str, Any]:
     """What one process of a training runs on; a training that was interrupted has several."""
-    return {
-        "revision": revision(),
-        "torch": str(torch.__version__),
-        "threads": torch.get_num_threads(),
-        "device_name": describe_device(device)["device_name"],
-    }
+    return {"revision": revision(), "torch": str(torch.__version__), "threads": torch.get_num_threads(),
+            "device_name": describe_device(device)["device_name"]}  # fmt: skip
 
 
 def environment(
     device: torch.device, sessions: Sequence[Mapping[str, Any]], source: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Revision and whether it was clean, versions, device, duration and date of a training that ends now.
-
-    The duration is that of all sessions; they are listed where there was more than one.
-    """
+    """Revision, versions, device, date, and the duration of all sessions, which are listed where there are several."""
     head = revision()
     changes = _git("status", "--porcelain", "--", *CODE)
     return (
@@ -207,7 +228,7 @@ def environment(
             "torch": str(torch.__version__),
             "numpy": numpy.__version__,
             "threads": torch.get_num_threads(),
-            "source": hashlib.sha256(repr(sorted(source.items())).encode()).hexdigest(),
+            "source": hash_of(source),
         }
         | describe_device(device)
         | ({"sessions": list(sessions)} if len(sessions) > 1 else {})
@@ -219,6 +240,7 @@ def revision() -> str:
     return _git("rev-parse", "HEAD") or "unknown"
 
 
+@cache
 def source_hashes() -> dict[str, str]:
     """SHA-256 of each file that decides what training computes."""
     package = Path(__file__).parent.parent
@@ -227,10 +249,14 @@ def source_hashes() -> dict[str, str]:
                  "train"):  # fmt: skip
         place = package / part
         for path in sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]:
-            if (part, path.stem) in _NO_NUMBER:
-                continue
-            found[str(path.relative_to(package))] = hashlib.sha256(path.read_bytes()).hexdigest()
+            if (part, path.stem) not in _NO_NUMBER:
+                found[str(path.relative_to(package))] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
+
+
+def hash_of(source: Mapping[str, str]) -> str:
+    """One hash of all these."""
+    return hashlib.sha256(repr(sorted(source.items())).encode()).hexdigest()
 
 
 def _git(*arguments: str) -> str | None:
@@ -243,50 +269,46 @@ def _git(*arguments: str) -> str | None:
         return None
 
 
-def take_over(job: Job, chunks: Sequence[list[int]], trained: Path, say: Callable[[str], object]) -> None:
+def take_over(jobs: Sequence[Job], trained: Path) -> None:
     """Puts what an earlier plan trained of these seeds, in just this way, where training looks for what is done.
 
-    Each result is given the settings of the new plan, which differ in the list of seeds and in what decides nothing.
-    Whether somebody had seen results before seeds were added is for the record to say, which evaluation writes.
-
-    Args:
-        job: the run, with all its seeds.
-        chunks: of the seeds, as they train together; a stack of other seeds is trained again.
-        trained: the folder of the run's results.
-        say: told which seeds stay, and why others with a result do not.
+    Each result is given the settings of the new plan, which differ in the list of seeds and in what decides nothing; a
+    stack of other seeds is trained again. Whether somebody had seen results before is for evaluation to record.
     """
     kept = []
-    for chunk in chunks:
-        folder, label = job.folder(chunk), seeds_label(chunk)
-        if folder.exists() or not (trained / label).is_dir():
+    for job in jobs:
+        there, label = trained / job.folder.name, job.folder.name
+        if job.folder.exists() or not there.is_dir():
             continue  # its training is under way, or was never done
         try:
-            found = load_result(trained / label)
-            why = _otherwise(found, job, chunk) if found else "has no result"
-            if not found or why:
-                say(f"{job.name}: {label} is trained again: what is there {why}")
-                continue
-            _link(found, job, chunk)
+            found = load_result(there)
+            why = _otherwise(found, job) if found else "what is there has no result"
+            if found and not why:
+                fresh = partly(job.folder)
+                link_weights((getattr(found, name) for name in SERIES), fresh)
+                save_result(fresh, replace(found, config=as_mapping(job.config), made_by=job.made_by))
+                replace_folder(fresh, job.folder)
+                kept.append(label)
         except (Damaged, OtherFormat) as error:
-            say(f"{job.name}: {label} is trained again: {error}")
-            continue
-        kept.append(label)
+            why = str(error)
+        if why:
+            print(f"{job.run}: {label} is trained again: {why}")
     if kept:
-        say(f"{job.name}: {', '.join(kept)} trained already by a plan of fewer seeds, and kept")
+        print(f"{jobs[0].run}: {', '.join(kept)} trained already by a plan of fewer seeds, and kept")
 
 
-def _otherwise(found: Result, job: Job, chunk: list[int]) -> str:
+def _otherwise(found: Result, job: Job) -> str:
     """In what it differs from what the new plan would train; empty where it is the list of seeds alone."""
-    there, here = (_but_for_seeds(made_by) for made_by in (found.made_by, job.made_by(chunk)))
+    there, here = (_but_for_seeds(made_by) for made_by in (found.made_by, job.made_by))
     if there["source"] != here["source"]:
-        return "was trained by other code"
+        return "what is there was trained by other code"
     if there != here:
-        return "has other settings"
+        return "what is there has other settings"
     before, now = str(found.config.get("planned_seeds", "")), job.config.planned_seeds
     if not (before and now and set(parse_seeds(before)) <= set(parse_seeds(now))):
-        return f"is of a plan of seeds {before or 'that it does not name'}, of which not all are planned now"
+        return f"what is there is of a plan of seeds {before or 'that it does not name'}, not all of which are planned"
     if source_of(read_config(found.config).data).training_hash(parse_seeds(before)) != found.config["data_hash"]:
-        return "was trained on other data"
+        return "what is there was trained on other data"
     return ""
 
 
@@ -295,16 +317,3 @@ def _but_for_seeds(made_by: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("planned_seeds", "data_hash"):
         rest["config"].pop(key, None)
     return rest
-
-
-def _link(found: Result, job: Job, chunk: list[int]) -> None:
-    """Whole or not at all.
-
-    Raises:
-        Damaged: when a file of weights is not what was written.
-    """
-    folder = job.folder(chunk)
-    fresh = partly(folder)
-    link_weights((getattr(found, name) for name in SERIES), fresh)
-    save_result(fresh, replace(found, config=as_mapping(job.config), made_by=job.made_by(chunk)))
-    replace_folder(fresh, folder)

@@ -23,13 +23,9 @@ from repro.train.storage import Networks, Series
 
 
 class Kept:
-    """Snapshots of all networks, and the last checkpoints of the one that counts.
+    """Snapshots of all networks, and the last checkpoints of the one that counts, which has this role.
 
-    Args:
-        config: of the run.
-        role: of the network that counts.
-        data: for a look at how that network does on the labelled examples.
-        copies: whether weights are copied; of several processes with the same weights, one keeps them.
+    Of several processes with the same weights, one `copies` them; all look at how it does on labelled examples.
     """
 
     def __init__(self, config: Config, role: str, data: TrainingSet, copies: bool = True) -> None:
@@ -64,8 +60,8 @@ class Kept:
         self.series["snapshots"].append(state.step, networks(state) if self._copies else {})
         if not learns(self._config, self._role, state.step):
             return
-        found = complaints(state.learners[self._role], self._data, source_of(self._config.data))
         known = len(self.warnings)
+        found = complaints(state.learners[self._role], self._data, source_of(self._config.data))
         self.looks.append({"step": state.step, "found": found})
         for warning in self.warnings[known:]:
             say(f"WARNING {warning}")
@@ -150,13 +146,9 @@ def complaints(learner: Learner, data: TrainingSet, source: Source[Any]) -> list
     collapsed = (predicted == predicted[..., :1]).all(dim=-1) & several
     most = DIVERGED * math.log(source.classes)
     diverged = cross_entropy(logits, labels).mean(dim=-1) > most
-    found = []
-    if bool(collapsed.any()):
-        found.append(f"predicts one class for all of {labels.shape[-1]} labelled examples{_of(collapsed)}")
-    if bool(diverged.any()):
-        found.append(f"has a labelled loss above {most:.1f}, {DIVERGED:.0f} times that of a "
-                     f"guess{_of(diverged)}")  # fmt: skip
-    return found
+    found = {f"predicts one class for all of {labels.shape[-1]} labelled examples": collapsed,
+             f"has a labelled loss above {most:.1f}, {DIVERGED:.0f} times that of a guess": diverged}  # fmt: skip
+    return [f"{what}{_of(which)}" for what, which in found.items() if bool(which.any())]
 
 
 def _of(which: Tensor) -> str:

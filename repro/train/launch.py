@@ -1,4 +1,4 @@
-"""Trains runs of the plan in worker processes: on CPUs so many as `budget.workers` says, on GPUs one each.
+"""Trains runs in worker processes: on CPUs so many as `budget.workers` says, on GPUs one each.
 
     repro train <run> --seeds 0-4
     repro train <run> --seeds 3                                     # one of the planned seeds, as a job of a cluster
@@ -6,135 +6,127 @@
 
 Reads artifacts/configs/<run>.yaml, leaves artifacts/runs/<run>/. Its state is kept in state/<run>/ until all seeds are
 done: started again after an interruption, it goes on where it was. Seeds that a shorter plan trained in the same way
-stay as they are. SIGTERM and SIGHUP, Ctrl-C, and the end of `budget.max_minutes` save first, and exit with a status of
-their own: 85, 130 and 75.
+stay as they are. A run is `opened`, and its jobs go through the one loop, `train_jobs`.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
-import math
 import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from functools import partial
-from multiprocessing import get_context
+from dataclasses import replace
+from itertools import chain
+from multiprocessing import RawArray
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from repro.config import Config, departures, read_config_file
+from repro.config import departures, read_config_file
 from repro.data import source_of
-from repro.engine.device import set_up_process, visible_gpus
+from repro.engine.device import set_up_process, visible_gpus, worker_pool
 from repro.engine.distributed import ALONE, World, connected
 from repro.files import only_writer, partly, remove_folder
-from repro.seeding import seeds_label, seeds_listed
+from repro.seeding import seeds_listed
 from repro.settings import ConfigError, parse_seeds
 from repro.train.checkpoint import Refused, is_published, publish, refuse_newest
-from repro.train.job import Job, Listener, less_memory, source_hashes, take_over, train_chunk
+from repro.train.job import Job, Listener, is_finished, jobs_of, less_memory, take_over, train_job
 from repro.train.stopping import EXIT_OUT_OF_TIME, Flags, Progress, Stopping, die_with_parent
 
 CONFIGS, RUNS, STATE = Path("artifacts/configs"), Path("artifacts/runs"), Path("state")
 NOTE = "progress.json"
 
 
-def train(arguments: argparse.Namespace) -> int:
-    """Trains what is missing; exits with a status of its own when it stopped before the end."""
+def train(run: str, seeds: str) -> int:
+    """Trains what is missing; the exit status, 0 when it came to the end."""
     set_up_process()  # threads that were started before workers are forked would be missing in them
+    world = ALONE
     try:
-        with connected() as world, one_voice(world):
-            one = open_run(arguments.run, arguments.seeds, world)
-            with one.lock:
-                how = train_all if world.size == 1 else partial(train_together, world=world)
-                status = how(one.job, one.chunks) if one.chunks else 0
-                if not status:
-                    world.first(lambda: close_run(one))
-            return status
-    except Unsaid:
-        return 2
+        with connected() as world, opened(run, seeds, world) as jobs:
+            return train_all(jobs, world)
+    except Exception as error:
+        if world.says(error):
+            raise
+        return 2  # another process has said it
 
 
-@dataclass
-class Opened:
-    """A run that is being trained."""
+def train_plan(runs: Mapping[str, Mapping[str, Any]], label: str, workers: int) -> int:
+    """Trains what is missing of a plan in one pool, each run opened when its first seed is next; the exit status.
 
-    job: Job
-    chunks: list[list[int]]  # of seeds that train together; none where all planned ones are finished
-    whole: bool  # they are all the planned ones, so that their results are joined
-    lock: ExitStack
-
-
-def open_run(run: str, seeds_text: str, world: World = ALONE) -> Opened:
-    """What to train of a run, looked at before any work; its lock is held where all planned seeds are to be trained.
-
-    Some of the planned seeds are a job of several that train the run on other machines: no lock reaches those, and the
-    results wait in the seeds' own folders for the one process that joins them.
+    Args:
+        runs: as `lay_out` gives them.
+        label: the plan's name.
+        workers: side by side, at most; 0 for the fewest `budget.workers` of the runs.
     """
-    config, planned, seeds = world.each(lambda: _prepared(run, seeds_text))
+    under_way: dict[str, tuple[ExitStack, list[Job]]] = {}
+
+    def jobs() -> Iterator[Job]:
+        for run, planned in runs.items():
+            block = ExitStack()
+            found = block.enter_context(opened(run, planned["seeds"]))
+            under_way[run] = block, list(found)
+            yield from found
+            if not found:
+                block.close()
+
+    def done(job: Job) -> None:
+        block, left = under_way[job.run]
+        left.remove(job)
+        if not left:
+            block.close()
+
+    steps = sum(one["steps"] * len(one["jobs"]) for one in runs.values())
+    try:
+        return train_jobs(jobs(), label, steps, workers or min(one["workers"] for one in runs.values()), done)
+    finally:
+        for block, _ in under_way.values():
+            block.close()
+
+
+@contextlib.contextmanager
+def opened(run: str, seeds_text: str, world: World = ALONE) -> Iterator[list[Job]]:
+    """Gives what to train of a run, looked at before any work; at the end puts results where evaluation finds them.
+
+    The run's lock is held where all planned seeds are to be trained. Some of them are a job of several that train the
+    run on other machines: no lock reaches those, and the results wait in the seeds' own folders for the one process
+    that joins them.
+    """
+    every, jobs = world.each(lambda: _prepared(run, seeds_text))
+    config, whole = every[0].config, jobs == every
     for departure in departures(config) if world.rank == 0 else []:
         kind = "open in" if departure.open else "departs from"
         print(f"  {kind} {config.recipe.name}: {departure.key} = {departure.here} ({departure.prescribed})")
-    job = Job(run, config, STATE / run, source_hashes(), deadline_of(config))
-    every = stacked(planned, config)
-    chunks = [chunk for chunk in every if set(chunk) <= set(seeds)]
-    with ExitStack() as lock:
-        if chunks == every:
-            lock.enter_context(first_writes(world, run, f"run {run}"))
-        if world.first(lambda: finished_already(job, every, chunks)):
-            chunks = []
-        world.first(lambda: take_over(job, chunks, RUNS / job.name, print))
-        return Opened(job, chunks, seeds == planned, lock.pop_all())
+    with first_writes(world, run, f"run {run}") if whole else contextlib.nullcontext():
+        if world.first(lambda: finished_already(every, jobs)):
+            jobs = []
+        world.first(lambda: take_over(jobs, RUNS / run))
+        yield jobs
+        world.first(lambda: _close(jobs, whole))
 
 
-def stacked(seeds: list[int], config: Config) -> list[list[int]]:
-    """The seeds that train as one, of all of them."""
-    return [seeds[i : i + config.budget.stack] for i in range(0, len(seeds), config.budget.stack)]
+def _close(jobs: list[Job], whole: bool) -> None:
+    """Publishes the whole run when all is finished, and its state goes; of some seeds, their state stays."""
+    if not jobs or not all(is_finished(job, print) for job in jobs):
+        return
+    run, planned = jobs[0].run, jobs[0].config.planned_seeds
+    if whole:
+        with only_writer(f"{run}.weights", f"what is trained of {run}"):
+            publish([job.folder for job in jobs], RUNS / run)
+        remove_folder(jobs[0].state)
+    else:
+        trained = ", ".join(job.folder.name for job in jobs)
+        print(f"{run}: {trained} trained, of seeds {planned}; to join what all of them left: repro train {run} "
+              f"--seeds {planned}")  # fmt: skip
 
 
-def train_runs(wanted: Iterable[tuple[str, str]], label: str, steps: int, workers: int) -> int:
-    """Trains runs in one pool of workers, each opened when its first seed is next; the exit status, 0 when all is done.
-
-    Args:
-        wanted: names of runs, each with its planned seeds.
-        label: of the whole.
-        steps: of the whole.
-        workers: side by side, at most; on GPUs, one each.
-    """
-    under_way: dict[str, tuple[Opened, list[list[int]]]] = {}
-
-    def parts() -> Iterator[tuple[Job, list[int]]]:
-        for run, seeds in wanted:
-            one = open_run(run, seeds)
-            under_way[run] = one, list(one.chunks)
-            yield from ((one.job, chunk) for chunk in one.chunks)
-            if not one.chunks:
-                done(one.job, None)
-
-    def done(job: Job, chunk: list[int] | None) -> None:
-        one, left = under_way[job.name]
-        if chunk:
-            left.remove(chunk)
-        if not left:
-            with one.lock:
-                close_run(one)
-            del under_way[job.name]
-
-    try:
-        return train_parts(parts(), label, steps, workers, done)
-    finally:
-        for one, _ in under_way.values():
-            one.lock.close()
-
-
-def _prepared(run: str, seeds_text: str) -> tuple[Config, list[int], list[int]]:
-    """Settings, planned seeds, and those to train now.
+def _prepared(run: str, seeds_text: str) -> tuple[list[Job], list[Job]]:
+    """The jobs of all planned seeds, and of them those to train now.
 
     Raises:
         ConfigError: when they are not the prepared ones.
@@ -144,8 +136,10 @@ def _prepared(run: str, seeds_text: str) -> tuple[Config, list[int], list[int]]:
         raise ConfigError(f"{run!r} is no run of a plan: it names a folder, so has no slash")
     config = read_config_file(CONFIGS / f"{run}.yaml")
     planned = list(parse_seeds(config.planned_seeds)) if config.planned_seeds else seeds
-    split = [chunk for chunk in stacked(planned, config) if 0 < len(set(chunk) & set(seeds)) < len(chunk)]
-    if split or not set(seeds) <= set(planned) or seeds != sorted(seeds, key=planned.index):
+    every = jobs_of(run, config, STATE / run, planned)
+    jobs = [job for job in every if set(job.seeds) <= set(seeds)]
+    if [seed for job in jobs for seed in job.seeds] != seeds:
+        split = [job.seeds for job in every if 0 < len(set(job.seeds) & set(seeds)) < len(job.seeds)]
         raise ConfigError(
             f"{run}: seeds {seeds_text} are not the planned {config.planned_seeds}"
             + (f", of which {seeds_listed(split[0])} train as one" if split else "")
@@ -153,199 +147,231 @@ def _prepared(run: str, seeds_text: str) -> tuple[Config, list[int], list[int]]:
         )
     if source_of(config.data).training_hash(planned) != config.data_hash:
         raise ConfigError(f"{run}: the data are not the prepared ones for seeds {seeds_text}; run: dvc repro prepare")
-    return config, planned, seeds
+    return every, jobs
 
 
-def finished_already(job: Job, every: list[list[int]], chunks: list[list[int]]) -> bool:
-    """Whether there is nothing to train.
-
-    Args:
-        job: the run.
-        every: chunk of its planned seeds.
-        chunks: of them, that are to be trained here.
+def finished_already(every: list[Job], jobs: list[Job]) -> bool:
+    """Whether all planned jobs of a run are finished, so that `jobs` of them need no training.
 
     Raises:
         Refused: when something that is left of this run was made otherwise.
     """
-    refuse_other_states(job, every, chunks)
-    if not is_published(RUNS / job.name, [job.made_by(chunk) for chunk in every]):
+    refuse_other_states(every, jobs)
+    run, state = every[0].run, every[0].state
+    if not is_published(RUNS / run, [job.made_by for job in every]):
         return False
-    print(f"{job.name}: finished already, nothing to train; to train it again: rm -r {RUNS / job.name}")
-    if chunks == every:
-        remove_folder(job.state)
+    print(f"{run}: finished already, nothing to train; to train it again: rm -r {RUNS / run}")
+    if jobs == every:
+        remove_folder(state)
     return True
 
 
-def close_run(one: Opened) -> None:
-    """Puts what is trained where evaluation finds it, and the state goes; of some seeds, their state stays."""
-    if one.chunks and one.whole:
-        with only_writer(f"{one.job.name}.weights", f"what is trained of {one.job.name}"):
-            publish([one.job.folder(chunk) for chunk in one.chunks], RUNS / one.job.name)
-        remove_folder(one.job.state)
-    elif one.chunks:
-        labels = ", ".join(map(seeds_label, one.chunks))
-        print(f"{one.job.name}: {labels} trained, of seeds {one.job.config.planned_seeds}; to join what all of them "
-              f"left: repro train {one.job.name} --seeds {one.job.config.planned_seeds}")  # fmt: skip
-
-
-def refuse_other_states(job: Job, every: list[list[int]], chunks: list[list[int]] | None = None) -> None:
-    """Before any work, looks at all that is left of `chunks` (by default of all), and of seeds that are in no chunk.
+def refuse_other_states(every: list[Job], jobs: list[Job]) -> None:
+    """Looks at what is left of these jobs of a run, and of seeds that are none of its, before any work.
 
     Raises:
         Refused: when something of it was made otherwise, or is of other seeds or another stack.
     """
-    partly(job.state)  # what a kill left of its removal
-    other = {path.name for path in job.state.glob("seed*")} - {job.folder(chunk).name for chunk in every}
+    state, stack = every[0].state, every[0].config.budget.stack
+    partly(state)  # what a kill left of its removal
+    other = {path.name for path in state.glob("seed*")} - {job.folder.name for job in every}
     if other:
         raise Refused(
-            f"{job.state} holds {', '.join(sorted(other))}, which is not among the seeds to train, stacked by "
-            f"budget.stack = {job.config.budget.stack}; undo the difference to go on, or start anew: rm -r {job.state}"
+            f"{state} holds {', '.join(sorted(other))}, which is not among the seeds to train, stacked by "
+            f"budget.stack = {stack}; undo the difference to go on, or start anew: rm -r {state}"
         )
-    for chunk in every if chunks is None else chunks:
-        refuse_newest(job.folder(chunk), job.training_made_by(chunk), job.state)
+    for job in jobs:
+        refuse_newest(job.folder, job.training_made_by, state)
 
 
-def deadline_of(config: Config) -> float:
-    """When `budget.max_minutes` are over, by time.monotonic()."""
-    minutes = config.budget.max_minutes
-    return time.monotonic() + 60 * minutes if minutes else math.inf
+def train_all(jobs: list[Job], world: World = ALONE) -> int:
+    """Trains jobs of one run; the exit status of what came before the end, else 0."""
+    if not jobs:
+        return 0
+    budget, steps = jobs[0].config.budget, len(jobs) * jobs[0].config.budget.steps
+    return train_jobs(iter(jobs), jobs[0].run, steps, min(budget.workers, len(jobs)), world=world)
 
 
-def train_all(job: Job, chunks: list[list[int]]) -> int:
-    """Trains all chunks of seeds in worker processes; the exit status of what came before the end, else 0."""
-    budget = job.config.budget
-    parts = ((job, chunk) for chunk in chunks)
-    return train_parts(parts, job.name, len(chunks) * budget.steps, min(budget.workers, len(chunks)), ends=job.ends)
-
-
-def train_parts(
-    parts: Iterator[tuple[Job, list[int]]], label: str, steps: int, workers: int,
-    done: Callable[[Job, list[int]], object] = lambda *_: None, ends: float = math.inf,
+def train_jobs(
+    jobs: Iterator[Job], label: str, steps: int, workers: int, done: Callable[[Job], object] = lambda _: None,
+    world: World = ALONE,
 ) -> int:  # fmt: skip
-    """Trains chunks of seeds, of one run or several; the exit status of what came before the end, else 0.
+    """Trains jobs of one run or several; the exit status of what came before the end, else 0.
 
     Args:
-        parts: a run and some seeds of it, taken when a worker is about to be free.
+        jobs: each taken when a worker is about to be free.
         label: of the whole.
         steps: of the whole.
         workers: side by side, at most; on GPUs, one each.
-        done: told of each part that is finished.
-        ends: when the whole shall end, by time.monotonic(), in as many steps as fit.
+        done: told of each job that is finished.
+        world: the processes that train each job together; they have no workers.
+
+    Raises:
+        Exception: the first that a job met, when the others have come to their end.
     """
-    gpus = visible_gpus()
-    workers, context = (len(gpus), get_context("spawn")) if gpus else (workers, get_context("fork"))
-    counts = context.Array("q", workers, lock=False)  # without locks, which a killed worker would hold for ever
-    flags = Flags(context.Array("b", 2, lock=False))
+    first = next(jobs, None)
+    if first is None:
+        return 0
+    jobs, flags = chain([first], jobs), Flags()
+    try:
+        with Stopping(flags) as stopping, Progress(label, steps, ends=first.ends, silent=world.rank > 0) as progress:
+            if world.size > 1:
+                late, failed = _train_together(jobs, progress, flags, world)
+            else:
+                late, failed = _train_by_workers(jobs, workers, progress, flags, done)
+    except BrokenProcessPool:
+        raise RuntimeError(
+            f"{label}: a worker process was killed; if memory ran out, {less_memory(first.config)}; "
+            "run the same command again to go on from the last saved state"
+        ) from None
+    if failed:
+        raise failed[0]
+    status, name, stopped = max(world.all_of((stopping.status, stopping.name, flags.stops)))
+    if not late and not stopped:
+        return 0
+    if world.rank == 0:
+        outside = "its launcher is gone" if world.size > 1 else "a worker was told to stop"
+        limit = outside if stopped else f"budget.max_minutes = {late[0].config.budget.max_minutes} are over"
+        why = f"stopped by {name}" if status else limit
+        print(f"{label}: {why}; the state is saved, run again to go on", flush=True)
+    return status or EXIT_OUT_OF_TIME
+
+
+Outcome = bool | Exception
+"""Whether a job is finished, or what it met that its user can mend."""
+
+
+def _train_by_workers(
+    jobs: Iterator[Job], workers: int, progress: Progress, flags: Flags, done: Callable[[Job], object]
+) -> tuple[list[Job], list[Exception]]:
+    """Trains jobs in processes of their own; gives those that stopped before their end, and what others met."""
+    gpus = visible_gpus() or [""] * workers
+    counts, context = RawArray("q", len(gpus)), worker_pool(workers)[1]
     places = context.SimpleQueue()
-    for place in enumerate(gpus or [""] * workers):
+    for place in enumerate(gpus):
         places.put(place)
     heard, lines = context.Pipe(duplex=False)
     os.set_blocking(lines.fileno(), False)
+    waiting: dict[Future[Outcome], Job] = {}
     late: list[Job] = []
-    with (
-        Stopping(flags) as stopping,
-        Progress(label, steps, ends=ends) as progress,
-        ProcessPoolExecutor(workers, context, start_worker, (places, counts, lines, flags)) as pool,
-        _others_stop_too(label, flags) as waiting,
-    ):
-        while True:
-            while len(waiting) < 2 * workers and not (late or flags.stops) and (part := next(parts, None)):
-                with stopping.held_back():
-                    waiting[pool.submit(work, *part)] = part
-            if not waiting:
-                break
-            finished = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED).done
-            progress.show(sum(counts))
-            while heard.poll():
-                for line in os.read(heard.fileno(), 1 << 16).decode(errors="replace").splitlines():
-                    progress.say(line)
-            for future in finished:
-                job, chunk = waiting[future]
-                if future.result():
-                    done(job, chunk)
-                else:
-                    late.append(job)
-                del waiting[future]
-    if not late and not flags.stops:
-        return 0
-    limit = f"budget.max_minutes = {late[0].config.budget.max_minutes} are over" if late else ""
-    why = f"stopped by {stopping.name}" if stopping.status else limit
-    print(f"{label}: {why}; the state is saved, run again to go on")
-    return stopping.status or EXIT_OUT_OF_TIME
+    failed: list[Exception] = []
+    with ProcessPoolExecutor(len(gpus), context, _start_worker, (places, counts, lines, flags)) as pool:
+        try:
+            while True:
+                while len(waiting) < 2 * len(gpus) and not (late or flags.stops) and (job := next(jobs, None)):
+                    with Stopping.held_back():
+                        waiting[pool.submit(_work, job)] = job
+                if not waiting:
+                    return late, failed
+                finished = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED).done
+                progress.show(sum(counts))
+                _say_what_is_heard(heard, progress)
+                for future in finished:
+                    outcome, job = future.result(), waiting.pop(future)
+                    if isinstance(outcome, Exception):
+                        failed.append(outcome)
+                        if waiting:
+                            progress.say(f"{job.name} failed: {outcome}; the others go on")
+                    elif outcome:
+                        done(job)
+                    else:
+                        late.append(job)
+        except BaseException:
+            flags.end()  # a broken pool ends no idle worker
+            raise
 
 
-Parts = dict[Future[bool], tuple[Job, list[int]]]
-
-
-@contextlib.contextmanager
-def _others_stop_too(label: str, flags: Flags) -> Iterator[Parts]:
-    """When one worker fails, the others save and stop, rather than train on for days before anyone is told.
-
-    Gives a dictionary for the futures that are still waited for. A broken pool ends no idle worker, so the flag must.
-    """
-    waiting: Parts = {}
-    try:
-        yield waiting
-    except BrokenProcessPool:
-        flags.end()
-        config = next(job.config for job, _ in waiting.values())
-        raise RuntimeError(
-            f"{label}: a worker process was killed; if memory ran out, {less_memory(config)}; "
-            "run the same command again to go on from the last saved state"
-        ) from None
-    except BaseException:
-        flags.stop()
-        if any(isinstance(future.exception(), BrokenProcessPool) for future in wait(waiting).done):
-            flags.end()
-        raise
+def _say_what_is_heard(heard: Connection, progress: Progress) -> None:
+    while heard.poll():
+        for line in os.read(heard.fileno(), 1 << 16).decode(errors="replace").splitlines():
+            progress.say(line)
 
 
 _LONGEST = 1000  # characters of a line: a pipe takes 4,096 bytes at once
 
 _worker: dict[str, Any] = {}
-"""Of a worker process: its number, what all share, counts, flags and the pipe of lines; and whether it is at work."""
+"""Of a worker process: its listener, whether it is at work, and whether it ever was."""
 
 
-def start_worker(places: Any, counts: Any, lines: Any, flags: Flags) -> None:
+def _start_worker(places: Any, counts: Any, lines: Any, flags: Flags) -> None:
     """A worker sees its own GPU alone, stops when the flag is up, whoever raised it, and dies with its parent."""
     number, gpu = places.get()
     if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    _worker.update(number=number, counts=counts, lines=lines, flags=flags, busy=False, began=False,
-                   last_line=time.monotonic())  # fmt: skip
+
+    def count(steps: int) -> None:
+        counts[number] += steps
+
+    def say(text: str) -> None:
+        """In one write, which needs no lock that a killed worker would hold for ever."""
+        with contextlib.suppress(BlockingIOError):  # nobody reads any more
+            os.write(lines.fileno(), f"{text[:_LONGEST]}\n".encode()[: 4 * _LONGEST])
+
+    _worker.update(listener=Listener(count, say, lambda: flags.stops), busy=False, began=False)
     Stopping.in_worker(flags)
     die_with_parent(or_when=lambda: flags.ends and not _worker["busy"])
 
 
-def work(job: Job, chunk: list[int]) -> bool:
-    """Trains this chunk of seeds unless it is finished; False when it stopped before the end."""
-    late = time.monotonic() > job.deadline and _worker["began"]  # some step is always made
+def _work(job: Job) -> Outcome:
+    began = _worker["began"]
     _worker.update(busy=True, began=True)
     try:
-        if late or _stops():
-            return False
-        with only_writer(lock_of(job, chunk), f"{job.name} {seeds_label(chunk)}"):
-            return train_chunk(job, chunk, Listener(noted(job, chunk, _count), _put, _say, _stops))
+        return _train_one(job, _worker["listener"], began)
+    except (ValueError, RuntimeError, OSError) as error:
+        return error
     finally:
         _worker["busy"] = False
 
 
-def lock_of(job: Job, chunk: list[int]) -> str:
-    """Of one seed on this machine; on others the batch system alone keeps a second process away."""
-    return f"{job.name}.{seeds_label(chunk)}.{platform.node()}"
+def _train_together(
+    jobs: Iterator[Job], progress: Progress, flags: Flags, world: World
+) -> tuple[list[Job], list[Exception]]:
+    """Trains jobs in this process, which has its part of each batch; gives one that stopped before its end."""
+    steps_done = 0
+
+    def count(steps: int) -> None:
+        nonlocal steps_done
+        steps_done += steps
+        progress.show(steps_done)
+
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # other launchers may leave their processes on purpose
+        threading.Thread(target=_stop_with_parent, args=(flags, os.getppid()), daemon=True).start()
+    listener = Listener(count, progress.say, lambda: flags.stops)
+    for number, job in enumerate(jobs):
+        if not _train_one(job, listener, number > 0, world):
+            return [job], []
+    return [], []
+
+
+def _stop_with_parent(flags: Flags, parent: int) -> None:
+    """Saves and stops when `torchrun` is gone, however it went."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    flags.stop()
+
+
+def _train_one(job: Job, listener: Listener, began: bool, world: World = ALONE) -> bool:
+    """Whether it is finished; it is not begun when it is late, but for the first one, of which some step is made.
+
+    The lock is of this machine; on others the batch system alone keeps a second process away.
+    """
+    if any(world.most([began and time.monotonic() > job.deadline, listener.stops()])):
+        return False
+    with first_writes(world, f"{job.run}.{job.folder.name}.{platform.node()}", job.name):
+        return train_job(job, _noting(job, listener) if world.rank == 0 else listener, world)
 
 
 SECONDS_BETWEEN_NOTES = 10.0
 
 
-def noted(job: Job, chunk: list[int], count: Callable[[int], None]) -> Callable[[int], None]:
-    """`count` that also notes in the seed's folder, for `repro status`, how far it is, how fast, and where."""
-    note, here = job.folder(chunk) / NOTE, 0
+def _noting(job: Job, listener: Listener) -> Listener:
+    """The same, and notes in the job's folder, for `repro status`, how far it is, how fast, and where."""
+    note, here = job.folder / NOTE, 0
     since, before, last = 0.0, 0, 0.0  # when the first steps were done, and how many; when it noted last
 
-    def counted(steps: int) -> None:
+    def count(steps: int) -> None:
         nonlocal here, since, before, last
-        count(steps)
+        listener.count(steps)
         here, now = here + steps, time.monotonic()
         if not since:
             since, before = now, here  # what a checkpoint brought, or the first steps
@@ -358,51 +384,7 @@ def noted(job: Job, chunk: list[int], count: Callable[[int], None]) -> Callable[
             note.write_text(json.dumps({"step": here, "steps": job.config.budget.steps, "rate": round(rate, 3),
                                         "node": os.environ.get("SLURMD_NODENAME") or platform.node()}))  # fmt: skip
 
-    return counted
-
-
-def _count(steps: int) -> None:
-    _worker["counts"][_worker["number"]] += steps
-
-
-def _stops() -> bool:
-    return bool(_worker["flags"].stops)
-
-
-def _say(text: str) -> None:
-    """A line for the reader, unless the last one was just now."""
-    now = time.monotonic()
-    if now - _worker["last_line"] >= SECONDS_BETWEEN_LINES:
-        _worker["last_line"] = now
-        _put(text)
-
-
-def _put(text: str) -> None:
-    """A line for the reader: in one write, which needs no lock that a killed worker would hold for ever."""
-    with contextlib.suppress(BlockingIOError):  # nobody reads any more
-        os.write(_worker["lines"].fileno(), f"{text[:_LONGEST]}\n".encode()[: 4 * _LONGEST])
-
-
-SECONDS_BETWEEN_LINES = 30.0  # of the log
-
-
-class Unsaid(Exception):
-    """Something went wrong that another process has said."""
-
-
-@contextlib.contextmanager
-def one_voice(world: World) -> Iterator[None]:
-    """What goes wrong within the block is said by one process.
-
-    Raises:
-        Unsaid: in the others.
-    """
-    try:
-        yield
-    except Exception as error:
-        if not world.says(error):
-            raise Unsaid from error
-        raise
+    return replace(listener, count=count)
 
 
 @contextlib.contextmanager
@@ -411,75 +393,3 @@ def first_writes(world: World, name: str, what: str) -> Iterator[None]:
     with ExitStack() as held:
         world.first(lambda: held.enter_context(only_writer(name, what)))
         yield
-
-
-def train_together(job: Job, chunks: list[list[int]], world: World) -> int:
-    """Trains all chunks of seeds; the exit status of what came before the end, else 0."""
-    flags = Flags([0, 0])
-    with ExitStack() as block:
-        stopping = block.enter_context(Stopping(flags))
-        listener = _listener(job, len(chunks), flags, block, world)
-        block.callback(_stop_with_launcher(flags).set)
-        complete = all(_train_one(job, chunk, listener, world, is_first=chunk == chunks[0]) for chunk in chunks)
-    if complete:
-        return 0
-    status, name = max(world.all_of((stopping.status, stopping.name)))
-    if world.rank == 0:
-        limit = f"budget.max_minutes = {job.config.budget.max_minutes} are over"
-        why = f"stopped by {name}" if status else "its launcher is gone" if flags.stops else limit
-        print(f"{job.name}: {why}; the state is saved, run again to go on", flush=True)
-    return status or EXIT_OUT_OF_TIME
-
-
-def _train_one(job: Job, chunk: list[int], listener: Listener, world: World, is_first: bool) -> bool:
-    """Whether this chunk is finished; some step is always made of the first."""
-    late = time.monotonic() > job.deadline and not is_first
-    if any(world.most([late, listener.stops()])):
-        return False
-    with first_writes(world, lock_of(job, chunk), f"{job.name} {seeds_label(chunk)}"):
-        if world.rank == 0:
-            listener = replace(listener, count=noted(job, chunk, listener.count))
-        return train_chunk(job, chunk, listener, world)
-
-
-def _listener(job: Job, chunks: int, flags: Flags, block: ExitStack, world: World) -> Listener:
-    """The first process speaks."""
-    if world.rank:
-        return Listener(_hear_nothing, _hear_nothing, _hear_nothing, lambda: flags.stops)
-    progress = block.enter_context(Progress(job.name, chunks * job.config.budget.steps))
-    done, last = 0, time.monotonic()
-
-    def count(steps: int) -> None:
-        nonlocal done
-        done += steps
-        progress.show(done)
-
-    def log(text: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            progress.say(text)
-
-    return Listener(count, progress.say, log, lambda: flags.stops)
-
-
-def _hear_nothing(_: object) -> None:
-    pass
-
-
-def _stop_with_launcher(flags: Flags) -> threading.Event:
-    """Saves and stops when `torchrun` is gone, however it went; other launchers may leave their processes on purpose.
-
-    The event that is returned, once set, ends the watch.
-    """
-    over, launcher = threading.Event(), os.getppid()
-
-    def watch() -> None:
-        while not over.wait(0.5):
-            if os.getppid() != launcher:
-                flags.stop()
-                return
-
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        threading.Thread(target=watch, daemon=True).start()
-    return over

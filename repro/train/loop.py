@@ -77,7 +77,7 @@ class Stopped(Exception):
 
 
 class Trainer:
-    """One run, or R runs stacked, from a configuration and seeds.
+    """One run, or R runs stacked.
 
     Args:
         config: the settings.
@@ -131,8 +131,7 @@ class Trainer:
             ends: by time.monotonic(), when training shall end: it gets as many steps as fit; one process alone.
 
         Raises:
-            OutOfTime: when `deadline` passes; the state is saved first.
-            Stopped: when `stop` says so; the state is saved first.
+            OutOfTime, Stopped: when `deadline` passes or `stop` says so; the state is saved first.
             NotFinite: when a loss or a weight becomes NaN or infinite; the checkpoints before that are kept.
             Refused: when `folder` holds a state that must not be gone on from.
             OSError: when the state cannot be saved; the checkpoints before it are kept.
@@ -190,20 +189,17 @@ class Trainer:
         Raises:
             NotFinite: when a mean of the row is NaN or infinite.
         """
-        self._step()
-        logs = self._logs(self.state.step - 1)
+        logs = self._step()
         if logs:
             self.rows.append({"step": self.state.step} | self.window.close(self.state.step))
         return logs
 
-    def _step(self) -> dict[str, Tensor]:
-        metrics = self.steps.take(self.batch, probe=self._logs(self.state.step))
-        self.window.add(metrics)
-        return metrics
-
-    def _logs(self, step: int) -> bool:
-        """Whether a row of metrics ends with this step."""
-        return (step + 1) % self.config.budget.log_every == 0 or step + 1 == self.config.budget.steps
+    def _step(self) -> bool:
+        """Takes a step; whether a row of metrics ends with it."""
+        budget, step = self.config.budget, self.state.step + 1
+        logs = step % budget.log_every == 0 or step == budget.steps
+        self.window.add(self.steps.take(self.batch, probe=logs))
+        return logs
 
     @contextlib.contextmanager
     def _explained(self, folder: Path) -> Iterator[None]:

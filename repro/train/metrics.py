@@ -10,6 +10,8 @@ from torch import Tensor
 
 from repro.methods.state import State
 
+_REMEDY = "lower optim.*.learning_rate, or clip with optim.*.clip_norm"
+
 
 class NotFinite(RuntimeError):
     """A metric became NaN or infinite."""
@@ -51,8 +53,7 @@ class Window:
             mean, square = total / counts[name]
             row[name] = float(mean.mean())
             if not math.isfinite(row[name]):
-                raise NotFinite(f"{name} = {row[name]} within the {counts[name]} steps before step {step}; "
-                                "lower optim.*.learning_rate, or clip with optim.*.clip_norm")  # fmt: skip
+                raise NotFinite(f"{name} = {row[name]} within the {counts[name]} steps before step {step}; {_REMEDY}")
             if name == "feedback":
                 row["feedback_spread"] = float((square - mean * mean).clamp_min(0).sqrt().mean())
                 row["feedback_positive"] = float((mean > 0).to(torch.float64).mean())
@@ -95,8 +96,9 @@ def check_finite(state: State, window: Window) -> None:
     names = not_finite(state.state_dict() | sums)
     if names:
         others = ", ".join(names[1:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        raise NotFinite(f"{names[0]} is not finite after step {state.step}{f', with {others}' if others else ''}; "
-                        "lower optim.*.learning_rate, or clip with optim.*.clip_norm")  # fmt: skip
+        raise NotFinite(
+            f"{names[0]} is not finite after step {state.step}{f', with {others}' * bool(others)}; {_REMEDY}"
+        )
 
 
 _LOSSES = {
@@ -113,10 +115,7 @@ _LOSSES = {
 def line(name: str, row: Mapping[str, float], steps: int) -> str:
     """`name: step 200 of 300000; losses: student 1.92, UDA 0.31; 43.1 % of pseudo labels wrong; h +1.2e-03 ± 4.0e-03`.
 
-    Args:
-        name: the run and its seed.
-        row: means over the steps since the row before, as in metrics.csv.
-        steps: of the whole run.
+    A row of metrics.csv: means over the steps since the row before, of a run of so many steps.
     """
     losses = [f"{words} {row[key]:.3f}" for key, words in _LOSSES.items() if key in row]
     parts = [f"losses: {', '.join(losses)}"] if losses else []

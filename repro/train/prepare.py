@@ -28,8 +28,8 @@ from repro.methods import method_of
 from repro.plan import PlannedRun, compose_planned, read_plan
 from repro.seeding import seeds_listed
 from repro.settings import ConfigError, parse_seeds
-from repro.train.job import Job, is_finished, revision, source_hashes, take_over
-from repro.train.launch import CONFIGS, RUNS, STATE, finished_already, stacked
+from repro.train.job import hash_of, is_finished, jobs_of, revision, source_hashes, take_over
+from repro.train.launch import CONFIGS, RUNS, STATE, finished_already
 
 _PACKAGE = Path(__file__).parents[1]
 _ROOMS = (("repro", "data"), ("repro", "methods"))
@@ -74,33 +74,26 @@ def _write_new(path: Path, content: bytes) -> None:
 
 
 def lay_out(path: Path) -> dict[str, Any]:
-    """Prepares a plan; what each run trains, in which folders, and what of it is finished; of which code."""
-    prepared, source, runs = prepare(path), source_hashes(), {}
-    for name, config in prepared.items():
-        job = Job(name, config, STATE / name, source, 0.0)
-        every = stacked(list(parse_seeds(config.planned_seeds)), config)
-        finished = finished_already(job, every, [])
+    """Prepares a plan; gives the revision and code it is of, and what each run trains, in which folders."""
+    runs = {}
+    for name, config in prepare(path).items():
+        jobs = jobs_of(name, config, STATE / name, parse_seeds(config.planned_seeds))
+        finished = finished_already(jobs, [])
         if not finished:
-            take_over(job, every, RUNS / name, print)
-            for chunk in every:
-                if (result := job.folder(chunk) / "result.pt").is_file() and not is_finished(job, chunk, print):
-                    result.unlink()  # damaged
+            take_over(jobs, RUNS / name)
+            for job in jobs:
+                if job.result.is_file() and not is_finished(job, print):
+                    job.result.unlink()  # damaged
+        others = not finished and (RUNS / name).is_dir()
         runs[name] = {
             "seeds": config.planned_seeds,
-            "chunks": {job.folder(chunk).name: seeds_listed(chunk) for chunk in every},
+            "jobs": {job.folder.name: seeds_listed(job.seeds) for job in jobs},
             "steps": config.budget.steps,
             "workers": config.budget.workers,
             "settings": digest(CONFIGS / f"{name}.yaml"),
-            "before": 0
-            if finished or not (RUNS / name).is_dir()
-            else (RUNS / name).stat().st_mtime_ns,  # of other ones
+            "before": (RUNS / name).stat().st_mtime_ns if others else 0,  # of results that are not the plan's
         }
-    return {"code": code(), "revision": revision(), "runs": runs}
-
-
-def code() -> str:
-    """One hash of all files that decide what training computes."""
-    return hashlib.sha256(repr(sorted(source_hashes().items())).encode()).hexdigest()
+    return {"code": hash_of(source_hashes()), "revision": revision(), "runs": runs}
 
 
 def digest(path: Path) -> str:

@@ -12,8 +12,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from multiprocessing import connection
+from dataclasses import dataclass, field
+from multiprocessing import RawArray, connection
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -35,7 +35,8 @@ _ONE_WISH = 2.0
 class Flags:
     """Two shared bytes, each of which is only ever raised: so that nobody waits for a lock whose holder was killed."""
 
-    shared: Any  # [save and stop; and end, since the pool is broken and nothing else will end an idle worker]
+    shared: Any = field(default_factory=lambda: RawArray("b", 2))  # [save and stop; and end, which no idle worker
+    # of a broken pool would do otherwise]
 
     def stop(self) -> None:
         """Workers save and stop after this step."""
@@ -57,12 +58,9 @@ class Flags:
 
 
 class Stopping:
-    """Within the block, SIGTERM, SIGHUP, SIGUSR2 and Ctrl-C raise the flag instead of ending the process.
+    """Within the block, SIGTERM, SIGHUP, SIGUSR2 and Ctrl-C raise the flag that workers look at after each step.
 
-    A second one, some seconds later, ends it at once. What `nohup` ignores stays ignored.
-
-    Args:
-        flags: that workers look at after each step.
+    A second one, some seconds later, ends the process at once. What `nohup` ignores stays ignored.
     """
 
     def __init__(self, flags: Flags) -> None:
@@ -115,8 +113,7 @@ class Stopping:
 def die_with_parent(or_when: Callable[[], bool] = lambda: False) -> None:
     """Ends this worker as soon as its parent is gone, however it went, so that no two processes write one state.
 
-    Args:
-        or_when: asked twice a second; ends the worker too.
+    `or_when`, asked twice a second, ends it too.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -130,26 +127,23 @@ def die_with_parent(or_when: Callable[[], bool] = lambda: False) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+_INTERVAL = 15.0  # seconds between plain lines
 _LINES = 20  # the last ones, by which the time left is judged
 
 
 class Progress:
-    """Steps done of `total`.
+    """Steps done of `total`, which is a guess where a training gets as many steps as fit before it `ends`.
 
-    Args:
-        label: what is being done.
-        total: steps in all.
-        interval: seconds between plain lines.
-        ends: by time.monotonic(), of a training that gets as many steps as fit; `total` then is a guess.
+    It is silent where another process of this training speaks.
     """
 
-    def __init__(self, label: str, total: int, interval: float = 15.0, ends: float = math.inf) -> None:
-        self._label, self._total, self._interval, self._ends = label, total, interval, ends
+    def __init__(self, label: str, total: int, ends: float = math.inf, silent: bool = False) -> None:
+        self._label, self._total, self._ends, self._silent = label, total, ends, silent
         self._started = self._last = time.monotonic()
         self._done = 0
         self._lines: deque[tuple[float, int]] = deque(maxlen=_LINES)  # when each was written, and what was done by then
         self._bar = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not silent:
             timed = None if math.isinf(ends) else "{desc}: {n} steps, {elapsed} gone{postfix}"
             self._bar = tqdm(total=total, desc=label, unit="step", bar_format=timed)
 
@@ -163,13 +157,13 @@ class Progress:
             self._bar.close()
         elif kind is None:
             of = "" if self._done >= self._total or self._ends < math.inf else f" of {self._total}"
-            print(f"{self._label}: {self._done}{of} steps after {time.monotonic() - self._started:.0f} s", flush=True)
+            self.say(f"{self._label}: {self._done}{of} steps after {time.monotonic() - self._started:.0f} s")
 
     def say(self, line: str) -> None:
         """A line of its own, above the bar where there is one."""
         if self._bar is not None:
             self._bar.write(line)
-        else:
+        elif not self._silent:
             print(line, flush=True)
 
     def show(self, done: int) -> None:
@@ -180,10 +174,10 @@ class Progress:
             if time.monotonic() - self._last >= 1:
                 self._last = time.monotonic()
                 self._bar.set_postfix_str(self._left(done)[2:] if self._ends < math.inf else "")
-        elif time.monotonic() - self._last >= self._interval:
+        elif time.monotonic() - self._last >= _INTERVAL:
             self._last = time.monotonic()
             of = "" if self._ends < math.inf else f"/{self._total}"
-            print(f"{self._label}: {done}{of} steps{self._left(done)}", flush=True)
+            self.say(f"{self._label}: {done}{of} steps{self._left(done)}")
 
     def _left(self, done: int) -> str:
         """How long it will take, by the last lines: what came before may be of another day, or of another pace."""

@@ -50,10 +50,6 @@ def save(path: Path, content: dict[str, Any]) -> str:
 def load(path: Path, checksum: str = "") -> dict[str, Any]:
     """What `save` wrote; nothing in the file is executed.
 
-    Args:
-        path: of the file.
-        checksum: the one that `save` returned, where it is known.
-
     Raises:
         Damaged: when the file is missing, cut short or changed, or is another one than `checksum` says.
         OtherFormat: when another version wrote it.
@@ -106,10 +102,7 @@ File = dict[str, Any]
 class Series:
     """Entries `{"step": int, "networks": Networks}` in order of steps; read from disk one file at a time.
 
-    Args:
-        name: how the files' names begin.
-        folder: where they lie.
-        files: what lies there already.
+    The names of its `files` in `folder` begin with `name`.
     """
 
     def __init__(self, name: str, folder: Path | None = None, files: list[File] | None = None) -> None:
@@ -121,11 +114,7 @@ class Series:
         self._pending.append({"step": step, "networks": networks})
 
     def write(self, folder: Path) -> None:
-        """Moves what memory holds to a file.
-
-        Raises:
-            OSError: when it cannot be written; nothing is lost from memory.
-        """
+        """Moves what memory holds to a file; where that cannot be written, nothing is lost from memory."""
         self._folder = folder
         if self._pending:
             name = f"{self._name}-{len(self.files) + 1:04d}.pt"
@@ -148,10 +137,6 @@ class Series:
         return [self._folder / file["name"] for file in self.files] if self._folder else []
 
     def check(self) -> None:
-        """Reads every file.
-
-        Raises:
-            Damaged: for the first that is missing or not what was written.
-        """
+        """Reads every file; raises `Damaged` for the first that is missing or not what was written."""
         for path, file in zip(self.paths(), self.files, strict=True):
             check(path, file["checksum"])
