@@ -281,8 +281,10 @@ def test_the_state_of_a_thousand_seeds_is_there_soon(tmp_path: Path) -> None:
     """Each that has begun with its log's last words; PyTorch, or pydantic, would take longer."""
     place = tmp_path / "state/.plans/small"
     (place / "1").mkdir(parents=True)
-    run = {"steps": 300, "before": 0, "jobs": {f"seed-{seed}": str(seed) for seed in range(1000)}}
-    (place / "runs.json").write_text(json.dumps({"runs": {"a": run}}))
+    run = {"seeds": "0-999", "steps": 300, "workers": 1, "settings": "", "before": 0,
+           "jobs": {f"seed-{seed}": str(seed) for seed in range(1000)}}  # fmt: skip
+    plan = {"file": "small.yaml", "code": "", "revision": "", "runs": {"a": run}}
+    (place / "runs.json").write_text(json.dumps(plan))
     (place / "1/sent.json").write_text(json.dumps([[["a", f"seed-{seed}"]] for seed in range(1000)]))
     for seed in range(999):
         (place / f"1/7_{seed}_0_log.out").write_text("begun\nerror: no room\nsubmitit")
