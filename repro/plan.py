@@ -33,6 +33,7 @@ from repro.models import Model
 from repro.settings import ConfigError, closest, parse_seeds, read_yaml, short, validated
 
 ROOT = Path("experiments")
+ROOT = ROOT if ROOT.is_dir() else Path(__file__).parent / ROOT  # as installed: for `fit` in any folder
 
 _PARTS, _ENTRY = {"runs", "overrides", "needs"}, {"seeds", "overrides"}  # of a plan, and of its runs
 _COMPARISON = {"page", "heading", "introduction", "reference", "like", "again", "sweep", "good", "regions", "methods",

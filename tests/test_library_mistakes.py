@@ -51,6 +51,7 @@ def test_arguments(choices: dict[str, Any], says: str) -> None:
     (1, lambda y: y + 8, "y has labels 8 to 10, the networks classes 0 to 9; renumber"),
     (1, lambda y: y.double(), r"y is torch.float64 \[6\]; needs a whole number for each of x: int64 \[6\]"),
     (1, lambda y: y[:5], r"y is torch.int64 \[5\]; needs"),
+    (3, lambda strong: strong.byte(), r"strong is torch.uint8, x torch.float\d+; give both the same type"),
     (3, lambda strong: strong[:5], r"strong is \[5, 3, 8, 8\] and weak \[8, 3, 8, 8\]; two views"),
     (0, lambda x: x[..., :7], r"weak is \[8, 3, 8, 8\], x \[6, 3, 8, 7\]; give examples of the same"),
     (0, lambda x: x[:0], f"x is .0, 3, 8, 8. on cpu; {LIKE_THE_NETWORKS}"),

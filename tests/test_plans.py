@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,15 @@ from repro.settings import ConfigError, parse_seeds
 from repro.verify.claims import read_claims
 
 ROOT = Path(__file__).parent.parent / "experiments"
+
+
+def test_settings_are_composed_in_any_folder(tmp_path: Path) -> None:
+    """Fit is used far from the checkout: the experiments come with the package."""
+    code = "from repro.plan import compose; print(compose('folder_uda', ['model=resnet50_narrow']).model.name)"
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT.parent)!r}); {code}"]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout  # noqa: S603 - own
+
+    assert told == "resnet50\n"
 
 
 @pytest.mark.parametrize(("text", "seeds"), [(3, (3,)), ("0-2", (0, 1, 2)), ("0-1, 10", (0, 1, 10)), ("5-5", (5,))])

@@ -96,7 +96,8 @@ def held_against_records(root: Path, runs: Mapping[str, Run]) -> tuple[list[str]
             continue
         said = recorded.get(f"weights_hash.{kept.network}", recorded["group"].map(lambda _: "")).loc[kept.seed]
         if not said:
-            unchecked.append(f"{path}, whose record is older than hashes of weights; repro recompute {path}")
+            unchecked.append(f"{path}, whose record is older than hashes of weights; its accuracy is checked by: "
+                             f"repro recompute {path}")  # fmt: skip
         elif said != weights_hash(kept.weights):
             wrong.append(f"{path}: its weights are not those that were recorded (hash differs); "
                          f"take it back: git checkout -- {path}, or export the run again")  # fmt: skip

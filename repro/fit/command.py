@@ -180,6 +180,7 @@ _PICTURES = 4.0  # seconds for what a person looks at, and to write it
 _EVALUATED = 32  # images by which the time to evaluate one is told
 _TIMED = 8.0  # seconds of training, after the first steps, by which its speed is told; it is told again all along
 _FEW = 1000  # steps, fewer than which are too few to expect much of a network that starts at random
+_FEW_FROM_PROBE = 50  # the same of one that starts from a probe, which is kept unless training betters it
 _WIDTHS = {"wide_resnet_10": 1, "resnet50_narrow": 16, "resnet50": 64}  # of the networks that can be named
 _SET_ASIDE = 0.2  # of the labelled images, where there is no other estimate, or two to choose from
 _FIRST_SIZE = 128  # pixels that a pretrained network sees at first: at 224 a step takes three times as long
@@ -230,7 +231,8 @@ def planned(given: argparse.Namespace, out: Path) -> tuple[Config, float | None]
     known = given.steps or {"budget.steps", "budget.shortened_to"} & changes.keys()
     if known and len(threads) == 1:
         return config, None
-    config, seconds, evaluated = _fastest(config, threads, given.seed, min(_TIMED, 2 * given.minutes))
+    config, seconds, evaluated = _fastest(config, threads, given.seed, min(_TIMED, 2 * given.minutes),
+                                          given.begun + 60 * given.minutes / 2)  # fmt: skip
     if known:
         return config, None
     tuned = seconds * config.finetune.batch / (3 * config.budget.unlabelled_batch)  # MPL's step makes three such passes
@@ -322,13 +324,16 @@ def _fitting(config: Config, seed: int) -> Config:
     )
 
 
-def _fastest(config: Config, threads: set[int], seed: int, timed: float) -> tuple[Config, float, float]:
+def _fastest(config: Config, threads: set[int], seed: int, timed: float, until: float) -> tuple[Config, float, float]:
     """With as many of the threads as are fastest here, each timed in a process of its own; and what `speed` found.
 
-    More threads than there are idle cores wait for each other in every operation, and are slower than one.
+    More threads than there are idle cores wait for each other in every operation, and are slower than one. After
+    `until`, by time.monotonic(), no other number of them is tried.
     """
     found: dict[int, tuple[float, float]] = {}
     for count in sorted(threads):
+        if found and time.monotonic() > until:
+            break
         workers, context = worker_pool(1)
         with ProcessPoolExecutor(workers, context) as pool:
             tried = replace(config, engine=replace(config.engine, threads=count))
@@ -340,10 +345,11 @@ def _fastest(config: Config, threads: set[int], seed: int, timed: float) -> tupl
 def _steps_within(left: float, seconds: float, given: argparse.Namespace) -> int:
     """As many steps as fit into the seconds that are left, on this machine."""
     steps = max(1, int(left / seconds))
-    print(f"{seconds:.2f} s a step here: about {steps:,} steps in {given.minutes:g} minutes", flush=True)
-    if steps < _FEW and not given.backbone:
-        print("NOTE: these are few; a --backbone, more --minutes, a smaller --size or a GPU would do better",
-              flush=True)  # fmt: skip
+    print(f"{seconds:.2f} s a step here: about {steps:,} step{'s' * (steps > 1)} in {given.minutes:g} minutes",
+          flush=True)  # fmt: skip
+    if steps < (_FEW_FROM_PROBE if given.backbone else _FEW):
+        other = "" if given.backbone else "a --backbone, "
+        print(f"NOTE: these are few; {other}more --minutes, a smaller --size or a GPU would do better", flush=True)
     return steps
 
 

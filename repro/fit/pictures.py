@@ -27,7 +27,8 @@ def draw_curves(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="step", ylabel="mean since the last point")
     for name in names:
-        axes.plot([row["step"] for row in rows], [row.get(name, np.nan) for row in rows], label=name.replace("_", " "))
+        axes.plot([row["step"] for row in rows], [row.get(name, np.nan) for row in rows], label=name.replace("_", " "),
+                  marker="o" if len(rows) == 1 else "")  # fmt: skip
     axes.legend()
     _write(folder / CURVES, figure)
 

@@ -113,7 +113,7 @@ class Classifier:
         if hashlib.sha256(content).hexdigest() != given["sha256"]:
             raise ValueError(f"{place / WEIGHTS}: is not the file that {DESCRIPTION} was written for; {remedy}")
         data = config.data
-        if not isinstance(data, FolderData) or not len(set(names)) == len(names) == data.classes:
+        if not data.in_files or not len(set(names)) == len(names) == cast(FolderData, data).classes:
             raise ValueError(f"{place / DESCRIPTION}: its classes are not those of its settings; {remedy}")
         try:
             prefix = _PREFIX if isinstance(config.model, Pretrained) else ""

@@ -182,7 +182,8 @@ class Progress:
     def _left(self, done: int) -> str:
         """How long it will take, by the last lines: what came before may be of another day, or of another pace."""
         if self._ends < math.inf:
-            return f", {max(0.0, self._ends - self._last):.0f} s left"
+            left = self._ends - self._last
+            return f", {left:.0f} s left" if left > 0 else ", the last one under way"
         self._lines.append((self._last, done))
         begun, before = self._lines[0]
         if done == before:

@@ -115,7 +115,7 @@ def test_the_figures_show_arms_by_name() -> None:
 @pytest.mark.parametrize(
     ("mpl", "says"),
     [
-        ([50, 62, 39, 50], "changes nothing clearly"),
+        ([50, 62, 39, 50], "has no clear effect"),
         ([60, 69, 52, 61], "puts more right"),
         ([30, 42, 19, 30], "puts fewer right"),
     ],
