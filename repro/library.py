@@ -179,7 +179,7 @@ class MetaPseudoLabels:
                 is_tensor = isinstance(tensor, Tensor)
                 found = f"{list(tensor.shape)} on {tensor.device}" if is_tensor else f"a {type(tensor).__name__}"
                 raise ValueError(f"{name} is {found}; needs a tensor of examples on {self._device}, as the networks")
-            if name in views and tensor.dtype != x.dtype:
+            if name in {"weak", "strong", "strong_x"} and tensor.dtype != x.dtype:
                 raise ValueError(
                     f"{name} is {tensor.dtype}, x {x.dtype}; give both the same type, as of images.float() / 255"
                 )

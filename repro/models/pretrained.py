@@ -112,7 +112,8 @@ def network(library: str, name: str, classes: int) -> nn.Module:
             if library == "timm":
                 import timm
 
-                return timm.create_model(name, pretrained=False, num_classes=classes)
+                found: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)
+                return found
             import torchvision
 
             return torchvision.models.get_model(name, weights=None, num_classes=classes)  # type: ignore[no-any-return]
