@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import time
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -243,6 +244,18 @@ def test_plain_torchvision_reads_what_a_fit_left(place: Path) -> None:
     Path("mine/model.safetensors").write_bytes(Path("mine/model.safetensors").read_bytes()[:-1] + b"!")
     with pytest.raises(ValueError, match=r"model.safetensors: is not the file that config.json was written for"):
         Classifier.load("mine")
+
+
+def test_where_no_step_fits_the_probe_is_kept(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command began an hour ago, so to say: one minute is over."""
+    given = options("--backbone", NET, "--weights", "w.pth", "--size", "32", "--minutes", "1", "--method", "supervised",
+                    "engine.threads=1", "budget.labelled_batch=4", "--out", "mine")  # fmt: skip
+    given.begun = time.monotonic() - 3600
+
+    assert 0 == fit(given)
+    assert "none fits into 1 minutes, so the linear probe is kept; give more --minutes" in capsys.readouterr().out
+    told = json.loads(Path("mine/config.json").read_text())["facts"]
+    assert ("probe", {"probe"}) == (told["kept"], told["set_aside"].keys())
 
 
 def _described(change: Callable[[dict[str, Any]], Any]) -> None:

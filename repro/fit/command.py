@@ -66,7 +66,7 @@ def fit(given: argparse.Namespace) -> int:
             print(f"{out}: finished already; {in_words(Classifier.load(out).facts)}; to begin anew: rm -r {out}")
             return 0
         result, state = None, out / STATE
-        if options["method"] != PROBE:
+        if read_yaml(out / OPTIONS).get(_TRAINS, True):
             ends = _ends(given, options, out, state / f"seed-{given.seed}")
             (job,) = jobs = jobs_of(name, config, state, [given.seed], ends)
             refuse_other_states(jobs, jobs)
@@ -89,7 +89,9 @@ def _ends(given: argparse.Namespace, options: Mapping[str, Any], out: Path, stat
 
 
 _RESERVE = "seconds_to_evaluate"
-"""In the file of options: what of the minutes is kept for what comes after training; none where steps are set."""
+_TRAINS = "trains"
+"""In the file of options: what of the minutes is kept for what comes after training, where steps are not set; whether
+there is training, which a probe alone has none of."""
 
 _OPTIONS = ("images", "test", "labels", "labelled", "method", "model", "size", "minutes", "steps", "seed", "settings",
             "backbone", "weights")  # fmt: skip
@@ -166,9 +168,9 @@ def _settings(given: argparse.Namespace, asked: dict[str, Any], out: Path) -> Co
         return config
     if out.is_dir() and {path.name for path in out.iterdir()} - {STATE}:
         raise ConfigError(f"--out = {out}: holds something else than a model; name a folder that is not there yet")
-    config, reserve = planned(given, out)
+    config, notes = planned(given, out)
     try:
-        for name, content in ((SETTINGS, as_mapping(config)), (OPTIONS, asked | {_RESERVE: reserve})):
+        for name, content in ((SETTINGS, as_mapping(config)), (OPTIONS, asked | notes)):
             write_whole(out / name, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
     except OSError as error:
         raise ConfigError(f"--out = {out}: cannot be written ({error.strerror}); name another folder") from None
@@ -189,10 +191,10 @@ _GENTLE = [f"optim.{role}.{what}" for role in ("student", "teacher")
 """Of training that starts from a pretrained network."""
 
 
-def planned(given: argparse.Namespace, out: Path) -> tuple[Config, float | None]:
+def planned(given: argparse.Namespace, out: Path) -> tuple[Config, dict[str, Any]]:
     """All settings, once the images have been looked through; batches are no larger than what is there.
 
-    With them the seconds to keep for evaluation, where minutes decide the steps. A probe leaves its head in `out`.
+    With them notes for the file of options. A probe leaves its head in `out`.
 
     Raises:
         ValueError: when the images or the options are not such that something could be trained.
@@ -226,15 +228,15 @@ def planned(given: argparse.Namespace, out: Path) -> tuple[Config, float | None]
     if given.backbone:
         config, probed = start_from_probe(config, given, out / STATE, _FIRST_SIZE if not _sized(given, changes) else 0)
     if given.method == PROBE:
-        return config, None
+        return config, {_TRAINS: False}
     threads = {config.engine.threads} if "engine.threads" in changes or choose_device().type == "cuda" else {1, cores}
     known = given.steps or {"budget.steps", "budget.shortened_to"} & changes.keys()
     if known and len(threads) == 1:
-        return config, None
+        return config, {}
     config, seconds, evaluated = _fastest(config, threads, given.seed, min(_TIMED, 2 * given.minutes),
                                           given.begun + 60 * given.minutes / 2)  # fmt: skip
     if known:
-        return config, None
+        return config, {}
     tuned = seconds * config.finetune.batch / (3 * config.budget.unlabelled_batch)  # MPL's step makes three such passes
     most = int(_FINETUNED * 60 * given.minutes / tuned)
     config = _holding(
@@ -242,7 +244,11 @@ def planned(given: argparse.Namespace, out: Path) -> tuple[Config, float | None]
     )
     reserve = probed + config.finetune.steps * tuned + _evaluation(config, given.seed, evaluated)
     left = given.begun + 60 * given.minutes - reserve - time.monotonic()
-    return _holding(held, composed, laid_over(config, _steps_within(left, seconds, given))), reserve
+    if left < seconds and given.backbone and not _compared(given):
+        print(f"{seconds:.1f} s a step here: none fits into {given.minutes:g} minutes, so the linear probe is kept; "
+              "give more --minutes, or a smaller --size", flush=True)  # fmt: skip
+        return config, {_TRAINS: False}
+    return _holding(held, composed, laid_over(config, _steps_within(left, seconds, given))), {_RESERVE: reserve}
 
 
 def _compared(given: argparse.Namespace) -> bool:
