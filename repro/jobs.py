@@ -15,15 +15,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import getpass
-import hashlib
-import importlib.util
 import json
 import os
 import platform
-import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -32,29 +27,30 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cache
-from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from repro.files import LOCKS, Held, only_writer, write_whole
-from repro.sbatch import in_words, options
-from repro.train.stopping import EXIT_OUT_OF_TIME, Flags, Stopping
+from repro.slurm import (
+    Seed,
+    Unreachable,
+    grouped,
+    in_words,
+    last_words,
+    logs_of,
+    noted,
+    options,
+    present,
+    queued,
+    submit,
+)
+from repro.train.stopping import Stopping
 
 PLANS, STATE, RUNS = Path("state/.plans"), Path("state"), Path("artifacts/runs")
-_PLAN, _CANCELLED, _RESULT, _NOTE, _SENT = "runs.json", "cancelled", "result.pt", "progress.json", "sent.json"
+_PLAN, _CANCELLED, _RESULT, _NOTE = "runs.json", "cancelled", "result.pt", "progress.json"
 _DEATHS = 3  # of a seed's jobs, after which it is given up; a requeued job has not died
 _POLL, _SILENCE = 5.0, 30.0  # seconds between looks at the queue, and between lines of progress
-_AT_ONCE = 1000  # tasks of one array: Slurm's own limit is 1,001 unless it is raised
-_WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT"}
-Seed = tuple[str, str]
-"""A run, and the label of one seed of it, or of several that train as one."""
-
-
-class Unreachable(RuntimeError):
-    """Slurm's controller does not answer."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -135,16 +131,7 @@ def read(place: Path) -> dict[str, Any]:
     """What was noted of a plan, which must have been started here."""
     if not (place / _PLAN).is_file():
         raise ValueError(f"plan {place.name} was never started in this folder; start it: repro run {place.name}")
-    return _noted(place / _PLAN, _plan)  # type: ignore[no-any-return]
-
-
-def _noted(path: Path, part: Callable[[Any], Any]) -> Any:
-    """What a file of notes holds, checked without pydantic, whose loading takes half a second."""
-    try:
-        return part(json.loads(path.read_bytes()))
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise ValueError(f"{path}: is damaged; remove the folder {path.parent}, and start the plan again: repro run"
-                         ) from None  # fmt: skip
+    return noted(place / _PLAN, _plan)  # type: ignore[no-any-return]
 
 
 def _plan(content: Any) -> dict[str, Any]:
@@ -341,152 +328,3 @@ def _dry_run(path: Path, arguments: argparse.Namespace) -> int:
         print(f"sbatch {in_words(options(arguments.slurm, arguments.gpus_per_run), jobs)}")
     hours(path, Counter(run for run, _ in missing))
     return 0
-
-
-def present() -> None:
-    """Refuses to go on without Slurm and submitit."""
-    if not all(map(shutil.which, ("sbatch", "squeue", "srun"))):
-        raise ValueError("--on slurm: sbatch, squeue and srun are not here; start it where jobs are sent out from, or "
-                          "leave --on away to train on this machine")  # fmt: skip
-    if not importlib.util.find_spec("submitit"):
-        raise ValueError("--on slurm: wants the package submitit; install it: uv pip install -e '.[cluster]'")
-
-
-def grouped(seeds: Sequence[Seed], count: int) -> list[list[Seed]]:
-    """At most `count` seeds a job, all of one run; those of a run stand together."""
-    by_run = (list(some) for _, some in groupby(seeds, lambda seed: seed[0]))
-    return [some[i : i + count] for some in by_run for i in range(0, len(some), count)]
-
-
-def _name(place: Path, number: object = "") -> str:
-    """Of the jobs of a submission, or how all of them begin."""
-    return f"{place.name}-{hashlib.sha256(str(place.resolve()).encode()).hexdigest()[:8]}.{number}"
-
-
-def submit(place: Path, plan: Mapping[str, Any], seeds: Sequence[Seed], arguments: argparse.Namespace) -> None:
-    """Sends out jobs for these seeds; where Slurm refuses them, the error has its words."""
-    from submitit import SlurmExecutor
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
-
-    jobs, found = grouped(seeds, arguments.seeds_per_job), options(arguments.slurm, arguments.gpus_per_run)
-    for some in (jobs[i : i + _AT_ONCE] for i in range(0, len(jobs), _AT_ONCE)):
-        number = 1 + max((int(path.name) for path in place.glob("[0-9]*")), default=0)
-        folder = place / str(number)
-        write_whole(folder / _SENT, json.dumps(some).encode())
-        executor = SlurmExecutor(folder, max_num_timeout=100_000)  # requeues for want of time
-        executor.update_parameters(**({"array_parallelism": len(some)} | found), job_name=_name(place, number))
-        tasks = []
-        for group in some:
-            one = plan["runs"][run := group[0][0]]
-            text = ",".join(one["jobs"][label] for _, label in group)
-            tasks.append(Task(run, text, one["settings"], plan["code"], plan["revision"], arguments.gpus_per_run))
-        try:
-            with executor.batch():
-                sent = [executor.submit(task) for task in tasks]
-        except (FailedJobError, FailedSubmissionError) as error:
-            shutil.rmtree(folder)
-            said = ": ".join(re.findall("sbatch: error: (.*)", str(error))) or error
-            raise ValueError(f"Slurm refuses the jobs: {said}; asked for: {in_words(found, len(some))}") from None
-        print(f"{place.name}: {len(some)} jobs for {sum(map(len, some))} seeds sent out as "
-              f"{sent[0].job_id.split('_')[0]}", flush=True)  # fmt: skip
-
-
-def queued(place: Path) -> dict[Seed, tuple[str, str, str]]:
-    """Each seed that a job of the plan is to train: "running" or "waiting", its node, and the job's number."""
-    if not any(place.glob(f"[0-9]*/{_SENT}")):
-        return {}
-    try:
-        command = ["squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%j|%K|%T|%N|%F"]
-        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout  # noqa: S603
-    except (OSError, subprocess.SubprocessError) as error:
-        said = str(getattr(error, "stderr", "") or error).strip().splitlines()
-        raise Unreachable(f"Slurm does not answer ({said[-1] if said else 'squeue failed'}); jobs go on") from None
-    at_work, mine = {}, _name(place)
-    for line in found.splitlines():
-        if line.startswith(mine):
-            number, index, state, node, job = line.removeprefix(mine).split("|")
-            for seed in _sent(place / number)[int(index) if index.isdigit() else 0]:
-                at_work[seed] = ("waiting" if state in _WAITING else "running", node, job)
-    return at_work
-
-
-@cache
-def _sent(folder: Path) -> list[list[Seed]]:
-    return _noted(folder / _SENT, lambda jobs: [[(str(run), str(label)) for run, label in group] for group in jobs])  # type: ignore[no-any-return]
-
-
-def logs_of(place: Path) -> dict[Seed, Path]:
-    """The log of each seed's last job that has begun."""
-    found: dict[Seed, Path] = {}
-    for folder in sorted((path.parent for path in place.glob(f"[0-9]*/{_SENT}")), key=lambda path: int(path.name)):
-        jobs = _sent(folder)
-        for log in folder.glob("*_log.out"):  # <job>_<index>_0_log.out, without an index where there is one job
-            found |= dict.fromkeys(jobs[int(log.name.split("_")[1]) if len(jobs) > 1 else 0], log)
-    return found
-
-
-def last_words(place: Path, log: Path | None) -> str:
-    """What a seed's last job said at its end, and its log."""
-    if not log:
-        return f"its job never began; do the nodes see {place}?"
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith(("error: ", "slurmstepd: error: "))]
-    return f"{([*lines, *errors] or ['nothing'])[-1][:300]} ({log})"
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a job does: trains some seeds of one run, of settings, data and code that must be as they were sent out."""
-
-    run: str
-    seeds: str
-    settings: str  # SHA-256 of the prepared settings, which hold the hash of the data
-    code: str
-    revision: str
-    processes: int  # that share the run's batches, a GPU each
-
-    def __call__(self) -> None:
-        """Trains as `repro train` does; a time that is over puts the job into the queue again."""
-        try:
-            refuse_other_code_or_data(self)
-            status = self._train()
-        except (ValueError, RuntimeError, OSError) as error:
-            print(f"error: {error}", flush=True)
-            status = 2
-        if status == EXIT_OUT_OF_TIME:
-            os.kill(os.getpid(), signal.SIGUSR2)  # to submitit, which listens again
-        if status:
-            sys.exit(status)
-
-    def _train(self) -> int:
-        """By torchrun where several processes share the run, whom a signal to it tells to save; waits for them."""
-        if self.processes == 1:
-            from repro.train.launch import train
-
-            return train(self.run, self.seeds)
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
-                   str(self.processes), "-m", "repro", "train", self.run, "--seeds", self.seeds]  # fmt: skip
-        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        with Stopping(Flags()) as stopping, subprocess.Popen(command, **pipe) as launcher:  # type: ignore[call-overload] # noqa: S603
-            for line in launcher.stdout or ():  # until the last of them is gone
-                print(line, end="", flush=True)
-        return stopping.status or launcher.returncode
-
-    def checkpoint(self) -> Any:
-        """What submitit starts when the job comes back."""
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self)
-
-
-def refuse_other_code_or_data(task: Task) -> None:
-    """A job trains by the revision and code, and with the settings and data, of its plan, or not at all."""
-    from repro.train.job import hash_of, revision, source_hashes
-    from repro.train.launch import CONFIGS
-    from repro.train.prepare import digest
-
-    if revision() != task.revision or hash_of(source_hashes()) != task.code:
-        raise ValueError(f"{task.run}: the code here is revision {revision()[:12]}, not as the plan was sent out ("
-                          f"{task.revision[:12]}); put it back, or send the plan out again: repro run")  # fmt: skip
-    if digest(path := CONFIGS / f"{task.run}.yaml") != task.settings:
-        raise ValueError(f"{task.run}: {path} is not as the plan was sent out; send it out again: repro run")

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from repro import jobs
+from repro import jobs, slurm
 from repro.train.job import hash_of, revision, source_hashes
 from tests.survival import ROOT, outcome
 
@@ -185,16 +185,16 @@ def test_a_job_refuses_other_code_and_other_data(tmp_path: Path, monkeypatch: py
     path.write_text("data_hash: 1\n")
     of = hashlib.sha256(b"data_hash: 1\n").hexdigest()
     code, here = hash_of(source_hashes()), revision()
-    job = jobs.Task("a", "0", of, code, here, 1)
+    job = slurm.Task("a", "0", of, code, here, 1)
 
-    jobs.refuse_other_code_or_data(job)
+    slurm.refuse_other_code_or_data(job)
     with pytest.raises(ValueError, match=r"not as the plan was sent out \(abc\)"):
-        jobs.refuse_other_code_or_data(replace(job, revision="abc"))
+        slurm.refuse_other_code_or_data(replace(job, revision="abc"))
     with pytest.raises(ValueError, match="not as the plan was sent out"):
-        jobs.refuse_other_code_or_data(replace(job, code="other"))
+        slurm.refuse_other_code_or_data(replace(job, code="other"))
     path.write_text("data_hash: 2\n")
     with pytest.raises(ValueError, match=r"artifacts/configs/a.yaml is not as the plan was"):
-        jobs.refuse_other_code_or_data(job)
+        slurm.refuse_other_code_or_data(job)
 
 
 def test_what_is_noted_of_a_plan_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +222,7 @@ def test_what_is_noted_of_a_plan_is_checked(tmp_path: Path, monkeypatch: pytest.
 
 def test_options_of_slurm() -> None:
     """Those that submitit knows by its names, others as sbatch has them; a job saves 90 s before its end."""
-    found = jobs.options(["partition=gpu", "time=8h", "array=64", "cpus_per_task=4"], gpus_per_run=4)
+    found = slurm.options(["partition=gpu", "time=8h", "array=64", "cpus_per_task=4"], gpus_per_run=4)
 
     assert (480, 4, 64, 90) == tuple(
         found[key] for key in ("time", "gpus_per_node", "array_parallelism", "signal_delay_s")
@@ -230,7 +230,7 @@ def test_options_of_slurm() -> None:
     assert {"partition": "gpu", "cpus-per-task": "4", "requeue": True, "open-mode": "append"} == found[
         "additional_parameters"
     ]
-    assert "--array=0-9%10 --time=480 --gpus-per-node=4 --signal=USR2@90" in jobs.in_words(found, 10)
+    assert "--array=0-9%10 --time=480 --gpus-per-node=4 --signal=USR2@90" in slurm.in_words(found, 10)
     for words, says in {
         "time=8": "a whole number",
         "gpus=a time=1h": "gpus=a",
@@ -244,8 +244,8 @@ def test_options_of_slurm() -> None:
         "ntasks=2": "is set for each job",  # each of which would train the same seed
     }.items():
         with pytest.raises(ValueError, match=says):
-            jobs.options(words.split(" "))
-    assert [[("a", "0"), ("a", "1")], [("a", "2")], [("b", "0")]] == jobs.grouped(
+            slurm.options(words.split(" "))
+    assert [[("a", "0"), ("a", "1")], [("a", "2")], [("b", "0")]] == slurm.grouped(
         [("a", "0"), ("a", "1"), ("a", "2"), ("b", "0")], 2
     )
 
@@ -254,14 +254,14 @@ def test_without_slurm_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     """Where jobs are to be sent out from, and what to do instead."""
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ValueError, match="sbatch, squeue and srun are not here"):
-        jobs.present()
+        slurm.present()
 
 
 def test_ctrl_c_says_that_jobs_go_on_only_where_there_are_some(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Before anything was sent out it is an interruption like any other."""
-    queue: dict[jobs.Seed, tuple[str, str, str]] = {}
+    queue: dict[slurm.Seed, tuple[str, str, str]] = {}
     monkeypatch.setattr(jobs, "present", lambda: None)
     monkeypatch.setattr(jobs, "queued", lambda _: queue)
 
