@@ -247,7 +247,7 @@ def _command(process: int) -> list[str]:
 
 def run(arguments: argparse.Namespace) -> int:
     """A plan, or a trial of one run."""
-    from repro.plan import plan_path
+    from repro.files import plan_path
 
     name = arguments.run
     if name.endswith(".yaml") or plan_path(name) != name:
@@ -285,7 +285,7 @@ def cancel(arguments: argparse.Namespace) -> None:
 
 def prepare(arguments: argparse.Namespace) -> None:
     """Of one plan."""
-    from repro.plan import plan_path
+    from repro.files import plan_path
     from repro.train.prepare import prepare as prepare_plan
 
     prepare_plan(Path(plan_path(arguments.plan)))

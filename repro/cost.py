@@ -40,7 +40,8 @@ from repro.engine.device import (
 )
 from repro.evaluate.evaluate import processes, some_of
 from repro.evaluate.predict import Predictor
-from repro.plan import Plan, PlannedRun, compose, plan_path, read_plan
+from repro.files import plan_path
+from repro.plan import Plan, PlannedRun, compose, read_plan
 from repro.settings import ConfigError
 from repro.train.job import Job, jobs_of
 from repro.train.kept import counted, late_steps, networks, snapshot_steps

@@ -18,6 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+ROOT = Path("experiments")
+ROOT = ROOT if ROOT.is_dir() else Path(__file__).parent / ROOT  # as installed: for `fit` in any folder
+"""What to run: arms, settings, plans, claims."""
+
 _PARTLY, _REPLACED = ".partly-", ".replaced-"
 """How names begin of what is still being written, and of a folder that is being replaced; `sweep` clears up both."""
 
@@ -257,3 +261,9 @@ def replace_between(text: str, begin: str, end: str, new: str, where: str) -> st
         raise ValueError(f"{where} must hold the lines {begin!r} and {end!r}, once each and in this order")
     head, rest = text.split(begin)
     return f"{head}{begin}\n{new}\n{end}{rest.split(end)[1]}"
+
+
+def plan_path(what: str | Path, root: Path = ROOT) -> str:
+    """The file of a plan that is named; anything else as it is."""
+    named = root / "plan" / f"{what}.yaml"
+    return str(named if named.is_file() else what)

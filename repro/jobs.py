@@ -31,7 +31,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from repro.files import LOCKS, Held, only_writer, write_whole
+from repro.files import LOCKS, Held, only_writer, plan_path, write_whole
 from repro.slurm import (
     Seed,
     Unreachable,
@@ -55,8 +55,6 @@ _POLL, _SILENCE = 5.0, 30.0  # seconds between looks at the queue, and between l
 
 def run(arguments: argparse.Namespace) -> int:
     """Trains the plan, or watches another process that does; the exit status."""
-    from repro.plan import plan_path
-
     path = Path(plan_path(arguments.run))
     if not path.is_file():
         raise ValueError(f"no plan at {path}")
@@ -152,8 +150,7 @@ def _place(plan: str) -> Path:
     Raises:
         ValueError: when it is noted of another file of that name: their jobs could not be told apart.
     """
-    named = Path("experiments/plan", f"{plan}.yaml")  # as `plan_path`, whose module takes long to load
-    path = named if named.is_file() else Path(plan)
+    path = Path(plan_path(plan))
     place = PLANS / path.stem
     if path.is_file() and (place / _PLAN).is_file() and (other := read(place)["file"]) != os.path.relpath(path):
         raise ValueError(f"{path}: a plan of that name was started from {other}; call this one otherwise, or give the "

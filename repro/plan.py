@@ -27,13 +27,10 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from repro.config import Config, as_mapping, checked, departures, read_config, shortened
 from repro.data import Data
-from repro.files import read_whole, write_whole
+from repro.files import ROOT, read_whole, write_whole
 from repro.methods import Method
 from repro.models import Model
 from repro.settings import ConfigError, closest, parse_seeds, read_yaml, short, validated
-
-ROOT = Path("experiments")
-ROOT = ROOT if ROOT.is_dir() else Path(__file__).parent / ROOT  # as installed: for `fit` in any folder
 
 _PARTS, _ENTRY = {"runs", "overrides", "needs"}, {"seeds", "overrides"}  # of a plan, and of its runs
 _COMPARISON = {"page", "heading", "introduction", "reference", "like", "again", "sweep", "good", "regions", "methods",
@@ -312,12 +309,6 @@ def plan_names(root: Path = ROOT) -> dict[str, str]:
         sentence = re.split(r"(?<=[.?]) ", comment)[0]
         found[path.stem] = textwrap.shorten(sentence, 96, placeholder=" ...")
     return found
-
-
-def plan_path(what: str | Path, root: Path = ROOT) -> str:
-    """The file of a plan that is named; anything else as it is."""
-    named = root / "plan" / f"{what}.yaml"
-    return str(named if named.is_file() else what)
 
 
 def put_in_use(name: str, root: Path = ROOT, chosen: Path = Path("params.yaml")) -> None:

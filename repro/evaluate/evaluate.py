@@ -32,8 +32,8 @@ from repro.evaluate.feedback import FeedbackProbe
 from repro.evaluate.labels import label_rows, labels_to_store, store_labels
 from repro.evaluate.planted import Planted, calibration_error
 from repro.evaluate.predict import Predictor, weights_hash
-from repro.files import only_writer, remove_folder, restore_folder, sweep
-from repro.plan import plan_path, read_plan
+from repro.files import only_writer, plan_path, remove_folder, restore_folder, sweep
+from repro.plan import read_plan
 from repro.results import (
     LABELS,
     RUNS,

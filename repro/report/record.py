@@ -17,7 +17,8 @@ from typing import Any
 import pandas as pd
 
 from repro.config import lookup
-from repro.plan import ROOT, Comparison, comparisons
+from repro.files import ROOT
+from repro.plan import Comparison, comparisons
 from repro.results import Run, read_run
 from repro.verify.claims import Claim, Status, Verdict, read_claims, read_verdicts
 from repro.verify.evidence import Scores, score_table, scores_of

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from repro.plan import ROOT, Comparison, comparisons, read_plan, setting_and_arm
+from repro.files import ROOT
+from repro.plan import Comparison, comparisons, read_plan, setting_and_arm
 from repro.report.record import PAGES, Place, Record
 from repro.report.tables import (
     NETWORKS,
