@@ -27,8 +27,8 @@ from repro.__main__ import parsers
 from repro.data import source_of
 from repro.data.folder import Folder, drawn_by_class
 from repro.evaluate.predict import scored
-from repro.fit.command import fit, planned
-from repro.fit.compare import compare
+from repro.fit import command
+from repro.fit.command import compare, fit, planned
 from repro.fit.outcome import _better
 from repro.fit.probe import STRENGTHS, probe
 from repro.fit.saved import Classifier, export_onnx
@@ -339,8 +339,8 @@ def test_a_comparison_is_paired_by_seed(monkeypatch: pytest.MonkeyPatch, capsys:
 
     monkeypatch.setattr(Classifier, "load", load)
     asked: list[tuple[str, int]] = []
-    status = compare(options("--compare", "probe", "uda", "--seeds", "0-1"),
-                     lambda given: asked.append((given.method, given.seed)) or 0)  # fmt: skip
+    monkeypatch.setattr(command, "fit", lambda given: asked.append((given.method, given.seed)) or 0)
+    status = compare(options("--compare", "probe", "uda", "--seeds", "0-1"))
 
     printed = capsys.readouterr().out
     assert (0, [("probe", 0), ("uda", 0), ("probe", 1), ("uda", 1)]) == (status, asked)

@@ -7,7 +7,7 @@ Classes are the folders in `images/`; images in `images/unlabelled`, or beside t
 says that it is finished. Any setting of an experiment can be changed at the end: optim.student.learning_rate=0.1.
 
 With `--backbone`, a linear probe on a pretrained network comes first; training starts from it, and the better one of
-the two on labelled images that both have not seen is kept.
+the two on labelled images that both have not seen is kept. `--compare uda mpl` fits several methods, seed by seed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import yaml
 
 from repro.config import Config, as_mapping, laid_over, lookup, read_config, read_config_file
@@ -36,13 +37,15 @@ from repro.fit.saved import DESCRIPTION, Classifier
 from repro.models import Pretrained
 from repro.models.pretrained import named
 from repro.plan import compose
-from repro.settings import ConfigError, read_yaml
+from repro.settings import ConfigError, parse_seeds, read_yaml
 from repro.train.checkpoint import load_result, seconds_spent
 from repro.train.job import jobs_of
 from repro.train.kept import counted
 from repro.train.launch import refuse_other_states, train_all
 from repro.train.loop import Trainer
 from repro.train.storage import Damaged
+from repro.trial import paired_in_words
+from repro.verify.statistics import mean_interval
 
 SETTINGS, OPTIONS, STATE = "settings.yaml", "options.yaml", "state"
 
@@ -50,15 +53,13 @@ SETTINGS, OPTIONS, STATE = "settings.yaml", "options.yaml", "state"
 def fit(given: argparse.Namespace) -> int:
     """Prepares, trains, evaluates, and leaves the model; exits as `repro.train.launch` does when it stopped before."""
     if given.compare:  # of each fit that it calls, it is an empty list
-        from repro.fit.compare import compare
-
-        return compare(given, fit)
+        return compare(given)
     out = given.out or Path("models") / given.images.resolve().name
     options = _options(given)
     set_up_process()
     name = out.resolve().name
     with only_writer(f"fit-{name}", f"the model {out}"):
-        config = _settings(given, options, out)
+        config, notes = _settings(given, options, out)
         if source_of(config.data).training_hash([given.seed]) != config.data_hash:
             raise ConfigError(f"{out}: the images or their labels are not those it was begun with; put them back, name "
                               f"another --out, or begin anew: rm -r {out}")  # fmt: skip
@@ -66,8 +67,8 @@ def fit(given: argparse.Namespace) -> int:
             print(f"{out}: finished already; {in_words(Classifier.load(out).facts)}; to begin anew: rm -r {out}")
             return 0
         result, state = None, out / STATE
-        if read_yaml(out / OPTIONS).get(_TRAINS, True):
-            ends = _ends(given, options, out, state / f"seed-{given.seed}")
+        if notes.get(_TRAINS, True):
+            ends = _ends(given, notes.get(_RESERVE), state / f"seed-{given.seed}")
             (job,) = jobs = jobs_of(name, config, state, [given.seed], ends)
             refuse_other_states(jobs, jobs)
             status = train_all(jobs)
@@ -82,10 +83,47 @@ def fit(given: argparse.Namespace) -> int:
     return 0
 
 
-def _ends(given: argparse.Namespace, options: Mapping[str, Any], out: Path, state: Path) -> float:
+def compare(given: argparse.Namespace) -> int:
+    """Fits each method with each seed, which draws labels and start, and prints accuracies and paired differences.
+
+    Each fit has the minutes that are asked for. What is finished stays; a fit that stopped gives its exit status.
+    """
+    methods = list(dict.fromkeys(given.compare))
+    if len(methods) < 2:
+        raise ConfigError(f"--compare = {methods[0]}: wants two methods or more, such as: --compare probe uda mpl")
+    if given.method or given.seed is not None:
+        raise ConfigError("--compare: names the methods, and --seeds the seeds; leave --method and --seed out")
+    out, seeds = given.out or Path("models") / given.images.resolve().name, list(parse_seeds(given.seeds or "0-2"))
+    percent: dict[str, dict[int, float]] = {method: {} for method in methods}
+    minutes: dict[str, list[float]] = {method: [] for method in methods}
+    for seed in seeds:
+        for method in methods:
+            place = out / f"{method}-{seed}"
+            changed = {"compare": [], "method": method, "seed": seed, "out": place, "begun": time.monotonic()}
+            status = fit(argparse.Namespace(**vars(given) | changed))
+            if status:
+                return status
+            facts = Classifier.load(place).facts
+            if method not in facts["each"]:
+                raise ConfigError(f"{place}: has neither test images nor labels to set aside, so nothing compares; "
+                                  "name a folder of --test images")  # fmt: skip
+            right, count = facts["each"][method]
+            percent[method][seed] = 100 * right / count
+            minutes[method].append(facts["minutes"])
+    print(f"\n{out}: {len(seeds)} seeds, {count:,} {'test images' if facts['on'] == 'test' else 'images set aside'}")
+    for method in methods:
+        values = list(percent[method].values())
+        mean, low, high = mean_interval(values)
+        interval = f", 95 % interval {low:.1f} to {high:.1f}" if math.isfinite(low) else ""
+        print(f"{method:12} {mean:5.1f} %{interval}, {float(np.mean(minutes[method])):.1f} minutes")
+    for method in methods[1:]:
+        print(f"{method} minus {methods[0]}, {paired_in_words(percent[method], percent[methods[0]])}")
+    return 0
+
+
+def _ends(given: argparse.Namespace, reserve: float | None, state: Path) -> float:
     """When training shall end, by time.monotonic(), so that all ends within the minutes; never, where steps are set."""
-    reserve = read_yaml(out / OPTIONS).get(_RESERVE)
-    return math.inf if reserve is None else given.begun + 60 * options["minutes"] - reserve - seconds_spent(state)
+    return math.inf if reserve is None else given.begun + 60 * given.minutes - reserve - seconds_spent(state)
 
 
 _RESERVE = "seconds_to_evaluate"
@@ -155,8 +193,8 @@ def _changes(settings: list[str]) -> dict[str, str]:
     return found
 
 
-def _settings(given: argparse.Namespace, asked: dict[str, Any], out: Path) -> Config:
-    """Those that the model was begun with, or, at its beginning, those that the options ask for."""
+def _settings(given: argparse.Namespace, asked: dict[str, Any], out: Path) -> tuple[Config, Mapping[str, Any]]:
+    """Those that the model was begun with, or, at its beginning, those that the options ask for; and notes on both."""
     if (out / OPTIONS).is_file():
         there = read_yaml(out / OPTIONS)
         other = [f"{key} = {there.get(key)} there, {asked[key]} here" for key in asked if there.get(key) != asked[key]]
@@ -165,7 +203,7 @@ def _settings(given: argparse.Namespace, asked: dict[str, Any], out: Path) -> Co
                               f"--out, or begin anew: rm -r {out}")  # fmt: skip
         config = read_config_file(out / SETTINGS)
         source_of(config.data).prepare()
-        return config
+        return config, there
     if out.is_dir() and {path.name for path in out.iterdir()} - {STATE}:
         raise ConfigError(f"--out = {out}: holds something else than a model; name a folder that is not there yet")
     config, notes = planned(given, out)
@@ -174,7 +212,7 @@ def _settings(given: argparse.Namespace, asked: dict[str, Any], out: Path) -> Co
             write_whole(out / name, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
     except OSError as error:
         raise ConfigError(f"--out = {out}: cannot be written ({error.strerror}); name another folder") from None
-    return config
+    return config, notes
 
 
 _FINETUNED = 0.1  # of the minutes, at most, for finetuning
