@@ -1,10 +1,11 @@
 """Is a GPU right, and how fast: leaves results/gpu/<what>.json, written anew after each finding.
 
-    python experiments/gpu/check.py right|times [key=value ...]
+    python experiments/gpu/check.py right|times|compiled [key=value ...]
 
 `right`, for each recipe: three float32 steps as the CPU takes them, within `LIKE_CPU`; the same bits twice; recorded
 steps with the bits of the same function taken; and views byte for byte. `times`: milliseconds of a step taken,
-recorded, compiled and both; their shares of what the device reached in a large matrix product and a copy; kernels.
+recorded, with kernels chosen by trial, and of three seeds at once; shares of what the device reached in a large matrix
+product and a copy; kernels. `compiled`: likewise with compiled networks, which takes minutes.
 Images are random, so no data set is wanted. Overrides make it smaller. Status 1 when something is not right.
 """
 
@@ -29,13 +30,14 @@ from repro.config import Config
 from repro.data.cifar10 import Cifar10
 from repro.engine.device import choose_device, finish, seconds_a_step, set_up_process
 from repro.files import readable_json, write_whole
+from repro.models import WideResNet
 from repro.plan import compose
 from repro.settings import Precision
 from repro.train.job import environment, source_hashes
 from repro.train.loop import Trainer
 from repro.train.recorded import CudaGraph, Function, Record
 
-RECIPES = {"paper": "cifar10_paper_mpl", "released": "cifar10_released_mpl"}
+RECIPES = {"paper": "cifar10_paper_mpl", "released": "cifar10_released_mpl", "small": "cifar10_small_mpl"}
 CPU = torch.device("cpu")
 LIKE_CPU = 1e-2
 """Of an update's length over three steps, in float32 without TF32: sums of 1e5 products in another order, about 1e-6,
@@ -68,9 +70,11 @@ class Findings:
         return all(found.get("right", True) for found in self.record["found"])
 
 
-def trainer(config: Config, device: torch.device, record: Record | None = None, at: int | None = None) -> Trainer:
+def trainer(
+    config: Config, device: torch.device, record: Record | None = None, at: int | None = None, seed: int = 0
+) -> Trainer:
     """In the middle of training, where no rate is 0."""
-    made = Trainer(config, 0, device, record=record)
+    made = Trainer(config, seed, device, record=record)
     made.state.step = config.budget.steps // 2 + 1 if at is None else at
     return made
 
@@ -121,7 +125,7 @@ def as_taken(function: Function) -> Function:
 def views(config: Config, device: torch.device) -> dict[str, Any]:
     """Weak and strong views of 64 images in each of ten steps, bytes of the device beside those of the CPU."""
     images = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    settings = asdict(config.data.views)
+    settings = asdict(config.data.views)  # type: ignore[union-attr]
     augment = RandAugment(**settings), RandAugment(**settings)
     wrong = 0
     for step in range(10):
@@ -138,33 +142,87 @@ def right(config: Config, name: str, found: Findings, device: torch.device) -> N
     found.add(f"{name}: twice the same", partial(twice, config, device, (None, None), STEPS))
     if device.type == "cuda":
         found.add(f"{name}: recorded as taken", partial(twice, config, device, (as_taken, CudaGraph), 2 * STEPS))
+        found.add(f"{name}: one of three seeds at once as alone", partial(as_alone, config, device))
 
 
 def times(config: Config, name: str, found: Findings, device: torch.device, compiled: bool) -> None:
-    """Ways to take a step; those that compile apart, since the compiler takes minutes."""
-    flops, moved = step_flops(config), step_bytes(config)
-    ways = {"taken": None} | ({"recorded": CudaGraph} if device.type == "cuda" else {})
+    """Ways to take a step, of one seed and of three at once."""
+    ways: dict[str, Record | None] = {"taken": None} | ({"recorded": CudaGraph} if device.type == "cuda" else {})
+    also = " and compiled" if compiled else ""
     for way, record in ways.items():
+        found.add(f"{name}: {way}{also}", partial(timed, config, found.record["ceilings"], device, record, compiled))
+    if device.type == "cuda" and not compiled:
+        found.add(f"{name}: recorded, kernels by trial", partial(by_trial, config, found.record["ceilings"], device))
+        found.add(f"{name}: recorded, three seeds at once", partial(at_once, config, device))
 
-        def timed(record: Record | None = record) -> dict[str, Any]:
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats()
-            made = trainer(config, device)
-            made.steps.use(record, compiled)
-            begun = time.perf_counter()
-            after(made, 6)
-            first = time.perf_counter() - begun
-            count = 40 if device.type == "cuda" else 1
-            step = partial(made.steps.take, made.batch, probe=False)
-            seconds = min(seconds_a_step(step, count, device) for _ in range(3))
-            ceilings, precision = found.record["ceilings"], config.engine.precision.value
-            return {"ms": round(1000 * seconds, 2), "first_six_steps_s": round(first, 1),
-                    "of_the_matrix_product": round(flops / seconds / ceilings["flops"][precision], 3),
-                    "of_the_copy": round(moved / seconds / ceilings["bytes"], 3),
-                    "reserved_mib": torch.cuda.max_memory_reserved() >> 20 if device.type == "cuda" else 0}  # fmt: skip
 
-        found.add(f"{name}: {way}{' and compiled' if compiled else ''}", timed)
+def timed(
+    config: Config, ceilings: dict[str, Any], device: torch.device, record: Record | None, compiled: bool = False
+) -> dict[str, Any]:
+    """Milliseconds a step, and its shares of the ceilings."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    made = trainer(config, device)
+    made.steps.use(record, compiled)
+    begun = time.perf_counter()
+    after(made, 6)
+    first = time.perf_counter() - begun
+    count = 40 if device.type == "cuda" else 1
+    step = partial(made.steps.take, made.batch, probe=False)
+    seconds = min(seconds_a_step(step, count, device) for _ in range(3))
+    return {"ms": round(1000 * seconds, 3), "first_six_steps_s": round(first, 1),
+            "of_the_matrix_product": round(
+                step_flops(config) / seconds / ceilings["flops"][config.engine.precision.value], 3),
+            "of_the_copy": round(step_bytes(config) / seconds / ceilings["bytes"], 3),
+            "reserved_mib": torch.cuda.max_memory_reserved() >> 20 if device.type == "cuda" else 0}  # fmt: skip
+
+
+def by_trial(config: Config, ceilings: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Recorded steps with the kernels that cuDNN finds fastest, not the same bits twice: what being so costs."""
+    try:
+        torch.set_deterministic_debug_mode("default")
+        torch.backends.cudnn.benchmark = True
+        return timed(config, ceilings, device, CudaGraph)
+    finally:
+        torch.backends.cudnn.benchmark = False
+        set_up_process()
+
+
+class AtOnce:
+    """Recorded steps of several seeds, each on a stream of its own."""
+
+    def __init__(self, config: Config, device: torch.device, seeds: int = 3) -> None:
+        self.streams = [torch.cuda.Stream() for _ in range(seeds)]  # type: ignore[no-untyped-call]
+        self.made = []
+        for seed, stream in enumerate(self.streams):
+            with torch.cuda.stream(stream):
+                self.made.append(trainer(config, device, CudaGraph, seed=seed))
+
+    def step(self) -> None:
+        """One of each."""
+        for made, stream in zip(self.made, self.streams, strict=True):
+            with torch.cuda.stream(stream):
+                made.steps.take(made.batch, probe=False)
+
+
+def at_once(config: Config, device: torch.device) -> dict[str, Any]:
+    """Milliseconds for a step of each of three seeds."""
+    seeds = AtOnce(config, device)
+    for _ in range(6):
+        seeds.step()
+    return {"ms": round(1000 * min(seconds_a_step(seeds.step, 40, device) for _ in range(3)), 3)}
+
+
+def as_alone(config: Config, device: torch.device) -> dict[str, Any]:
+    """The bits of the third of three seeds at once beside those of this seed alone."""
+    seeds = AtOnce(config, device)
+    start = after(seeds.made[2], 0)
+    for _ in range(4 * STEPS):
+        seeds.step()
+    finish(device)
+    alone = after(trainer(config, device, CudaGraph, seed=2), 4 * STEPS)
+    return apart(after(seeds.made[2], 0), alone, start, EQUAL)
 
 
 def kernels(config: Config, device: torch.device) -> dict[str, Any]:
@@ -185,13 +243,13 @@ def kernels(config: Config, device: torch.device) -> dict[str, Any]:
 def main(words: Sequence[str]) -> int:
     """All recipes; 1 when something is not right."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["right", "times"])
+    parser.add_argument("what", choices=["right", "times", "compiled"])
     parser.add_argument("overrides", nargs="*", help="key=value")
     arguments = parser.parse_args(words)
     set_up_process()
     pixels = torch.randint(0, 256, (50_000, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     Cifar10.read = lambda *_: (pixels, torch.arange(50_000) % 10)  # type: ignore[method-assign]
-    configs = {name: compose(run, arguments.overrides) for name, run in RECIPES.items()}
+    configs = {name: composed(run, arguments.overrides) for name, run in RECIPES.items()}
     found, device = Findings(arguments.what), choose_device()
     if arguments.what == "right":
         for name, config in configs.items():
@@ -199,12 +257,16 @@ def main(words: Sequence[str]) -> int:
         return int(not found.right)
     found.record["ceilings"] = asdict(measure_ceilings(device))
     for name, config in configs.items():
-        times(config, name, found, device, compiled=False)
-    for name, config in configs.items() if device.type == "cuda" else ():
+        times(config, name, found, device, compiled=arguments.what == "compiled")
+    for name, config in configs.items() if device.type == "cuda" and arguments.what == "times" else ():
         found.add(f"{name}: kernels of a recorded step", partial(kernels, config, device))
-    for name, config in configs.items() if device.type == "cuda" else ():
-        times(config, name, found, device, compiled=True)
     return 0
+
+
+def composed(run: str, overrides: Sequence[str]) -> Config:
+    """With these overrides, of which those of the model are for a WideResNet."""
+    own = [one for one in overrides if isinstance(compose(run).model, WideResNet) or not one.startswith("model.")]
+    return compose(run, own)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@
 #   bash experiments/gpu/run.sh                 installs what the lock says, then every part that has not ended yet
 #   bash experiments/gpu/run.sh right times     these parts
 #
-# Parts, each with a limit in seconds (RIGHT=150 ... before the command): right, times, canary, arms, bench. One that meets
-# its limit, or the machine's, keeps what it has: the same command goes on. Evidence, with device, versions and revision:
-# results/gpu/ (right, times, log of each part), results/runs/ and results/weights/ (canary, arms), results/bench/.
+# Parts, each with a limit in seconds (RIGHT=150 ... before the command): right, times, canary, arms, bench, compiled; and,
+# where it is named, study: the seeds of cifar10_small (ARGUMENTS="--seeds 5-12": of experiments/gpu/seeds.py). One that
+# meets its limit, or the machine's, keeps what it has: the same command goes on. Evidence, with device, versions and
+# revision: results/gpu/ (right, times, compiled, log of each part), results/runs/, results/weights/ (canary), results/bench/.
 # OUT=<folder> copies it there after each part, and a state to go on with, in files of at most 15 MiB.
 # OVERRIDES="model.depth=10 ..." makes right and times smaller: to rehearse, as tests/gpu does. PYTHON names the Python of
 # a machine that has PyTorch, and nothing is installed.
@@ -14,7 +15,7 @@ set -u -o pipefail
 cd "$(dirname "$0")/../.."
 kept=results/gpu; mkdir -p "$kept/logs"
 if [ -z "${PYTHON:-}" ]; then make install || exit 2; PYTHON=$PWD/.venv/bin/python; fi
-export PYTHONPATH=$PWD PYTHONUNBUFFERED=1
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 
 carry() {  # what is evidence, and the newest state of what has not ended, to $OUT
   [ -n "${OUT:-}" ] || return 0
@@ -46,21 +47,30 @@ plan() {  # plan, limit of each run: prepare; then train, evaluate and export on
   done
 }
 
+all="right times canary arms bench compiled"
+seeds() {  # part, plan, limit, arguments
+  local name=$1 plan=$2 most=$3; shift 3
+  part "prepare_$plan" 120 "$PYTHON" -m repro prepare --plan "experiments/plan/$plan.yaml" &&
+    part "$name" "$most" "$PYTHON" experiments/gpu/seeds.py "$plan" "$@"
+}
+
 [ -e "$kept/begun" ] || touch "$kept/begun"
-for name in ${*:-right times canary arms bench}; do
+for name in ${*:-$all}; do
   ended "$name" && continue
   from=$SECONDS
   case $name in
     right) part right "${RIGHT:-150}" "$PYTHON" experiments/gpu/check.py right ${OVERRIDES:-} ;;
     times) part times "${TIMES:-300}" "$PYTHON" experiments/gpu/check.py times ${OVERRIDES:-} ;;
     canary) plan gpu_canary "${CANARY:-120}" && echo "canary,0,$((SECONDS - from))" >> "$kept/parts.csv" ;;
-    arms) plan gpu_arms "${ARMS:-150}" && echo "arms,0,$((SECONDS - from))" >> "$kept/parts.csv" ;;
+    arms) seeds arms gpu_arms "${ARMS:-400}" --at-once 1 --processes 3 ;;
+    study) seeds study cifar10_small "${STUDY:-600}" ${ARGUMENTS:-} ;;
+    compiled) part compiled "${COMPILED:-300}" "$PYTHON" experiments/gpu/check.py compiled ${OVERRIDES:-} ;;
     bench) part bench "${BENCH:-300}" "$PYTHON" -m repro bench cifar10_paper_mpl --rounds 1 --uncompiled ;;
-    *) echo "error: $name is no part; name some of: right times canary arms bench" >&2; exit 2 ;;
+    *) echo "error: $name is no part; name some of: $all study" >&2; exit 2 ;;
   esac
   carry
 done
 cat "$kept/parts.csv"
-for name in ${*:-right times canary arms bench}; do
+for name in ${*:-$all}; do
   ended "$name" || { echo "error: $name has not ended as it should; see $kept/logs, and give the same command again" >&2; exit 1; }
 done

@@ -166,11 +166,12 @@ def _train(job: Job, listener: Listener, world: World) -> bool:
         return False
     except NotFinite as error:
         raise NotFinite(f"{job.name}: {error}") from None
-    world.first(lambda: save_result(job.folder, _result(job, trainer, tuned)))
+    world.first(lambda: save_result(job.folder, result_of(job, trainer, tuned)))
     return True
 
 
-def _result(job: Job, trainer: Trainer, tuned: dict[str, Tensor]) -> Result:
+def result_of(job: Job, trainer: Trainer, tuned: dict[str, Tensor]) -> Result:
+    """What a training that has ended leaves, with the weights that finetuning made."""
     facts = environment(trainer.device, trainer.sessions, job.source) | {"warnings": trainer.kept.warnings}
     if trainer.world.size > 1:
         facts["processes"] = trainer.world.size
@@ -221,7 +222,7 @@ def environment(
     return (
         {
             "revision": head,
-            "clean": None if head == "unknown" else changes == "",
+            "clean": None if changes is None else changes == "",
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(sum(one["seconds"] for one in sessions), 2),
             "python": platform.python_version(),
@@ -236,8 +237,17 @@ def environment(
 
 
 def revision() -> str:
-    """Of the project, as git has it."""
-    return _git("rev-parse", "HEAD") or "unknown"
+    """Of the project, as git has it; of an archive that git made, as is written there."""
+    return _git("rev-parse", "HEAD") or _archived() or "unknown"
+
+
+def _archived() -> str:
+    try:
+        text = Path(".git_archival.txt").read_text()
+    except OSError:
+        return ""
+    node = text.partition("node: ")[2].strip()
+    return "" if node.startswith("$") else node
 
 
 @cache

@@ -1,0 +1,142 @@
+"""Trains seeds of a plan on one GPU, several at once, and records each as soon as it is evaluated.
+
+    python experiments/gpu/seeds.py PLAN [--runs NAME ...] [--seeds 5-12] [--at-once 4] [--processes 4] [--minutes 6]
+
+A small network leaves most of a GPU idle: each of the seeds at once has recorded steps on a stream of its own, and each
+process has its own seeds. A seed's record is `results/gpu/seeds/<run>/seed-<n>/<run>/`; once all are there,
+they are the run's record in results/runs. A recorded seed is not trained again. Nothing is saved on the way.
+The plan is prepared before: repro prepare --plan PLAN.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from repro.config import read_config_file, unrecordable
+from repro.engine.device import choose_device, finish, set_up_process
+from repro.evaluate.evaluate import evaluate
+from repro.files import plan_path
+from repro.plan import read_plan
+from repro.results import joined, read_run, with_record_hashes, write_run
+from repro.seeding import seeds_label
+from repro.settings import parse_seeds
+from repro.train.checkpoint import Result
+from repro.train.job import Job, environment, result_of, session, source_hashes
+from repro.train.loop import Trainer, finetune
+from repro.train.metrics import check_finite
+from repro.train.recorded import CudaGraph
+
+CONFIGS, RECORDS = Path("artifacts/configs"), Path("results/gpu/seeds")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Seeds of a run that train at once."""
+
+    run: str
+    seeds: list[int]
+    ends: float  # time.time(), after which it does not begin
+
+    def record(self, seed: int) -> Path:
+        """Where a seed is recorded."""
+        return RECORDS / self.run / f"seed-{seed}"
+
+
+def train(group: Group) -> list[Result]:
+    """All its seeds, in turns of one step."""
+    config, device, source = read_config_file(CONFIGS / f"{group.run}.yaml"), choose_device(), source_hashes()
+    gpu = device.type == "cuda"
+    record = CudaGraph if gpu and not unrecordable(config) else None
+    streams = [own_stream() if gpu else contextlib.nullcontext() for _ in group.seeds]
+    begun, trainers = time.monotonic(), list[Trainer]()
+    for seed, stream in zip(group.seeds, streams, strict=True):
+        with stream:
+            trainers.append(Trainer(config, seed, device, source, session(device), record=record))
+    for _ in range(config.budget.steps):
+        for trainer, stream in zip(trainers, streams, strict=True):
+            with stream:
+                trainer.kept.before_step(trainer.state, print)
+                if trainer.advance():
+                    check_finite(trainer.state, trainer.window)
+                trainer.kept.after_step(trainer.state, print)
+    finish(device)
+    seconds = (time.monotonic() - begun) / len(trainers)
+    found = []
+    for seed, trainer in zip(group.seeds, trainers, strict=True):
+        tuned = finetune(trainer) if config.finetune.steps else {}
+        trainer.sessions.append({"from_step": 0, "seconds": seconds} | trainer.session)
+        job = Job(group.run, [seed], config, Path("state") / group.run, source)
+        found.append(replace(result_of(job, trainer, tuned), environment=told(trainer, source, record, len(trainers))))
+    return found
+
+
+def own_stream() -> contextlib.AbstractContextManager[Any]:
+    """A block whose work goes to a new stream; entered again and again."""
+    return torch.cuda.stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
+
+
+def told(trainer: Trainer, source: dict[str, str], record: Any, at_once: int) -> dict[str, Any]:
+    """What trained it, and in what way."""
+    way = f"{'recorded' if record else 'taken one by one'}, {at_once} at once"
+    return environment(trainer.device, trainer.sessions, source) | {"warnings": trainer.kept.warnings, "way": way}
+
+
+def train_and_record(group: Group) -> str:
+    """All of a group; a line of what was done."""
+    if time.time() > group.ends:
+        return f"{group.run} {seeds_label(group.seeds)}: not begun, time is up"
+    set_up_process()
+    begun = time.monotonic()
+    results = train(group)
+    trained = time.monotonic() - begun
+    for seed, result in zip(group.seeds, results, strict=True):
+        write_run(evaluate(group.run, result), group.record(seed))
+    return (f"{group.run} {seeds_label(group.seeds)}: trained in {trained:.1f} s, "
+            f"evaluated in {time.monotonic() - begun - trained:.1f} s")  # fmt: skip
+
+
+def main(words: Sequence[str]) -> int:
+    """All groups of the plan, run after run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("plan", help="file, or name of one in experiments/plan")
+    parser.add_argument("--runs", nargs="*", help="these only, in this order")
+    parser.add_argument("--seeds", type=parse_seeds, help="of those that the plan names, these only")
+    parser.add_argument("--at-once", type=int, default=4, help="seeds in a process")
+    parser.add_argument("--processes", type=int, default=4)
+    parser.add_argument("--minutes", type=float, default=60.0, help="after which none begins")
+    arguments = parser.parse_args(words)
+    planned = {run.name: run.seeds for run in read_plan(Path(plan_path(arguments.plan))).runs}
+    ends, groups = time.time() + 60 * arguments.minutes, list[Group]()
+    for run in arguments.runs or planned:
+        every = Group(run, [seed for seed in planned[run] if seed in (arguments.seeds or planned[run])], ends)
+        missing = [seed for seed in every.seeds if not (every.record(seed) / run / "seeds.csv").exists()]
+        groups += [replace(every, seeds=missing[i : i + arguments.at_once])
+                   for i in range(0, len(missing), arguments.at_once)]  # fmt: skip
+    with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
+        waiting, failed = {pool.submit(train_and_record, group): group for group in groups}, 0
+        for done in as_completed(waiting):
+            if error := done.exception():
+                failed += 1
+                print(f"error: {waiting[done].run} {seeds_label(waiting[done].seeds)}: {error}", flush=True)
+            else:
+                print(done.result(), flush=True)
+    for run, seeds in planned.items():
+        every = Group(run, list(seeds), ends)
+        if all((every.record(seed) / run / "seeds.csv").exists() for seed in seeds):
+            write_run(with_record_hashes(joined([read_run(every.record(seed) / run) for seed in seeds])))
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
