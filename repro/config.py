@@ -163,8 +163,6 @@ def _problems(config: Config) -> Iterator[str]:
 
 def unrecordable(config: Config) -> str:
     """Why no step of a run can be recorded once and replayed; empty where they can."""
-    if config.plant.steps:
-        return f"plant.steps = {config.plant.steps} makes steps of two kinds"
     if config.data.in_files:
         return f"data.name = {config.data.name} reads each step's images from files"
     why = config.method.unrecordable()

@@ -72,6 +72,10 @@ class MethodSettings:
         """Why a step cannot be recorded once and replayed; empty where it can."""
         return ""
 
+    def measures(self, step: int) -> bool:
+        """Whether this step measures something besides, and is not recorded for that."""
+        return False
+
 
 class PseudoLabel(StrEnum):
     """How the teacher's prediction becomes the student's target."""
@@ -223,6 +227,10 @@ class SelfTraining:
     ramp_steps: Steps = 0  # the weight rises linearly over these steps
 
 
+MEASURED_EVERY = 16
+"""Steps between two measurements of the norms that `feedback_share` compares."""
+
+
 @settings
 class Mpl(MethodSettings):
     """Meta Pseudo Labels. Defaults follow Algorithm 1 of the paper; each disputed choice is a field."""
@@ -313,13 +321,9 @@ class Mpl(MethodSettings):
                    f"{self.feedback}, method.feedback_scope = {self.feedback_scope}) has no derivative in it; "
                    "use float32")  # fmt: skip
 
-    def unrecordable(self) -> str:
-        """Norms are measured in some steps alone."""
-        return (
-            f"has method.feedback_share = {self.feedback_share}, which measures in some steps"
-            if self.feedback_share
-            else ""
-        )
+    def measures(self, step: int) -> bool:
+        """The norms that `feedback_share` compares."""
+        return self.feedback_share > 0 and step % MEASURED_EVERY == 0
 
 
 Method = Annotated[Supervised | PseudoLabelMethod | Uda | FixMatch | Mpl, Field(discriminator="name")]

@@ -21,8 +21,8 @@ from repro.models.layers import frozen_statistics
 from repro.optim import Learner, cosine, inner_product, norm
 from repro.seeding import Step
 
-MEASURED_EVERY, NORM_RATE = 16, 0.1
-"""Steps between two measurements of the norms that `feedback_share` compares, and the rate of their moving averages."""
+NORM_RATE = 0.1
+"""Of the moving averages of the norms that `feedback_share` compares."""
 
 
 def initial_memory(config: Mpl, lead: tuple[int, ...], device: torch.device) -> dict[str, Tensor]:
@@ -219,7 +219,7 @@ def as_entered(h: Tensor, config: Mpl, memory: dict[str, Tensor], batch: Batch) 
 
 
 def held_scale(
-    teacher: Learner, other_loss: Tensor, feedback_loss: Tensor, config: Mpl, memory: dict[str, Tensor], step: int
+    teacher: Learner, other_loss: Tensor, feedback_loss: Tensor, config: Mpl, memory: dict[str, Tensor], step: Step
 ) -> Tensor:
     """The factor [*lead] that gives feedback's gradient `config.feedback_share` of the norm of the other terms'.
 
@@ -233,10 +233,10 @@ def held_scale(
         feedback_loss: not scaled yet, [*lead].
         config: for the share.
         memory: the averages "other_norm" and "feedback_norm", moved in place.
-        step: counted from 0.
+        step: counted from 0; a recorded one does not measure.
     """
     other, feedback = memory["other_norm"], memory["feedback_norm"]
-    if step % MEASURED_EVERY == 0:
+    if isinstance(step, int) and config.measures(step):
         norms = [norm(teacher.gradients(loss, retain_graph=True), teacher.lead) for loss in (other_loss, feedback_loss)]
         measured, first = norms[1] > 0, feedback == 0
         for average, value in zip((other, feedback), norms, strict=True):

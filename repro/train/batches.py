@@ -60,8 +60,10 @@ class Batches:
         """Which labelled and unlabelled examples a step sees, int64 [*lead, B] and [*lead, U] of the whole batch."""
         return self._labelled.at(step), self._unlabelled.at(step)
 
-    def of(self, labelled: Tensor, unlabelled: Tensor, step: Step, probe: bool = False) -> Batch:
-        """As `at`, of the examples that `order` gives."""
+    def of(
+        self, labelled: Tensor, unlabelled: Tensor, step: Step, probe: bool = False, planting: bool | None = None
+    ) -> Batch:
+        """As `at`, of the examples that `order` gives; a step that is a tensor cannot tell whether it is `planting`."""
         shard = self._world.shard
         x_l = self._examples(self.data.labelled, labelled, "labelled view", step, shard)
         x_u = self._examples(self.data.unlabelled, unlabelled, "weak view", step, shard)
@@ -70,7 +72,7 @@ class Batches:
         source, wanted = self._source, self._config.method.learned_view is View.strong
         part = Part(self.streams, step, shard, self._world.whole)
         weak, strong = source.unlabelled_views(x_u, self._views, part)
-        planting = isinstance(step, int) and step < self._config.plant.steps
+        planting = planting if isinstance(step, Tensor) else step < self._config.plant.steps
         return Batch(
             labelled=source.labelled_view(x_l, part),
             labels=self.pick(self._planted if planting else self.data.labels, shard.rows(labelled, -1)),

@@ -125,8 +125,10 @@ class Steps:
 
     def use(self, record: Record | None, compiled: bool) -> None:
         """From now on steps are recorded so, or not, and networks compiled or not."""
-        step = partial(_step, self._config, self._method, self._state, self._batches)
-        self._recorded = record(step) if record else None
+        kinds = {False: self._config} | ({True: self._config.while_planting()} if self._planted else {})
+        rest = self._method, self._state, self._batches
+        steps = {planting: partial(_step, planting, config, *rest) for planting, config in kinds.items()}
+        self._recorded = {planting: record(step) for planting, step in steps.items()} if record else {}
         compiler = partial(torch.compile, dynamic=False) if compiled else None
         self._forwards = [compiler(model.forward) for model in self._models] if compiler else []
 
@@ -143,14 +145,15 @@ class Steps:
             probe: asks for the metrics that cost extra passes; such a step is not recorded.
         """
         now = self._state.step
-        config = self._config.while_planting() if now < self._planted else self._config
+        planting = now < self._planted
+        config = self._config.while_planting() if planting else self._config
         with _in_place_of(self._models, self._forwards):
-            if self._recorded is None or probe:
+            if not self._recorded or probe or config.measures(now):
                 metrics = self._method.step(self._state, batch(now, probe=probe), config)
             else:
                 self._batches.streams.get_ready(now)
                 step = torch.full((), now, dtype=torch.int64, device=self._device)
-                metrics = self._recorded(*self._batches.order(now), step)
+                metrics = self._recorded[planting](*self._batches.order(now), step)
                 self._state.step = now + 1
         if not self._batches.hidden_labels_are_known:
             metrics.pop("pseudo_label_wrong", None)  # nobody can say
@@ -238,15 +241,17 @@ def _in_place_of(models: Sequence[nn.Module], forwards: Sequence[Callable[..., T
 
 
 def _step(
-    config: Method, method: ModuleType, state: State, batches: Batches, labelled: Tensor, unlabelled: Tensor,
-    step: Tensor,
+    planting: bool, config: Method, method: ModuleType, state: State, batches: Batches, labelled: Tensor,
+    unlabelled: Tensor, step: Tensor,
 ) -> dict[str, Tensor]:  # fmt: skip
     """A step of the method on the examples of these indices; the state's own number comes back as it was."""
     before = state.step
     # A copy, since methods count it up in place. `State` says that it is a number, as it is at any other time.
     state.step = cast("int", step.clone())
     try:
-        metrics: dict[str, Tensor] = method.step(state, batches.of(labelled, unlabelled, step), config)
+        metrics: dict[str, Tensor] = method.step(
+            state, batches.of(labelled, unlabelled, step, planting=planting), config
+        )
         return metrics
     finally:
         state.step = before
