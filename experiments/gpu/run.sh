@@ -5,7 +5,7 @@
 #   bash experiments/gpu/run.sh right times     these parts
 #
 # Parts, each with a limit in seconds (RIGHT=150 ... before the command): right, times, canary, arms, bench, compiled; and,
-# where it is named, study: the seeds of cifar10_small (ARGUMENTS="--seeds 5-12": of experiments/gpu/seeds.py). One that
+# where it is named, study: the plan cifar10_small (ARGUMENTS: those of experiments/gpu/seeds.py). A part that
 # meets its limit, or the machine's, keeps what it has: the same command goes on. Evidence, with device, versions and
 # revision: results/gpu/ (right, times, compiled, log of each part), results/runs/, results/weights/ (canary), results/bench/.
 # OUT=<folder> copies it there after each part, and a state to go on with, in files of at most 15 MiB.

@@ -1,6 +1,7 @@
 """Trains seeds of a plan on one GPU, several at once, and records each as soon as it is evaluated.
 
-    python experiments/gpu/seeds.py PLAN [--runs NAME ...] [--seeds 5-12] [--at-once 4] [--processes 4] [--minutes 6]
+    python experiments/gpu/seeds.py PLAN [RUN[:SEEDS] ...] [--at-once 4] [--processes 4] [--minutes 6]
+    python experiments/gpu/seeds.py cifar10_small cifar10_small_mpl:5-12 cifar10_small_supervised
 
 A small network leaves most of a GPU idle: each of the seeds at once has recorded steps on a stream of its own, and each
 process has its own seeds. A seed's record is `results/gpu/seeds/<run>/seed-<n>/<run>/`; once all are there,
@@ -110,16 +111,17 @@ def main(words: Sequence[str]) -> int:
     """All groups of the plan, run after run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("plan", help="file, or name of one in experiments/plan")
-    parser.add_argument("--runs", nargs="*", help="these only, in this order")
-    parser.add_argument("--seeds", type=parse_seeds, help="of those that the plan names, these only")
+    parser.add_argument("runs", nargs="*", help="these in this order, all seeds or some of those that the plan names")
     parser.add_argument("--at-once", type=int, default=4, help="seeds in a process")
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--minutes", type=float, default=60.0, help="after which none begins")
     arguments = parser.parse_args(words)
     planned = {run.name: run.seeds for run in read_plan(Path(plan_path(arguments.plan))).runs}
     ends, groups = time.time() + 60 * arguments.minutes, list[Group]()
-    for run in arguments.runs or planned:
-        every = Group(run, [seed for seed in planned[run] if seed in (arguments.seeds or planned[run])], ends)
+    for named in arguments.runs or planned:
+        run, _, some = named.partition(":")
+        wanted = set(parse_seeds(some)) if some else set(planned[run])
+        every = Group(run, [seed for seed in planned[run] if seed in wanted], ends)
         missing = [seed for seed in every.seeds if not (every.record(seed) / run / "seeds.csv").exists()]
         groups += [replace(every, seeds=missing[i : i + arguments.at_once])
                    for i in range(0, len(missing), arguments.at_once)]  # fmt: skip
