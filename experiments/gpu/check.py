@@ -2,7 +2,7 @@
 
     python experiments/gpu/check.py right|times|compiled [key=value ...]
 
-`right`, for each recipe: three float32 steps as the CPU takes them, within `LIKE_CPU`; the same bits twice; recorded
+`right`, for each recipe: steps as the CPU takes them, within `LIKE_CPU`; the same bits twice; recorded
 steps with the bits of the same function taken; and views byte for byte. `times`: milliseconds of a step taken,
 recorded, with kernels chosen by trial, and of three seeds at once; shares of what the device reached in a large matrix
 product and a copy; kernels. `compiled`: likewise with compiled networks, which takes minutes.
@@ -39,9 +39,11 @@ from repro.train.recorded import CudaGraph, Function, Record
 
 RECIPES = {"paper": "cifar10_paper_mpl", "released": "cifar10_released_mpl", "small": "cifar10_small_mpl"}
 CPU = torch.device("cpu")
-LIKE_CPU = 1e-2
-"""Of an update's length over three steps, in float32 without TF32: sums of 1e5 products in another order, about 1e-6,
-grow through 28 layers and three steps; a wrong layer, sign or rate is off by all of it."""
+LIKE_CPU = {torch.float32: 1e-2, torch.float64: 1e-8}
+"""Of an update's length, over one step in float32 without TF32 and three in float64: a wrong layer, sign or rate is off
+by all of it. In float32 rounding moves some activations to the other side of their kink: on one CPU, weights that
+differ by 1e-7 give updates 0.001 apart after one step, 0.1 to 0.2 after three; in float64, by 1e-15, 1e-14 after three.
+"""
 EQUAL = 0.0
 STEPS = 3
 
@@ -99,15 +101,31 @@ def apart(a: dict[str, Tensor], b: dict[str, Tensor], start: dict[str, Tensor], 
     return {"right": right, "off": shares, "tolerance": most, "tensors_that_differ": len(different)}
 
 
-def like_the_cpu(config: Config, device: torch.device) -> dict[str, Any]:
-    """Three steps of small batches in float32."""
+def like_the_cpu(config: Config, device: torch.device, kind: torch.dtype, steps: int) -> dict[str, Any]:
+    """Steps of small batches."""
     small = replace(
         config, engine=replace(config.engine, precision=Precision.float32, channels_last=False),
         budget=replace(config.budget, labelled_batch=min(16, config.budget.labelled_batch),
                        unlabelled_batch=min(16, config.budget.unlabelled_batch)),
     )  # fmt: skip
-    start = after(trainer(small, CPU), 0)
-    return apart(after(trainer(small, CPU), STEPS), after(trainer(small, device), STEPS), start, LIKE_CPU)
+    start, here, there = (of_kind(trainer(small, where), kind) for where in (CPU, CPU, device))
+    return apart(after(here, steps), after(there, steps), after(start, 0), LIKE_CPU[kind])
+
+
+def of_kind(made: Trainer, kind: torch.dtype) -> Trainer:
+    """The same with numbers of this kind: weights, momenta, averages, and what its networks are given."""
+    for learner in made.state.learners.values():
+        forward = learner.model.to(kind).forward
+
+        def cast(x: Tensor, noise: Tensor | None = None, forward: Callable[..., Tensor] = forward) -> Tensor:
+            return forward(x.to(kind), noise if noise is None else noise.to(kind))
+
+        learner.model.forward = cast
+        learner.momentum = [value.to(kind) for value in learner.momentum]
+        learner.average = {name: value.to(kind) if value.is_floating_point() else value
+                           for name, value in learner.average.items()}  # fmt: skip
+    made.state.memory = {name: value.to(kind) for name, value in made.state.memory.items()}
+    return made
 
 
 def twice(config: Config, device: torch.device, records: Sequence[Record | None], steps: int) -> dict[str, Any]:
@@ -138,7 +156,10 @@ def views(config: Config, device: torch.device) -> dict[str, Any]:
 def right(config: Config, name: str, found: Findings, device: torch.device) -> None:
     """All of one recipe."""
     found.add(f"{name}: views byte for byte", partial(views, config, device))
-    found.add(f"{name}: {STEPS} float32 steps as on the CPU", partial(like_the_cpu, config, device))
+    found.add(f"{name}: a float32 step as on the CPU", partial(like_the_cpu, config, device, torch.float32, 1))
+    found.add(
+        f"{name}: {STEPS} float64 steps as on the CPU", partial(like_the_cpu, config, device, torch.float64, STEPS)
+    )
     found.add(f"{name}: twice the same", partial(twice, config, device, (None, None), STEPS))
     if device.type == "cuda":
         found.add(f"{name}: recorded as taken", partial(twice, config, device, (as_taken, CudaGraph), 2 * STEPS))

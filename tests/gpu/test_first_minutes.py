@@ -52,7 +52,7 @@ def found(workplace: Path) -> dict[str, Any]:
 def test_a_cpu_is_right(workplace: Path) -> None:
     """Nothing differs between a CPU and itself."""
     assert check().main(["right", *SMALL]) == 0
-    assert [0] * 9 == [
+    assert [0] * 12 == [
         one.get("bytes_that_differ", one.get("tensors_that_differ")) for one in found(workplace).values()
     ]
 
@@ -74,7 +74,7 @@ def test_what_is_wrong_is_found(workplace: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(RandAugment, "weak", other)
     monkeypatch.setattr(script, "trainer", trainer)
     assert script.main(["right", *SMALL]) == 1
-    assert [False] * 9 == [one["right"] for one in found(workplace).values()]
+    assert [False] * 12 == [one["right"] for one in found(workplace).values()]
 
 
 @pytest.mark.parametrize("planned", PLANNED, ids=lambda planned: planned.name)
