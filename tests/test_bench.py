@@ -8,6 +8,8 @@ from math import ceil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,8 +21,10 @@ from repro.config import Config
 from repro.models import WideResNet
 from repro.models.networks import build_model
 from repro.plan import compose
+from repro.report.record import signed
 from repro.seeding import Streams
 from repro.train.loop import Trainer
+from repro.verify.statistics import paired_difference
 from tests.tiny import CPU
 
 PROJECT = Path(__file__).parents[1]
@@ -160,3 +164,22 @@ def test_the_recorded_ones_are_on_the_page() -> None:
         record = json.loads(path.read_text())
         once = AT_ONCE[record["environment"]["device"]]
         assert all(ceil(record["step"]["timed"] / once) <= len(way["all_seconds"]) for way in record["ways"])
+
+
+def test_own_images_are_as_their_predictions_say() -> None:
+    """Accuracies and intervals of the page, and what the README quotes, from what each model says of each image."""
+    table, methods = pd.read_csv(BENCH / "own_images.csv"), {}
+    for column in table.columns[2:]:
+        name, seed = column.split()
+        methods.setdefault(name, {})[int(seed)] = 100 * float((table[column] == table["label"]).mean())
+    page, readme = (BENCH / "own_images.md").read_text(), (PROJECT / "README.md").read_text()
+    rows = {line.split("|")[1].strip().lower(): line for line in page.splitlines() if line.startswith("| ")}
+
+    for name, accuracies in methods.items():
+        row = rows["linear probe" if name == "probe" else name]
+        assert " ".join(f"{accuracies[seed]:.2f}" for seed in (0, 1, 2)) in row
+        if name != "probe":
+            found = paired_difference(accuracies, methods["probe"])
+            assert f"{signed(found.mean)} [{signed(found.low)}, {signed(found.high)}]" in row
+            assert f"{found.p_value:.2g}" in row
+    assert f"probe's {np.mean(list(methods['probe'].values())):.1f} %" in readme
