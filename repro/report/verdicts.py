@@ -192,6 +192,7 @@ class Answers:
     feedback: PairedDifference | None  # MPL minus h = 0, on the networks that count
     place: Place | None  # of MPL
     verdict: ClaimRow | None  # on the claim that compares the two
+    held: PairedDifference | None  # MPL with feedback held at a tenth, minus h = 0
     wrong: Row | None  # wrong pseudo labels of MPL against h = 0
     size: FeedbackSize | None
     alone: ClaimRow | None  # feedback as the teacher's only source of labels
@@ -200,13 +201,14 @@ class Answers:
 
 ALONE = "moons_paper_feedback_teaches"
 PLANTED = "moons_planted"
-PLANTED_ARMS = ("mpl_no_feedback", "mpl", "mpl_held", "consistency_alone", "feedback_alone", "exact_alone")
+PLANTED_ARMS = ("mpl_no_feedback", "mpl", "consistency_alone", "feedback_alone")
 
 
 def answers(record: Record, rows: Sequence[ClaimRow]) -> Answers:
     """What the verdicts and the recorded runs say to the three questions."""
     setting = best_setting(record.verdicts)
-    mpl, without = (record.counted(setting.runs.get(arm, "") if setting else "") for arm in ("mpl", "mpl_no_feedback"))
+    arms = ("mpl", "mpl_no_feedback", "mpl_held")
+    mpl, without, held = (record.counted(setting.runs.get(arm, "") if setting else "") for arm in arms)
     known = setting if record.has(mpl.run) and record.has(without.run) else None
     steps = attribution(record, known) if known else []
     gains = {step.number.gain.mean: step for step in steps if step.number.gain and step.number.gain.low > 0}
@@ -223,6 +225,7 @@ def answers(record: Record, rows: Sequence[ClaimRow]) -> Answers:
         feedback=record.paired(mpl, without) if known else None,
         place=mpl if known else None,
         verdict=next(iter(compares), None),
+        held=record.paired(held, without) if known and record.has(held.run) else None,
         wrong=next((row for row in wrong_labels(record, known) if row.arm == "mpl"), None) if known else None,
         size=feedback_size(record, known, "mpl") if known else None,
         alone=next((row for row in rows if row.claim.id == ALONE and row.verdict.estimate is not None), None),
@@ -239,7 +242,7 @@ def best_setting(verdicts: Mapping[str, Verdict]) -> Comparison | None:
 def needed_runs(verdicts: Mapping[str, Verdict]) -> list[str]:
     """The runs that the answers are computed from, besides the verdicts."""
     setting = best_setting(verdicts)
-    wanted = ("supervised", "uda", "mpl_no_feedback", "mpl")
+    wanted = ("supervised", "uda", "mpl_no_feedback", "mpl", "mpl_held")
     found = [run for arm, run in setting.runs.items() if arm in wanted] if setting else []
     return found + [comparisons()[PLANTED].run(arm) for arm in PLANTED_ARMS]
 

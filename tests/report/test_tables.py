@@ -11,6 +11,7 @@ from scipy.stats import beta
 
 from repro.plan import comparisons
 from repro.report import tables, verdicts
+from repro.report.pages import readme_rows, verdict_lines
 from repro.report.record import Place, signed
 from repro.verify.claims import Status, Verdict
 from tests.report.cases import ACCURACY, CLAIMS, WRONG, counted_of, make_scores, record
@@ -283,6 +284,28 @@ def test_answers_follow_from_the_verdicts_and_the_runs() -> None:
     assert (9.0, about(2.0)) == (about(a.wrong.number.mean), a.size.median)
     assert a.verdict
     assert "digits_feedback" == a.verdict.claim.id
+
+
+def test_the_answers_of_study_1_say_what_a_tenth_of_the_gradient_does() -> None:
+    """Held at a tenth -1 -2 -1 -2 points, -1.5 in the mean; the student is 5.75 behind its teacher."""
+    accuracy = {
+        "cifar10_small_supervised": {"teacher_average": [70.0, 71, 72, 73]},
+        "cifar10_small_mpl_no_feedback": {"teacher_average": [73.0, 74, 75, 76], "student_average": [67.0, 68, 69, 71]},
+        "cifar10_small_mpl": {"student_average": [67.0, 68, 70, 71]},
+        "cifar10_small_mpl_held": {"student_average": [66.0, 66, 68, 69]},
+    }
+    logs = {"cifar10_small_mpl": {"feedback_gradient_norm": 0.01, "other_gradient_norm": 0.5}}
+    judged_ = judged(cifar10_small_uda_over_supervised=0.5, cifar10_small_feedback=0.5)
+    found = record(accuracy, {}, logs, judged_)
+
+    a, text = verdicts.answers(found, verdicts.claim_rows(found)), " ".join(" ".join(verdict_lines(found)).split())
+
+    assert a.held
+    assert -1.5 == about(a.held.mean)
+    assert "The gradient of feedback was 2 % of the teacher's others (median)." in text
+    assert "Held at 10 %, it changes accuracy by −1.50 [" in text
+    assert "The student with h = 0 ends −5.75 [" in text
+    assert "its gradient was 2 % of the teacher's others, and held at 10 % it costs −1.50 [" in readme_rows(found)
 
 
 def test_a_large_gain_with_zero_in_its_interval_carries_nothing() -> None:
