@@ -70,6 +70,7 @@ for name in ${*:-$all}; do
   esac
   carry
 done
+[ ! -e $kept/right.json ] || [ ! -e $kept/times.json ] || "$PYTHON" experiments/gpu/page.py
 cat "$kept/parts.csv"
 for name in ${*:-$all}; do
   ended "$name" || { echo "error: $name has not ended as it should; see $kept/logs, and give the same command again" >&2; exit 1; }

@@ -23,9 +23,9 @@ PLANNED = [
 ]
 
 
-def check() -> Any:
+def check(name: str = "check") -> Any:
     """The script."""
-    spec = importlib.util.spec_from_file_location("gpu_check", PROJECT / "experiments/gpu/check.py")
+    spec = importlib.util.spec_from_file_location(f"gpu_{name}", PROJECT / f"experiments/gpu/{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -94,3 +94,30 @@ def test_planned_runs_take_two_steps(planned: Any, workplace: Path, monkeypatch:
 
     assert trainer.state.step == 2
     assert not torch.equal(before, trainer.state.learners[config.method.networks[0]].parameters[0])
+
+
+def test_the_page_says_what_the_records_say() -> None:
+    """The recorded page is that of the records; of a small one each cell is known."""
+    page = check("page").page
+    right, times = (json.loads((PROJECT / f"results/gpu/{name}.json").read_text()) for name in ("right", "times"))
+    assert (PROJECT / "results/gpu/README.md").read_text() == page(right, times)
+
+    where = {"device_name": "Card", "torch": "2", "finished": "2026-01-02T", "revision": "a" * 40}
+    found = [{"what": "views", "right": True, "bytes_that_differ": 0},
+             {"what": "steps", "right": True, "off": {"teacher": 2e-9, "student": 3e-10}, "tolerance": 1e-8},
+             {"what": "twice", "right": False, "off": {"teacher": 0.25}, "tolerance": 0.0}]  # fmt: skip
+    longest = [["batch_norm_collect", 3, 4.0], ["batchnorm_bwtr", 1, 1.0], ["sm90_xmma_wgrad", 2, 2.5],
+               ["Memset", 9, 0.5], ["nchwToNhwcKernel", 1, 0.25], ["leaky_relu", 1, 0.75], ["new", 1, 0.5]]  # fmt: skip
+    shares = {"of_the_matrix_product": 0.256, "of_the_copy": 0.5, "reserved_mib": 1234}
+    steps = [{"what": "paper: taken", "ms": 12.34} | shares,
+             {"what": "paper: three", "ms": 20.0},
+             {"what": "paper: kernels", "kernels": 1234.4, "ms": 11.0, "longest": longest}]  # fmt: skip
+    ceilings = {"flops": {"bfloat16": 7e14}, "bytes": 4.2e12}
+    text = page({"environment": where, "found": found}, {"environment": where, "found": steps, "ceilings": ceilings})
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+
+    assert "2 of 3 checks hold" in text
+    assert "700 TFLOP/s in bfloat16, copies at 4.2 TB/s" in text
+    assert {"| views | yes | 0 bytes | 0 |", "| steps | yes | 2e-09 | 1e-08 |", "| twice | no | 0.2 | 0 |",
+            "| paper: taken | 12.3 | 26 % | 50 % | 1,234 |", "| paper: three | 20.0 | – | – | – |",
+            "| paper | 1,234 | 11.0 | 5.0 | 0.2 | 2.5 | 0.5 | 0.8 | 2.0 |"} <= set(rows)  # fmt: skip
