@@ -79,11 +79,12 @@ def documents(record: Record, drawn: Sequence[Drawn] = ()) -> dict[str, str]:
     """The Markdown pages by the names of their files."""
     rows = claim_rows(record)
     ran = [row for row in rows if row.ran]
-    exploratory = sum(not row.confirmatory for row in ran)
+    exploratory, shown = sum(not row.confirmatory for row in ran), any(row.confirmatory for row in ran)
+    told = answers(record, rows)
     found = {
         "REPORT.md": _render(
             "REPORT.md.j2",
-            a=answers(record, rows),
+            a=told,
             rows=rows,
             ran=ran,
             exploratory=exploratory,
@@ -99,6 +100,8 @@ def documents(record: Record, drawn: Sequence[Drawn] = ()) -> dict[str, str]:
             "page.md.j2",
             page=page,
             title=title,
+            a=told,
+            confirmatory=[row for row in rows if row.confirmatory] if page == "feedback" and shown else [],
             ran=[row for row in mine if row.ran],
             not_run=[row for row in mine if not row.ran],
             numbers=[row for row in mine if row.number],

@@ -31,7 +31,7 @@ PAGES = {
     "cifar10_4k": "CIFAR-10 with 4,000 labels",
     "svhn_1k": "SVHN with 1,000 labels",
     "imagenet_10pct": "ImageNet with 10 % of the labels",
-    "feedback": "Doses of feedback and planted bias",
+    "feedback": "Does feedback matter? Three studies",
 }
 FIRST = ("moons_stated", "moons_tuned", "moons_feedback_only", "digits", "digits_long", "digits_quick", "cifar10_small")
 """Settings in the order in which a page shows them; all others follow by name."""

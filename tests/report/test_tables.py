@@ -11,7 +11,7 @@ from scipy.stats import beta
 
 from repro.plan import comparisons
 from repro.report import tables, verdicts
-from repro.report.pages import readme_rows, verdict_lines
+from repro.report.pages import documents, readme_rows, verdict_lines
 from repro.report.record import Place, signed
 from repro.verify.claims import Status, Verdict
 from tests.report.cases import ACCURACY, CLAIMS, WRONG, counted_of, make_scores, record
@@ -306,6 +306,9 @@ def test_the_answers_of_study_1_say_what_a_tenth_of_the_gradient_does() -> None:
     assert "Held at 10 %, it changes accuracy by −1.50 [" in text
     assert "The student with h = 0 ends −5.75 [" in text
     assert "its gradient was 2 % of the teacher's others, and held at 10 % it costs −1.50 [" in readme_rows(found)
+    page = documents(found)["feedback.md"]
+    assert [2, 4] == [page.count(f"| **{status}** |") for status in ("REPRODUCED, not after Holm", "NOT RUN")]
+    assert "| + feedback h | student, averaged | [69.00](runs/cifar10_small_mpl) | +0.25 [" in page
 
 
 def test_a_large_gain_with_zero_in_its_interval_carries_nothing() -> None:
