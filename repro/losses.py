@@ -53,9 +53,3 @@ def consistency(logits_weak: Tensor, logits_strong: Tensor, temperature: float, 
     target = probabilities(logits_weak.detach() / temperature)
     loss = soft_cross_entropy(logits_strong, target)
     return loss * (target.amax(dim=-1) >= threshold) if threshold > 0 else loss
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """Entropy in nats of softmax(logits) [..., N, K]; returns [..., N]."""
-    log_p = log_probabilities(logits)
-    return -(log_p.exp() * log_p).sum(dim=-1)

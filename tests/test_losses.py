@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from repro.losses import consistency, cross_entropy, entropy, log_probabilities, one_hot, smooth, soft_cross_entropy
+from repro.losses import consistency, cross_entropy, log_probabilities, one_hot, smooth, soft_cross_entropy
 
 CLOSE = {"rtol": 0.0, "atol": 1e-13}  # float64 rounding over ten classes of numbers below 10
 
@@ -54,15 +54,6 @@ def test_smoothing_mixes_with_the_uniform_distribution() -> None:
 
     torch.testing.assert_close(smooth(target, 0.2), torch.tensor([[0.05, 0.85, 0.05, 0.05]]))
     assert target is smooth(target, 0.0)
-
-
-def test_entropy_of_known_distributions() -> None:
-    """The uniform distribution over 10 has entropy ln 10, a sure one 0."""
-    expected = torch.tensor([10.0, 1.0], dtype=torch.float64).log()
-    x = torch.zeros((2, 10), dtype=torch.float64)
-    x[1, 3] = 100.0
-
-    torch.testing.assert_close(entropy(x), expected, **CLOSE)
 
 
 def test_consistency_masks_on_the_sharpened_probability() -> None:
