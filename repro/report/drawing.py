@@ -113,7 +113,7 @@ def panels(
                 return None
             heights = [height(len(items)) + 0.3 for _, items in found]
             drawing, grid = new_figure(
-                sum(heights) + 0.5 * len(found), len(found), squeeze=False, height_ratios=heights
+                sum(heights) + 0.6 * len(found), len(found), squeeze=False, height_ratios=heights
             )
             for axes, (comparison, items) in zip(grid[:, 0], found, strict=True):
                 axes.set_title(wrapped(comparison.heading, COLUMNS))
@@ -157,8 +157,8 @@ def new_figure(height: float, *shape: int, **kwargs: Any) -> tuple[Figure, Any]:
 
 
 def wrapped(text: str, width: int) -> str:
-    """Text on lines of at most `width` characters."""
-    return "\n".join(textwrap.wrap(text, width))
+    """Text on lines of at most `width` characters; `h = 0` stays whole."""
+    return "\n".join(textwrap.wrap(text.replace(" = ", "\u00a0=\u00a0"), width))
 
 
 def name_rows(axes: Axes, names: Sequence[str], values: Sequence[str] = ()) -> None:

@@ -51,6 +51,7 @@ FEW = 12
 MAIN = ("supervised", "pseudo_label", "uda", "mpl_no_feedback", "no_feedback", "mpl", "exact")
 """Arms of figures in which all arms would hide each other."""
 MAIN_MARKS = "oP^ssDv"
+"""Of these arms' lines."""
 BRIEF = {"uda": "UDA", "mpl_no_feedback": "h = 0", "no_feedback": "h = 0", "mpl": "MPL"}
 """Arms where room is short."""
 COMPARED = ("mpl", "mpl_held", "mpl_cosine", "mpl_reversed", "exact", "per_example")
@@ -278,7 +279,7 @@ def _one_scale(panels: Sequence[Axes]) -> None:
             axes.set_xlim(min(ends), max(ends))
 
 
-@panels("feedback", *IMAGES, of=tables.feedback_sizes, height=lambda n: 0.4 * n, end=_one_scale)
+@panels("feedback", *IMAGES, of=tables.feedback_sizes, height=lambda n: 0.42 * n + 0.5, end=_one_scale)
 def size_of_feedback(axes: Axes, _: Record, __: Comparison, sizes: list[FeedbackSize]) -> None:
     """How large the feedback's gradient is, by arm, on a logarithmic axis."""
     for place, size in enumerate(sizes):
@@ -409,7 +410,7 @@ def dose_and_response(axes: Axes, _: Record, __: Comparison, rows: list[Dose]) -
     for place, (row, gain) in enumerate(zip(rows, gains, strict=True)):
         interval(axes, place, gain.low, gain.mean, gain.high, all_arms()[row.arm].colour)
     axes.axvline(0, color=GREY, linewidth=1, zorder=0)
-    name_rows(axes, [f"{row.share:.1f} %: {row.title}" for row in rows], [f"{signed(gain.mean)}" for gain in gains])
+    name_rows(axes, [f"{row.share:.1f} %: {row.title}" for row in rows], [signed(gain.mean) for gain in gains])
 
 
 QUALITIES = (
