@@ -16,7 +16,7 @@ from repro.settings import AverageStart, Optimiser, Schedule
 def initial_average(model: nn.Module, start: AverageStart) -> dict[str, Tensor]:
     """The average of weights and statistics before the first step, by name.
 
-    The released code starts at 1 every variable with "variance" or "beta" in its name, the others at 0.
+    The released code starts variables with "variance" or "beta" in their name at 1, the others at 0.
     """
     current = {key: value.detach().clone() for key, value in model.state_dict().items()}
     if start is AverageStart.weights:
@@ -27,7 +27,7 @@ def initial_average(model: nn.Module, start: AverageStart) -> dict[str, Tensor]:
 
 
 class Learner:
-    """One network in training: the gradient descent of its parameters that want a gradient.
+    """One network in training: gradient descent on its parameters that require a gradient.
 
     Args:
         model: examples [*lead, N, ...] to logits [*lead, N, K].
@@ -48,7 +48,7 @@ class Learner:
         average_start: AverageStart = AverageStart.weights,
     ) -> None:
         self.model = model.train()
-        self.reduce: Callable[[list[Tensor]], list[Tensor]] = list  # gradients of part of a batch to those of all of it
+        self.reduce: Callable[[list[Tensor]], list[Tensor]] = list  # from a part of the batch to all of it
         self.config, self.total_steps, self.decay, self.lead = config, total_steps, decay, lead
         self.parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
         self.momentum = [torch.zeros_like(p) for p in self.parameters] if config.momentum else []
@@ -57,7 +57,7 @@ class Learner:
         self.average = initial_average(model, average_start) if decay else {}
 
     def to(self, device: torch.device) -> None:
-        """Moves all that it holds to a device."""
+        """Moves parameters, momentum and averages to a device."""
         self.model.to(device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.momentum = [value.to(device) for value in self.momentum]
@@ -70,7 +70,7 @@ class Learner:
     def gradients(self, loss: Tensor, retain_graph: bool = False) -> list[Tensor]:
         """Gradient of `loss` summed over stacked networks (each network's loss depends on its own weights only).
 
-        Where several processes share a batch, `loss` is of this one's part and the gradient that of their mean.
+        If several processes share a batch, `loss` is that of this one's part, and the gradient that of the mean loss.
         """
         found = torch.autograd.grad(loss.sum(), self.parameters, retain_graph=retain_graph, materialize_grads=True)
         return self.reduce(list(found))
@@ -104,7 +104,7 @@ class Learner:
     def _update_average(self, decay: Value) -> None:
         state = self.model.state_dict()
         names = [name for name, value in self.average.items() if value.is_floating_point()]
-        for name in self.average.keys() - names:  # a count, as PyTorch's batch norm keeps
+        for name in self.average.keys() - names:  # counts, such as PyTorch's batch norm keeps
             self.average[name].copy_(state[name])
         average, current = [self.average[name] for name in names], [state[name] for name in names]
         if isinstance(decay, Tensor):
@@ -141,7 +141,7 @@ def learning_rate(config: Optimiser, step: Step, total_steps: int) -> Value:
     """
     since = _number(step) - config.wait_steps
     value: Value = config.learning_rate
-    if config.schedule is Schedule.cosine:  # computed while the rate waits or rises too: nothing may divide by 0
+    if config.schedule is Schedule.cosine:  # also computed before it applies, so it must not divide by 0
         span = total_steps - config.warmup_steps - config.wait_steps
         value = config.learning_rate * 0.5 * (1 + _cosine(math.pi * (since - config.warmup_steps) / (span or 1)))
     if config.warmup_steps:
@@ -164,7 +164,7 @@ def _number(step: Step) -> Value:
 
 
 def _single(value: Value) -> Value:
-    """What a float32 tensor is multiplied by without becoming float64."""
+    """A tensor as float32, so that its product with a float32 tensor is not float64."""
     return value.float() if isinstance(value, Tensor) else value
 
 
@@ -199,7 +199,7 @@ def cosine(a: Sequence[Tensor], b: Sequence[Tensor], lead: tuple[int, ...]) -> T
 
 
 def _flat(a: Sequence[Tensor], lead: tuple[int, ...]) -> Tensor:
-    """One tensor [*lead, n]: its sum is one operation, where that of many tensors is many."""
+    """All as one tensor [*lead, n], whose sum is a single operation."""
     return torch.cat([tensor.flatten(len(lead)) for tensor in a], dim=-1)
 
 
@@ -208,6 +208,6 @@ def _length(flat: Tensor) -> Tensor:
 
 
 def clip_norm(gradients: Sequence[Tensor], bound: float, lead: tuple[int, ...]) -> list[Tensor]:
-    """The gradients, scaled down to length `bound` where they are longer; those given are left alone."""
+    """The gradients, scaled down to length `bound` where they are longer; new tensors."""
     scale = bound / norm(gradients, lead).clamp_min(bound)
     return [gradient * scale.reshape((*lead, *[1] * (gradient.dim() - len(lead)))) for gradient in gradients]

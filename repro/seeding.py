@@ -56,7 +56,7 @@ def seeds_label(seeds: Sequence[int]) -> str:
 
 
 def seeds_listed(seeds: Sequence[int]) -> str:
-    """All of them, `0,1,2`, as a run's settings name the planned ones."""
+    """The seeds as `0,1,2`, the form of the planned seeds in a run's settings."""
     return ",".join(map(str, seeds))
 
 
@@ -68,16 +68,16 @@ class Shard:
     of: int = 1
 
     def rows(self, whole: Tensor, dim: int = 0) -> Tensor:
-        """This part of what was drawn for the whole batch, whose rows lie along `dim`; `of` must divide them."""
+        """This part's rows, along `dim`, of a tensor drawn for the whole batch; `of` must divide their number."""
         count = whole.shape[dim] // self.of
         return whole if self.of == 1 else whole.narrow(dim, self.rank * count, count)
 
 
 class Drawn:
-    """A dataclass of what is drawn for N examples: tensors of N rows, others like it, or tuples of these."""
+    """Base of dataclasses with draws for N examples: tensors of N rows, other `Drawn`s, or tuples of these."""
 
     def rows(self, shard: Shard) -> Self:
-        """What is drawn for a part of the examples."""
+        """The draws for a part of the examples."""
 
         def part(drawn: Any) -> Any:
             if isinstance(drawn, tuple):
@@ -89,11 +89,11 @@ class Drawn:
 
 @dataclass
 class _Block:
-    """Integers of some steps, in one memory whichever steps they are of: for recorded steps."""
+    """Integers of several steps, for recorded steps: always in the same place in memory."""
 
     integers: Tensor  # int64 [steps, *lead, count]
     start: Tensor  # int64 [], the first of these steps
-    first: int = -(2**62)  # the same number; of a step that never comes
+    first: int = -(2**62)  # the same as a Python number; at first a step that never comes
 
 
 class Streams:
@@ -128,8 +128,8 @@ class Streams:
     def bits(self, name: str, step: Step, shape: Sequence[int]) -> Tensor:
         """Uniform 64-bit integers, int64 [*lead, *shape].
 
-        A stream that is read step after step is computed some steps ahead, since for small draws most of the cost is
-        the call.
+        A stream that is read step after step is computed some steps ahead: most of the cost of a small draw is the
+        call.
         """
         count = math.prod(shape)
         if isinstance(step, Tensor):
@@ -144,12 +144,12 @@ class Streams:
         return ahead[step - first].reshape(*self.lead, *shape)
 
     def _recorded(self, name: str, step: Tensor, count: int) -> Tensor:
-        """Integers [*lead, count] of a step on the device, from a block that `get_ready` fills; large ones at once."""
+        """Integers [*lead, count] of a step on the device; all but large ones from a block that `get_ready` fills."""
         steps = _AHEAD // max(1, count * math.prod(self.lead))
         if steps < 2:
             return self._block(name, step, 1, count)[0]
         if (name, count) not in self._blocks:
-            # Made while a GPU records, it would be recorded too, and filled in every replay.
+            # A block made while a GPU records would be recorded too, and filled in every replay.
             assert step.device.type == "cpu" or not torch.cuda.is_current_stream_capturing(), name  # noqa: S101
             block = torch.empty(steps, *self.lead, count, dtype=torch.int64, device=self.device)
             self._blocks[(name, count)] = _Block(block, torch.zeros_like(step))
@@ -158,7 +158,7 @@ class Streams:
         return found.integers.index_select(0, (step - found.start).reshape(1))[0]
 
     def get_ready(self, step: int) -> None:
-        """Has what a recorded step will draw at the step of this number; the memory it draws from stays in place."""
+        """Prepares what a recorded step will draw at step number `step`, in the same memory as before."""
         self._ready = step
         for (name, count), block in self._blocks.items():
             if not block.first <= step < block.first + len(block.integers):
@@ -168,7 +168,7 @@ class Streams:
 
     def _block(self, name: str, first: Step, steps: int, count: int) -> Tensor:
         """Integers of `steps` steps from `first` on, int64 [steps, *lead, count]."""
-        # Made where it is used: a copy to the device would make the host wait for it in every step.
+        # Made on the device: a copy to it would make the host wait in every step.
         by_step = (torch.arange(steps, dtype=torch.int64, device=self.device) + first) * _signed(_GOLDEN)
         start = splitmix64(self._key(name) + by_step.reshape(steps, *[1] * len(self.lead)))
         increments = torch.arange(1, count + 1, dtype=torch.int64, device=self.device) * _signed(_GOLDEN)
@@ -195,17 +195,17 @@ class Streams:
 
 
 class Draws:
-    """The streams at one step: what a method is given, so that it cannot draw outside its step.
+    """The streams at one step. A method gets these, so that it cannot draw outside its step.
 
-    Where several processes share a batch, each draws for all of it and keeps its own rows: together they use the
-    numbers that one process would.
+    If several processes share a batch, each draws for the whole batch and keeps its own rows: together they use the
+    numbers that a single process would.
     """
 
     def __init__(self, streams: Streams, step: Step, shard: Shard = Shard()) -> None:
         self._streams, self._step, self._shard = streams, step, shard
 
     def uniform(self, name: str, shape: Sequence[int], parts: Sequence[int] = ()) -> Tensor:
-        """See `Streams.uniform`; for examples [N, ...], N being the sum of `parts` that were concatenated."""
+        """See `Streams.uniform`; for examples [N, ...], where N is the sum of the concatenated `parts`."""
         of, lead = self._shard.of, len(self._streams.lead)
         drawn = self._streams.uniform(name, self._step, (shape[0] * of, *shape[1:]))
         if of == 1:
@@ -218,7 +218,7 @@ class Draws:
         return self._streams.integers(name, self._step, high, shape)
 
     def seed(self, name: str) -> int:
-        """Of a generator of PyTorch's own, for a network that draws by itself; the same for all processes."""
+        """The seed of a PyTorch generator, for a network that draws by itself; the same in all processes."""
         assert isinstance(self._streams.seeds, int)  # noqa: S101 - no such network is stacked
         return stream_key(self._streams.seeds, f"{name}/{self._step}")
 

@@ -1,1 +1,1 @@
-"""Weak and strong views of whole batches. Knows no data set: each source in `repro.data` makes its views of these."""
+"""Weak and strong views of whole batches; each source in `repro.data` makes its own views from these."""

@@ -1,7 +1,7 @@
 """RandAugment (Cubuk et al. 2019, in the released code's form), a different operation for each image of a batch.
 
-Since an image gets one operation a layer, a layer is three passes over the batch, and each image keeps what its own
-operation made of it: pixels moved or erased, values looked up in a table, and a blend with a degenerate image.
+An image gets one operation in each layer. A layer is three passes over the batch: it moves or erases pixels, looks
+values up in a table, and blends with a degenerate image. Each image keeps the result of its own operation.
 
 Everything is computed as the released code does it, in float32 and in its order of operations, so that every device
 gives the same bytes. Where `Arithmetic` matters, the function says how. Images are uint8 [N, C, H, W].
@@ -49,7 +49,7 @@ class Operation(IntEnum):
     translate_y = 13
     cutout = 14
     sample_pairing = 15
-    identity = 16  # in no pool: what a layer does that is not applied
+    identity = 16  # in no pool: the operation of a layer that is not applied
 
 
 _RELEASED = tuple(Operation)[:15]
@@ -91,11 +91,11 @@ class Arguments:
 
 
 def arguments(views: Views, cutout_const: float = 4, translate_const: float = 4) -> Arguments:
-    """The released code's arguments at `views.magnitude`, whose usual scale ends at 10 but which is 16 there.
+    """The released code's arguments at `views.magnitude`: the usual scale ends at 10, the released code has 16.
 
     SamplePairing is not in the released code, and the paper gives no argument for it. Its weight is AutoAugment's
-    (Cubuk et al. 2018), 0 to 0.4 along the scale, and stops at the 1/2 of Inoue (2018), who proposed the operation:
-    beyond that the other image would outweigh the one whose pseudo label is learned. At magnitude 10 `cutout_const` is
+    (Cubuk et al. 2018), 0 to 0.4 along the scale, but at most 1/2 as in Inoue (2018), who proposed the operation: with
+    more, the other image would outweigh the one that the pseudo label belongs to. At magnitude 10 `cutout_const` is
     half of Cutout's side (released: 4 for 32x32 pixels, 40 for 224x224), `translate_const` the shift (4 and 100).
     """
     share = views.magnitude / 10
@@ -113,7 +113,7 @@ def arguments(views: Views, cutout_const: float = 4, translate_const: float = 4)
     )
 
 
-# The constant tables are kept: to copy them to a device anew in each step would make the host wait for it.
+# Constant tables are cached: a copy to the device in each step would make the host wait.
 @cache
 def indices(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """0, 1, 2, ..., [count]."""
@@ -163,7 +163,7 @@ def apply(images: Tensor, weak: Tensor, layer: Layer, args: Arguments) -> Tensor
     """One layer of RandAugment on images [N, 3, H, W] as the layer before left them.
 
     SamplePairing's partners come from `weak` [M, 3, H, W], the whole batch before the first layer, so that an image's
-    result does not hang on what was drawn for its partner.
+    result does not depend on its partner's draws.
     """
     operation = torch.where(layer.applied, layer.operation, Operation.identity)
     images = _look_up(_move(images, layer, operation, args), operation, args)
@@ -228,7 +228,7 @@ def translation(right: float, down: float) -> Map:
 
 
 def round_half_away(values: Tensor) -> Tensor:
-    """Nearest whole numbers, int32; halves away from zero as in C's `round`; `Tensor.round` has them even."""
+    """Nearest whole numbers, int32; halves go away from zero, as in C's `round`; `Tensor.round` takes the even one."""
     whole = values.to(torch.int32)  # the cast drops the fraction
     return whole + (2 * (values - whole)).to(torch.int32)  # difference and double are exact in floating point
 
@@ -245,8 +245,8 @@ def read_from(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
 def square(centre: Tensor, half: int, height: int, width: int) -> Tensor:
     """The squares of side 2 `half` pixels that Cutout erases, bool [N, H, W].
 
-    A square takes the rows from its centre's - half up to, but without, its centre's + half, and stops at the image's
-    edges (released); columns likewise. Centres, float32 [N, 2] in [0, 1), are shares of height and width.
+    A square takes the rows from centre - half to centre + half - 1, and the columns in the same way, and stops at the
+    image's edges (released). Centres, float32 [N, 2] in [0, 1), are shares of height and width.
     """
     row, column = (centre[:, 0] * height).floor(), (centre[:, 1] * width).floor()
     return _within(row, half, height)[:, :, None] & _within(column, half, width)[:, None, :]
@@ -261,7 +261,7 @@ def _within(centre: Tensor, half: int, size: int) -> Tensor:
 def read_pixels(images: Tensor, rows: Tensor, columns: Tensor, fill: int, erased: Tensor | None = None) -> Tensor:
     """Pixels of images [N, C, H, W] read from whole-numbered rows and columns, [N, H, W] or broadcast to it.
 
-    `fill` stands where those lie outside the image, and where `erased`, bool [N, H, W].
+    The value is `fill` outside the image, and where `erased`, bool [N, H, W], says so.
     """
     channels, height, width = images.shape[1:]
     # One pixel of fill stands around each image; everything outside, and what is erased, is read from there.
@@ -318,8 +318,8 @@ def equalize_table(levels: Tensor) -> Tensor:
 def _histogram(levels: Tensor) -> Tensor:
     """How often each of the values 0 to 255 comes, int32 [N, C, 256].
 
-    Whole numbers give the same sum in any order, so a GPU is spared the sort of all pixels by which PyTorch keeps an
-    order where it is told to, and for which some versions make the host wait: no recorded step may hold that.
+    Whole numbers give the same sum in any order, so deterministic mode is off here. With it, PyTorch would sort all
+    pixels on a GPU, and some versions would make the host wait, which no recorded step may do.
     """
     one = torch.ones((), dtype=torch.int32, device=levels.device)
     counts = torch.zeros(*levels.shape[:2], 256, dtype=torch.int32, device=levels.device)
@@ -361,7 +361,7 @@ def smooth(pixels: Tensor) -> Tensor:
     """
     height, width = pixels.shape[-2:]
     outer, middle = pixels.flatten(2) * (1 / 13), pixels.flatten(2) * (5 / 13)
-    # Rows lie end to end, so that each of the nine is one long slice; what runs from one row into the next is left out.
+    # Rows lie end to end, so each of the nine products is one long slice; values across row ends are left out.
     total = torch.zeros_like(outer[..., : (height - 2) * width])
     sums = total[..., :-2]
     for down in range(3):
@@ -375,7 +375,7 @@ def smooth(pixels: Tensor) -> Tensor:
 
 
 def blend(degenerate: Tensor, pixels: Tensor, factor: Tensor | float, arithmetic: Arithmetic) -> Tensor:
-    """From the degenerate image (factor 0) past the image (factor 1) to beyond it, uint8 [N, C, H, W].
+    """From the degenerate image (factor 0) to the image (factor 1) or beyond it, uint8 [N, C, H, W].
 
     Both are float32, 0..255; the factor is one for all or float32 [N, 1, 1, 1]. Exactly 1 gives the image unchanged,
     since the last 0.5 in 255.5 outweighs all rounding before it. Negative results are 0. `released`: those above 255

@@ -26,14 +26,14 @@ class Arithmetic(StrEnum):
 
 @settings
 class Views:
-    """What views of any images have."""
+    """The settings of views of any images."""
 
     operations: Operations = Operations.released
     arithmetic: Arithmetic = Arithmetic.released
     layers: Annotated[int, Range(1, 100)] = 2  # operations one after another
     magnitude: Annotated[float, Range(0, 30, why="10 is the usual end of the scale")] = 16.0  # of every operation
-    lowest_rate: Probability = 0.2  # each image draws once, uniformly between these two, with what probability ...
-    highest_rate: Probability = 0.8  # ... each of its layers is applied at all
+    lowest_rate: Probability = 0.2  # each image draws one probability, uniformly between these two, ...
+    highest_rate: Probability = 0.8  # ... with which each of its layers is applied
     fill: Annotated[int, Range(0, 255, why="a pixel value")] = 128  # value of pixels that come from outside the image
     flip: Switch = True  # left to right, with probability 1/2
 
@@ -61,16 +61,16 @@ class ImageViews(Views):
 
 @settings
 class CropViews(Views):
-    """Views of images of any size. One random crop, resized, for both; weak: flipped. Strong: flipped, RandAugment.
+    """Views of images of any size: of one random crop, resized. Weak: flipped. Strong: flipped, RandAugmented.
 
-    The crop has a share of the image's area and a ratio of its sides drawn uniformly, the ratio on a log scale. The two
-    views flip independently. Evaluation takes the centre.
+    The crop's share of the image's area is uniform, and the ratio of its sides is uniform on a log scale. The two views
+    flip independently. Evaluation takes the centre.
     """
 
     arithmetic: Arithmetic = Arithmetic.standard
     magnitude: Annotated[float, Range(0, 30, why="10 is the usual end of the scale")] = 17.0
-    cutout_share: Share = 40 / 224  # half of Cutout's side at magnitude 10, of the image's (released)
-    translate_share: Share = 100 / 224  # likewise TranslateX's and TranslateY's shift (released)
-    smallest_area: Annotated[float, Range(0.0001, 1)] = 0.08  # of the random crop, of the image's; the largest is all
-    widest_ratio: Annotated[float, Range(1, 10)] = 4 / 3  # of the random crop's sides, and its inverse the narrowest
+    cutout_share: Share = 40 / 224  # half of Cutout's side at magnitude 10, as a share of the image's (released)
+    translate_share: Share = 100 / 224  # the shift of TranslateX and TranslateY, as such a share (released)
+    smallest_area: Annotated[float, Range(0.0001, 1)] = 0.08  # the crop's share of the image; the largest is 1
+    widest_ratio: Annotated[float, Range(1, 10)] = 4 / 3  # of the random crop's sides; the narrowest is its inverse
     evaluated_share: Annotated[float, Range(0.1, 1)] = 0.875  # of the shorter side: the centre square (224 / 256)

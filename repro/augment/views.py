@@ -25,7 +25,7 @@ from repro.settings import ConfigError, validated
 
 @dataclass(frozen=True)
 class Part:
-    """One process's part of the batch of a step: its views look as they do in the whole batch."""
+    """One process's part of a step's batch; its views are the same as in the whole batch."""
 
     streams: Streams
     step: Step
@@ -33,7 +33,7 @@ class Part:
     whole: Callable[[Tensor], Tensor] = lambda part: part  # puts the parts together
 
     def count(self, examples: Tensor) -> int:
-        """Of the examples of the whole batch, from those of the part, [*lead, n, *E]."""
+        """The number of examples in the whole batch, from those of this part, [*lead, n, *E]."""
         return examples.shape[len(self.streams.lead)] * self.shard.of
 
 
@@ -85,8 +85,8 @@ def draw_layers(streams: Streams, step: Step, count: int, views: Views, name: st
     """RandAugment's draws for N images, from streams called `name` and a word more.
 
     Each layer draws its operation, with replacement, its sign, centre and partner; a partner is any other image of the
-    batch. The released code applies a layer if its draw is at most the rate; here it must be below, so that a rate of 0
-    applies none and a rate of 1 all: the same but for one chance in 2**24.
+    batch. The released code applies a layer if its draw is at most the rate; here its draw must be below the rate, so
+    that a rate of 0 applies none and a rate of 1 all. The two differ with probability 2**-24.
     """
     shape = (views.layers, count)
     pool = randaugment.pool(views.operations, streams.device)
@@ -136,7 +136,7 @@ def apply_strong(
     For `others` see `apply_layers`, for the constants `randaugment.arguments`; their defaults suit 32x32 pixels.
 
     Raises:
-        ValueError: for images of another type or shape, or not as many as were drawn for.
+        ValueError: for images of another type or shape, or if their number is not that of the draws.
     """
     _require(weak, len(strong.rate), channels=3)
     images = apply_layers(weak, strong.layers, randaugment.arguments(views, cutout_const, translate_const), others)
@@ -159,7 +159,7 @@ def distorted(weak: Tensor, views: ImageViews, part: Part, name: str) -> Tensor:
 
 
 def partners(weak: Tensor, views: Views, part: Part) -> Tensor:
-    """The weak views of the whole batch, where an image may be paired with any of them; else this part's."""
+    """The weak views of the whole batch if SamplePairing may mix in any of them; else those of this part."""
     return part.whole(weak) if Operation.sample_pairing in POOLS[views.operations] else weak
 
 
@@ -232,12 +232,12 @@ def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 
 @cache
 def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Values on the scale of 0..1 on that of 0..255, float32 [C, 1, 1]; kept, so that they are copied only once."""
+    """Values of the scale 0..1 on that of 0..255, float32 [C, 1, 1]; cached, so that they are copied only once."""
     return (torch.tensor(values, dtype=torch.float32)[:, None, None] * 255).to(device)  # for all streams of a GPU
 
 
 def _require(images: Tensor, count: int, channels: int | None = None) -> None:
-    """Refuses images of another type or shape than is wanted."""
+    """Refuses images of another type or shape than these."""
     wanted = f"[{count}, {channels or 'C'}, H, W]"
     if not isinstance(images, Tensor):
         raise TypeError(f"images are a {type(images).__name__}; need torch.uint8 {wanted}")
@@ -253,8 +253,8 @@ def draw_boxes(streams: Streams, name: str, step: int, sides: np.ndarray, views:
     """A box for each of N images, float64 [N, 4]: left, upper, right and lower edge in pixels, within the image.
 
     Its area is a share of the image's, uniform from `views.smallest_area` to 1; its ratio of width to height is
-    log-uniform between 1 / `views.widest_ratio` and `views.widest_ratio`. Of ten draws the first that fits is taken;
-    where none does, the largest centred box of an allowed ratio (Szegedy et al. 2015, in torchvision's form). `sides`,
+    log-uniform between 1 / `views.widest_ratio` and `views.widest_ratio`. The first of ten draws that fits is taken; if
+    none fits, the largest centred box of an allowed ratio (Szegedy et al. 2015, in torchvision's form). `sides`,
     int [N, 2], are width and height; draws come from the stream `name` box.
     """
     draws = streams.uniform(f"{name} box", step, (len(sides), _ATTEMPTS, 4)).cpu().double().numpy()
@@ -284,7 +284,7 @@ def draw_flips(streams: Streams, name: str, step: Step, count: int, views: CropV
 
 
 def apply_flips(images: Tensor, flips: Tensor) -> Tensor:
-    """Images [N, C, H, W], those told flipped left to right."""
+    """Images [N, C, H, W], flipped left to right where `flips`, bool [N], says so."""
     return torch.where(flips[:, None, None, None], images.flip(-1), images)
 
 
@@ -309,8 +309,8 @@ def symmetric_beta(first: Tensor, second: Tensor, a: float) -> Tensor:
     """Beta(a, a) variates, float64, from two uniform ones of [0, 1) each, of the same shape.
 
     1/2 + cos(2 pi v) / (2 sqrt(cos(2 pi v)^2 + 1 / (u^(-1/a) - 1))): exact for every a > 0 (Bailey 1994, Student's t
-    with 2 a degrees of freedom; Devroye 1996), but for rounding, which makes 0 or 1 of what is within 1e-16 of it, and
-    for the grid of the uniform numbers: the middles of 2**24 equal steps are taken.
+    with 2 a degrees of freedom; Devroye 1996), up to rounding, by which values within 1e-16 of 0 or 1 become 0 or 1,
+    and up to the grid of the uniform numbers, which are the middles of 2**24 equal steps.
     """
     u, v = (uniform.to(torch.float64) + 2.0**-25 for uniform in (first, second))
     cosine = torch.cos(2 * math.pi * v)
@@ -319,7 +319,7 @@ def symmetric_beta(first: Tensor, second: Tensor, a: float) -> Tensor:
 
 
 def apply_mix(values: Tensor, mix: Mix) -> Tensor:
-    """Values [*lead, N, ...] times the weight, and those of the partners times the rest; the same shape."""
+    """Values [*lead, N, ...] times the weight, plus those of the partners times 1 - weight; the same shape."""
     lead = mix.weight.dim()
     behind = values.dim() - lead - 1
     index = mix.partner.reshape(*mix.partner.shape, *[1] * behind).expand(values.shape)

@@ -26,42 +26,43 @@ def choose_device() -> torch.device:
 
 
 def set_up_process(threads: int = 1) -> None:
-    """`threads` for each process, since runs go side by side; deterministic kernels; float32 that is float32."""
+    """Sets the threads of this process, deterministic kernels, and float32 products without TF32."""
     torch.set_num_threads(threads)
-    # Forward mode loads rules that PyTorch itself still compiles in a way of which it warns.
+    # In forward mode PyTorch warns of its own use of a deprecated function.
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # "warn", since CUDA has no deterministic cumulated sum. `use_deterministic_algorithms` would do the same, and load
-    # PyTorch's compiler for it, which nothing here uses: two seconds at the start of every stage.
+    # "warn", since CUDA has no deterministic cumulative sum. `use_deterministic_algorithms` does the same, but loads
+    # PyTorch's compiler, which costs every stage two seconds.
     torch.set_deterministic_debug_mode("warn")
-    # Else each new tensor is filled with NaN first, a twentieth of a step on a CPU. The tests let it be: nothing reads
-    # what nothing wrote.
+    # By default each new tensor would be filled with NaN, which costs a CPU 5 % of a step. The tests turn this on: no
+    # code may read memory before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
 
 
 def free_processors() -> int:
-    """How many the load of the last minute leaves, at least one: threads that wait for each other on busy ones crawl.
+    """Processors that the load of the last minute leaves free, at least one.
 
-    Two threads beside two busy processes on two processors took 18 times as long as one.
+    More threads than free processors are slow: on two processors with two busy processes, two threads took 18 times as
+    long as one.
     """
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return max(1, (os.cpu_count() or 1) - round(busy))
 
 
 def finish(device: torch.device) -> None:
-    """Waits until the device has done what it was given; a CPU always has."""
+    """Waits until a GPU has done all its work; on a CPU there is nothing to wait for."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 AT_ONCE = {"cpu": 1, "cuda": 10}
-"""Steps between which nobody waits for the device, as between rows of a log: meanwhile the host runs ahead of it."""
+"""Steps timed without a wait for the device, as between two rows of a log: the host runs ahead meanwhile."""
 
 
 def seconds_of(call: Callable[[], object], device: torch.device) -> float:
-    """Of one call, the device waited for before and after it."""
+    """Seconds of one call; waits for the device before and after it."""
     finish(device)
     started = time.perf_counter()
     call()
@@ -70,7 +71,7 @@ def seconds_of(call: Callable[[], object], device: torch.device) -> float:
 
 
 def seconds_a_step(step: Callable[[], object], steps: int, device: torch.device) -> float:
-    """Of so many steps in a row, the device waited for before and after all of them."""
+    """Seconds of a step, over `steps` of them in a row; waits for the device before the first and after the last."""
     return seconds_of(lambda: [step() for _ in range(steps)], device) / steps
 
 
@@ -83,7 +84,7 @@ def peak_bytes(device: torch.device) -> int:
     """The most memory that this process has taken so far: of the GPU where it uses one, else of the machine."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    try:  # Linux's own number: that of `getrusage` begins with what the parent had when it started this process
+    try:  # Linux's own number; that of `getrusage` includes the parent's memory when this process began
         lines = Path("/proc/self/status").read_text().splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
     except (OSError, StopIteration):
@@ -91,7 +92,7 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def worker_pool(wanted: int) -> tuple[int, BaseContext]:
-    """How many worker processes of the `wanted` ones, and how they start: a GPU takes one and survives no fork."""
+    """The number of worker processes and how they start: `wanted` on a CPU; one on a GPU, which allows no fork."""
     if choose_device().type == "cpu":
         return wanted, multiprocessing.get_context("fork")
     return 1, multiprocessing.get_context("spawn")
@@ -120,10 +121,10 @@ def _processor() -> str:
 
 
 def place(model: nn.Module, engine: Engine, device: torch.device) -> nn.Module:
-    """The network on its device, in the memory format and precision of `engine`, keeping what it says of a pass.
+    """Moves the network to its device and gives it the memory format and precision of `engine`.
 
-    Its state dictionary stays as it was, float32. In bfloat16 each forward pass is a region of automatic mixed
-    precision of its own, so that no cast of a weight outlives an update; logits come out as float32.
+    Its state dictionary stays float32. In bfloat16 each forward pass is its own region of automatic mixed precision, so
+    that no cast weight outlives an update. Logits are float32.
     """
     model = model.to(device)
     if engine.channels_last:

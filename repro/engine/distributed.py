@@ -1,4 +1,4 @@
-"""The processes that train one run together, each with its part of every batch: what they tell one another."""
+"""Messages between the processes that train one run together, each on its part of every batch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Gone(RuntimeError):
 
 @dataclass(frozen=True)
 class World:
-    """One process among `size`; alone by default, where everything here costs nothing and changes nothing."""
+    """One of `size` processes. By default it is alone: then no method costs time or changes a value."""
 
     rank: int = 0
     size: int = 1
@@ -40,7 +40,7 @@ class World:
 
     @property
     def shard(self) -> Shard:
-        """The part of every batch that is this process's."""
+        """This process's part of every batch."""
         return Shard(self.rank, self.size)
 
     def gather(self, tensor: Tensor) -> Tensor:
@@ -55,15 +55,15 @@ class World:
         return found
 
     def whole(self, part: Tensor) -> Tensor:
-        """From this process's rows to those of all, in their order."""
+        """The rows of all processes in order of rank, from this process's rows."""
         return part if self.size == 1 else self.gather(part).flatten(0, 1)
 
     def mean(self, tensor: Tensor) -> Tensor:
-        """The mean over processes, the same bits in all of them."""
+        """The mean over processes; each gets the same bits."""
         return self.means([tensor])[0]
 
     def means(self, tensors: list[Tensor]) -> list[Tensor]:
-        """The mean of each over processes, in one message.
+        """The mean of each tensor over processes, in one message.
 
         Raises:
             Gone: when another process does not take part.
@@ -90,7 +90,7 @@ class World:
         return found.tolist()
 
     def all_of(self, value: Value) -> list[Value]:
-        """The plain values of all processes, in their order.
+        """The plain values of all processes, in order of rank.
 
         Raises:
             Gone: when another process does not take part.
@@ -103,17 +103,17 @@ class World:
         return found
 
     def each(self, action: Callable[[], Value]) -> Value:
-        """What `action` gives here, once it has succeeded in every process.
+        """Runs `action` in every process; returns its value here once all have succeeded.
 
         Raises:
-            Exception: in all processes, where it failed in any: the first one's.
+            Exception: in all processes when it failed in any: the process's own error, or else the first one.
         """
         value, error = _tried(action)
         self._agree(error)
         return value  # type: ignore[return-value]
 
     def after_first(self, action: Callable[[], Value]) -> Value:
-        """As `each`, but the others begin when the first process has succeeded."""
+        """Like `each`, but the others begin after the first process has succeeded."""
         if self.rank == 0:
             value, error = _tried(action)
             self._agree(error)
@@ -124,25 +124,25 @@ class World:
         return value  # type: ignore[return-value]
 
     def first(self, action: Callable[[], Value]) -> Value:
-        """What `action` gives in the first process, which alone takes it: a plain value, for all.
+        """Runs `action` in the first process alone; returns its plain value in all processes.
 
         Raises:
-            Exception: in all processes, where it failed.
+            Exception: in all processes, when it failed.
         """
         value, error = _tried(action) if self.rank == 0 else (None, None)
         self._agree(error)
         return self.all_of(value)[0]  # type: ignore[return-value]
 
     def _agree(self, error: Exception | None) -> None:
-        """Raises what any process has to raise."""
+        """Raises an error here when any process had one."""
         for found in self.all_of(error if self.size == 1 else _sendable(error)):
             if found is not None:
                 raise error or found
 
     def says(self, error: Exception) -> bool:
-        """Whether this process says what went wrong: the first that asks does.
+        """Whether this process reports the error: the first that asks does.
 
-        Where nobody can be asked, the process that keeps count is gone: having said what all of them met, or killed.
+        If no answer comes, the process that keeps count has ended: it has reported the error, or it was killed.
         """
         if self.size == 1:
             return True
@@ -157,7 +157,7 @@ ALONE = World()
 
 @contextlib.contextmanager
 def or_gone() -> Iterator[None]:
-    """Turns what PyTorch says of a lost connection into one sentence.
+    """Turns PyTorch's error for a lost connection into one sentence.
 
     Raises:
         Gone: for an error within the block.
@@ -181,7 +181,7 @@ def _tried(action: Callable[[], Value]) -> tuple[Value | None, Exception | None]
 
 
 def _sendable(error: Exception | None) -> Exception | None:
-    """The error, or one with its words where it cannot travel."""
+    """The error, or if it cannot be pickled, one with the same message."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
     except Exception:  # noqa: BLE001 - whatever its class does
@@ -190,7 +190,7 @@ def _sendable(error: Exception | None) -> Exception | None:
 
 
 _SECONDS, _MOST_STEPS = 0.5, 64
-"""Between two agreements about stopping, and at most so many steps: each makes the processes wait for one another."""
+"""Seconds and most steps between two agreements about stopping: in each, the processes wait for one another."""
 
 
 FAULTY = (
@@ -207,7 +207,7 @@ class Pace:
     """Asks all processes from time to time whether any of them wants something.
 
     Args:
-        world: the processes; one process is asked at every step.
+        world: the processes; a single process is asked at every step.
     """
 
     def __init__(self, world: World) -> None:
@@ -215,11 +215,11 @@ class Pace:
         self._steps, self._wait, self._since = 0, 1, time.monotonic()
 
     def wanted(self, wishes: Sequence[bool], last: bool) -> list[bool]:
-        """After a step, for each wish whether any process has it; none of them where it is not time to ask.
+        """After a step: whether any process has each wish; all False while it is not yet time to ask.
 
         Args:
-            wishes: of this process, which keep until they are asked for.
-            last: whether this is the last step, which is always asked after.
+            wishes: of this process; each stays True until it is asked for.
+            last: whether this is the last step, after which it always asks.
         """
         if self._world.size == 1:
             return list(wishes)
@@ -236,7 +236,7 @@ def require_same(world: World, state: Mapping[str, Tensor], step: int, why: str)
     """Compares the states of all processes.
 
     Raises:
-        Differing: when step or a tensor is not the same, to the last bit; `why` ends the sentence.
+        Differing: when the step or any bit of a tensor differs; `why` ends the sentence.
     """
     if world.size == 1:
         return
@@ -250,21 +250,21 @@ def require_same(world: World, state: Mapping[str, Tensor], step: int, why: str)
 
 
 def _digest(tensor: Tensor) -> str:
-    """Of its bits."""
+    """A hash of its bits."""
     content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
     return hashlib.blake2b(content.numpy().tobytes(), digest_size=8).hexdigest()
 
 
 PATIENCE = timedelta(minutes=10)
-"""How long a process waits for another that is there and does not answer. One that died is noticed at once.
+"""How long a process waits for another that does not answer. One that died is noticed at once.
 
-It must be longer than the first process takes to save a state, for which the others wait.
+It must exceed the time in which the first process saves a state: the others wait for that.
 """
 
 
 @contextlib.contextmanager
 def connected() -> Iterator[World]:
-    """The processes that the environment names, until the block ends; one without it.
+    """The processes that the environment names, until the block ends; a single one if it names none.
 
     Raises:
         ValueError: when the environment is incomplete, or this machine has fewer GPUs than processes.
@@ -286,7 +286,7 @@ def connected() -> Iterator[World]:
 
 
 def _backend() -> str:
-    """NCCL, once this process has its GPU; gloo without any."""
+    """Gives this process its GPU; then NCCL, or gloo where there is no GPU."""
     if not torch.cuda.is_available():
         return "gloo"
     local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
@@ -300,9 +300,9 @@ def share(learners: Iterable[Learner], world: World, together: int) -> None:
     """Gives learners the gradients of the whole batch, and their batch norm the statistics of a group of processes.
 
     Args:
-        learners: in their process.
-        world: the processes that share the batch; alone, nothing changes.
-        together: how many consecutive processes are a group; 0 puts all into one.
+        learners: of this process.
+        world: the processes that share the batch; with a single one nothing changes.
+        together: consecutive processes in a group; 0 puts all into one group.
 
     Raises:
         ConfigError: when the groups would not be of equal size.

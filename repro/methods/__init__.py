@@ -1,4 +1,4 @@
-"""The methods: the settings of each, and by its name the file of its step. This file needs no torch.
+"""The settings of each method, and the module of its step by name. This file needs no torch.
 
 A method's file, `repro.methods.<name>`, has `init(build, config, optim, steps, lead) -> State` and
 `step(state, batch, config) -> metrics`, tensors [*lead] on the device. Every disputed choice of Meta Pseudo Labels is a
@@ -37,7 +37,7 @@ class MethodSettings:
     """What the rest of the project asks the settings of any method."""
 
     networks: ClassVar[tuple[str, ...]] = ("teacher",)
-    """Those that it trains, by role; the last one is the one whose accuracy is the method's."""
+    """The networks that it trains, by role; the accuracy of the last one counts as the method's."""
 
     name: str
 
@@ -53,11 +53,11 @@ class MethodSettings:
 
     @property
     def fixed_teacher_steps(self) -> int:
-        """Steps of a teacher that is then fixed, and before which its student does not start; 0 for no such phase."""
+        """Steps of a teacher that is then fixed; its student starts after them. 0 for no such phase."""
         return 0
 
     def shortened(self, factor: float) -> Self:
-        """The same method where training is so many times as long."""
+        """The same method for training that is `factor` times as long."""
         return self
 
     def while_planting(self) -> Self:
@@ -65,7 +65,7 @@ class MethodSettings:
         return self
 
     def problems(self, config: Any) -> Iterator[str]:
-        """What is not possible together, with each other and with the rest of a `Config`: key, value, remedy."""
+        """Settings that exclude each other or others of a `Config`, each as key, value, remedy."""
         return iter(())
 
     def unrecordable(self) -> str:
@@ -73,7 +73,7 @@ class MethodSettings:
         return ""
 
     def measures(self, step: int) -> bool:
-        """Whether this step measures something besides, and is not recorded for that."""
+        """Whether this step takes additional measurements; such a step is not recorded."""
         return False
 
 
@@ -95,7 +95,7 @@ class Feedback(StrEnum):
     cosine = "cosine"  # the cosine of the two gradients (Appendix C.3)
     finite_difference = "finite_difference"  # labelled loss before the student's step - after it
     exact = "exact"  # every class of every example, weighted by the teacher's probability: no sampling at all
-    shuffled = "shuffled"  # finite_difference, but that of a random earlier step: right size, no message
+    shuffled = "shuffled"  # finite_difference of a random earlier step: the right size, no information
     none = "none"  # h = 0
 
 
@@ -103,7 +103,7 @@ class FeedbackSign(StrEnum):
     """The sign of h as it enters the teacher's loss."""
 
     old_minus_new = "old_minus_new"  # the paper's derivation: a helpful label becomes more likely
-    new_minus_old = "new_minus_old"  # the released code's sign, with hard labels the reverse of the derivation
+    new_minus_old = "new_minus_old"  # the released code's sign; with hard labels it reverses the derivation
 
 
 class FeedbackScope(StrEnum):
@@ -189,7 +189,7 @@ class PseudoLabelMethod(MethodSettings):
 
 @settings
 class Uda(MethodSettings):
-    """Unsupervised Data Augmentation (Xie et al. 2020): agree with yourself across views."""
+    """Unsupervised Data Augmentation (Xie et al. 2020): predictions must agree across views."""
 
     name: Literal["uda"] = "uda"
     weight: Weight = 1.0  # of the unlabelled loss
@@ -220,7 +220,7 @@ class FixMatch(MethodSettings):
 
 @settings
 class SelfTraining:
-    """A network's own confident argmax on the unlabelled images as its label (Lee 2013), moving with the network."""
+    """A network learns its own confident argmax on the unlabelled images, which changes with it (Lee 2013)."""
 
     weight: Weight = 0.0  # of this loss; 0 leaves it out
     threshold: Probability = 0.95  # labels below this confidence are not used
@@ -242,7 +242,7 @@ class Mpl(MethodSettings):
     feedback_scope: FeedbackScope = FeedbackScope.batch
     feedback_weight: Weight = 1.0  # multiplies h in the teacher's loss
     feedback_share: Annotated[float, Range(0.0001, 100, "0 leaves h as it is", or_zero=True)] = 0.0
-    """Above 0: h is scaled so that its gradient has this share of the norm of the teacher's other terms'."""
+    """Above 0: h is scaled so that the norm of its gradient is this share of that of the teacher's other terms."""
     baseline: Baseline = Baseline.none
     baseline_rate: Share = 0.01  # of the moving average (released: 1 - 0.99)
     pseudo_label_view: View = View.strong  # what the teacher labels (released: strong)

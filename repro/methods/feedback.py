@@ -1,7 +1,7 @@
 """h: how much learning the pseudo labels lowered the student's labelled loss. Paper, Eqs. 6 to 12 and Appendix A.
 
-theta, theta' student before and after its step on pseudo labels, eta its learning rate, L_l its labelled loss.
-All forms are positive when the step helped and agree to first order in eta, but for the cosine's scale.
+theta and theta' are the student before and after its step on pseudo labels, eta its learning rate, L_l its labelled
+loss. All forms are positive when the step helped. They agree to first order in eta, except for the cosine's scale.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from repro.optim import Learner, cosine, inner_product, norm
 from repro.seeding import Step
 
 NORM_RATE = 0.1
-"""Of the moving averages of the norms that `feedback_share` compares."""
+"""The rate of the moving averages of the norms that `feedback_share` compares."""
 
 
 def initial_memory(config: Mpl, lead: tuple[int, ...], device: torch.device) -> dict[str, Tensor]:
-    """What is remembered of past feedback: its baseline [*lead] and, to shuffle it, the last values of h."""
+    """The memory of past feedback: its baseline [*lead] and, for shuffling, the last values of h."""
     memory = {"baseline": torch.zeros(lead, device=device)}
     if config.feedback is Feedback.shuffled:
         memory["feedback_history"] = torch.zeros(*lead, config.shuffle_window, device=device)
@@ -57,11 +57,11 @@ def by_difference(config: Mpl) -> bool:
 
 
 def before_the_step(student: Learner, logits: Tensor, batch: Batch, config: Mpl) -> Before:
-    """Measures what h will be compared with.
+    """Measures the student before its step, as h needs it.
 
     Args:
         student: at theta.
-        logits: of the student's pass, [*lead, N, K]; those of the labelled examples come last, where they are in it.
+        logits: of the student's pass, [*lead, N, K]; those of the labelled examples, if any, come last.
         batch: of this step.
         config: the form of h.
     """
@@ -83,7 +83,7 @@ def feedback(
     config: Mpl,
     state: State,
 ) -> tuple[Tensor | None, dict[str, Tensor]]:
-    """Feedback h of the step that the student has just made, and what is recorded of it.
+    """The feedback h of the step that the student has just taken, and its metrics.
 
     Args:
         student: at theta'.
@@ -106,8 +106,8 @@ def feedback(
     if by_difference(config):
         old = before.labelled_loss if before.joint_labelled_loss is None else before.joint_labelled_loss
         h = old - labelled_loss(student, batch)
-        h = batch.mean_over_processes(h)  # one h for the whole batch, whoever holds which part of it
-        metrics["noise_floor"] = old - before.labelled_loss  # what h would be, had the student not moved
+        h = batch.mean_over_processes(h)  # one h for the whole batch, over all processes
+        metrics["noise_floor"] = old - before.labelled_loss  # h if the student had not moved
     else:
         h = gradient_feedback(student, before.weights, gradient, inputs, targets, batch, config, state.step)
     metrics["feedback"] = mean_feedback(h, targets, batch, len(student.lead))
@@ -163,15 +163,15 @@ def slope_of_log_probabilities(
 ) -> Tensor:
     """Derivative of log S(x_i; theta)_k along a direction of the weights, [*lead, N, K], in one forward-mode pass.
 
-    Along the labelled gradient, minus eta times it is h of class k of example i, had that been its pseudo label:
-    h[i, k] = eta <grad L_l(theta'), grad CE(k, S(x_i; theta))>. Its mean over the pseudo labels is the paper's h.
+    Along the labelled gradient, -eta times the derivative is h[i, k] = eta <grad L_l(theta'), grad CE(k, S(x_i;
+    theta))>: h if class k were the pseudo label of example i. The mean over the pseudo labels is the paper's h.
     """
     names = [name for name, parameter in student.model.named_parameters() if parameter.requires_grad]
 
     def log_probabilities_at(parameters: dict[str, Tensor]) -> Tensor:
         return log_probabilities(functional_call(student.model, parameters, (inputs, noise)))
 
-    # Of PyTorch's forms of attention one has a forward-mode derivative.
+    # Only this form of PyTorch's attention has a forward-mode derivative.
     with frozen_statistics(student.model), sdpa_kernel(SDPBackend.MATH):
         slope: Tensor = torch.func.jvp(
             log_probabilities_at,
@@ -182,7 +182,7 @@ def slope_of_log_probabilities(
 
 
 def mean_feedback(h: Tensor, targets: Tensor, batch: Batch, lead: int) -> Tensor:
-    """The one number [*lead] that is recorded: the mean of h over the pseudo labels, weighted by class where exact."""
+    """The number [*lead] that is recorded: the mean of h over the pseudo labels, weighted by class where exact."""
     if h.dim() == lead:
         return h
     if h.dim() == lead + 2:
@@ -191,13 +191,13 @@ def mean_feedback(h: Tensor, targets: Tensor, batch: Batch, lead: int) -> Tensor
 
 
 def shuffle_in_time(h: Tensor, batch: Batch, step: Step, memory: dict[str, Tensor]) -> Tensor:
-    """Replaces h [*lead] by that of a random one of the `window` steps before this one; 0 at the first step."""
+    """Replaces h [*lead] by that of a random step among the last `window`; by 0 at the first step."""
     history = memory["feedback_history"]  # [*lead, window]
     window = history.shape[-1]
     filled = step.clamp(1, window) if isinstance(step, Tensor) else min(max(step, 1), window)
     chosen = batch.draws.integers("feedback order", filled, (1,))
     earlier = history.gather(-1, chosen).squeeze(-1)
-    here = torch.arange(window, device=h.device) == step % window  # no index: that of a recorded step is on the device
+    here = torch.arange(window, device=h.device) == step % window  # a mask, since a recorded step is on the device
     history.copy_(torch.where(here, h[..., None], history))
     return earlier
 
@@ -205,8 +205,8 @@ def shuffle_in_time(h: Tensor, batch: Batch, step: Step, memory: dict[str, Tenso
 def as_entered(h: Tensor, config: Mpl, memory: dict[str, Tensor], batch: Batch) -> Tensor:
     """Feedback as it enters the teacher's loss: less its baseline, with its sign and weight; the shape stays.
 
-    The baseline is the moving average of h. It is moved first, as in the released code, so that 0.99 of the surprise
-    is left.
+    The baseline is the moving average of h. It is updated first, as in the released code, so that 0.99 of the
+    difference from the old average is left.
     """
     average = memory["baseline"]
     if config.baseline is Baseline.moving_average:
@@ -221,11 +221,11 @@ def as_entered(h: Tensor, config: Mpl, memory: dict[str, Tensor], batch: Batch) 
 def held_scale(
     teacher: Learner, other_loss: Tensor, feedback_loss: Tensor, config: Mpl, memory: dict[str, Tensor], step: Step
 ) -> Tensor:
-    """The factor [*lead] that gives feedback's gradient `config.feedback_share` of the norm of the other terms'.
+    """The factor [*lead] that makes the norm of feedback's gradient `config.feedback_share` of that of the other terms.
 
-    h as a difference of losses shrinks with the student's learning rate, so no fixed weight of it is a dose. Both
-    norms are measured every 16 steps, over the teacher's weights, and averaged over some ten measurements: single
-    values of h keep their size relative to each other. A step whose h is 0 is not measured.
+    h as a difference of losses shrinks with the student's learning rate, so a fixed weight is no fixed dose. Both norms
+    are measured every 16 steps, over the teacher's weights, and averaged over some ten measurements, so that values of
+    h keep their relative sizes. A step with h = 0 is not measured.
 
     Args:
         teacher: its gradients are taken, its weights stay.

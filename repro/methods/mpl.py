@@ -78,7 +78,7 @@ def step(state: State, batch: Batch, config: Mpl) -> dict[str, Tensor]:
 def teacher_logits(teacher: Learner, batch: Batch, config: Mpl) -> tuple[Tensor, Tensor, Tensor]:
     """Logits of labelled, weak and strong examples, which share their batch statistics.
 
-    Where only one view of the unlabelled ones is passed through, it stands for both.
+    If only one view of the unlabelled examples is passed through, it stands for both.
     """
     views = [x for view, x in ((View.weak, batch.weak), (View.strong, batch.strong)) if view in config.teacher_views]
     inputs = [labelled_inputs(batch, config.teacher_labelled_view, config.teacher_mixup), *views]
@@ -158,7 +158,7 @@ def feedback_loss(h: Tensor, targets: Tensor, pseudo_logits: Tensor, config: Mpl
 
 
 def gradient_norms(teacher: Learner, mpl_loss: Tensor, other_loss: Tensor) -> dict[str, Tensor]:
-    """How large feedback is beside the teacher's other terms: the norms of both gradients, [*lead]."""
+    """The norms of the gradients of feedback and of the teacher's other terms, [*lead]."""
     norms = {"feedback_gradient_norm": norm(teacher.gradients(mpl_loss, retain_graph=True), teacher.lead)}
     if other_loss.requires_grad:
         norms["other_gradient_norm"] = norm(teacher.gradients(other_loss, retain_graph=True), teacher.lead)

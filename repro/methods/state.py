@@ -37,8 +37,8 @@ class Batch:
     hidden_labels: Tensor  # int64 [*lead, U]; enters metrics only
     draws: Draws  # this step's random numbers
     probe: bool = False  # whether to compute the metrics that cost extra passes
-    mean_over_processes: Callable[[Tensor], Tensor] = alone  # of what is a mean over this process's part of the batch
-    strong_labelled: Tensor | None = None  # [*lead, B, *E], another view of the labelled ones, where a method wants it
+    mean_over_processes: Callable[[Tensor], Tensor] = alone  # from this process's part of the batch to all of it
+    strong_labelled: Tensor | None = None  # [*lead, B, *E], another view of the labelled ones, if the method uses it
 
 
 @dataclass
@@ -75,7 +75,7 @@ def new_learner(role: str, build: BuildModel, optim: Optim, steps: int, lead: tu
 def dropout_noise(learner: Learner, parts: Sequence[Tensor], draws: Draws, name: str) -> Noise:
     """Uniform numbers [*lead, N, F] of the stream `name`, for a network with dropout on F features; else None.
 
-    A network whose `noise_features` are None draws by itself, from generators of PyTorch's: it gets their seed.
+    If `noise_features` is None, the network draws from PyTorch's own generators, and gets their seed.
     """
     features: int | None = learner.model.noise_features  # type: ignore[assignment]
     if features is None:
@@ -88,7 +88,7 @@ def logits_of(learner: Learner, parts: Sequence[Tensor], draws: Draws, noise: st
     """Training-mode logits [*lead, N, K] of all parts in one pass, with the dropout noise of the stream `noise`.
 
     Args:
-        learner: whose network.
+        learner: the network's learner.
         parts: examples [*lead, N_i, *E], which share their batch statistics; N is the sum of all N_i.
         draws: of this step.
         noise: the stream's name.

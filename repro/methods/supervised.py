@@ -35,7 +35,7 @@ def labelled_inputs(batch: Batch, view: View, mixup: float) -> Tensor:
     Args:
         batch: for the views and for its draws.
         view: weak (flip and crop) or strong (RandAugment).
-        mixup: a of Beta(a, a), from which the weight of each example against its partner is drawn; 0 mixes nothing.
+        mixup: a of Beta(a, a), which gives the weight of an example against its partner; 0 mixes nothing.
 
     Raises:
         ValueError: when the strong view is wanted and the batch has none.
@@ -47,9 +47,9 @@ def labelled_inputs(batch: Batch, view: View, mixup: float) -> Tensor:
 
 
 def labelled_loss_of(logits: Tensor, batch: Batch, mixup: float, smoothing: float) -> Tensor:
-    """Cross-entropy of `labelled_inputs`' logits [*lead, B, K], their mean over B: [*lead].
+    """Mean cross-entropy, [*lead], of the logits [*lead, B, K] of `labelled_inputs`.
 
-    With `mixup` the targets are mixed as the inputs were: the same draw of the same step. Smoothing comes after it.
+    With `mixup` the targets are mixed by the same draw as the inputs. Smoothing comes after that.
     """
     if not mixup:
         return cross_entropy(logits, batch.labels, smoothing).mean(dim=-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import multiprocessing
 import os
 import re
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -26,12 +28,18 @@ T = TypeVar("T")
 Draw = Callable[[Record, list[Comparison]], Figure | None]
 DrawPanel = Callable[[Axes, Record, Comparison, list[T]], None]
 
+BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # of text over lines
 BLACK, GREY, BLUE, VERMILLION = "#000000", "#777777", "#0072B2", "#D55E00"
-WIDTH = 8.0  # inches: 1,200 pixels
-DPI = 150
+WIDTH = 4.5  # inches, 720 pixels; a phone shows them at half that size, and 10 points are then 11 pixels
+DPI = 160
+COLUMNS = 44  # characters across a figure
+MARKS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "*": "★", "<": "◀",
+         "o ": "○", "s ": "□", "^ ": "△", "D ": "◇", "v ": "▽"}  # fmt: skip
+"""Marks of lines, as Matplotlib and as a name call them; a space after it makes a mark hollow."""
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 10,
+    "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -105,10 +113,10 @@ def panels(
                 return None
             heights = [height(len(items)) + 0.3 for _, items in found]
             drawing, grid = new_figure(
-                sum(heights) + 0.5 * len(found), len(found), squeeze=False, height_ratios=heights
+                sum(heights) + 0.6 * len(found), len(found), squeeze=False, height_ratios=heights
             )
             for axes, (comparison, items) in zip(grid[:, 0], found, strict=True):
-                axes.set_title(wrapped(comparison.heading, 80))
+                axes.set_title(wrapped(comparison.heading, COLUMNS))
                 draw_panel(axes, record, comparison, items)
             if xlabel:
                 grid[-1, 0].set_xlabel(xlabel)
@@ -149,15 +157,18 @@ def new_figure(height: float, *shape: int, **kwargs: Any) -> tuple[Figure, Any]:
 
 
 def wrapped(text: str, width: int) -> str:
-    """Text on lines of at most `width` characters."""
-    return "\n".join(textwrap.wrap(text, width))
+    """Text on lines of at most `width` characters; `h = 0` stays whole."""
+    return "\n".join(textwrap.wrap(text.replace(" = ", "\u00a0=\u00a0"), width))
 
 
-def name_rows(axes: Axes, names: Sequence[str]) -> None:
-    """A name for each row, the first at the top; no lines between them."""
-    axes.set_yticks(range(len(names)), names, fontsize=9)
-    axes.set_ylim(len(names) - 0.4, -0.6)
+def name_rows(axes: Axes, names: Sequence[str], values: Sequence[str] = ()) -> None:
+    """A name above each row, its number to the right of it; the first row is at the top."""
+    axes.set_yticks(np.arange(len(names)) - 0.42, names, ha="left", va="center", bbox=BEHIND)
+    axes.tick_params(axis="y", length=0, pad=0)
+    axes.set_ylim(len(names) - 0.6, -0.75)
     axes.grid(visible=False, axis="y")
+    for place, value in enumerate(values):
+        axes.annotate(value, (1.02, place), xycoords=axes.get_yaxis_transform(), va="center", annotation_clip=False)
 
 
 def interval(axes: Axes, place: float, low: float, middle: float, high: float, colour: str, edge: float = 0.8) -> None:
@@ -166,38 +177,44 @@ def interval(axes: Axes, place: float, low: float, middle: float, high: float, c
     axes.plot([middle], [place], "o", color=colour, markersize=6, markeredgecolor="white", markeredgewidth=edge)
 
 
-def beside(axes: Axes, place: float, text: str, x: float = 1.01) -> None:
-    """What is said of a row, at the right edge, or at another part of the panel's width."""
-    axes.annotate(text, (x, place), xycoords=axes.get_yaxis_transform(), fontsize=9, va="center", annotation_clip=False)
-
-
-def band(axes: Axes, steps: Any, seeds: np.ndarray, colour: str, style: str) -> None:
+def band(axes: Axes, steps: Any, seeds: np.ndarray, colour: str, style: str, mark: str) -> None:
     """The mean over seeds [R, T] with its 95 % interval along training."""
     columns = [column[np.isfinite(column)].tolist() for column in seeds.T]
     middle, low, high = np.array([mean_interval(column) for column in columns]).T
-    axes.plot(steps, middle, color=colour, linestyle=style, linewidth=1.6)
+    along(axes, steps, middle, colour, style, mark)
     axes.fill_between(steps, low, high, color=colour, alpha=0.13, linewidth=0)
 
 
+def along(axes: Axes, steps: Any, values: Any, colour: str, style: str, mark: str) -> None:
+    """A line along training with a few marks (a key of `MARKS`), so that it is known without its colour."""
+    first = 0.03 + 0.05 * len(axes.lines)
+    axes.plot(steps, values, color=colour, linestyle=style, linewidth=1.6, marker=mark[0], markersize=5.5,
+              markevery=(first, 0.4), markerfacecolor=colour if len(mark) == 1 else "white")  # fmt: skip
+
+
 def name_lines(axes: Axes, names: Sequence[str]) -> None:
-    """Names the first lines in their colours at the right edge, apart where they would overlap; scales are final."""
+    """Names the first lines at the right edge, with their marks, apart where they would overlap; scales are final."""
     low, high = axes.get_ylim()
-    gap = 1.2 * 9 / 72 / (axes.get_window_extent().height / axes.figure.dpi)  # of the panel's height
+    line_height = 1.2 * 10 / 72 / (axes.get_window_extent().height / axes.figure.dpi)  # of the panel's height
     ends = []
     for line, name in zip(axes.lines, names, strict=False):
         y = np.asarray(line.get_ydata(), float)
-        ends.append(((y[np.isfinite(y)][-1] - low) / (high - low), name, str(line.get_color())))
+        mark = MARKS[f"{line.get_marker()}{' ' if line.get_markerfacecolor() == 'white' else ''}"]
+        ends.append(((y[np.isfinite(y)][-1] - low) / (high - low), f"{mark} {name}", line.get_color()))
     ends.sort()
+    heights = [line_height * (1 + name.count("\n")) for _, name, _ in ends]
+    gaps = [0.0, *((one + other) / 2 for one, other in itertools.pairwise(heights))]
     places: list[float] = []
-    for wanted, _, _ in ends:
+    for (wanted, _, _), gap in zip(ends, gaps, strict=True):
         places.append(max(wanted, places[-1] + gap) if places else wanted)
-    top = max(1.0, gap * (len(places) - 1))
+    top = max(0.95, sum(gaps))
     for i in reversed(range(len(places))):
         places[i] = min(places[i], top)
-        top = places[i] - gap
+        top = places[i] - gaps[i]
     for place, (_, name, colour) in zip(places, ends, strict=True):
+        dark = [0.6 * part for part in to_rgb(colour)]
         axes.annotate(name, (1, place), xytext=(4, 0), xycoords="axes fraction", textcoords="offset points",
-                      fontsize=9, color=colour, va="center", annotation_clip=False)  # fmt: skip
+                      color=dark, va="center", annotation_clip=False)  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------- files

@@ -27,7 +27,7 @@ class Batches:
         config: the settings of data, batch sizes, and readers.
         views: of the unlabelled examples that the method looks at.
         seeds: one seed, or R seeds.
-        device: where examples in memory lie and views are made; which files a step reads is drawn on the host.
+        device: where examples in memory are kept and views are made; the host draws which files a step reads.
         world: the processes that share every batch in equal parts.
     """
 
@@ -63,7 +63,7 @@ class Batches:
     def of(
         self, labelled: Tensor, unlabelled: Tensor, step: Step, probe: bool = False, planting: bool | None = None
     ) -> Batch:
-        """As `at`, of the examples that `order` gives; a step that is a tensor cannot tell whether it is `planting`."""
+        """Like `at`, for the examples that `order` gives; with a tensor as `step`, `planting` must be said."""
         shard = self._world.shard
         x_l = self._examples(self.data.labelled, labelled, "labelled view", step, shard)
         x_u = self._examples(self.data.unlabelled, unlabelled, "weak view", step, shard)
@@ -86,7 +86,7 @@ class Batches:
         )
 
     def labelled_alone(self, index: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """The view trained on and the labels of any labelled examples, by int64 [*lead, n]."""
+        """The training view and the labels of the labelled examples `index`, int64 [*lead, n]."""
         examples = self._examples(self.data.labelled, index, "labelled view", step, Shard())
         return self._source.labelled_view(examples, Part(self.streams, step)), self.pick(self.data.labels, index)
 
@@ -99,7 +99,7 @@ class Batches:
         return tensor[(self._rows, index)] if lead else tensor[index]
 
     def _examples(self, examples: Examples, index: Tensor, view: str, step: Step, shard: Shard) -> Tensor:
-        """This part of the examples `index`; those in files cropped at random, on the device."""
+        """This process's part of the examples `index`, on the device; images in files are cropped at random."""
         if not isinstance(examples, ImageFiles):
             return self.pick(examples, shard.rows(index, -1))
         if view == "weak view" and not self._views:
@@ -113,13 +113,13 @@ class Batches:
     def _start_reading(
         self, files: ImageFiles, index: Tensor, view: str, step: int, shard: Shard
     ) -> Callable[[], Tensor]:
-        """Boxes are drawn for the whole batch, and this part of it is read."""
+        """Draws boxes for the whole batch, and starts reading this process's part of it."""
         boxes = torch.from_numpy(files[index].draw_boxes(self._host, view, step))
         part = files[shard.rows(index)]
         return part.start_reading(shard.rows(boxes).numpy(), self._config.engine.readers)
 
     def _read_ahead(self, step: int) -> None:
-        """Begins to read what the next steps will ask for."""
+        """Starts reading the files of the next steps."""
         sources = [("labelled view", self.data.labelled, self._labelled)]
         if self._views:
             sources.append(("weak view", self.data.unlabelled, self._unlabelled))
@@ -137,7 +137,7 @@ PAIR = (3, 5)
 
 
 def planted_labels(plant: Plant, labels: Tensor, classes: int, streams: Streams) -> Tensor:
-    """The labels int64 [*lead, B] while wrong ones are planted: those given, some of them of another of K classes."""
+    """The labels int64 [*lead, B] during planting: some or all of those given are changed to another class."""
     if not plant.steps:
         return labels
     if plant.flip is Flip.all:
@@ -165,7 +165,7 @@ def _require_equal_parts(budget: Budget, unlabelled_batch: int, processes: int) 
 
 
 def _require_one_process(config: Config, processes: int) -> None:
-    """Refuses what mixes images of the whole batch, or leaves no room for messages."""
+    """With several processes, refuses to mix images of the whole batch, and to record or compile steps."""
     method = config.method
     alone = {"mixup": "method.mixup", "teacher_mixup": "method.teacher_mixup"}
     used = [f"{key} = {getattr(method, name)}" for name, key in alone.items() if getattr(method, name, 0)]

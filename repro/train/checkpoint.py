@@ -1,4 +1,4 @@
-"""What a training saves: its last two checkpoints, to go on from, and its result, for evaluation."""
+"""What training saves: its last two checkpoints, to resume from, and its result, for evaluation."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from repro.files import link_or_copy, partly, replace_folder, restore_folder, sw
 from repro.train.storage import Damaged, Networks, OtherFormat, Series, load, save
 
 SERIES = ("snapshots", "late")
-"""The weights kept along training, by the name of their files and of their entry in a checkpoint."""
+"""The weights kept along training; each name is that of their files and of their entry in a checkpoint."""
 
-_KEPT = 2  # checkpoints: when the newest is damaged, the one before it is gone on from
+_KEPT = 2  # checkpoints: if the newest is damaged, training resumes from the one before it
 
 
 class Refused(ValueError):
-    """A state that must not be gone on from; the message says why, and how to start anew."""
+    """A state that must not be resumed; the message says why, and how to start anew."""
 
 
 def made_by(config: Config, seeds: int | Sequence[int], source: Mapping[str, str]) -> dict[str, Any]:
-    """What decides a training, up to its finetuning: settings, seeds and code."""
+    """What decides the outcome of training, before finetuning: settings, seeds and code."""
     settings = decisive(config)
     del settings["finetune"]
     return {"config": settings, "seeds": seeds, "source": dict(source)}
 
 
 def write(folder: Path, step: int, content: dict[str, Any], series: Mapping[str, Series]) -> None:
-    """Saves a checkpoint, first the weights that `series` hold in memory; then removes all but the last two.
+    """Writes the weights that `series` hold in memory, then a checkpoint; removes all but the last two.
 
     Raises:
         OSError: naming the path, when it cannot be written; the checkpoints before it are kept.
@@ -45,13 +45,13 @@ def write(folder: Path, step: int, content: dict[str, Any], series: Mapping[str,
 
 
 def kept_in(folder: Path) -> str:
-    """What there is to go on from, for a sentence."""
+    """Which state training can resume from, as part of a sentence."""
     newest = _newest_first(folder)[:1]
     return f"the last saved state is kept in {newest[0]}" if newest else "no state has been saved yet"
 
 
 def refuse_newest(folder: Path, made_by: Mapping[str, Any], remove: Path) -> None:
-    """Looks at the newest checkpoint that can be read, before any work.
+    """Checks the newest readable checkpoint, before any work.
 
     Raises:
         Refused: when other settings, data or code made it.
@@ -61,7 +61,7 @@ def refuse_newest(folder: Path, made_by: Mapping[str, Any], remove: Path) -> Non
 
 
 def seconds_spent(folder: Path) -> float:
-    """How long what is kept in a folder has been trained for, in all sessions."""
+    """Seconds of training behind the newest checkpoint in a folder, over all sessions."""
     newest = _newest_readable(folder)
     return float(sum(one["seconds"] for one in newest["sessions"])) if newest else 0.0
 
@@ -74,9 +74,9 @@ def _newest_readable(folder: Path) -> dict[str, Any] | None:
 
 
 def read(folder: Path, made_by: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any] | None:
-    """The newest checkpoint whose files are all intact, its series opened; None where there is none at all.
+    """The newest checkpoint with all its files intact, and its series opened; None if there is no checkpoint.
 
-    Removes what killed writers left in the folder, and says which damaged checkpoint an older one stands in for.
+    Removes what killed writers left in the folder. Says so when an older checkpoint replaces a damaged one.
 
     Raises:
         Refused: when other settings, data or code made it, or no checkpoint is intact.
@@ -115,7 +115,7 @@ def refuse_other(
     """Compares what made a checkpoint or result in `folder` with what is running now.
 
     Raises:
-        Refused: naming every difference, and how to go on or to start anew, by removing `remove` or else the folder.
+        Refused: names every difference, and how to resume or to start anew, by removing `remove` or else the folder.
     """
     found = _differences(content["made_by"], made_by)
     if found:
@@ -128,7 +128,7 @@ def refuse_other(
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What a session runs on that the one before it did not, in words."""
+    """How the session `now` differs from the one `before` it, in words."""
     differing = [key for key in now if key != "revision" and before.get(key, now[key]) != now[key]]
     words = {"processes": f"{now.get('processes')} process{'es' * (now.get('processes', 1) > 1)} instead of"}
     return [f"{words.get(key, f'{key} {now[key]} in place of')} {before[key]}" for key in differing]
@@ -162,7 +162,7 @@ def _newest_first(folder: Path) -> list[Path]:
 
 
 def _remove_unlisted(folder: Path, content: Mapping[str, Any]) -> None:
-    """Weights that a killed writer kept after this checkpoint: they will be kept again."""
+    """Removes weights that a killed writer left after this checkpoint; they will be written again."""
     listed = {path for name in SERIES for path in content[name].paths()}
     for name in SERIES:
         for path in folder.glob(f"{name}-*.pt"):
@@ -189,7 +189,7 @@ class Result:
     made_by: dict[str, Any]  # settings, seeds and code, as in a checkpoint
 
     def networks(self) -> Networks:
-        """Those at the end of training, and the finetuned one; the weights on the way there are read one by one."""
+        """The networks at the end of training, and the finetuned one; reads snapshots one by one."""
         last: Networks = {}
         for snapshot in self.snapshots:
             last = dict(snapshot["networks"])
@@ -197,7 +197,7 @@ class Result:
 
 
 def save_result(folder: Path, result: Result) -> None:
-    """Writes the result into a run's state folder, where its weights lie already or are written now."""
+    """Writes the result into a run's state folder, with those weights that are not there yet."""
     content: dict[str, Any] = dict(vars(result))
     for name in SERIES:
         series = _as_series(name, content[name])
@@ -246,9 +246,9 @@ def load_results(folder: Path) -> list[Result]:
 
 
 def is_published(place: Path, made_by: Sequence[dict[str, Any]]) -> bool:
-    """Whether `place` holds exactly the results that were made so, all whole.
+    """Whether `place` holds exactly the results of these `made_by`, all intact.
 
-    They are there, and their state is gone, when a pipeline was killed before it noted that training was done.
+    This is so without any state when a pipeline was killed after training, before it noted that training was done.
     """
     restore_folder(place)
     try:
@@ -261,7 +261,7 @@ def is_published(place: Path, made_by: Sequence[dict[str, Any]]) -> bool:
 
 
 def publish(folders: Iterable[Path], place: Path) -> None:
-    """Puts the results of all folders at `place`, all of them or none; the folders keep what they hold."""
+    """Copies or links the results of all folders to `place`, all or none; the folders stay as they are."""
     restore_folder(place)
     fresh = partly(place)
     for folder in folders:
@@ -271,7 +271,7 @@ def publish(folders: Iterable[Path], place: Path) -> None:
 
 
 def link_weights(weights: Iterable[Series], folder: Path) -> None:
-    """Puts the files of these series into a new folder too, once all of them are found whole.
+    """Copies or links the files of these series into a new folder, after checking all of them.
 
     Raises:
         Damaged: when one is not what was written.

@@ -1,4 +1,4 @@
-"""A job, which is a seed of a run or several stacked: its training by this process, and what it runs on."""
+"""A job is one seed of a run, or several stacked: its training by this process, and the environment it records."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Job:
     state: Path  # folder of the run, until all its seeds are done
     source: dict[str, str]  # hashes of the training code's files: a state that other code saved is not resumed
     deadline: float = math.inf  # time.monotonic()
-    ends: float = math.inf  # likewise: when training shall be done, in as many steps as fit
+    ends: float = math.inf  # time.monotonic() at which training ends, after as many steps as fit
 
     @property
     def name(self) -> str:
@@ -62,32 +62,32 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """Of the state, and of the result, which waits there for the run's others."""
+        """Of the state, and of the result until all jobs of the run are done."""
         return self.state / seeds_label(self.seeds)
 
     @property
     def result(self) -> Path:
-        """The file that says that it is finished."""
+        """The file of the result; it exists once the job is finished."""
         return self.folder / RESULT
 
     @property
     def trained_as(self) -> int | list[int]:
-        """The seeds as a `Trainer` wants them."""
+        """The seeds in the form that `Trainer` takes."""
         return self.seeds if self.config.budget.stack > 1 else self.seeds[0]
 
     @property
     def training_made_by(self) -> dict[str, Any]:
-        """What must be the same for a checkpoint to be gone on from."""
+        """What must be equal for training to resume from a checkpoint."""
         return made_by(self.config, self.trained_as, self.source)
 
     @property
     def made_by(self) -> dict[str, Any]:
-        """What must be the same for a result to count: finetuning too."""
+        """What must be equal for a result to count, finetuning included."""
         return self.training_made_by | {"config": decisive(self.config)}
 
 
 def jobs_of(run: str, config: Config, state: Path, seeds: Sequence[int], ends: float = math.inf) -> list[Job]:
-    """The seeds of a run as they train; the time of `budget.max_minutes` begins now."""
+    """The jobs of a run's seeds; the time of `budget.max_minutes` begins now."""
     stack, minutes = config.budget.stack, config.budget.max_minutes
     deadline = time.monotonic() + 60 * minutes if minutes else math.inf
     groups = (list(seeds[i : i + stack]) for i in range(0, len(seeds), stack))
@@ -99,7 +99,7 @@ SECONDS_BETWEEN_LINES = 30.0  # of the log
 
 @dataclass
 class Listener:
-    """Whom a training tells what, and whom it asks whether to go on."""
+    """The callbacks of training: steps done, messages, and whether to stop."""
 
     count: Progress
     say: Say
@@ -107,7 +107,7 @@ class Listener:
     last: float = field(default_factory=time.monotonic)  # line of the log
 
     def log(self, text: str) -> None:
-        """A line for the reader, unless the last one was just now."""
+        """Says a line, at most one in `SECONDS_BETWEEN_LINES`."""
         if time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
             self.last = time.monotonic()
             self.say(text)
@@ -118,9 +118,9 @@ class OutOfMemory(RuntimeError):
 
 
 def train_job(job: Job, listener: Listener, world: World = ALONE) -> bool:
-    """Trains it unless it is finished; False when it stopped before the end.
+    """Trains a job unless it is finished; False when it stopped before the end.
 
-    Each of the processes of `world` has a listener; the first of them writes.
+    Each process of `world` has its own listener; the first process writes.
 
     Raises:
         OutOfMemory: when memory runs out; the checkpoints before it are kept.
@@ -135,7 +135,7 @@ def train_job(job: Job, listener: Listener, world: World = ALONE) -> bool:
 
 
 def less_memory(config: Config) -> str:
-    """What to change where memory has run out, with the values that did not suffice."""
+    """Which settings to lower when memory has run out, with their values."""
     budget = config.budget
     fewer = f"lower budget.workers = {budget.workers}, or " if budget.workers > 1 else ""
     fewer += f"lower budget.stack = {budget.stack}, or " if budget.stack > 1 else ""
@@ -171,7 +171,7 @@ def _train(job: Job, listener: Listener, world: World) -> bool:
 
 
 def result_of(job: Job, trainer: Trainer, tuned: dict[str, Tensor]) -> Result:
-    """What a training that has ended leaves, with the weights that finetuning made."""
+    """The result of finished training, with the finetuned weights."""
     facts = environment(trainer.device, trainer.sessions, job.source) | {"warnings": trainer.kept.warnings}
     if trainer.world.size > 1:
         facts["processes"] = trainer.world.size
@@ -182,10 +182,10 @@ def result_of(job: Job, trainer: Trainer, tuned: dict[str, Tensor]) -> Result:
 
 
 def is_finished(job: Job, say: Say) -> bool:
-    """Whether its result is there and whole; a damaged one is made again from the last checkpoint.
+    """Whether its result exists and is intact; a damaged one is made again from the last checkpoint.
 
     Raises:
-        Refused: when it was made otherwise.
+        Refused: when other settings, seeds or code made it.
     """
     try:
         finished = load_result(job.folder)
@@ -204,11 +204,11 @@ CODE = ["repro", "experiments", "dvc.yaml", "requirements.lock"]
 """What decides a number; other uncommitted files do not make a run unclean."""
 
 _NO_NUMBER = {("train", "launch"), ("train", "prepare"), ("train", "stopping")}
-"""Files among those that train which decide no number: whoever mends a sentence in them may go on."""
+"""Files of `train` that decide no number: training resumes after a change in them."""
 
 
 def session(device: torch.device) -> dict[str, Any]:
-    """What one process of a training runs on; a training that was interrupted has several."""
+    """Revision, versions and device of one process; interrupted training has several sessions."""
     return {"revision": revision(), "torch": str(torch.__version__), "threads": torch.get_num_threads(),
             "device_name": describe_device(device)["device_name"]}  # fmt: skip
 
@@ -216,7 +216,7 @@ def session(device: torch.device) -> dict[str, Any]:
 def environment(
     device: torch.device, sessions: Sequence[Mapping[str, Any]], source: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Revision, versions, device, date, and the duration of all sessions, which are listed where there are several."""
+    """Revision, versions, device, date and seconds of all sessions; lists the sessions if there are several."""
     head = revision()
     changes = _git("status", "--porcelain", "--", *CODE)
     return (
@@ -237,7 +237,7 @@ def environment(
 
 
 def revision() -> str:
-    """Of the project, as git has it; of an archive that git made, as is written there."""
+    """The project's commit: from git, or from the note that `git archive` writes."""
     return _git("rev-parse", "HEAD") or _archived() or "unknown"
 
 
@@ -265,12 +265,12 @@ def source_hashes() -> dict[str, str]:
 
 
 def hash_of(source: Mapping[str, str]) -> str:
-    """One hash of all these."""
+    """One hash of all files' hashes."""
     return hashlib.sha256(repr(sorted(source.items())).encode()).hexdigest()
 
 
 def _git(*arguments: str) -> str | None:
-    """What git prints, None without it; in a session of its own, which no signal to the process group reaches."""
+    """What git prints, or None if it fails; its own session keeps signals to our process group from it."""
     try:
         return subprocess.run(
             ["git", *arguments], capture_output=True, text=True, check=True, start_new_session=True
@@ -280,10 +280,10 @@ def _git(*arguments: str) -> str | None:
 
 
 def take_over(jobs: Sequence[Job], trained: Path) -> None:
-    """Puts what an earlier plan trained of these seeds, in just this way, where training looks for what is done.
+    """Takes over the results of an earlier plan that trained these seeds in the same way.
 
-    Each result is given the settings of the new plan, which differ in the list of seeds and in what decides nothing; a
-    stack of other seeds is trained again. Whether somebody had seen results before is for evaluation to record.
+    Each result gets the settings of the new plan; only the list of seeds, and settings that decide nothing, may differ.
+    A stack of other seeds is trained again. Evaluation records whether results had been seen before.
     """
     kept = []
     for job in jobs:
@@ -308,7 +308,7 @@ def take_over(jobs: Sequence[Job], trained: Path) -> None:
 
 
 def _otherwise(found: Result, job: Job) -> str:
-    """In what it differs from what the new plan would train; empty where it is the list of seeds alone."""
+    """How a result differs from what the new plan would train; empty if only the list of seeds differs."""
     there, here = (_but_for_seeds(made_by) for made_by in (found.made_by, job.made_by))
     if there["source"] != here["source"]:
         return "what is there was trained by other code"

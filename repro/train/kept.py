@@ -1,4 +1,4 @@
-"""What is kept of a run along its training: weights for the curves, and whether its network still learns."""
+"""What is kept along training: weights for the curves, and warnings when the network stops learning."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from repro.train.storage import Networks, Series
 
 
 class Kept:
-    """Snapshots of all networks, and the last checkpoints of the one that counts, which has this role.
+    """Snapshots of all networks, and the last checkpoints of the network that counts, which has this role.
 
-    Of several processes with the same weights, one `copies` them; all look at how it does on labelled examples.
+    If several processes hold the same weights, one of them `copies` them; all check the network on labelled examples.
     """
 
     def __init__(self, config: Config, role: str, data: TrainingSet, copies: bool = True) -> None:
@@ -35,7 +35,7 @@ class Kept:
         self.looks: list[dict[str, Any]] = []  # {"step": int, "found": complaints}
 
     def follow(self, config: Config) -> None:
-        """From now on the run is this one, of another length."""
+        """Continues as a run of another length."""
         self._config = config
         self._marks = {*snapshot_steps(config.budget.steps, config.budget.snapshots), *{config.plant.steps} - {0}}
         self._late = set(late_steps(config.budget.steps, config.budget.late))
@@ -68,7 +68,7 @@ class Kept:
 
     @property
     def warnings(self) -> list[str]:
-        """What was found wrong, each time it begins."""
+        """All complaints, each at the step at which it begins."""
         before = [{"found": []}, *self.looks]
         return [
             f"step {look['step']}: {self._role} {complaint}"
@@ -79,7 +79,7 @@ class Kept:
 
 
 def snapshot_steps(steps: int, count: int) -> list[int]:
-    """Steps before which weights are kept: `count` of them from 0 on, evenly; the last step's come on top."""
+    """Steps before which weights are kept: `count`, evenly spaced from 0; the last step's weights are kept besides."""
     return sorted({i * steps // count for i in range(count)})
 
 
@@ -107,16 +107,16 @@ def networks(state: State) -> Networks:
 
 
 EXAMPLES = 64
-"""Labelled examples looked at, evenly spread over all: enough to tell one class from several, and little to compute."""
+"""Labelled examples that are checked, evenly spread over all: enough to tell one class from several, and cheap."""
 
 DIVERGED = 5.0
-"""A labelled loss so many times that of a guess among all classes is no longer learning."""
+"""A network has diverged when its labelled loss is this many times that of a uniform guess."""
 
 
 def learns(config: Config, role: str, step: int) -> bool:
-    """Whether this network has had a step at its full rate, and a tenth of training is over.
+    """Whether this network has taken a step at its full rate, and a tenth of training is over.
 
-    Before, its running statistics may still be far from what its weights make of the images.
+    Before that, its running statistics may still lag behind its weights.
     """
     optimiser: Optimiser = getattr(config.optim, role)
     method = config.method
@@ -126,7 +126,7 @@ def learns(config: Config, role: str, step: int) -> bool:
 
 @torch.no_grad()
 def complaints(learner: Learner, data: TrainingSet, source: Source[Any]) -> list[str]:
-    """What is wrong with a network, as it is evaluated, on some of the labelled examples.
+    """What is wrong with a network in evaluation mode, on some of the labelled examples.
 
     Collapse: it predicts one class for all of them, though they have several. Divergence: its mean loss is more than
     `DIVERGED` times ln K.

@@ -1,12 +1,12 @@
-"""Trains runs in worker processes: on CPUs so many as `budget.workers` says, on GPUs one each.
+"""Trains runs in worker processes: `budget.workers` of them on a CPU, one for each GPU.
 
     repro train <run> --seeds 0-4
     repro train <run> --seeds 3                                     # one of the planned seeds, as a job of a cluster
     torchrun --nproc-per-node 4 -m repro train <run> --seeds 0-4    # four processes share every batch of each seed
 
-Reads artifacts/configs/<run>.yaml, leaves artifacts/runs/<run>/. Its state is kept in state/<run>/ until all seeds are
-done: started again after an interruption, it goes on where it was. Seeds that a shorter plan trained in the same way
-stay as they are. A run is `opened`, and its jobs go through the one loop, `train_jobs`.
+Reads artifacts/configs/<run>.yaml, writes artifacts/runs/<run>/. The state stays in state/<run>/ until all seeds are
+done: after an interruption, the same command resumes from it. Seeds that a shorter plan trained in the same way are
+kept. `opened` gives the jobs of a run, and `train_jobs` is the one loop that trains jobs.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ NOTE = "progress.json"
 
 
 def train(run: str, seeds: str) -> int:
-    """Trains what is missing; the exit status, 0 when it came to the end."""
-    set_up_process()  # threads that were started before workers are forked would be missing in them
+    """Trains the missing seeds of a run; returns the exit status, 0 when all are done."""
+    set_up_process()  # no thread may start before the fork of the workers, which would lack it
     world = ALONE
     try:
         with connected() as world, opened(run, seeds, world) as jobs:
@@ -57,12 +57,12 @@ def train(run: str, seeds: str) -> int:
 
 
 def train_plan(runs: Mapping[str, Mapping[str, Any]], label: str, workers: int) -> int:
-    """Trains what is missing of a plan in one pool, each run opened when its first seed is next; the exit status.
+    """Trains the missing seeds of a plan in one pool; opens a run when its first seed is next; returns the exit status.
 
     Args:
-        runs: as `lay_out` gives them.
+        runs: from `lay_out`.
         label: the plan's name.
-        workers: side by side, at most; 0 for the fewest `budget.workers` of the runs.
+        workers: how many at most; 0 takes the smallest `budget.workers` of the runs.
     """
     under_way: dict[str, tuple[ExitStack, list[Job]]] = {}
 
@@ -91,11 +91,11 @@ def train_plan(runs: Mapping[str, Mapping[str, Any]], label: str, workers: int) 
 
 @contextlib.contextmanager
 def opened(run: str, seeds_text: str, world: World = ALONE) -> Iterator[list[Job]]:
-    """Gives what to train of a run, looked at before any work; at the end puts results where evaluation finds them.
+    """Checks a run and gives its jobs to train; at the end publishes the results for evaluation.
 
-    The run's lock is held where all planned seeds are to be trained. Some of them are a job of several that train the
-    run on other machines: no lock reaches those, and the results wait in the seeds' own folders for the one process
-    that joins them.
+    To train all planned seeds, this process holds the run's lock. To train only some, it does not: other machines may
+    train the rest, and no lock reaches them. The results then stay in the seeds' own folders until one process joins
+    them.
     """
     every, jobs = world.each(lambda: _prepared(run, seeds_text))
     config, whole = every[0].config, jobs == every
@@ -111,7 +111,7 @@ def opened(run: str, seeds_text: str, world: World = ALONE) -> Iterator[list[Job
 
 
 def _close(jobs: list[Job], whole: bool) -> None:
-    """Publishes the whole run when all is finished, and its state goes; of some seeds, their state stays."""
+    """Publishes a run that is finished as a whole and removes its state; the state of only some seeds stays."""
     if not jobs or not all(is_finished(job, print) for job in jobs):
         return
     run, planned = jobs[0].run, jobs[0].config.planned_seeds
@@ -126,10 +126,10 @@ def _close(jobs: list[Job], whole: bool) -> None:
 
 
 def _prepared(run: str, seeds_text: str) -> tuple[list[Job], list[Job]]:
-    """The jobs of all planned seeds, and of them those to train now.
+    """The jobs of all planned seeds, and those of them to train now.
 
     Raises:
-        ConfigError: when they are not the prepared ones.
+        ConfigError: when seeds or data are not the prepared ones.
     """
     seeds = list(parse_seeds(seeds_text))
     if Path(run).name != run:
@@ -154,7 +154,7 @@ def finished_already(every: list[Job], jobs: list[Job]) -> bool:
     """Whether all planned jobs of a run are finished, so that `jobs` of them need no training.
 
     Raises:
-        Refused: when something that is left of this run was made otherwise.
+        Refused: when other settings, data or code made what is left of this run.
     """
     refuse_other_states(every, jobs)
     run, state = every[0].run, every[0].state
@@ -167,10 +167,10 @@ def finished_already(every: list[Job], jobs: list[Job]) -> bool:
 
 
 def refuse_other_states(every: list[Job], jobs: list[Job]) -> None:
-    """Looks at what is left of these jobs of a run, and of seeds that are none of its, before any work.
+    """Checks, before any work, the states that are left of these jobs and of seeds outside the run.
 
     Raises:
-        Refused: when something of it was made otherwise, or is of other seeds or another stack.
+        Refused: when other settings, data or code made one, or it is of other seeds or another stack.
     """
     state, stack = every[0].state, every[0].config.budget.stack
     partly(state)  # what a kill left of its removal
@@ -185,7 +185,7 @@ def refuse_other_states(every: list[Job], jobs: list[Job]) -> None:
 
 
 def train_all(jobs: list[Job], world: World = ALONE) -> int:
-    """Trains jobs of one run; the exit status of what came before the end, else 0."""
+    """Trains jobs of one run; returns 0 when all are done, else the exit status of what stopped them."""
     if not jobs:
         return 0
     budget, steps = jobs[0].config.budget, len(jobs) * jobs[0].config.budget.steps
@@ -196,18 +196,18 @@ def train_jobs(
     jobs: Iterator[Job], label: str, steps: int, workers: int, done: Callable[[Job], object] = lambda _: None,
     world: World = ALONE,
 ) -> int:  # fmt: skip
-    """Trains jobs of one run or several; the exit status of what came before the end, else 0.
+    """Trains jobs of one run or several; returns 0 when all are done, else the exit status of what stopped them.
 
     Args:
-        jobs: each taken when a worker is about to be free.
-        label: of the whole.
-        steps: of the whole.
-        workers: side by side, at most; on GPUs, one each.
-        done: told of each job that is finished.
+        jobs: each is taken shortly before a worker is free.
+        label: the name of the whole, for messages.
+        steps: of all jobs.
+        workers: how many at most; on GPUs, one each.
+        done: called with each finished job.
         world: the processes that train each job together; they have no workers.
 
     Raises:
-        Exception: the first that a job met, when the others have come to their end.
+        Exception: the first error of a job, once the other jobs have ended.
     """
     first = next(jobs, None)
     if first is None:
@@ -238,13 +238,13 @@ def train_jobs(
 
 
 Outcome = bool | Exception
-"""Whether a job is finished, or what it met that its user can mend."""
+"""Whether a job is finished, or an error that its user can mend."""
 
 
 def _train_by_workers(
     jobs: Iterator[Job], workers: int, progress: Progress, flags: Flags, done: Callable[[Job], object]
 ) -> tuple[list[Job], list[Exception]]:
-    """Trains jobs in processes of their own; gives those that stopped before their end, and what others met."""
+    """Trains jobs in worker processes; returns the jobs that stopped before their end, and the errors of others."""
     gpus = visible_gpus() or [""] * workers
     counts, context = RawArray("q", len(gpus)), worker_pool(workers)[1]
     places = context.SimpleQueue()
@@ -290,11 +290,11 @@ def _say_what_is_heard(heard: Connection, progress: Progress) -> None:
 _LONGEST = 1000  # characters of a line: a pipe takes 4,096 bytes at once
 
 _worker: dict[str, Any] = {}
-"""Of a worker process: its listener, whether it is at work, and whether it ever was."""
+"""Of a worker process: its listener, whether it is busy, and whether it has begun a job."""
 
 
 def _start_worker(places: Any, counts: Any, lines: Any, flags: Flags) -> None:
-    """A worker sees its own GPU alone, stops when the flag is up, whoever raised it, and dies with its parent."""
+    """Sets up a worker: it sees only its own GPU, stops when the flag is raised, and dies with its parent."""
     number, gpu = places.get()
     if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
@@ -303,7 +303,7 @@ def _start_worker(places: Any, counts: Any, lines: Any, flags: Flags) -> None:
         counts[number] += steps
 
     def say(text: str) -> None:
-        """In one write, which needs no lock that a killed worker would hold for ever."""
+        """In one write, which needs no lock: a killed worker would hold a lock for ever."""
         with contextlib.suppress(BlockingIOError):  # nobody reads any more
             os.write(lines.fileno(), f"{text[:_LONGEST]}\n".encode()[: 4 * _LONGEST])
 
@@ -326,7 +326,7 @@ def _work(job: Job) -> Outcome:
 def _train_together(
     jobs: Iterator[Job], progress: Progress, flags: Flags, world: World
 ) -> tuple[list[Job], list[Exception]]:
-    """Trains jobs in this process, which has its part of each batch; gives one that stopped before its end."""
+    """Trains jobs in this process, on its part of each batch; returns a job that stopped before its end."""
     steps_done = 0
 
     def count(steps: int) -> None:
@@ -344,16 +344,16 @@ def _train_together(
 
 
 def _stop_with_parent(flags: Flags, parent: int) -> None:
-    """Saves and stops when `torchrun` is gone, however it went."""
+    """Saves and stops when `torchrun` has ended, for whatever reason."""
     while os.getppid() == parent:
         time.sleep(0.5)
     flags.stop()
 
 
 def _train_one(job: Job, listener: Listener, began: bool, world: World = ALONE) -> bool:
-    """Whether it is finished; it is not begun when it is late, but for the first one, of which some step is made.
+    """Trains a job; returns whether it is finished. A late job is not begun, except the first, which takes some step.
 
-    The lock is of this machine; on others the batch system alone keeps a second process away.
+    The lock holds on this machine; on others only the batch system keeps a second process away.
     """
     if any(world.most([began and time.monotonic() > job.deadline, listener.stops()])):
         return False
@@ -365,7 +365,7 @@ SECONDS_BETWEEN_NOTES = 10.0
 
 
 def _noting(job: Job, listener: Listener) -> Listener:
-    """The same, and notes in the job's folder, for `repro status`, how far it is, how fast, and where."""
+    """The same listener, which also writes step, speed and node into the job's folder, for `repro status`."""
     note, here = job.folder / NOTE, 0
     since, before, last = 0.0, 0, 0.0  # when the first steps were done, and how many; when it noted last
 
@@ -374,12 +374,12 @@ def _noting(job: Job, listener: Listener) -> Listener:
         listener.count(steps)
         here, now = here + steps, time.monotonic()
         if not since:
-            since, before = now, here  # what a checkpoint brought, or the first steps
+            since, before = now, here  # the steps of a checkpoint, or the first steps
         if now - last < SECONDS_BETWEEN_NOTES:
             return
         last = now
         rate = (here - before) / (now - since) if now > since else 0.0
-        with contextlib.suppress(OSError):  # a courtesy, for which a full disk need have no room
+        with contextlib.suppress(OSError):  # a full disk must not stop training for this note
             note.parent.mkdir(parents=True, exist_ok=True)
             note.write_text(json.dumps({"step": here, "steps": job.config.budget.steps, "rate": round(rate, 3),
                                         "node": os.environ.get("SLURMD_NODENAME") or platform.node()}))  # fmt: skip
@@ -389,7 +389,7 @@ def _noting(job: Job, listener: Listener) -> Listener:
 
 @contextlib.contextmanager
 def first_writes(world: World, name: str, what: str) -> Iterator[None]:
-    """The first process holds the lock `name` for the block; all raise what it meets."""
+    """The first process holds the lock `name` during the block; if it cannot, all processes raise its error."""
     with ExitStack() as held:
         world.first(lambda: held.enter_context(only_writer(name, what)))
         yield

@@ -40,12 +40,12 @@ Say = Callable[[str], None]
 """Called with what a person should know."""
 
 
-_WINDOW, _FEWEST = 30.0, 5  # seconds and steps, at least, by which speed is measured
-_SLACK = 0.02  # of the steps that are left: a smaller difference changes nothing
+_WINDOW, _FEWEST = 30.0, 5  # speed is measured over so many seconds and, at least, steps
+_SLACK = 0.02  # share of the steps that are left: a smaller change is ignored
 
 
 class Timetable:
-    """How many steps a training has that is to end at a given time, by the speed of its last steps.
+    """The number of steps of training that ends at a given time, from the speed of its last steps.
 
     Args:
         ends: by time.monotonic().
@@ -55,7 +55,7 @@ class Timetable:
         self._ends, self._seen = ends, deque[tuple[float, int]]()
 
     def steps(self, done: int, planned: int, now: float) -> int:
-        """How many there shall be in all, after `done` of those that are planned; one more is made in any case."""
+        """The total number of steps, after `done` of the `planned` ones; at least one more than `done`."""
         self._seen.append((now, done))
         while len(self._seen) > _FEWEST and now - self._seen[1][0] > _WINDOW:
             self._seen.popleft()
@@ -86,7 +86,7 @@ class Trainer:
         source: hashes of the files of the training code; a state that other code saved is not resumed.
         session: what this process runs on, kept with the state.
         world: the processes that train together, each with its part of every batch; all call the same methods.
-        record: how steps are recorded; by default as the settings and the device have it.
+        record: how steps are recorded; by default as settings and device allow.
     """
 
     def __init__(
@@ -128,17 +128,17 @@ class Trainer:
             report: told of each row of metrics.
             stop: asked after each step whether to save and stop.
             say: told what a person should know.
-            ends: by time.monotonic(), when training shall end: it gets as many steps as fit; one process alone.
+            ends: time.monotonic() at which training ends, after as many steps as fit; for a single process.
 
         Raises:
             OutOfTime, Stopped: when `deadline` passes or `stop` says so; the state is saved first.
             NotFinite: when a loss or a weight becomes NaN or infinite; the checkpoints before that are kept.
-            Refused: when `folder` holds a state that must not be gone on from.
+            Refused: when `folder` holds a state that must not be resumed.
             OSError: when the state cannot be saved; the checkpoints before it are kept.
         """
         self._resume(folder, say)
         if way := self.steps.choose(self.sessions[-1].get("way", "") if self.sessions else "", say):
-            self.session["way"] = way  # in which a resumed run goes on
+            self.session["way"] = way  # a resumed run goes on in the same way
         budget, timetable = self.config.budget, Timetable(ends)
         begun, told, pace = time.monotonic(), 0, Pace(self.world)
         self.sessions.append({"from_step": self.state.step, "seconds": 0.0} | self.session)
@@ -174,7 +174,7 @@ class Trainer:
         progress(budget.steps - told)
 
     def _lay_over(self, steps: int) -> None:
-        """From now on the run has so many steps: schedule, ramps, log and snapshots with it."""
+        """Changes the run's number of steps, and with it schedule, ramps, log and snapshots."""
         if steps == self.config.budget.steps:
             return
         self.config = laid_over(self._asked, steps)
@@ -184,7 +184,7 @@ class Trainer:
             learner.config, learner.total_steps = getattr(self.config.optim, role), steps
 
     def advance(self) -> bool:
-        """One step; whether it completed a row of metrics.
+        """Takes a step; returns whether it completed a row of metrics.
 
         Raises:
             NotFinite: when a mean of the row is NaN or infinite.
@@ -195,7 +195,7 @@ class Trainer:
         return logs
 
     def _step(self) -> bool:
-        """Takes a step; whether a row of metrics ends with it."""
+        """Takes a step; returns whether a row of metrics ends with it."""
         budget, step = self.config.budget, self.state.step + 1
         logs = step % budget.log_every == 0 or step == budget.steps
         self.window.add(self.steps.take(self.batch, probe=logs))
@@ -203,7 +203,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def _explained(self, folder: Path) -> Iterator[None]:
-        """Says of what is not finite within the block in which steps it became so, and what there is to go on from."""
+        """Adds to a NotFinite from the block since which step it arose, and which state training can resume from."""
         try:
             yield
         except NotFinite as error:
@@ -216,7 +216,7 @@ class Trainer:
             ) from None
 
     def made_by(self) -> dict[str, Any]:
-        """What must be the same for a saved state to be gone on from; finetuning comes after it."""
+        """What must be equal for training to resume from a saved state; finetuning comes after it."""
         return checkpoint.made_by(self._asked, self.seeds, self.source)
 
     def _save(self, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Metrics between two rows of the log, kept on the device: means, spreads, NaN found, and a row as a line to read."""
+"""Metrics between two rows of the log, kept on the device; checks for NaN; a row as a line of text."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Window:
         self._counts[names] += 1
 
     def close(self, step: int) -> dict[str, float]:
-        """A row: the mean over the window's steps and all stacked runs, and for h its spread over steps; then empties.
+        """A row: means over the window's steps and all stacked runs, and h's spread over steps. Empties the window.
 
         Raises:
-            NotFinite: when a mean is NaN or infinite, naming the metric and the steps.
+            NotFinite: when a mean is NaN or infinite; names the metric and the steps.
         """
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
@@ -72,7 +72,7 @@ class Window:
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     """Names of the tensors with a NaN or an infinity.
 
-    Tensors of one precision go through one call, since PyTorch takes a list of several one by one; the host waits once.
+    Each precision has a call of its own, since PyTorch takes a list of mixed ones one by one; the host waits once.
     """
     kinds: dict[torch.dtype, list[str]] = {}
     for name, tensor in tensors.items():
@@ -87,10 +87,10 @@ def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def check_finite(state: State, window: Window) -> None:
-    """Looks at all weights, averages and momenta, and at the metrics since the last row.
+    """Checks all weights, averages and momenta, and the metrics since the last row.
 
     Raises:
-        NotFinite: naming those with a NaN or an infinity.
+        NotFinite: names those with a NaN or an infinity.
     """
     sums = {f"the mean of {', '.join(names)}": values for names, _, values in window.state_dict()}
     names = not_finite(state.state_dict() | sums)
@@ -115,7 +115,7 @@ _LOSSES = {
 def line(name: str, row: Mapping[str, float], steps: int) -> str:
     """`name: step 200 of 300000; losses: student 1.92, UDA 0.31; 43.1 % of pseudo labels wrong; h +1.2e-03 ± 4.0e-03`.
 
-    A row of metrics.csv: means over the steps since the row before, of a run of so many steps.
+    `row` is one of metrics.csv: means over the steps since the row before; `steps` are those of the whole run.
     """
     losses = [f"{words} {row[key]:.3f}" for key, words in _LOSSES.items() if key in row]
     parts = [f"losses: {', '.join(losses)}"] if losses else []

@@ -1,8 +1,8 @@
 """Composes every run of the chosen plan and prepares its data.
 
-Leaves artifacts/configs/<run>.yaml (settings, with the hash of the data) and artifacts/data/. A run is
-trained again only when its resolved configuration changes, whichever file the change was made in, or a file that its
-data set or its method is made of: their hashes stand below the settings, as a comment.
+Writes artifacts/configs/<run>.yaml (settings, with the hash of the data) and artifacts/data/. A run is trained again
+only when its resolved configuration changes, or a file of the code of its data set or method: the hashes of these files
+stand below the settings, as a comment.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from repro.train.launch import CONFIGS, RUNS, STATE, finished_already
 _PACKAGE = Path(__file__).parents[1]
 _ROOMS = (("repro", "data"), ("repro", "methods"))
 _SILENCE = 5.0
-"""Seconds without a word on the screen, at most, where many runs are composed."""
+"""Most seconds without a message while many runs are composed."""
 
 
 def prepare(path: Path) -> dict[str, Config]:
-    """Composes and checks all runs of a plan before anything is written; run -> its settings, as it trains."""
+    """Composes and checks all runs of a plan before it writes anything; returns run -> settings."""
     whole = read_plan(path)
     if whole.needs_gpu and choose_device().type == "cpu":
         raise ConfigError(
@@ -68,13 +68,13 @@ def prepare(path: Path) -> dict[str, Config]:
 
 
 def _write_new(path: Path, content: bytes) -> None:
-    """Whole, unless it stands there already: a job of the same plan may read it right now."""
+    """Writes a whole file, unless it is there already: a job of the same plan may be reading it."""
     if not path.is_file() or path.read_bytes() != content:
         write_whole(path, content)
 
 
 def lay_out(path: Path) -> dict[str, Any]:
-    """Prepares a plan; gives the revision and code it is of, and what each run trains, in which folders."""
+    """Prepares a plan; returns its revision, the hash of its code, and what each run trains in which folders."""
     runs = {}
     for name, config in prepare(path).items():
         jobs = jobs_of(name, config, STATE / name, parse_seeds(config.planned_seeds))
@@ -91,7 +91,7 @@ def lay_out(path: Path) -> dict[str, Any]:
             "steps": config.budget.steps,
             "workers": config.budget.workers,
             "settings": digest(CONFIGS / f"{name}.yaml"),
-            "before": (RUNS / name).stat().st_mtime_ns if others else 0,  # of results that are not the plan's
+            "before": (RUNS / name).stat().st_mtime_ns if others else 0,  # of results of another plan
         }
     return {"code": hash_of(source_hashes()), "revision": revision(), "runs": runs}
 
@@ -102,7 +102,7 @@ def digest(path: Path) -> str:
 
 
 def _composed(plan: Sequence[PlannedRun], path: Path) -> Iterator[Config]:
-    """The configuration of each run; says how far it is where that takes long."""
+    """The configuration of each run; prints progress if that takes long."""
     said = time.monotonic()
     for number, planned in enumerate(plan, 1):
         yield compose_planned(planned, path)
@@ -112,7 +112,7 @@ def _composed(plan: Sequence[PlannedRun], path: Path) -> Iterator[Config]:
 
 
 def _footnote(config: Config) -> str:
-    """What the run's data set and method are made of, as a comment of YAML."""
+    """The code files of the run's data set and method, with hashes, as a YAML comment."""
     modules = (type(source_of(config.data)).__module__, method_of(config.method).__name__)
     lines = [f"#   {path} {hashlib.sha256((_PACKAGE.parent / path).read_bytes()).hexdigest()}\n"
              for path in made_of(*modules)]  # fmt: skip
@@ -121,7 +121,7 @@ def _footnote(config: Config) -> str:
 
 @cache
 def made_of(*modules: str) -> list[str]:
-    """The files of these modules and of what they import of repro.data and repro.methods: repro/data/toys.py, ..."""
+    """The files of these modules and of their imports from repro.data and repro.methods: repro/data/toys.py, ..."""
     found: set[str] = set()
     waiting = list(modules)
     while waiting:
@@ -138,7 +138,7 @@ def made_of(*modules: str) -> list[str]:
 
 
 def with_prepared_data(configs: Sequence[Config]) -> list[Config]:
-    """The same settings, with what only the data can tell; each source is prepared once."""
+    """The settings, completed by what only the data can tell; each source is prepared once."""
     sources = [source_of(config.data) for config in configs]
     first = {source.key: source for source in reversed(sources)}
     for key in dict.fromkeys(source.key for source in sources):

@@ -1,8 +1,8 @@
 """A function of tensors recorded once and replayed as a CUDA graph: one launch in place of thousands.
 
-What it does on the device is recorded; what it does in Python happens in the first calls alone. So it may read the
-numbers that change from call to call from its inputs only, never from a Python number, and what it keeps between calls
-must stay where it is in memory. `tests/recording.py` holds recorded steps to that without a GPU.
+The work on the device is recorded; the work in Python happens in the first calls only. So numbers that change from call
+to call must come from the function's inputs, never from Python, and tensors that it keeps between calls must stay in
+place in memory. `tests/recording.py` checks this for recorded steps without a GPU.
 """
 
 from __future__ import annotations
@@ -29,20 +29,21 @@ Function = Callable[..., dict[str, Tensor]]
 """Of tensors."""
 
 Record = Callable[[Function], Function]
-"""Makes of a function one that computes the same, recorded."""
+"""Turns a function into a recorded one that computes the same."""
 
 _WARM = 3  # calls before the recording, in which libraries choose their kernels and take the memory they keep
 
 
 class CudaGraph:
-    """`function`, whose first calls are as always, and which is recorded at the call after those.
+    """`function`: its first calls run as usual, the next one is recorded, and all later ones replay the recording.
 
-    All of them, and the recording, are on one stream, since allocator and libraries keep memory for each stream: on the
-    current one, but for the default, on which nothing can be recorded.
+    All are on one stream, since allocator and libraries keep memory for each stream. It is the current stream, or a new
+    one where the current one is the default, on which nothing can be recorded.
 
     Args:
         function: of tensors of the same shapes and types at every call; it waits for nothing and draws no random
-            numbers of PyTorch's. It must not refer to this graph, whose memory then stays until somebody collects it.
+            numbers of PyTorch's. It must not refer to this graph: the cycle would keep the graph's memory until garbage
+            collection.
     """
 
     def __init__(self, function: Function) -> None:
@@ -55,7 +56,7 @@ class CudaGraph:
         self._outputs: dict[str, Tensor] = {}
 
     def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
-        """What the function gives, in tensors that later calls leave alone."""
+        """The function's outputs, in tensors that later calls do not change."""
         self._inputs = self._inputs or tuple(torch.empty_like(given).contiguous() for given in inputs)
         for own, given in zip(self._inputs, inputs, strict=True):
             own.copy_(given)
@@ -77,7 +78,7 @@ class CudaGraph:
 
 @contextlib.contextmanager
 def _nothing_collected() -> Iterator[None]:
-    """Python frees no other graph meanwhile, which would end the recording; what it can free is freed before."""
+    """Collects garbage, then turns collection off for the block: to free another graph would end the recording."""
     gc.collect()
     was_on = gc.isenabled()
     gc.disable()
@@ -91,19 +92,19 @@ def _nothing_collected() -> Iterator[None]:
 class Steps:
     """Takes the steps of a run, changing its state in place.
 
-    A recorded step computes the same things in the same order; its number and what depends on it are tensors. So the
-    product of learning rate and gradient is rounded before it is subtracted, weight averages and a rising weight of the
-    UDA loss round a little differently too, and the schedule's cosine is the device's. A compiled network rounds where
-    PyTorch's compiler has it.
+    A recorded step computes the same things in the same order, but its number and what depends on it are tensors. So it
+    rounds a little differently: the product of learning rate and gradient before it is subtracted, weight averages, and
+    a rising weight of the UDA loss. The device computes the schedule's cosine. PyTorch's compiler decides where a
+    compiled network rounds.
 
     Args:
-        config: of the run. To be recorded, its method does the same at every step, and its examples are in memory.
+        config: of the run. Recording needs a method that does the same at every step, and examples in memory.
         method: a module of `repro.methods`.
         state: of the run.
         batches: of the run.
         world: the processes that train together.
-        record: from a function of tensors to one that is recorded; by default a CUDA graph, where the settings want it,
-            the steps can be recorded and there is a GPU.
+        record: turns a function of tensors into a recorded one; by default into a CUDA graph, if the settings ask for
+            it, the steps can be recorded and there is a GPU.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class Steps:
         self.use(record or (graph if engine.cuda_graph else None), compiled=on_gpu and engine.compile)
 
     def use(self, record: Record | None, compiled: bool) -> None:
-        """From now on steps are recorded so, or not, and networks compiled or not."""
+        """Sets how later steps are recorded, if at all, and whether networks are compiled."""
         kinds = {False: self._config} | ({True: self._config.while_planting()} if self._planted else {})
         rest = self._method, self._state, self._batches
         steps = {planting: partial(_step, planting, config, *rest) for planting, config in kinds.items()}
@@ -133,15 +134,14 @@ class Steps:
         self._forwards = [compiler(model.forward) for model in self._models] if compiler else []
 
     def follow(self, config: Config) -> None:
-        """From now on steps are those of a run of another length; none of them is recorded."""
+        """Continues as a run of another length, whose steps are not recorded."""
         self._config = config.method
 
     def take(self, batch: Callable[..., Batch], probe: bool) -> dict[str, Tensor]:
-        """The next step and its metrics, means over the processes.
+        """Takes the next step; returns its metrics, means over the processes.
 
         Args:
-            batch: from a step to its data, where it is not recorded: what somebody who times its parts puts in place
-                of `Batches.at`.
+            batch: from a step to its data, for a step that is not recorded; `Batches.at`, or a timed version of it.
             probe: asks for the metrics that cost extra passes; such a step is not recorded.
         """
         now = self._state.step
@@ -160,11 +160,11 @@ class Steps:
         return dict(zip(metrics, self._world.means(list(metrics.values())), strict=True))
 
     def choose(self, name: str, say: Callable[[str], None]) -> str:
-        """Where the settings want it: steps in the way of this name, without one in the fastest; gives the name.
+        """If the settings ask for it, sets the way of later steps: `name`, or else the fastest; returns its name.
 
-        Each way takes a step from the weights of now, with the numbers of the middle of training, where no rate is 0.
-        Its update may differ from that of the step taken one by one by `ROUNDING` of its length, for each network; else
-        it is left out. The state is what it was before.
+        Each way takes a step from the current weights, with the step number of mid-training, where no rate is 0. A way
+        is left out if its update of some network differs by more than `ROUNDING` from that of the step taken one by
+        one. The state is restored afterwards.
         """
         if self._why_not:
             say(self._why_not)
@@ -202,7 +202,7 @@ class Steps:
         self.take(self._batches.at, probe=False)
 
     def _update(self) -> list[Tensor]:
-        """Of each network's weights and momenta, one long vector."""
+        """How a step changes each network's weights and momenta, as one long vector for each network."""
 
         def vectors() -> list[Tensor]:
             learners = self._state.learners.values()
@@ -215,21 +215,21 @@ class Steps:
 
 TAKEN = "taken one by one"
 ROUNDING = 0.1
-"""Of an update's length: in bfloat16 some sampled pseudo label may fall otherwise; a wrong step is off by all of it."""
+"""Share of an update's length: in bfloat16 some sampled pseudo label may differ; a wrong step is off by all of it."""
 WORTH_COMPILING = 20_000
 """Steps: the compiler takes a minute or two, which a short run does not win back."""
 _TIMED = 20
 
 
 def _apart(update: Tensor, wanted: Tensor) -> float:
-    """The length of the difference, as a share of what is wanted; infinite where a number is."""
+    """The length of the difference as a share of the wanted length; infinite if it is not finite."""
     off = ((update - wanted).norm() / wanted.norm().clamp_min(1e-30)).item()
     return off if math.isfinite(off) else math.inf
 
 
 @contextlib.contextmanager
 def _in_place_of(models: Sequence[nn.Module], forwards: Sequence[Callable[..., Tensor]]) -> Iterator[None]:
-    """These forward passes, if any, in place of the models' own: what looks at them between steps compiles nothing."""
+    """Puts these forward passes, if any, in place of the models' own for the block: other uses compile nothing."""
     own = [model.forward for model in models] if forwards else []
     try:
         for model, forward in zip(models, forwards, strict=False):
@@ -244,9 +244,9 @@ def _step(
     planting: bool, config: Method, method: ModuleType, state: State, batches: Batches, labelled: Tensor,
     unlabelled: Tensor, step: Tensor,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """A step of the method on the examples of these indices; the state's own number comes back as it was."""
+    """A step of the method on the examples of these indices; the state's own step number is restored."""
     before = state.step
-    # A copy, since methods count it up in place. `State` says that it is a number, as it is at any other time.
+    # A copy, since methods count it up in place. `State` declares an int, which it is at any other time.
     state.step = cast("int", step.clone())
     try:
         metrics: dict[str, Tensor] = method.step(

@@ -20,20 +20,20 @@ from typing import Any, Self
 from tqdm import tqdm
 
 EXIT_OUT_OF_TIME = 75  # EX_TEMPFAIL: the state is saved; run the same command again
-EXIT_STOPPED = 85  # by SIGTERM or SIGHUP; the state is saved: a status that batch systems are told to start again on
+EXIT_STOPPED = 85  # by SIGTERM or SIGHUP; the state is saved; batch systems are told to restart on this status
 EXIT_INTERRUPTED = 130  # by Ctrl-C; the state is saved too
 
 _STATUS = {signal.SIGTERM: EXIT_STOPPED, signal.SIGHUP: EXIT_STOPPED, signal.SIGUSR2: EXIT_OUT_OF_TIME,
            signal.SIGINT: EXIT_INTERRUPTED}  # fmt: skip
-"""SIGUSR2 is what a batch system is asked to send a little before a job's time is over."""
+"""Batch systems are asked to send SIGUSR2 a little before a job's time is over."""
 
 _ONE_WISH = 2.0
-"""Seconds in which further signals are the same wish: batch systems signal the main process and then all."""
+"""Seconds in which further signals count as the first: batch systems signal the main process, then all."""
 
 
 @dataclass(frozen=True)
 class Flags:
-    """Two shared bytes, each of which is only ever raised: so that nobody waits for a lock whose holder was killed."""
+    """Two shared bytes that are only ever raised. So they need no lock, which a killed process might hold for ever."""
 
     shared: Any = field(default_factory=lambda: RawArray("b", 2))  # [save and stop; and end, which no idle worker
     # of a broken pool would do otherwise]
@@ -93,7 +93,7 @@ class Stopping:
     @staticmethod
     @contextlib.contextmanager
     def held_back() -> Iterator[None]:
-        """Workers that start within the block get the signals only once they listen, in `in_worker`."""
+        """Workers that start within the block get signals only after they have called `in_worker`."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _STATUS)
         try:
             yield
@@ -102,7 +102,7 @@ class Stopping:
 
     @staticmethod
     def in_worker(flags: Flags) -> None:
-        """Batch systems signal every process of a job: a worker then raises the flag too; Ctrl-C is its parent's."""
+        """A worker raises the flag too, since batch systems signal every process; it leaves Ctrl-C to its parent."""
         for number in (signal.SIGTERM, signal.SIGUSR2):
             signal.signal(number, lambda *_: flags.stop())
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -111,7 +111,7 @@ class Stopping:
 
 
 def die_with_parent(or_when: Callable[[], bool] = lambda: False) -> None:
-    """Ends this worker as soon as its parent is gone, however it went, so that no two processes write one state.
+    """Ends this worker as soon as its parent has ended, so that no two processes write one state.
 
     `or_when`, asked twice a second, ends it too.
     """
@@ -128,13 +128,13 @@ def die_with_parent(or_when: Callable[[], bool] = lambda: False) -> None:
 
 
 _INTERVAL = 15.0  # seconds between plain lines
-_LINES = 20  # the last ones, by which the time left is judged
+_LINES = 20  # the last ones, from which the time left is estimated
 
 
 class Progress:
-    """Steps done of `total`, which is a guess where a training gets as many steps as fit before it `ends`.
+    """Shows the steps done of `total`, which is a guess if training gets as many steps as fit before it `ends`.
 
-    It is silent where another process of this training speaks.
+    It is `silent` where another process of this training shows them.
     """
 
     def __init__(self, label: str, total: int, ends: float = math.inf, silent: bool = False) -> None:
@@ -180,7 +180,7 @@ class Progress:
             self.say(f"{self._label}: {done}{of} steps{self._left(done)}")
 
     def _left(self, done: int) -> str:
-        """How long it will take, by the last lines: what came before may be of another day, or of another pace."""
+        """The time left, from the last lines: earlier steps may come from a checkpoint, or had another speed."""
         if self._ends < math.inf:
             left = self._ends - self._last
             return f", {left:.0f} s left" if left > 0 else ", the last one under way"

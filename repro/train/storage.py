@@ -19,14 +19,14 @@ from torch import Tensor
 from repro.files import write_whole
 
 FORMAT = 2
-"""Of the contents, raised whenever what is saved changes its form; a file of another format is refused."""
+"""The version of the contents, raised whenever their form changes; a file of another format is refused."""
 
 _MAGIC = b"repro-state"
 _LONGEST = 128  # bytes of the first line
 
 
 class Damaged(ValueError):
-    """A file that is not what was written; the message names it and what is wrong with it."""
+    """A file that differs from what was written; the message names the file and what is wrong."""
 
 
 class OtherFormat(ValueError):
@@ -51,7 +51,7 @@ def load(path: Path, checksum: str = "") -> dict[str, Any]:
     """What `save` wrote; nothing in the file is executed.
 
     Raises:
-        Damaged: when the file is missing, cut short or changed, or is another one than `checksum` says.
+        Damaged: when the file is missing, cut short or changed, or does not match `checksum`.
         OtherFormat: when another version wrote it.
     """
     payload = _checked(path, checksum)
@@ -114,7 +114,7 @@ class Series:
         self._pending.append({"step": step, "networks": networks})
 
     def write(self, folder: Path) -> None:
-        """Moves what memory holds to a file; where that cannot be written, nothing is lost from memory."""
+        """Moves the entries in memory to a file; if it cannot be written, they stay in memory."""
         self._folder = folder
         if self._pending:
             name = f"{self._name}-{len(self.files) + 1:04d}.pt"
