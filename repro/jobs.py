@@ -27,6 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ from repro.slurm import (
     present,
     queued,
     submit,
+    wants_gpus,
 )
 from repro.train.stopping import Stopping
 
@@ -106,11 +108,11 @@ def _here(path: Path, arguments: argparse.Namespace) -> int:
     return train_plan(lay_out(path)["runs"], path.stem, arguments.workers or 0)
 
 
-def lay_out(path: Path) -> dict[str, Any]:
-    """Prepares the plan and notes what it trains."""
+def lay_out(path: Path, gpus: bool | None = None) -> dict[str, Any]:
+    """Prepares the plan and notes what it trains, here or as jobs, with `gpus` or without."""
     from repro.train.prepare import lay_out as laid_out
 
-    plan = {"file": os.path.relpath(path)} | laid_out(path)
+    plan = {"file": os.path.relpath(path)} | laid_out(path, gpus)
     write_whole(PLANS / path.stem / _PLAN, json.dumps(plan).encode())
     return plan
 
@@ -172,7 +174,7 @@ def _drive(path: Path, place: Path, arguments: argparse.Namespace) -> int:
     """Sends out jobs for what is missing, again for those that die, and joins what they leave."""
     try:
         present()
-        apart(lay_out, path)
+        apart(partial(lay_out, gpus=wants_gpus(options(arguments.slurm, arguments.gpus_per_run))), path)
         status = _watch(place, arguments)
         apart(join, place)
     except KeyboardInterrupt:
@@ -316,12 +318,14 @@ def _driver(name: str) -> int:
 def _dry_run(path: Path, arguments: argparse.Namespace) -> int:
     """Prints jobs, hours and options; sends nothing out."""
     from repro.cost import hours
+    from repro.plan import read_plan
 
-    runs = lay_out(path)["runs"]
+    found = options(arguments.slurm, arguments.gpus_per_run) if arguments.on else None
+    runs = lay_out(path, not found or wants_gpus(found))["runs"]
     missing, total = _missing(runs), sum(len(one["jobs"]) for one in runs.values())
     jobs = len(grouped(missing, arguments.seeds_per_job))
-    print(f"{path.stem}: {len(missing)} of {total} seeds are not finished: {jobs} jobs")
-    if arguments.on:
-        print(f"sbatch {in_words(options(arguments.slurm, arguments.gpus_per_run), jobs)}")
-    hours(path, Counter(run for run, _ in missing))
+    print(f"{path.stem}: {len(missing)} of {total} seeds, or stacks of them, are not finished: {jobs} jobs")
+    if found:
+        print(f"sbatch {in_words(found, jobs)}")
+    hours(path, Counter(run for run, _ in missing), wants_gpus(found) if found else read_plan(path).needs_gpu)
     return 0

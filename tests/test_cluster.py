@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import importlib.util
 import json
@@ -231,6 +230,9 @@ def test_options_of_slurm() -> None:
         "additional_parameters"
     ]
     assert "--array=0-9%10 --time=480 --gpus-per-node=4 --signal=USR2@90" in slurm.in_words(found, 10)
+    asked = {"time=8h gpus=0": False, "time=8h partition=gpu": False, "time=8h gres=gpu:1": True,
+             "time=8h gpus=1": True, "time=8h gpus_per_task=1": True}  # fmt: skip
+    assert asked == {words: slurm.wants_gpus(slurm.options(words.split())) for words in asked}
     for words, says in {
         "time=8": "a whole number",
         "gpus=a time=1h": "gpus=a",
@@ -262,6 +264,7 @@ def test_ctrl_c_says_that_jobs_go_on_only_where_there_are_some(
 ) -> None:
     """Before anything was sent out it is an interruption like any other."""
     queue: dict[slurm.Seed, tuple[str, str, str]] = {}
+    asked = Namespace(slurm=["time=1h"], gpus_per_run=1)
     monkeypatch.setattr(jobs, "present", lambda: None)
     monkeypatch.setattr(jobs, "queued", lambda _: queue)
 
@@ -270,10 +273,10 @@ def test_ctrl_c_says_that_jobs_go_on_only_where_there_are_some(
 
     monkeypatch.setattr(jobs, "apart", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        jobs._drive(Path("small.yaml"), Path("small"), argparse.Namespace())
+        jobs._drive(Path("small.yaml"), Path("small"), asked)
     queue["a", "seed-0"] = ("running", "n1", "7")
 
-    assert 130 == jobs._drive(Path("small.yaml"), Path("small"), argparse.Namespace())
+    assert 130 == jobs._drive(Path("small.yaml"), Path("small"), asked)
     assert "The jobs go on without this command" in capsys.readouterr().err
 
 
