@@ -294,7 +294,7 @@ def status(arguments: argparse.Namespace) -> None:
 def cancel(arguments: argparse.Namespace) -> None:
     """Ends the jobs of a plan, or the process that trains it here; what they saved stays."""
     place = _place(arguments.plan)
-    read(place)
+    file = read(place)["file"]
     at_work, driver = queued(place), _driver(place.name)
     if not at_work and not driver:
         print(f"{place.name}: nothing of it is at work")
@@ -305,7 +305,8 @@ def cancel(arguments: argparse.Namespace) -> None:
     else:
         os.kill(driver, signal.SIGTERM)
     whom = f"jobs of {len(at_work)} seeds were" if at_work else f"process {driver} was"
-    print(f"{place.name}: {whom} told to save and stop; to go on: repro run {place.name}")
+    again = f"repro run {file}" + " --on slurm --slurm ..." * bool(at_work)
+    print(f"{place.name}: {whom} told to save and stop; to go on: {again}")
 
 
 def _driver(name: str) -> int:

@@ -21,6 +21,7 @@ import yaml
 from repro import jobs, slurm
 from repro.train.job import hash_of, revision, source_hashes
 from tests.survival import ROOT, outcome
+from tests.test_dvc import dvc, run
 
 SCRIPT = ROOT / "tests/slurm/two_nodes.sh"
 SHORT = ["budget.log_every=50", "budget.snapshots=4", "budget.stack=1", "budget.checkpoint_minutes=0.01"]
@@ -147,6 +148,39 @@ def test_preempted_and_out_of_time_a_seed_resumes(cluster: Path, tmp_path: Path)
 def logs(place: Path) -> str:
     """Of all jobs."""
     return "".join(path.read_text() for path in place.glob("state/.plans/small/*/*_log.out"))
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("slurm")
+def test_dvc_finds_the_seeds_of_a_cluster_finished(cluster: Path, tmp_path: Path) -> None:
+    """`repro reproduce` trains nothing, and leaves the lock file and the bits of a local run."""
+    runs, place = dict.fromkeys(ARMS[:2], "0-1"), tmp_path
+    for name in (".dvc/config", ".dvcignore", "dvc.yaml"):
+        (place / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, place / name)
+    for name in ("repro", "experiments"):
+        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+    plan = {"overrides": [*SHORT, "budget.steps=100"], "runs": {run: {"seeds": seeds} for run, seeds in runs.items()}}
+    (place / "experiments/plan/small.yaml").write_text(yaml.safe_dump(plan))
+    told("git", "init", "--quiet", str(place))
+
+    def left() -> tuple[object, dict[str, str]]:
+        stages = yaml.safe_load((place / "dvc.lock").read_text())["stages"]
+        trained = {run: stages[f"train@{run}"] for run in runs}
+        for stage in trained.values():
+            stage["outs"] = stage["outs"][0]["path"]  # whose hash is of dates and seconds too
+        return (stages["prepare"], trained), outcomes(place, runs)
+
+    on_slurm = run(place, sys.executable, "-m", "repro", "run", "small", *ON)
+    again = run(place, sys.executable, "-m", "repro", "reproduce", "small")
+    assert (0, 0) == (on_slurm.returncode, again.returncode), on_slurm.stdout + again.stdout
+    assert all(f"{one}: finished already, nothing to train" in again.stdout for one in runs), again.stdout
+    of_cluster = left()
+    for name in ("artifacts", "state", "results"):
+        shutil.rmtree(place / name)
+    (place / "dvc.lock").unlink()
+    assert "finished already" not in dvc(place, "repro", "evaluate")
+    assert left() == of_cluster
 
 
 @pytest.mark.slow
