@@ -83,7 +83,7 @@ def _cancelled(place: Path) -> int:
 
 def _mine(place: Path, lock: ExitStack) -> bool:
     """Takes the plan's lock, for which it watches another process; False when the plan is cancelled meanwhile."""
-    watched = False
+    watched, begun, mark = False, time.time(), place / _CANCELLED
     while True:
         try:
             lock.enter_context(only_writer(f"plan.{place.name}", f"plan {place.name}"))
@@ -95,8 +95,8 @@ def _mine(place: Path, lock: ExitStack) -> bool:
                 print(counted(place), flush=True)
             time.sleep(2 * _POLL)
         else:
-            cancelled = watched and (place / _CANCELLED).exists()
-            (place / _CANCELLED).unlink(missing_ok=True)
+            cancelled = watched and mark.exists() and mark.stat().st_mtime > begun
+            mark.unlink(missing_ok=True)
             return not cancelled
 
 
