@@ -21,7 +21,7 @@ import yaml
 from repro import jobs, slurm
 from repro.train.job import hash_of, revision, source_hashes
 from tests.survival import ROOT, outcome
-from tests.test_dvc import dvc, run
+from tests.test_dvc import dvc
 
 SCRIPT = ROOT / "tests/slurm/two_nodes.sh"
 SHORT = ["budget.log_every=50", "budget.snapshots=4", "budget.stack=1", "budget.checkpoint_minutes=0.01"]
@@ -153,7 +153,7 @@ def logs(place: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.xdist_group("slurm")
 def test_dvc_finds_the_seeds_of_a_cluster_finished(cluster: Path, tmp_path: Path) -> None:
-    """`repro reproduce` trains nothing, and leaves the lock file and the bits of a local run."""
+    """It trains nothing, and leaves the lock file and the bits of a local run."""
     runs, place = dict.fromkeys(ARMS[:2], "0-1"), tmp_path
     for name in (".dvc/config", ".dvcignore", "dvc.yaml"):
         (place / name).parent.mkdir(exist_ok=True)
@@ -161,7 +161,8 @@ def test_dvc_finds_the_seeds_of_a_cluster_finished(cluster: Path, tmp_path: Path
     for name in ("repro", "experiments"):
         shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
     plan = {"overrides": [*SHORT, "budget.steps=100"], "runs": {run: {"seeds": seeds} for run, seeds in runs.items()}}
-    (place / "experiments/plan/small.yaml").write_text(yaml.safe_dump(plan))
+    for name in ("small.yaml", "params.yaml"):  # as `repro reproduce` would copy it
+        (place / name).write_text(yaml.safe_dump(plan))
     told("git", "init", "--quiet", str(place))
 
     def left() -> tuple[object, dict[str, str]]:
@@ -171,15 +172,14 @@ def test_dvc_finds_the_seeds_of_a_cluster_finished(cluster: Path, tmp_path: Path
             stage["outs"] = stage["outs"][0]["path"]  # whose hash is of dates and seconds too
         return (stages["prepare"], trained), outcomes(place, runs)
 
-    on_slurm = run(place, sys.executable, "-m", "repro", "run", "small", *ON)
-    again = run(place, sys.executable, "-m", "repro", "reproduce", "small")
-    assert (0, 0) == (on_slurm.returncode, again.returncode), on_slurm.stdout + again.stdout
-    assert all(f"{one}: finished already, nothing to train" in again.stdout for one in runs), again.stdout
+    assert start(place, *ON, "--seeds-per-job", "2").wait(2 * PATIENCE) == 0, (place / "log").read_text()
+    again = dvc(place, "repro", "train")
+    assert all(f"{one}: finished already, nothing to train" in again for one in runs), again
     of_cluster = left()
-    for name in ("artifacts", "state", "results"):
+    for name in ("artifacts", "state"):
         shutil.rmtree(place / name)
     (place / "dvc.lock").unlink()
-    assert "finished already" not in dvc(place, "repro", "evaluate")
+    assert "finished already" not in dvc(place, "repro", "train")
     assert left() == of_cluster
 
 
