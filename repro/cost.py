@@ -11,15 +11,18 @@ where they are not; nothing else is kept.
 from __future__ import annotations
 
 import argparse
+import heapq
+import json
 import math
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, median
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,17 +83,62 @@ def measured(arguments: argparse.Namespace) -> None:
     )
 
 
-def hours(path: Path, seeds: Mapping[str, int], seconds: float = 3.0) -> None:
-    """Prints an estimate of what so many seeds (or stacks) of each run take, on 1, 8 or 64 devices."""
+TIMES = Path("results/gpu/times.json")
+TIMED = {"paper": "cifar10_paper_mpl", "released": "cifar10_released_mpl", "small": "cifar10_small_mpl"}
+"""The runs a step of which `experiments/gpu/check.py times` times, by what they are called in its file."""
+
+
+def hours(path: Path, seeds: Mapping[str, int], gpus: bool, seconds: float = 3.0) -> None:
+    """Prints an estimate of what so many seeds (or stacks) of each run take, on 1, 8 or 64 devices.
+
+    Some steps of each run are timed here. For `gpus`, where there is none here, others were timed elsewhere: `TIMES`.
+    """
     each: list[float] = []
-    for one in read_plan(path).runs:
-        if count := seeds.get(one.name, 0):
-            (config,) = with_prepared_data([compose(one.name, one.overrides)])
+    elsewhere = gpus and choose_device().type == "cpu"
+    for one in (one for one in read_plan(path).runs if seeds.get(one.name)):
+        config, count = compose(one.name, one.overrides), seeds[one.name]
+        if not elsewhere:
+            (config,) = with_prepared_data([config])
             each += [cost_of(config, list(one.seeds[: config.budget.stack]), seconds).training] * count
-    device = describe_device(choose_device())["device_name"]
-    print(f"An estimate, from some steps of each run on {device}: {sum(each) / 3600:,.1f} device hours")
-    for count in (1, 8, 64):
-        print(f"  on {count:2} at once: {duration(max(max(each, default=0.0), sum(each) / count))}")
+        elif step := step_on_a_gpu(config):
+            each += [step * config.budget.steps] * count
+            print(f"{one.name}: {count} seeds of {config.budget.steps:,} steps of {1000 * step:.1f} ms")
+        else:
+            print(f"{one.name}: nothing like its step was timed on a GPU, so it is not in the sum; for its hours, type "
+                  "this where there is a GPU")  # fmt: skip
+    if not each:
+        return
+    what, device = "some steps of each run", describe_device(choose_device())["device_name"]
+    if elsewhere:
+        what, device = f"{TIMES}, without finetuning and evaluation", _times()["environment"]["device_name"]
+    print(f"An estimate, from {what}, on {device}: {sum(each) / 3600:,.1f} device hours")
+    for devices in (1, 8, 64):
+        print(f"  on {devices:2} at once: {duration(last_end(each, devices))}")
+
+
+def last_end(each: Sequence[float], devices: int) -> float:
+    """Seconds until all are done, each begun, in this order, on the first device that is free."""
+    ends = [0.0] * devices
+    for seconds in each:
+        heapq.heapreplace(ends, ends[0] + seconds)
+    return max(ends)
+
+
+def _times() -> dict[str, Any]:
+    return json.loads(TIMES.read_bytes()) if TIMES.is_file() else {"found": []}
+
+
+def step_on_a_gpu(config: Config) -> float | None:
+    """Seconds of a step that was timed on a GPU, of the same recipe, method, network, batches and precision."""
+
+    def kind(one: Config) -> tuple[object, ...]:
+        batches = one.budget.labelled_batch, one.budget.unlabelled_batch, one.budget.stack
+        return one.recipe.name, type(one.method), one.model, batches, one.engine.precision
+
+    seconds = {row["what"]: row["ms"] / 1000 for row in _times()["found"] if "ms" in row}
+    way = "recorded" if config.engine.cuda_graph or config.engine.fastest else "taken"
+    alike = (name for name, run in TIMED.items() if kind(compose(run)) == kind(config))
+    return seconds.get(f"{next(alike, '')}: {way}")
 
 
 def planned(what: list[str]) -> Plan:

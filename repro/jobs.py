@@ -27,6 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ from repro.slurm import (
     present,
     queued,
     submit,
+    wants_gpus,
 )
 from repro.train.stopping import Stopping
 
@@ -81,7 +83,7 @@ def _cancelled(place: Path) -> int:
 
 def _mine(place: Path, lock: ExitStack) -> bool:
     """Takes the plan's lock, for which it watches another process; False when the plan is cancelled meanwhile."""
-    watched = False
+    watched, begun, mark = False, time.time(), place / _CANCELLED
     while True:
         try:
             lock.enter_context(only_writer(f"plan.{place.name}", f"plan {place.name}"))
@@ -93,8 +95,8 @@ def _mine(place: Path, lock: ExitStack) -> bool:
                 print(counted(place), flush=True)
             time.sleep(2 * _POLL)
         else:
-            cancelled = watched and (place / _CANCELLED).exists()
-            (place / _CANCELLED).unlink(missing_ok=True)
+            cancelled = watched and mark.exists() and mark.stat().st_mtime > begun
+            mark.unlink(missing_ok=True)
             return not cancelled
 
 
@@ -106,11 +108,11 @@ def _here(path: Path, arguments: argparse.Namespace) -> int:
     return train_plan(lay_out(path)["runs"], path.stem, arguments.workers or 0)
 
 
-def lay_out(path: Path) -> dict[str, Any]:
-    """Prepares the plan and notes what it trains."""
+def lay_out(path: Path, gpus: bool | None = None) -> dict[str, Any]:
+    """Prepares the plan and notes what it trains, here or as jobs, with `gpus` or without."""
     from repro.train.prepare import lay_out as laid_out
 
-    plan = {"file": os.path.relpath(path)} | laid_out(path)
+    plan = {"file": os.path.relpath(path)} | laid_out(path, gpus)
     write_whole(PLANS / path.stem / _PLAN, json.dumps(plan).encode())
     return plan
 
@@ -172,7 +174,7 @@ def _drive(path: Path, place: Path, arguments: argparse.Namespace) -> int:
     """Sends out jobs for what is missing, again for those that die, and joins what they leave."""
     try:
         present()
-        apart(lay_out, path)
+        apart(partial(lay_out, gpus=wants_gpus(options(arguments.slurm, arguments.gpus_per_run))), path)
         status = _watch(place, arguments)
         apart(join, place)
     except KeyboardInterrupt:
@@ -292,7 +294,7 @@ def status(arguments: argparse.Namespace) -> None:
 def cancel(arguments: argparse.Namespace) -> None:
     """Ends the jobs of a plan, or the process that trains it here; what they saved stays."""
     place = _place(arguments.plan)
-    read(place)
+    file = read(place)["file"]
     at_work, driver = queued(place), _driver(place.name)
     if not at_work and not driver:
         print(f"{place.name}: nothing of it is at work")
@@ -303,7 +305,8 @@ def cancel(arguments: argparse.Namespace) -> None:
     else:
         os.kill(driver, signal.SIGTERM)
     whom = f"jobs of {len(at_work)} seeds were" if at_work else f"process {driver} was"
-    print(f"{place.name}: {whom} told to save and stop; to go on: repro run {place.name}")
+    again = f"repro run {file}" + " --on slurm --slurm ..." * bool(at_work)
+    print(f"{place.name}: {whom} told to save and stop; to go on: {again}")
 
 
 def _driver(name: str) -> int:
@@ -316,12 +319,14 @@ def _driver(name: str) -> int:
 def _dry_run(path: Path, arguments: argparse.Namespace) -> int:
     """Prints jobs, hours and options; sends nothing out."""
     from repro.cost import hours
+    from repro.plan import read_plan
 
-    runs = lay_out(path)["runs"]
+    found = options(arguments.slurm, arguments.gpus_per_run) if arguments.on else None
+    runs = lay_out(path, not found or wants_gpus(found))["runs"]
     missing, total = _missing(runs), sum(len(one["jobs"]) for one in runs.values())
     jobs = len(grouped(missing, arguments.seeds_per_job))
-    print(f"{path.stem}: {len(missing)} of {total} seeds are not finished: {jobs} jobs")
-    if arguments.on:
-        print(f"sbatch {in_words(options(arguments.slurm, arguments.gpus_per_run), jobs)}")
-    hours(path, Counter(run for run, _ in missing))
+    print(f"{path.stem}: {len(missing)} of {total} seeds, or stacks of them, are not finished: {jobs} jobs")
+    if found:
+        print(f"sbatch {in_words(found, jobs)}")
+    hours(path, Counter(run for run, _ in missing), wants_gpus(found) if found else read_plan(path).needs_gpu)
     return 0

@@ -67,6 +67,12 @@ def options(words: Sequence[str], gpus_per_run: int = 1) -> dict[str, Any]:
     return found | {"signal_delay_s": min(_SIGNAL, 60 * found["time"] // 4), "stderr_to_stdout": True}
 
 
+def wants_gpus(found: Mapping[str, Any]) -> bool:
+    """Whether these options ask Slurm for a GPU."""
+    more = found["additional_parameters"]
+    return "gpus_per_node" in found or any(key.startswith("gpus") or key == "gres" for key in more)
+
+
 def _given(words: Sequence[str]) -> dict[str, str]:
     given: dict[str, str] = {}
     for key, _, value in (word.partition("=") for word in words):

@@ -74,6 +74,8 @@ def test_a_plan_that_needs_a_gpu_is_not_started(complaint: Complaint, monkeypatc
     assert "needs a GPU, and PyTorch finds none here" in said
     assert "repro plan experiments/plan/svhn_1k.yaml;" in said
     assert "make reproduce PLAN=quick" in said
+    cluster = ("run", "svhn_1k", "--dry-run", "--on", "slurm", "--slurm", "time=8h")
+    assert "needs a GPU, and --slurm asks for none; add gpus=1" in complaint(*cluster)
     assert not Path("artifacts").exists()
 
 

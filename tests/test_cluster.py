@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import importlib.util
 import json
@@ -22,6 +21,7 @@ import yaml
 from repro import jobs, slurm
 from repro.train.job import hash_of, revision, source_hashes
 from tests.survival import ROOT, outcome
+from tests.test_dvc import dvc
 
 SCRIPT = ROOT / "tests/slurm/two_nodes.sh"
 SHORT = ["budget.log_every=50", "budget.snapshots=4", "budget.stack=1", "budget.checkpoint_minutes=0.01"]
@@ -152,6 +152,39 @@ def logs(place: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("slurm")
+def test_dvc_finds_the_seeds_of_a_cluster_finished(cluster: Path, tmp_path: Path) -> None:
+    """It trains nothing, and leaves the lock file and the bits of a local run."""
+    runs, place = dict.fromkeys(ARMS[:2], "0-1"), tmp_path
+    for name in (".dvc/config", ".dvcignore", "dvc.yaml"):
+        (place / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, place / name)
+    for name in ("repro", "experiments"):
+        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+    plan = {"overrides": [*SHORT, "budget.steps=100"], "runs": {run: {"seeds": seeds} for run, seeds in runs.items()}}
+    for name in ("small.yaml", "params.yaml"):  # as `repro reproduce` would copy it
+        (place / name).write_text(yaml.safe_dump(plan))
+    told("git", "init", "--quiet", str(place))
+
+    def left() -> tuple[object, dict[str, str]]:
+        stages = yaml.safe_load((place / "dvc.lock").read_text())["stages"]
+        trained = {run: stages[f"train@{run}"] for run in runs}
+        for stage in trained.values():
+            stage["outs"] = stage["outs"][0]["path"]  # whose hash is of dates and seconds too
+        return (stages["prepare"], trained), outcomes(place, runs)
+
+    assert start(place, *ON, "--seeds-per-job", "2").wait(2 * PATIENCE) == 0, (place / "log").read_text()
+    again = dvc(place, "repro", "train")
+    assert all(f"{one}: finished already, nothing to train" in again for one in runs), again
+    of_cluster = left()
+    for name in ("artifacts", "state"):
+        shutil.rmtree(place / name)
+    (place / "dvc.lock").unlink()
+    assert "finished already" not in dvc(place, "repro", "train")
+    assert left() == of_cluster
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("slurm")
 def test_a_seed_that_dies_three_times_is_named_and_the_others_finish(cluster: Path, tmp_path: Path) -> None:
     """Here for want of room in its folder, and then of a job of a partition that there is not."""
     runs = {ARMS[0]: "0-1"}
@@ -231,6 +264,9 @@ def test_options_of_slurm() -> None:
         "additional_parameters"
     ]
     assert "--array=0-9%10 --time=480 --gpus-per-node=4 --signal=USR2@90" in slurm.in_words(found, 10)
+    asked = {"time=8h gpus=0": False, "time=8h partition=gpu": False, "time=8h gres=gpu:1": True,
+             "time=8h gpus=1": True, "time=8h gpus_per_task=1": True}  # fmt: skip
+    assert asked == {words: slurm.wants_gpus(slurm.options(words.split())) for words in asked}
     for words, says in {
         "time=8": "a whole number",
         "gpus=a time=1h": "gpus=a",
@@ -262,6 +298,7 @@ def test_ctrl_c_says_that_jobs_go_on_only_where_there_are_some(
 ) -> None:
     """Before anything was sent out it is an interruption like any other."""
     queue: dict[slurm.Seed, tuple[str, str, str]] = {}
+    asked = Namespace(slurm=["time=1h"], gpus_per_run=1)
     monkeypatch.setattr(jobs, "present", lambda: None)
     monkeypatch.setattr(jobs, "queued", lambda _: queue)
 
@@ -270,10 +307,10 @@ def test_ctrl_c_says_that_jobs_go_on_only_where_there_are_some(
 
     monkeypatch.setattr(jobs, "apart", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        jobs._drive(Path("small.yaml"), Path("small"), argparse.Namespace())
+        jobs._drive(Path("small.yaml"), Path("small"), asked)
     queue["a", "seed-0"] = ("running", "n1", "7")
 
-    assert 130 == jobs._drive(Path("small.yaml"), Path("small"), argparse.Namespace())
+    assert 130 == jobs._drive(Path("small.yaml"), Path("small"), asked)
     assert "The jobs go on without this command" in capsys.readouterr().err
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 import torch
@@ -101,6 +102,39 @@ def test_a_plan_is_named_and_so_are_runs(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_durations_are_in_the_unit_a_person_would_choose() -> None:
     """Seconds, minutes, hours, days."""
     assert ["42 s", "2 min", "1.7 h", "3.1 days"] == [cost.duration(s) for s in (42, 119, 6000, 270_000)]
+
+
+def test_seeds_that_wait_for_a_device_take_turns() -> None:
+    """Twelve of ten hours on eight devices: two turns; the long one that comes last is not cut."""
+    assert [120.0, 20.0, 10.0] == [cost.last_end([10.0] * 12, devices) for devices in (1, 8, 64)]
+    assert 2.0 + 9.0 == cost.last_end([2.0, 2.0, 9.0], 2)
+
+
+def test_hours_of_gpus_where_there_is_none_are_those_of_a_timed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A million steps of 36 ms are ten hours; a run of another method or of other batches has none."""
+    (tmp_path / "experiments").symlink_to(ROOT)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cost, "choose_device", lambda: CPU)
+    runs = {"cifar10_paper_mpl": 12, "cifar10_paper_mpl_no_feedback": 1, "cifar10_paper_uda": 1}
+    plan: dict[str, Any] = {"overrides": ["engine.cuda_graph=true"], "runs": {run: {"seeds": "0-11"} for run in runs}}
+    plan["runs"]["cifar10_paper_mpl_no_feedback"]["overrides"] = ["budget.unlabelled_batch=256"]
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(plan))
+    cost.hours(Path("p.yaml"), runs, gpus=True)
+    assert "estimate" not in capsys.readouterr().out  # nothing was timed
+
+    cost.TIMES.parent.mkdir(parents=True)
+    rows = [{"what": "paper: taken", "ms": 99.0}, {"what": "paper: recorded", "ms": 36.0}, {"what": "paper: kernels"}]
+    cost.TIMES.write_text(json.dumps({"environment": {"device_name": "GPU X"}, "found": rows}))
+    cost.hours(Path("p.yaml"), runs, gpus=True)
+    said = capsys.readouterr().out
+
+    assert "cifar10_paper_mpl: 12 seeds of 1,000,000 steps of 36.0 ms\n" in said
+    assert [f"{run}: nothing like its step was timed on a GPU" in said for run in runs] == [False, True, True]
+    assert said.endswith("An estimate, from results/gpu/times.json, without finetuning and evaluation, on GPU X: 120.0 "
+                         "device hours\n  on  1 at once: 5.0 days\n  on  8 at once: 20.0 h\n  on 64 at once: 10.0 h\n"
+                         )  # fmt: skip
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def run(place: Path, *words: str) -> CompletedProcess[str]:
     """A command in a folder, with Python's own folder in front of the path; its output and its errors together."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(  # noqa: S603 - our own
-        words, cwd=place, env=os.environ | {"PATH": path, "PYTHONPATH": "."}, text=True, check=False, timeout=170,
+        words, cwd=place, env=os.environ | {"PATH": path, "PYTHONPATH": "."}, text=True, check=False, timeout=480,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 

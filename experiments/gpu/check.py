@@ -27,6 +27,7 @@ from repro.augment.views import RandAugment
 from repro.bench.measure import measure_ceilings
 from repro.bench.plain import step_bytes, step_flops
 from repro.config import Config
+from repro.cost import TIMED
 from repro.data.cifar10 import Cifar10
 from repro.engine.device import choose_device, finish, seconds_a_step, set_up_process
 from repro.files import readable_json, write_whole
@@ -37,7 +38,6 @@ from repro.train.job import environment, source_hashes
 from repro.train.loop import Trainer
 from repro.train.recorded import CudaGraph, Function, Record
 
-RECIPES = {"paper": "cifar10_paper_mpl", "released": "cifar10_released_mpl", "small": "cifar10_small_mpl"}
 CPU = torch.device("cpu")
 LIKE_CPU = {torch.float32: 1e-2, torch.float64: 1e-8}
 """Of an update's length, over one step in float32 without TF32 and three in float64: a wrong layer, sign or rate is off
@@ -270,7 +270,7 @@ def main(words: Sequence[str]) -> int:
     set_up_process()
     pixels = torch.randint(0, 256, (50_000, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     Cifar10.read = lambda *_: (pixels, torch.arange(50_000) % 10)  # type: ignore[method-assign]
-    configs = {name: composed(run, arguments.overrides) for name, run in RECIPES.items()}
+    configs = {name: composed(run, arguments.overrides) for name, run in TIMED.items()}
     found, device = Findings(arguments.what), choose_device()
     if arguments.what == "right":
         for name, config in configs.items():

@@ -37,10 +37,15 @@ _SILENCE = 5.0
 """Most seconds without a message while many runs are composed."""
 
 
-def prepare(path: Path) -> dict[str, Config]:
-    """Composes and checks all runs of a plan before it writes anything; returns run -> settings."""
+def prepare(path: Path, gpus: bool | None = None) -> dict[str, Config]:
+    """Composes and checks all runs of a plan before it writes anything; returns run -> settings.
+
+    The plan trains here, or as jobs of a cluster, with or without `gpus`.
+    """
     whole = read_plan(path)
-    if whole.needs_gpu and choose_device().type == "cpu":
+    if whole.needs_gpu and gpus is False:
+        raise ConfigError(f"plan {whole.name} needs a GPU, and --slurm asks for none; add gpus=1")
+    if whole.needs_gpu and gpus is None and choose_device().type == "cpu":
         raise ConfigError(
             f"plan {whole.name} needs a GPU, and PyTorch finds none here; start it where there is one; what it would "
             f"take here: repro plan {path}; a plan for a CPU: make reproduce PLAN=quick"
@@ -73,10 +78,10 @@ def _write_new(path: Path, content: bytes) -> None:
         write_whole(path, content)
 
 
-def lay_out(path: Path) -> dict[str, Any]:
+def lay_out(path: Path, gpus: bool | None = None) -> dict[str, Any]:
     """Prepares a plan; returns its revision, the hash of its code, and what each run trains in which folders."""
     runs = {}
-    for name, config in prepare(path).items():
+    for name, config in prepare(path, gpus).items():
         jobs = jobs_of(name, config, STATE / name, parse_seeds(config.planned_seeds))
         finished = finished_already(jobs, [])
         if not finished:

@@ -11,7 +11,7 @@ export SLURM_CONF=$dir/slurm.conf
 case $verb in
 start)
   mkdir -p "$dir"/{state,spool,run,log} /run/munge; chown munge /run/munge
-  munge -n >/dev/null 2>&1 || { runuser -u munge -- /usr/sbin/munged --force; sleep 1; pgrep -x munged >"$dir/run/munged.pid"; }
+  munge -n >/dev/null 2>&1 || { runuser -u munge -- /usr/sbin/munged --force; sleep 1; pgrep -nx munged >"$dir/run/munged.pid"; }
   cat >"$SLURM_CONF" <<C
 ClusterName=local
 SlurmctldHost=$host(127.0.0.1)
