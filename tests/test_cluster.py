@@ -22,6 +22,7 @@ import yaml
 
 from repro import jobs, slurm
 from repro.train.job import hash_of, revision, source_hashes
+from repro.train.launch import train_plan
 from tests.survival import ROOT, outcome
 
 SCRIPT = ROOT / "tests/slurm/two_nodes.sh"
@@ -258,8 +259,9 @@ def test_another_plan_that_prepares_a_run_meanwhile_is_seen(tmp_path: Path, monk
     result.touch()
     assert [] == jobs._missing({"a": one})
     settings.write_text("steps: 2\n")
-    with pytest.raises(ValueError, match=r"^a: artifacts/configs/a.yaml is not as the plan was started with: another"):
-        jobs._missing({"a": one})
+    for refused in (jobs._missing, lambda runs: train_plan(runs, "p", 1)):
+        with pytest.raises(ValueError, match=r"^a: artifacts/configs/a.yaml is not as the plan was started with: an"):
+            refused({"a": one | {"seeds": "0", "steps": 1}})
 
 
 def test_options_of_slurm() -> None:

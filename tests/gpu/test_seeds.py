@@ -5,16 +5,20 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import sys
+from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from repro.evaluate.evaluate import evaluate_runs
 from repro.results import Run, read_run
+from repro.train.launch import train
 from repro.train.metrics import NotFinite
-from tests.entry_points import call
+from repro.train.prepare import prepare
 
 PROJECT = Path(__file__).parents[2]
 RUN, STACKED = "digits_mpl", "moons_tuned_mpl"
@@ -47,8 +51,7 @@ def prepared(place: Path, seeds: str, *overrides: str) -> None:
     """The plan small.yaml."""
     runs = {RUN: {"seeds": seeds, "overrides": [*SHORT, *overrides]}, STACKED: {"seeds": "0-1"}}
     (place / "small.yaml").write_text(yaml.safe_dump({"runs": runs}))
-    done = call(place, "prepare", "--plan", "small.yaml")
-    assert done.returncode == 0, done.stderr
+    prepare(Path("small.yaml"))
 
 
 def recorded(script: Any, seed: int) -> Run:
@@ -59,9 +62,8 @@ def recorded(script: Any, seed: int) -> Run:
 @pytest.mark.slow
 def test_seeds_at_once_are_those_trained_alone(script: Any, place: Path) -> None:
     """Predictions, weights, curves and log of each, bit for bit, and each in its own place."""
-    for words in (["train", RUN, "--seeds", "0-2"], ["evaluate", RUN]):
-        done = call(place, *words)
-        assert done.returncode == 0, done.stderr
+    assert 0 == train(RUN, "0-2")
+    evaluate_runs(Namespace(runs=[RUN]))
     alone = read_run(place / "results/runs" / RUN)
     shutil.rmtree(place / "results")
 
@@ -74,7 +76,8 @@ def test_seeds_at_once_are_those_trained_alone(script: Any, place: Path) -> None
     assert ["taken one by one, 2 at once"] * 2 + ["taken one by one, 1 at once"] == list(found.seeds["way"])
     assert alone.config == found.config
     assert alone.arrays.keys() == found.arrays.keys()
-    assert all((alone.arrays[name] == found.arrays[name]).all() for name in alone.arrays)
+    for name in alone.arrays:
+        np.testing.assert_array_equal(alone.arrays[name], found.arrays[name], name)
     assert alone.metrics.equals(found.metrics)
     same = [
         name
@@ -104,11 +107,11 @@ def test_what_is_not_finished_is_no_record(
     with monkeypatch.context() as patch:
         patch.setattr(script, "check_finite", check_finite)
         assert 1 == script.main(["small.yaml", f"{RUN}:0-1", "--processes", "1"])
-    assert "error: digits_mpl 0-1: student is NaN" in capsys.readouterr().out
+    assert "error: digits_mpl seeds-0-1: student is NaN" in capsys.readouterr().out
     assert not script.RECORDS.exists()
     assert 75 == script.main(["small.yaml", f"{RUN}:0", "--minutes", "0", "--processes", "1"])
     assert 1 == script.main(["small.yaml", STACKED, "--processes", "1"])
-    assert f"budget.stack = 2 trains seeds as one; train it by: repro train {STACKED}" in capsys.readouterr().out
+    assert f"budget.stack = 50 trains seeds as one; train it by: repro train {STACKED}" in capsys.readouterr().out
     for named in ("digits_uda", f"{RUN}:7"):
         with pytest.raises(ValueError, match=f"{named}: is not in the plan; its runs and seeds: repro plan"):
             script.main(["small.yaml", named])
