@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Trains the plan, or watches another process that does; the exit status."""
     path = Path(plan_path(arguments.run))
     if not path.is_file():
-        raise ValueError(f"no plan at {path}")
+        raise ValueError(f"no plan at {path}; name its file, or one of those that repro plan --list names")
     if arguments.slurm and not arguments.on:
         raise ValueError("--slurm says how jobs go out, which --on slurm asks for; add it")
     if arguments.on:
