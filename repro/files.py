@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -21,6 +22,9 @@ from typing import Any
 ROOT = Path("experiments")
 ROOT = ROOT if ROOT.is_dir() else Path(__file__).parent / ROOT  # as installed: for `fit` in any folder
 """What to run: arms, settings, plans, claims."""
+
+CONFIGS = Path("artifacts/configs")
+"""The settings of each run, as prepared."""
 
 _PARTLY, _REPLACED = ".partly-", ".replaced-"
 """How names begin of what is still being written, and of a folder that is being replaced; `sweep` clears up both."""
@@ -261,6 +265,18 @@ def replace_between(text: str, begin: str, end: str, new: str, where: str) -> st
         raise ValueError(f"{where} must hold the lines {begin!r} and {end!r}, once each and in this order")
     head, rest = text.split(begin)
     return f"{head}{begin}\n{new}\n{end}{rest.split(end)[1]}"
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file; empty where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def refuse_other_settings(run: str, settings: str) -> None:
+    """Raises ValueError where a run's prepared settings are not those of this hash, which its plan was started with."""
+    if digest(path := CONFIGS / f"{run}.yaml") != settings:
+        raise ValueError(f"{run}: {path} is not as the plan was started with: another plan, or a change of this one, "
+                         "has prepared the run anew; start this plan again: repro run")  # fmt: skip
 
 
 def plan_path(what: str | Path, root: Path = ROOT) -> str:

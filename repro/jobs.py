@@ -32,8 +32,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from repro.files import LOCKS, Held, only_writer, plan_path, write_whole
+from repro.files import LOCKS, Held, only_writer, plan_path, refuse_other_settings, write_whole
 from repro.slurm import (
+    DAMAGE,
     Seed,
     Unreachable,
     grouped,
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Trains the plan, or watches another process that does; the exit status."""
     path = Path(plan_path(arguments.run))
     if not path.is_file():
-        raise ValueError(f"no plan at {path}")
+        raise ValueError(f"no plan at {path}; name its file, or one of those that repro plan --list names")
     if arguments.slurm and not arguments.on:
         raise ValueError("--slurm says how jobs go out, which --on slurm asks for; add it")
     if arguments.on:
@@ -131,7 +132,7 @@ def read(place: Path) -> dict[str, Any]:
     """What was noted of a plan, which must have been started here."""
     if not (place / _PLAN).is_file():
         raise ValueError(f"plan {place.name} was never started in this folder; start it: repro run {place.name}")
-    return noted(place / _PLAN, _plan)  # type: ignore[no-any-return]
+    return noted(place / _PLAN, _plan, f"rm {place / _PLAN}")  # type: ignore[no-any-return]
 
 
 def _plan(content: Any) -> dict[str, Any]:
@@ -165,7 +166,9 @@ def _joined(run: str, one: dict[str, Any]) -> bool:
 
 
 def _missing(runs: Mapping[str, dict[str, Any]]) -> list[Seed]:
-    """Seeds that are not finished."""
+    """Seeds that are not finished; refused where somebody has prepared a run with other settings meanwhile."""
+    for run, one in runs.items():
+        refuse_other_settings(run, one["settings"])
     every = ((run, label) for run, one in runs.items() if not _joined(run, one) for label in one["jobs"])
     return [seed for seed in every if not Path(STATE, *seed, _RESULT).is_file()]
 
@@ -252,7 +255,7 @@ def states(place: Path, begun: Container[Seed] = ()) -> Iterator[tuple[Seed, str
             try:
                 note |= _progress(json.loads((folder / _NOTE).read_bytes()))
                 fresh = time.time() - (folder / _NOTE).stat().st_mtime < 2 * _SILENCE
-            except (OSError, ValueError, TypeError, AttributeError):
+            except (OSError, *DAMAGE):
                 fresh = False
             if job := at_work.get(seed):
                 yield seed, job[0], note | {"node": job[1]}

@@ -24,7 +24,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from repro.files import write_whole
+from repro.files import refuse_other_settings, write_whole
 from repro.train.stopping import EXIT_OUT_OF_TIME, Flags, Stopping
 
 _SIGNAL = 90  # seconds before a job's time is over, in which it saves
@@ -103,13 +103,21 @@ def present() -> None:
         raise ValueError("--on slurm: wants the package submitit; install it: uv pip install -e '.[cluster]'")
 
 
-def noted(path: Path, part: Callable[[Any], Any]) -> Any:
+DAMAGE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
+"""What a damaged file of notes may lead to."""
+
+
+def noted(path: Path, part: Callable[[Any], Any], remedy: str) -> Any:
     """What a file of notes holds, checked without pydantic, whose loading takes half a second."""
     try:
         return part(json.loads(path.read_bytes()))
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise ValueError(f"{path}: is damaged; remove the folder {path.parent}, and start the plan again: repro run"
-                         ) from None  # fmt: skip
+    except (FileNotFoundError, *DAMAGE):
+        raise damaged(path, remedy) from None
+
+
+def damaged(path: Path, remedy: str) -> ValueError:
+    """Of a file of notes, with the commands that put it away."""
+    return ValueError(f"{path}: is damaged; put it away, and start the plan again: {remedy}; repro run")
 
 
 def grouped(seeds: Sequence[Seed], count: int) -> list[list[Seed]]:
@@ -130,7 +138,7 @@ def submit(place: Path, plan: Mapping[str, Any], seeds: Sequence[Seed], argument
 
     jobs, found = grouped(seeds, arguments.seeds_per_job), options(arguments.slurm, arguments.gpus_per_run)
     for some in (jobs[i : i + _AT_ONCE] for i in range(0, len(jobs), _AT_ONCE)):
-        number = 1 + max((int(path.name) for path in place.glob("[0-9]*")), default=0)
+        number = 1 + max((int(path.name) for path in _submissions(place)), default=0)
         folder = place / str(number)
         write_whole(folder / _SENT, json.dumps(some).encode())
         executor = SlurmExecutor(folder, max_num_timeout=100_000)  # requeues for want of time
@@ -153,7 +161,7 @@ def submit(place: Path, plan: Mapping[str, Any], seeds: Sequence[Seed], argument
 
 def queued(place: Path) -> dict[Seed, tuple[str, str, str]]:
     """Each seed that a job of the plan is to train: "running" or "waiting", its node, and the job's number."""
-    if not any(place.glob(f"[0-9]*/{_SENT}")):
+    if not _submissions(place):
         return {}
     try:
         command = ["squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%j|%K|%T|%N|%F"]
@@ -165,23 +173,43 @@ def queued(place: Path) -> dict[Seed, tuple[str, str, str]]:
     for line in found.splitlines():
         if line.startswith(mine):
             number, index, state, node, job = line.removeprefix(mine).split("|")
-            for seed in _sent(place / number)[int(index) if index.isdigit() else 0]:
+            for seed in _of(place / number, index):
                 at_work[seed] = ("waiting" if state in _WAITING else "running", node, job)
     return at_work
 
 
+def _submissions(place: Path) -> list[Path]:
+    """Their folders, in order."""
+    return sorted((path for path in place.glob("[0-9]*") if path.name.isdecimal()), key=lambda path: int(path.name))
+
+
 @cache
 def _sent(folder: Path) -> list[list[Seed]]:
-    return noted(folder / _SENT, lambda jobs: [[(str(run), str(label)) for run, label in group] for group in jobs])  # type: ignore[no-any-return]
+    def seeds(jobs: Any) -> list[list[Seed]]:
+        return [[(str(run), str(label)) for run, label in group] for group in jobs]
+
+    return noted(folder / _SENT, seeds, _end(folder))  # type: ignore[no-any-return]
+
+
+def _end(folder: Path) -> str:
+    """The commands that end the jobs of a submission, and forget it."""
+    return f"scancel --name={_name(folder.parent, folder.name)}; rm -r {folder}"
+
+
+def _of(folder: Path, index: str) -> list[Seed]:
+    """The seeds of a job, by its index in its array; a single one has none."""
+    jobs, number = _sent(folder), int(index) if index.isdecimal() else 0
+    if number >= len(jobs):
+        raise damaged(folder / _SENT, _end(folder))
+    return jobs[number]
 
 
 def logs_of(place: Path) -> dict[Seed, Path]:
     """The log of each seed's last job that has begun."""
     found: dict[Seed, Path] = {}
-    for folder in sorted((path.parent for path in place.glob(f"[0-9]*/{_SENT}")), key=lambda path: int(path.name)):
-        jobs = _sent(folder)
-        for log in folder.glob("*_log.out"):  # <job>_<index>_0_log.out, without an index where there is one job
-            found |= dict.fromkeys(jobs[int(log.name.split("_")[1]) if len(jobs) > 1 else 0], log)
+    for folder in _submissions(place):
+        for log in folder.glob("*_log.out"):  # <job>_<index>_0_log.out, or <job>_0_log.out where there is one job
+            found |= dict.fromkeys(_of(folder, log.name.split("_")[1]), log)
     return found
 
 
@@ -242,11 +270,8 @@ class Task:
 def refuse_other_code_or_data(task: Task) -> None:
     """A job trains by the revision and code, and with the settings and data, of its plan, or not at all."""
     from repro.train.job import hash_of, revision, source_hashes
-    from repro.train.launch import CONFIGS
-    from repro.train.prepare import digest
 
     if revision() != task.revision or hash_of(source_hashes()) != task.code:
         raise ValueError(f"{task.run}: the code here is revision {revision()[:12]}, not as the plan was sent out ("
                          f"{task.revision[:12]}); put it back, or send the plan out again: repro run")  # fmt: skip
-    if digest(path := CONFIGS / f"{task.run}.yaml") != task.settings:
-        raise ValueError(f"{task.run}: {path} is not as the plan was sent out; send it out again: repro run")
+    refuse_other_settings(task.run, task.settings)

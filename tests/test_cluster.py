@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ import yaml
 
 from repro import jobs, slurm
 from repro.train.job import hash_of, revision, source_hashes
+from repro.train.launch import train_plan
 from tests.survival import ROOT, outcome
 from tests.test_dvc import dvc
 
@@ -226,7 +228,7 @@ def test_a_job_refuses_other_code_and_other_data(tmp_path: Path, monkeypatch: py
     with pytest.raises(ValueError, match="not as the plan was sent out"):
         slurm.refuse_other_code_or_data(replace(job, code="other"))
     path.write_text("data_hash: 2\n")
-    with pytest.raises(ValueError, match=r"artifacts/configs/a.yaml is not as the plan was"):
+    with pytest.raises(ValueError, match=r"artifacts/configs/a.yaml is not as the plan was started"):
         slurm.refuse_other_code_or_data(job)
 
 
@@ -238,12 +240,13 @@ def test_what_is_noted_of_a_plan_is_checked(tmp_path: Path, monkeypatch: pytest.
     note.parent.mkdir(parents=True)
     one = {"seeds": "0", "jobs": {"seed-0": "0"}, "steps": 9, "workers": 1, "settings": "", "before": 0}
     plan = {"file": "p.yaml", "code": "", "revision": "", "runs": {"a": one}}
-    for damaged in ("{", "null", plan | {"runs": []}, plan | {"runs": {"a": one | {"jobs": 3}}}):
+    for damaged in ("{", "null", plan | {"runs": []}, plan | {"runs": {"a": one | {"jobs": 3}}},
+                    "[" * 100_000, plan | {"runs": {"a": one | {"steps": math.inf}}}):  # fmt: skip
         (place / "runs.json").write_text(damaged if isinstance(damaged, str) else json.dumps(damaged))
-        with pytest.raises(ValueError, match=r"runs.json: is damaged; remove the folder state/.plans/p, and start"):
+        with pytest.raises(ValueError, match=r"runs.json: is damaged; .* again: rm state/.plans/p/runs"):
             jobs.status(Namespace(plan="p"))
     (place / "runs.json").write_text(json.dumps(plan))
-    for damaged in ("{", "3", "null", '{"step": "x"}'):
+    for damaged in ("{", "3", "null", '{"step": "x"}', '{"step": 1e999}', "[" * 100_000):
         note.write_text(damaged)
         assert [(("a", "seed-0"), "not running", {"steps": 9})] == list(jobs.states(place))
     Path("sub").mkdir()
@@ -251,6 +254,47 @@ def test_what_is_noted_of_a_plan_is_checked(tmp_path: Path, monkeypatch: pytest.
     for verb in (jobs.status, jobs.cancel):
         with pytest.raises(ValueError, match=r"sub/p.yaml: a plan of that name was started from p.yaml; call this"):
             verb(Namespace(plan="sub/p.yaml"))
+
+
+@pytest.mark.parametrize("damaged", [None, "[", "null", "[]", '[[["a", "seed-0"]]]', '[[["a", "seed-0"]], [3]]'])
+def test_what_was_sent_out_is_not_sent_out_twice(
+    damaged: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs whose seeds nobody can tell any more are ended before others are sent out; other folders are no matter."""
+    monkeypatch.chdir(tmp_path)
+    place = jobs.PLANS / "p"
+    (place / "7").mkdir(parents=True)
+    (place / "1.bak").mkdir()
+    queue = f"{slurm._name(place, 7)}|1|RUNNING|n1|99\n"
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: Namespace(stdout=queue))
+    if damaged is not None:
+        (place / "7/sent.json").write_text(damaged)
+    slurm._sent.cache_clear()
+    end = f"scancel --name={slurm._name(place, 7)}; rm -r state/.plans/p/7; repro run"
+    with pytest.raises(ValueError, match=f"sent.json: is damaged; put it away, and start the plan again: {end}"):
+        slurm.queued(place)
+    (place / "7/sent.json").write_text('[[["a", "seed-0"]], [["a", "seed-1"]]]')
+    slurm._sent.cache_clear()
+
+    assert {("a", "seed-1"): ("running", "n1", "99")} == slurm.queued(place)
+
+
+def test_another_plan_that_prepares_a_run_meanwhile_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its results are not taken for those of the plan, neither those that are joined nor a seed's own."""
+    monkeypatch.chdir(tmp_path)
+    settings, result = Path("artifacts/configs/a.yaml"), Path("state/a/seed-0/result.pt")
+    for path in (settings, result):
+        path.parent.mkdir(parents=True)
+    settings.write_text("steps: 1\n")
+    one = {"jobs": {"seed-0": "0"}, "before": 0, "settings": hashlib.sha256(b"steps: 1\n").hexdigest()}
+
+    assert [("a", "seed-0")] == jobs._missing({"a": one})
+    result.touch()
+    assert [] == jobs._missing({"a": one})
+    settings.write_text("steps: 2\n")
+    for refused in (jobs._missing, lambda runs: train_plan(runs, "p", 1)):
+        with pytest.raises(ValueError, match=r"^a: artifacts/configs/a.yaml is not as the plan was started with: an"):
+            refused({"a": one | {"seeds": "0", "steps": 1}})
 
 
 def test_options_of_slurm() -> None:

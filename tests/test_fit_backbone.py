@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import json
 import os
+import shutil
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable
@@ -31,7 +34,7 @@ from repro.fit import command
 from repro.fit.command import compare, fit, planned
 from repro.fit.outcome import _better
 from repro.fit.probe import STRENGTHS, probe
-from repro.fit.saved import Classifier, export_onnx
+from repro.fit.saved import Classifier, _output, export_onnx
 from repro.models import Pretrained
 from repro.models.networks import build_model
 from repro.models.pretrained import PretrainedNet, named
@@ -315,6 +318,82 @@ def test_onnx_gives_what_the_network_gives(place: Path) -> None:
     (found,) = session.run(None, {"images": np.repeat(pixels, 5, axis=0)})
 
     np.testing.assert_allclose(found, np.repeat(Classifier.load("mine").predict(image).probabilities, 5, 0), atol=1e-4)
+
+
+# Interrupted
+
+
+STAGES = ("settings.yaml", "result.pt", "config.json", "state")
+"""What is just about to take its place when the command is killed; the last is about to be removed."""
+
+
+@pytest.mark.slow
+def test_killed_at_any_stage_the_same_command_ends_as_an_unbroken_one(place: Path) -> None:
+    """It goes on from, or starts over with, what a kill leaves; nothing else is left at its end."""
+    left = place / "left"
+    words = ("--backbone", NET, "--weights", "w.pth", "--size", "32", "--steps", "2", "--out", "mine", "--method",
+             "supervised", "engine.threads=1", "budget.labelled_batch=4")  # fmt: skip
+
+    def keep(event: str, arguments: tuple[Any, ...]) -> None:
+        for stage in STAGES if event == "os.rename" else ():
+            here = Path.cwd() == place  # a hook outlives its test
+            if here and stage in Path(arguments[0]).name and not (left / stage).exists():
+                shutil.copytree("mine", left / stage)
+
+    sys.addaudithook(keep)
+    assert 0 == fit(options(*words))
+    expected = {path.name: path.read_bytes() for path in Path("mine").iterdir()}
+    for stage in STAGES:
+        shutil.rmtree("mine")
+        (left / stage).rename("mine")
+        assert Path("mine/config.json").exists() == (stage == "state")
+        (left / stage).mkdir()  # not to be kept again
+        assert 0 == fit(options(*words)), stage
+        found = {path.name: path.read_bytes() for path in Path("mine").iterdir()}
+        assert expected.keys() == found.keys(), stage
+        assert [] == [name for name in found if found[name] != expected[name] and name != "config.json"]  # has a date
+
+
+@pytest.mark.parametrize(("damage", "message"), [
+    (lambda: _cut("mine/state/start.safetensors"), "start.safetensors: is damaged or no longer there; begin anew: rm"),
+    (lambda: Path("mine/state/start.safetensors").unlink(), "no longer there; begin anew: rm -r mine"),
+    (lambda: Path("mine/options.yaml").write_text(""), r"options.yaml or settings.yaml is damaged .*; begin"),
+    (lambda: Path("mine/settings.yaml").write_text("a"), r"options.yaml or settings.yaml is damaged .*; begin"),
+])  # fmt: skip
+def test_what_a_fit_goes_on_from_is_whole(damage: Callable[[], Any], message: str, place: Path) -> None:
+    """One sentence says what is not, and how to begin anew."""
+    words = "--backbone", NET, "--weights", "w.pth", "--size", "32", "--method", "probe", "--out", "mine"
+    given = options(*words)
+    command._settings(given, command._options(given), Path("mine"))  # all that comes before training
+    damage()
+
+    with pytest.raises(ValueError, match=message):
+        fit(options(*words))
+
+
+def _cut(name: str) -> None:
+    Path(name).write_bytes(Path(name).read_bytes()[:-9])
+
+
+def test_damaged_features_are_computed_again(place: Path) -> None:
+    """The file that saves time between fits has a checksum: with one number of it changed, the model is the same."""
+    for out in "one", "two":
+        fit(options("--backbone", NET, "--weights", "w.pth", "--size", "32", "--method", "probe", "--out", out))
+        (cache,) = Path(".features").iterdir()
+        content = bytearray(cache.read_bytes())
+        content[len(content) // 2] ^= 64
+        cache.write_bytes(content)
+
+    assert Path("one/model.safetensors").read_bytes() == Path("two/model.safetensors").read_bytes()
+
+
+def test_a_disk_that_fills_up_is_named_by_the_file(tmp_path: Path) -> None:
+    """The table of predictions takes its name when it is whole."""
+    path = tmp_path / "predictions.csv"
+    with pytest.raises(OSError, match="No space left on device") as caught, _output(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert (str(path), False) == (caught.value.filename, path.exists())
 
 
 @pytest.mark.parametrize(("right", "kept"), [(3, "uda"), (2, "probe"), (1, "probe")])

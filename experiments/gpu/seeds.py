@@ -6,7 +6,7 @@
 A small network leaves most of a GPU idle: each of the seeds at once has recorded steps on a stream of its own, and each
 process has its own seeds. A seed's record is `results/gpu/seeds/<run>/seed-<n>/<run>/`; once all are there,
 they are the run's record in results/runs. A recorded seed is not trained again. Nothing is saved on the way.
-The plan is prepared before: repro prepare --plan PLAN.
+The plan is prepared before: repro prepare --plan PLAN. Exits with 75 where time was up before all had begun.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Any
 
 import torch
 
-from repro.config import read_config_file, unrecordable
+from repro.config import as_mapping, read_config_file, unrecordable
 from repro.engine.device import choose_device, finish, set_up_process
-from repro.evaluate.evaluate import evaluate
+from repro.evaluate.evaluate import evaluate, with_seeds_seen
 from repro.files import plan_path
 from repro.plan import read_plan
 from repro.results import joined, read_run, with_record_hashes, write_run
@@ -37,6 +37,7 @@ from repro.train.job import Job, environment, result_of, session, source_hashes
 from repro.train.loop import Trainer, finetune
 from repro.train.metrics import check_finite
 from repro.train.recorded import CudaGraph
+from repro.train.stopping import EXIT_OUT_OF_TIME
 
 CONFIGS, RECORDS = Path("artifacts/configs"), Path("results/gpu/seeds")
 
@@ -53,10 +54,30 @@ class Group:
         """Where a seed is recorded."""
         return RECORDS / self.run / f"seed-{seed}"
 
+    def missing(self) -> list[int]:
+        """Its seeds that are not recorded.
+
+        Raises:
+            ValueError: where one is recorded with other settings than are prepared.
+        """
+        found = []
+        for seed in self.seeds:
+            place = self.record(seed) / self.run
+            if not (place / "seeds.csv").exists():
+                found.append(seed)
+            elif read_run(place).config != as_mapping(read_config_file(CONFIGS / f"{self.run}.yaml")):
+                raise ValueError(f"{place}: was recorded with other settings than those in {CONFIGS}; put them back "
+                                 f"and prepare the plan again, or train the seed anew: rm -r {place}")  # fmt: skip
+        return found
+
 
 def train(group: Group) -> list[Result]:
     """All its seeds, in turns of one step."""
     config, device, source = read_config_file(CONFIGS / f"{group.run}.yaml"), choose_device(), source_hashes()
+    if config.budget.stack > 1:
+        raise ValueError(
+            f"budget.stack = {config.budget.stack} trains seeds as one; train it by: repro train {group.run}"
+        )
     gpu = device.type == "cuda"
     record = CudaGraph if gpu and not unrecordable(config) else None
     streams = [own_stream() if gpu else contextlib.nullcontext() for _ in group.seeds]
@@ -116,14 +137,18 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--minutes", type=float, default=60.0, help="after which none begins")
     arguments = parser.parse_args(words)
-    planned = {run.name: run.seeds for run in read_plan(Path(plan_path(arguments.plan))).runs}
-    ends, groups = time.time() + 60 * arguments.minutes, list[Group]()
+    if min(arguments.at_once, arguments.processes) < 1:
+        parser.error("--at-once and --processes: want 1 or more")
+    planned = {run.name: list(run.seeds) for run in read_plan(Path(plan_path(arguments.plan))).runs}
+    ends, asked, groups = time.time() + 60 * arguments.minutes, list[Group](), list[Group]()
     for named in arguments.runs or planned:
         run, _, some = named.partition(":")
-        wanted = set(parse_seeds(some)) if some else set(planned[run])
-        every = Group(run, [seed for seed in planned[run] if seed in wanted], ends)
-        missing = [seed for seed in every.seeds if not (every.record(seed) / run / "seeds.csv").exists()]
-        groups += [replace(every, seeds=missing[i : i + arguments.at_once])
+        wanted = list(parse_seeds(some)) if some else planned.get(run, [])
+        if not wanted or not set(wanted) <= set(planned.get(run, [])):
+            raise ValueError(f"{named}: is not in the plan; its runs and seeds: repro plan {arguments.plan}")
+        asked.append(one := Group(run, wanted, ends))
+        missing = one.missing()
+        groups += [replace(one, seeds=missing[i : i + arguments.at_once])
                    for i in range(0, len(missing), arguments.at_once)]  # fmt: skip
     with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
         waiting, failed = {pool.submit(train_and_record, group): group for group in groups}, 0
@@ -133,12 +158,17 @@ def main(words: Sequence[str]) -> int:
                 print(f"error: {waiting[done].run} {seeds_label(waiting[done].seeds)}: {error}", flush=True)
             else:
                 print(done.result(), flush=True)
-    for run, seeds in planned.items():
-        every = Group(run, list(seeds), ends)
-        if all((every.record(seed) / run / "seeds.csv").exists() for seed in seeds):
-            write_run(with_record_hashes(joined([read_run(every.record(seed) / run) for seed in seeds])))
-    return int(failed > 0)
+    for run in dict.fromkeys(one.run for one in asked):
+        every = Group(run, planned[run], ends)
+        if not every.missing():
+            whole = joined([read_run(every.record(seed) / run) for seed in every.seeds])
+            write_run(with_record_hashes(with_seeds_seen(whole)))
+    return 1 if failed else EXIT_OUT_OF_TIME if any(group.missing() for group in groups) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -31,8 +31,8 @@ from repro.data.folder import Folder
 from repro.data.layout import IMAGENET_10PERCENT, by_folders, listed, parts_of, printable
 from repro.engine.device import choose_device, set_up_process, worker_pool
 from repro.evaluate.predict import Predictor
-from repro.files import only_writer, remove_folder, write_whole
-from repro.fit.outcome import PROBE, finish, in_words, start_from_probe
+from repro.files import only_writer, remove_folder, sweep, write_whole
+from repro.fit.outcome import PROBE, finish, in_words, start_from_probe, start_of
 from repro.fit.saved import DESCRIPTION, Classifier
 from repro.models import Pretrained
 from repro.models.pretrained import named
@@ -63,12 +63,17 @@ def fit(given: argparse.Namespace) -> int:
         if source_of(config.data).training_hash([given.seed]) != config.data_hash:
             raise ConfigError(f"{out}: the images or their labels are not those it was begun with; put them back, name "
                               f"another --out, or begin anew: rm -r {out}")  # fmt: skip
+        result, state = None, out / STATE
         if (out / DESCRIPTION).is_file():
             print(f"{out}: finished already; {in_words(Classifier.load(out).facts)}; to begin anew: rm -r {out}")
+            remove_folder(state)  # where the command that finished it was killed before it did
             return 0
-        result, state = None, out / STATE
+        if isinstance(config.model, Pretrained):
+            start_of(config, out)
+        given.begun -= seconds_spent(state / f"seed-{given.seed}")  # by commands that stopped
         if notes.get(_TRAINS, True):
-            ends = _ends(given, notes.get(_RESERVE), state / f"seed-{given.seed}")
+            reserve = notes.get(_RESERVE)
+            ends = math.inf if reserve is None else given.begun + 60 * given.minutes - reserve
             (job,) = jobs = jobs_of(name, config, state, [given.seed], ends)
             refuse_other_states(jobs, jobs)
             status = train_all(jobs)
@@ -119,11 +124,6 @@ def compare(given: argparse.Namespace) -> int:
     for method in methods[1:]:
         print(f"{method} minus {methods[0]}, {paired_in_words(percent[method], percent[methods[0]])}")
     return 0
-
-
-def _ends(given: argparse.Namespace, reserve: float | None, state: Path) -> float:
-    """When training shall end, by time.monotonic(), so that all ends within the minutes; never, where steps are set."""
-    return math.inf if reserve is None else given.begun + 60 * given.minutes - reserve - seconds_spent(state)
 
 
 _RESERVE = "seconds_to_evaluate"
@@ -196,19 +196,25 @@ def _changes(settings: list[str]) -> dict[str, str]:
 def _settings(given: argparse.Namespace, asked: dict[str, Any], out: Path) -> tuple[Config, Mapping[str, Any]]:
     """Those that the model was begun with, or, at its beginning, those that the options ask for; and notes on both."""
     if (out / OPTIONS).is_file():
-        there = read_yaml(out / OPTIONS)
+        try:
+            there = dict(read_yaml(out / OPTIONS))
+            config = read_config_file(out / SETTINGS) if (out / SETTINGS).exists() else None
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{out}: {OPTIONS} or {SETTINGS} is damaged ({error}); begin anew: rm -r {out}") from None
         other = [f"{key} = {there.get(key)} there, {asked[key]} here" for key in asked if there.get(key) != asked[key]]
         if other:
             raise ConfigError(f"{out} was begun with other options: {'; '.join(other)}; name those to go on, another "
                               f"--out, or begin anew: rm -r {out}")  # fmt: skip
-        config = read_config_file(out / SETTINGS)
-        source_of(config.data).prepare()
-        return config, there
-    if out.is_dir() and {path.name for path in out.iterdir()} - {STATE}:
+        if config:
+            sweep(out)
+            source_of(config.data).prepare()
+            return config, there
+    elif {path.name for path in out.glob("[!.]*")} - {STATE}:
         raise ConfigError(f"--out = {out}: holds something else than a model; name a folder that is not there yet")
+    sweep(out)
     config, notes = planned(given, out)
     try:
-        for name, content in ((SETTINGS, as_mapping(config)), (OPTIONS, asked | notes)):
+        for name, content in ((OPTIONS, asked | notes), (SETTINGS, as_mapping(config))):
             write_whole(out / name, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
     except OSError as error:
         raise ConfigError(f"--out = {out}: cannot be written ({error.strerror}); name another folder") from None

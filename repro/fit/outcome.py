@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import math
 import time
@@ -21,10 +22,10 @@ from repro.data.layout import printable
 from repro.data.sets import HeldOutSet
 from repro.evaluate.evaluate import counted_network
 from repro.evaluate.predict import Score, score, scored
-from repro.files import write_whole
+from repro.files import read_whole, write_whole
 from repro.fit.saved import DESCRIPTION, WEIGHTS, Classifier
 from repro.models import Pretrained
-from repro.models.pretrained import PretrainedNet, named
+from repro.models.pretrained import LARGEST, PretrainedNet, named
 from repro.settings import ConfigError
 from repro.train.checkpoint import Result
 from repro.verify.statistics import rate_difference_interval, rate_interval
@@ -77,6 +78,20 @@ def start_from_probe(config: Config, given: argparse.Namespace, state: Path, siz
     return replace(config, model=replace(model, weights=str(path.resolve()), weights_hash=digest)), seconds
 
 
+def start_of(config: Config, out: Path) -> bytes:
+    """The file of weights that the probe left.
+
+    Raises:
+        ConfigError: when it is gone, or another.
+    """
+    model = cast(Pretrained, config.model)
+    with contextlib.suppress(OSError):
+        content = read_whole(Path(model.weights), LARGEST)
+        if hashlib.sha256(content).hexdigest() == model.weights_hash:
+            return content
+    raise ConfigError(f"{model.weights}: is damaged or no longer there; begin anew: rm -r {out}")
+
+
 def _probe(config: Config, net: PretrainedNet, images: HeldOutSet, seed: int, out: Path) -> Probe:
     """Of these labelled images; their features are kept beside the model's folder, for other fits too."""
     from repro.fit.probe import features, probe
@@ -110,8 +125,7 @@ def finish(out: Path, asked: Config, seed: int, result: Result | None, begun: fl
     test, aside, names = source.held_out_set(seed), source.set_aside_set(seed), source.class_names()
     candidates: dict[str, dict[str, Tensor]] = {}
     if isinstance(config.model, Pretrained):
-        start = load(Path(config.model.weights).read_bytes())
-        candidates[PROBE] = {f"module.{name}": value for name, value in start.items()}
+        candidates[PROBE] = {f"module.{name}": value for name, value in load(start_of(config, out)).items()}
     if result:
         candidates[config.method.name] = _trained(result)
     judged_by = {name: score(config, seed, weights, aside) for name, weights in candidates.items()}

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -24,9 +22,9 @@ from repro.config import Config
 from repro.data import source_of
 from repro.data.images import ImageFiles
 from repro.engine.device import choose_device, free_processors
-from repro.files import write_whole
 from repro.models.pretrained import PretrainedNet
 from repro.settings import ConfigError
+from repro.train.storage import Damaged, OtherFormat, load, save
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of scikit-learn: the inverse of the weight of L2
 LEAST = 0.1  # of the mean deviation: what few of the images show must not decide, nor upset what trains from here
@@ -56,10 +54,10 @@ def features(config: Config, net: PretrainedNet, files: ImageFiles, cache: Path)
     for name, value in net.module.state_dict().items():
         if not name.startswith(f"{net.head}."):
             body.update(value.cpu().numpy().tobytes())
-    path = cache / f"{body.hexdigest()[:24]}.safetensors"
+    path = cache / f"{body.hexdigest()[:24]}.pt"
     known: dict[str, Tensor] = {}
-    with contextlib.suppress(OSError, SafetensorError):  # it is only a saving of time
-        known = load_file(path)
+    with contextlib.suppress(OSError, Damaged, OtherFormat):  # it is only a saving of time
+        known = load(path)
     names = [digest.tobytes().hex() for digest in files.digests]
     missing = [number for number, name in enumerate(names) if name not in known]
     source: Any = source_of(config.data)
@@ -75,7 +73,7 @@ def features(config: Config, net: PretrainedNet, files: ImageFiles, cache: Path)
         raise ConfigError(f"--backbone: {type(net.module).__name__} gives numbers that are not finite for these "
                           "images; take other --weights")  # fmt: skip
     if missing:
-        write_whole(path, save(known))
+        save(path, known)
     return np.stack([known[name].numpy() for name in names])
 
 

@@ -351,6 +351,9 @@ def _output(path: Path | None) -> Iterator[TextIO]:
         file = part.open("w", encoding="utf-8", errors="surrogateescape", newline="")
     except OSError as error:
         raise ValueError(f"--csv = {path}: cannot be written ({error.strerror}); name another file") from None
-    with file:
-        yield file
-    part.replace(path)
+    try:
+        with file:
+            yield file
+        part.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None

@@ -32,14 +32,14 @@ from repro.config import departures, read_config_file
 from repro.data import source_of
 from repro.engine.device import set_up_process, visible_gpus, worker_pool
 from repro.engine.distributed import ALONE, World, connected
-from repro.files import only_writer, partly, remove_folder
+from repro.files import CONFIGS, only_writer, partly, refuse_other_settings, remove_folder
 from repro.seeding import seeds_listed
 from repro.settings import ConfigError, parse_seeds
 from repro.train.checkpoint import Refused, is_published, publish, refuse_newest
 from repro.train.job import Job, Listener, is_finished, jobs_of, less_memory, take_over, train_job
 from repro.train.stopping import EXIT_OUT_OF_TIME, Flags, Progress, Stopping, die_with_parent
 
-CONFIGS, RUNS, STATE = Path("artifacts/configs"), Path("artifacts/runs"), Path("state")
+RUNS, STATE = Path("artifacts/runs"), Path("state")
 NOTE = "progress.json"
 
 
@@ -69,6 +69,7 @@ def train_plan(runs: Mapping[str, Mapping[str, Any]], label: str, workers: int) 
     def jobs() -> Iterator[Job]:
         for run, planned in runs.items():
             block = ExitStack()
+            refuse_other_settings(run, planned["settings"])
             found = block.enter_context(opened(run, planned["seeds"]))
             under_way[run] = block, list(found)
             yield from found

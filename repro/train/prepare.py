@@ -23,13 +23,13 @@ from repro.config import Config, as_mapping, checked, departures
 from repro.data import source_of
 from repro.data.sets import PLACE
 from repro.engine.device import choose_device
-from repro.files import write_whole
+from repro.files import CONFIGS, digest, write_whole
 from repro.methods import method_of
 from repro.plan import PlannedRun, compose_planned, read_plan
 from repro.seeding import seeds_listed
 from repro.settings import ConfigError, parse_seeds
 from repro.train.job import hash_of, is_finished, jobs_of, revision, source_hashes, take_over
-from repro.train.launch import CONFIGS, RUNS, STATE, finished_already
+from repro.train.launch import RUNS, STATE, finished_already
 
 _PACKAGE = Path(__file__).parents[1]
 _ROOMS = (("repro", "data"), ("repro", "methods"))
@@ -99,11 +99,6 @@ def lay_out(path: Path, gpus: bool | None = None) -> dict[str, Any]:
             "before": (RUNS / name).stat().st_mtime_ns if others else 0,  # of results of another plan
         }
     return {"code": hash_of(source_hashes()), "revision": revision(), "runs": runs}
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file; empty where there is none."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def _composed(plan: Sequence[PlannedRun], path: Path) -> Iterator[Config]:
