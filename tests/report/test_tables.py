@@ -262,7 +262,7 @@ def test_a_claim_names_its_networks_its_runs_and_its_plan() -> None:
 
     assert ("student − teacher", "digits", "digits") == (row.network, row.page, row.plan)
     assert {"digits_mpl": "mpl", "digits_uda": "uda"} == row.arms
-    assert "MPL is more accurate than UDA, its own teacher's loss" == row.short
+    assert "MPL is more accurate than its teacher's loss alone (UDA)" == row.short
 
 
 def test_answers_follow_from_the_verdicts_and_the_runs() -> None:
