@@ -156,7 +156,7 @@ def logs(place: Path) -> str:
 @pytest.mark.xdist_group("slurm")
 def test_dvc_finds_the_seeds_of_a_cluster_finished(cluster: Path, tmp_path: Path) -> None:
     """It trains nothing, and leaves the lock file and the bits of a local run."""
-    runs, place = dict.fromkeys(ARMS[:2], "0-1"), tmp_path
+    runs, place = {ARMS[1]: "0-1"}, tmp_path
     for name in (".dvc/config", ".dvcignore", "dvc.yaml"):
         (place / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, place / name)
@@ -174,9 +174,9 @@ def test_dvc_finds_the_seeds_of_a_cluster_finished(cluster: Path, tmp_path: Path
             stage["outs"] = stage["outs"][0]["path"]  # whose hash is of dates and seconds too
         return (stages["prepare"], trained), outcomes(place, runs)
 
-    assert start(place, *ON, "--seeds-per-job", "2").wait(2 * PATIENCE) == 0, (place / "log").read_text()
+    assert start(place, *ON).wait(2 * PATIENCE) == 0, (place / "log").read_text()
     again = dvc(place, "repro", "train")
-    assert all(f"{one}: finished already, nothing to train" in again for one in runs), again
+    assert f"{ARMS[1]}: finished already, nothing to train" in again
     of_cluster = left()
     for name in ("artifacts", "state"):
         shutil.rmtree(place / name)
