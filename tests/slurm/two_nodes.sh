@@ -46,6 +46,7 @@ C
   for _ in $(seq 60); do [ "$(sinfo -h -p main -t idle -o %D)" = 2 ] && exit 0; sleep 0.5; done
   echo "the nodes did not come up; see $dir/log" >&2; exit 1 ;;
 restart)
+  sleep 6  # it saves its jobs every five seconds; killed before, it gives their numbers to others, and drains the nodes
   kill -9 "$(cat "$dir/run/slurmctld.pid")"; sleep "${3:-5}"; slurmctld ;;
 kill)
   kill -9 "$(cat "$dir/run/n$3.pid")"
