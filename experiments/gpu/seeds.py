@@ -27,19 +27,19 @@ import torch
 from repro.config import as_mapping, read_config_file, unrecordable
 from repro.engine.device import choose_device, finish, set_up_process
 from repro.evaluate.evaluate import evaluate, with_seeds_seen
-from repro.files import plan_path
+from repro.files import CONFIGS, plan_path
 from repro.plan import read_plan
 from repro.results import joined, read_run, with_record_hashes, write_run
 from repro.seeding import seeds_label
 from repro.settings import parse_seeds
 from repro.train.checkpoint import Result
-from repro.train.job import Job, environment, result_of, session, source_hashes
+from repro.train.job import Job, result_of, session, source_hashes
+from repro.train.launch import STATE
 from repro.train.loop import Trainer, finetune
-from repro.train.metrics import check_finite
 from repro.train.recorded import CudaGraph
 from repro.train.stopping import EXIT_OUT_OF_TIME
 
-CONFIGS, RECORDS = Path("artifacts/configs"), Path("results/gpu/seeds")
+RECORDS = Path("results/gpu/seeds")
 
 
 @dataclass(frozen=True)
@@ -88,30 +88,21 @@ def train(group: Group) -> list[Result]:
     for _ in range(config.budget.steps):
         for trainer, stream in zip(trainers, streams, strict=True):
             with stream:
-                trainer.kept.before_step(trainer.state, print)
-                if trainer.advance():
-                    check_finite(trainer.state, trainer.window)
-                trainer.kept.after_step(trainer.state, print)
+                trainer.advance_and_keep(print)
     finish(device)
     seconds = (time.monotonic() - begun) / len(trainers)
-    found = []
+    way, found = f"{'recorded' if record else 'taken one by one'}, {len(trainers)} at once", []
     for seed, trainer in zip(group.seeds, trainers, strict=True):
         tuned = finetune(trainer) if config.finetune.steps else {}
         trainer.sessions.append({"from_step": 0, "seconds": seconds} | trainer.session)
-        job = Job(group.run, [seed], config, Path("state") / group.run, source)
-        found.append(replace(result_of(job, trainer, tuned), environment=told(trainer, source, record, len(trainers))))
+        result = result_of(Job(group.run, [seed], config, STATE / group.run, source), trainer, tuned)
+        found.append(replace(result, environment=result.environment | {"way": way}))
     return found
 
 
 def own_stream() -> contextlib.AbstractContextManager[Any]:
     """A block whose work goes to a new stream; entered again and again."""
     return torch.cuda.stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
-
-
-def told(trainer: Trainer, source: dict[str, str], record: Any, at_once: int) -> dict[str, Any]:
-    """What trained it, and in what way."""
-    way = f"{'recorded' if record else 'taken one by one'}, {at_once} at once"
-    return environment(trainer.device, trainer.sessions, source) | {"warnings": trainer.kept.warnings, "way": way}
 
 
 def train_and_record(group: Group) -> str:

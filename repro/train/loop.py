@@ -145,14 +145,8 @@ class Trainer:
         next_save = begun + 60 * budget.checkpoint_minutes
         check_finite(self.state, self.window)
         while self.state.step < budget.steps:
-            self.kept.before_step(self.state, say)
             with self._explained(folder):
-                logged = self.advance()
-                if logged:
-                    check_finite(self.state, self.window)
-            if logged:
-                report(self.rows[-1])
-            self.kept.after_step(self.state, say)
+                self.advance_and_keep(say, report)
             now, ended = time.monotonic(), self.state.step == budget.steps
             if ends < math.inf and not ended:
                 self._lay_over(timetable.steps(self.state.step, budget.steps, now))
@@ -182,6 +176,18 @@ class Trainer:
         self.kept.follow(self.config)
         for role, learner in self.state.learners.items():
             learner.config, learner.total_steps = getattr(self.config.optim, role), steps
+
+    def advance_and_keep(self, say: Say, report: Report = lambda _: None) -> None:
+        """One step, with the weights that are kept before and after it; checks and reports the row it completes.
+
+        Raises:
+            NotFinite: when a loss or a weight becomes NaN or infinite.
+        """
+        self.kept.before_step(self.state, say)
+        if self.advance():
+            check_finite(self.state, self.window)
+            report(self.rows[-1])
+        self.kept.after_step(self.state, say)
 
     def advance(self) -> bool:
         """Takes a step; returns whether it completed a row of metrics.

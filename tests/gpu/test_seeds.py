@@ -105,7 +105,7 @@ def test_what_is_not_finished_is_no_record(
             raise NotFinite("student is NaN")
 
     with monkeypatch.context() as patch:
-        patch.setattr(script, "check_finite", check_finite)
+        patch.setattr("repro.train.loop.check_finite", check_finite)
         assert 1 == script.main(["small.yaml", f"{RUN}:0-1", "--processes", "1"])
     assert "error: digits_mpl seeds-0-1: student is NaN" in capsys.readouterr().out
     assert not script.RECORDS.exists()
