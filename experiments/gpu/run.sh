@@ -5,9 +5,9 @@
 #   bash experiments/gpu/run.sh right times     these parts
 #
 # Parts, each with a limit in seconds (RIGHT=150 ... before the command): right, times, canary, arms, bench, compiled; and,
-# where it is named, study: the plan cifar10_small (ARGUMENTS: those of experiments/gpu/seeds.py). A part that
-# meets its limit, or the machine's, keeps what it has: the same command goes on. Evidence, with device, versions and
-# revision: results/gpu/ (right, times, compiled, log of each part), results/runs/, results/weights/ (canary), results/bench/.
+# where it is named, study: the plan cifar10_small (ARGUMENTS: those of experiments/gpu/seeds.py). A part that meets its
+# limit, or the machine's, keeps what it has: the same command goes on. Evidence, with device, versions and revision:
+# results/gpu/ (right, times, compiled, log of each part), results/runs/, results/weights/ (canary), results/bench/.
 # OUT=<folder> copies it there after each part, and a state to go on with, in files of at most 15 MiB.
 # OVERRIDES="model.depth=10 ..." makes right and times smaller: to rehearse, as tests/gpu does. PYTHON names the Python of
 # a machine that has PyTorch, and nothing is installed.
@@ -47,13 +47,13 @@ plan() {  # plan, limit of each run: prepare; then train, evaluate and export on
   done
 }
 
-all="right times canary arms bench compiled"
 seeds() {  # part, plan, limit, arguments
   local name=$1 plan=$2 most=$3; shift 3
   part "prepare_$plan" 120 "$PYTHON" -m repro prepare --plan "experiments/plan/$plan.yaml" &&
     part "$name" "$most" "$PYTHON" experiments/gpu/seeds.py "$plan" "$@"
 }
 
+all="right times canary arms bench compiled"
 [ -e "$kept/begun" ] || touch "$kept/begun"
 for name in ${*:-$all}; do
   ended "$name" && continue
