@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,11 +110,11 @@ def _here(path: Path, arguments: argparse.Namespace) -> int:
     return train_plan(lay_out(path)["runs"], path.stem, arguments.workers or 0)
 
 
-def lay_out(path: Path, gpus: bool | None = None) -> dict[str, Any]:
-    """Prepares the plan and notes what it trains, here or as jobs, with `gpus` or without."""
+def lay_out(path: Path, gpus: bool | None = None, processes: int = 1) -> dict[str, Any]:
+    """Prepares the plan and notes what it trains, here or as jobs, with `gpus` or without, and what shares a batch."""
     from repro.train.prepare import lay_out as laid_out
 
-    plan = {"file": os.path.relpath(path)} | laid_out(path, gpus)
+    plan = {"file": os.path.relpath(path)} | laid_out(path, gpus, processes)
     write_whole(PLANS / path.stem / _PLAN, json.dumps(plan).encode())
     return plan
 
@@ -177,7 +178,8 @@ def _drive(path: Path, place: Path, arguments: argparse.Namespace) -> int:
     """Sends out jobs for what is missing, again for those that die, and joins what they leave."""
     try:
         present()
-        apart(partial(lay_out, gpus=wants_gpus(options(arguments.slurm, arguments.gpus_per_run))), path)
+        gpus = wants_gpus(options(arguments.slurm, arguments.gpus_per_run))
+        apart(partial(lay_out, gpus=gpus, processes=arguments.gpus_per_run), path)
         status = _watch(place, arguments)
         apart(join, place)
     except KeyboardInterrupt:
@@ -243,8 +245,9 @@ def _watch(place: Path, arguments: argparse.Namespace) -> int:
 
 def states(place: Path, begun: Container[Seed] = ()) -> Iterator[tuple[Seed, str, dict[str, Any]]]:
     """Each seed with its state, which is that of its job where there is one, and what it noted; `begun` have a log."""
-    at_work = queued(place)
-    here = _driver(place.name) and not at_work
+    here = _driver(place.name)
+    at_work = _in_queue(place, here)
+    here = 0 if at_work else here
     for run, one in read(place)["runs"].items():
         joined = _joined(run, one)
         for label in one["jobs"]:
@@ -298,7 +301,8 @@ def cancel(arguments: argparse.Namespace) -> None:
     """Ends the jobs of a plan, or the process that trains it here; what they saved stays."""
     place = _place(arguments.plan)
     file = read(place)["file"]
-    at_work, driver = queued(place), _driver(place.name)
+    driver = _driver(place.name)
+    at_work = _in_queue(place, driver)
     if not at_work and not driver:
         print(f"{place.name}: nothing of it is at work")
         return
@@ -310,6 +314,11 @@ def cancel(arguments: argparse.Namespace) -> None:
     whom = f"jobs of {len(at_work)} seeds were" if at_work else f"process {driver} was"
     again = f"repro run {file}" + " --on slurm --slurm ..." * bool(at_work)
     print(f"{place.name}: {whom} told to save and stop; to go on: {again}")
+
+
+def _in_queue(place: Path, driver: int) -> dict[Seed, tuple[str, str, str]]:
+    """What the queue shows of a plan; where Slurm is not here, a process that drives it here trains it itself."""
+    return {} if driver and not shutil.which("squeue") else queued(place)
 
 
 def _driver(name: str) -> int:
@@ -325,7 +334,7 @@ def _dry_run(path: Path, arguments: argparse.Namespace) -> int:
     from repro.plan import read_plan
 
     found = options(arguments.slurm, arguments.gpus_per_run) if arguments.on else None
-    runs = lay_out(path, not found or wants_gpus(found))["runs"]
+    runs = lay_out(path, not found or wants_gpus(found), arguments.gpus_per_run)["runs"]
     missing, total = _missing(runs), sum(len(one["jobs"]) for one in runs.values())
     jobs = len(grouped(missing, arguments.seeds_per_job))
     print(f"{path.stem}: {len(missing)} of {total} seeds, or stacks of them, are not finished: {jobs} jobs")

@@ -161,8 +161,13 @@ def submit(place: Path, plan: Mapping[str, Any], seeds: Sequence[Seed], argument
 
 def queued(place: Path) -> dict[Seed, tuple[str, str, str]]:
     """Each seed that a job of the plan is to train: "running" or "waiting", its node, and the job's number."""
-    if not _submissions(place):
+    submissions = _submissions(place)
+    if not submissions:
         return {}
+    if not shutil.which("squeue"):
+        ends = "; ".join(f"rm -r {folder}" for folder in submissions)
+        raise Unreachable(f"{place.name} was sent out to Slurm, and squeue is not here; ask where it is, or, if those "
+                          f"jobs are gone, forget them: {ends}")  # fmt: skip
     try:
         command = ["squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%j|%K|%T|%N|%F"]
         found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout  # noqa: S603

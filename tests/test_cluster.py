@@ -20,6 +20,8 @@ import pytest
 import yaml
 
 from repro import jobs, slurm
+from repro.files import only_writer
+from repro.settings import ConfigError
 from repro.train.job import hash_of, revision, source_hashes
 from repro.train.launch import train_plan
 from tests.survival import ROOT, outcome
@@ -249,6 +251,13 @@ def test_what_is_noted_of_a_plan_is_checked(tmp_path: Path, monkeypatch: pytest.
     for damaged in ("{", "3", "null", '{"step": "x"}', '{"step": 1e999}', "[" * 100_000):
         note.write_text(damaged)
         assert [(("a", "seed-0"), "not running", {"steps": 9})] == list(jobs.states(place))
+    (place / "1").mkdir()  # of a submission long ago, where Slurm was
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    for verb in (jobs.status, jobs.cancel):
+        with pytest.raises(slurm.Unreachable, match=r"squeue is not here; .* forget them: rm -r state/.plans/p/1"):
+            verb(Namespace(plan="p"))
+    with only_writer("plan.p", "plan p"):  # trained here now: its own lock tells what is at work
+        assert [(("a", "seed-0"), "waiting", {"steps": 9})] == list(jobs.states(place))
     Path("sub").mkdir()
     Path("sub/p.yaml").touch()
     for verb in (jobs.status, jobs.cancel):
@@ -328,6 +337,21 @@ def test_options_of_slurm() -> None:
     assert [[("a", "0"), ("a", "1")], [("a", "2")], [("b", "0")]] == slurm.grouped(
         [("a", "0"), ("a", "1"), ("a", "2"), ("b", "0")], 2
     )
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [("budget.labelled_batch=4", r"budget.labelled_batch = 4: 3 processes c"),
+     ("engine.fastest=true", r"engine.fastest = True: is for one process")],
+)  # fmt: skip
+def test_what_gpus_cannot_share_is_refused_before_jobs_go_out(setting: str, says: str, tmp_path: Path) -> None:
+    """The driver names run, setting and remedy: not each job, three times."""
+    sizes = ["budget.labelled_batch=6", "budget.unlabelled_batch=6"]
+    plan = {"overrides": [*SHORT, *sizes, setting], "runs": {ARMS[1]: {"seeds": "0-1"}}}
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(plan))
+
+    with pytest.raises(ConfigError, match=f"^{ARMS[1]}: {says}"):
+        jobs.lay_out(tmp_path / "p.yaml", processes=3)
 
 
 def test_without_slurm_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,7 +246,7 @@ def planned(given: argparse.Namespace, out: Path) -> tuple[Config, dict[str, Any
     cores = os.cpu_count() or 1
     chosen = [f"engine.readers={max(2, min(cores, 16)) if choose_device().type == 'cuda' else 2}"]
     chosen += [f"model={given.model}", f"model.width={_WIDTHS.get(given.model, 2)}"] if given.model else []
-    chosen += ["model=pretrained", "~model.width", *_GENTLE] if given.backbone else []
+    chosen += ["model=pretrained", "~model.width", "engine.channels_last=true", *_GENTLE] if given.backbone else []
     chosen += [f"data.image_size={given.size}"] if given.size else []
     changes = _changes(given.settings)
     if changes.get("data.labels", "").isdecimal():  # batches are fitted to it

@@ -62,7 +62,8 @@ def start_from_probe(config: Config, given: argparse.Namespace, state: Path, siz
         raise ConfigError(f"--size = {sides[-1]}: {model.network} does not take such images ({refused[sides[-1]]}); it "
                           f"was made for --size {made_for}, or take another --backbone")  # fmt: skip
     data = replace(data, image_size=next(side for side in sides if side not in refused))
-    config = replace(config, data=data, model=model)
+    engine = replace(config.engine, channels_last=config.engine.channels_last and not net.is_narrow())
+    config = replace(config, data=data, model=model, engine=engine)
     training = source_of(config.data).training_set(given.seed)
     found = _probe(config, net, HeldOutSet(training.labelled, training.labels), given.seed, state.parent)
     start = net.with_head(found.weight, found.bias)

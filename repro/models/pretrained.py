@@ -80,6 +80,14 @@ class PretrainedNet(Ordinary):
         wrong = [one for one, shape in zip(found, shapes, strict=True) if getattr(one, "shape", None) != shape]
         return "it does not end with one dense layer on its features" if wrong else ""
 
+    def is_narrow(self) -> bool:
+        """Whether strided 1x1 convolutions have few channels: channels last, oneDNN writes past their memory on a CPU.
+
+        https://github.com/uxlfoundation/oneDNN/issues/6035
+        """
+        layers = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d)]
+        return any(layer.kernel_size == (1, 1) != layer.stride and layer.in_channels < 16 for layer in layers)
+
     def features(self, x: Tensor) -> Tensor:
         """What the head sees, [N, D]."""
         name, head = head_of(self.module)

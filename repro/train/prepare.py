@@ -28,6 +28,7 @@ from repro.methods import method_of
 from repro.plan import PlannedRun, compose_planned, read_plan
 from repro.seeding import seeds_listed
 from repro.settings import ConfigError, parse_seeds
+from repro.train.batches import refuse_to_share
 from repro.train.job import hash_of, is_finished, jobs_of, revision, source_hashes, take_over
 from repro.train.launch import RUNS, STATE, finished_already
 
@@ -37,10 +38,10 @@ _SILENCE = 5.0
 """Most seconds without a message while many runs are composed."""
 
 
-def prepare(path: Path, gpus: bool | None = None) -> dict[str, Config]:
+def prepare(path: Path, gpus: bool | None = None, processes: int = 1) -> dict[str, Config]:
     """Composes and checks all runs of a plan before it writes anything; returns run -> settings.
 
-    The plan trains here, or as jobs of a cluster, with or without `gpus`.
+    The plan trains here, or as jobs of a cluster, with or without `gpus`; so many `processes` share each batch.
     """
     whole = read_plan(path)
     if whole.needs_gpu and gpus is False:
@@ -52,6 +53,11 @@ def prepare(path: Path, gpus: bool | None = None) -> dict[str, Config]:
         )
     plan = whole.runs
     configs = with_prepared_data(list(_composed(plan, path)))
+    for planned, config in zip(plan, configs, strict=True):
+        try:
+            refuse_to_share(config, processes, config.budget.unlabelled_batch)
+        except ConfigError as error:
+            raise ConfigError(f"{planned.name}: {error}") from None
     for folder in (CONFIGS, PLACE):
         folder.mkdir(parents=True, exist_ok=True)
     hashes: dict[str, str] = {}
@@ -78,10 +84,10 @@ def _write_new(path: Path, content: bytes) -> None:
         write_whole(path, content)
 
 
-def lay_out(path: Path, gpus: bool | None = None) -> dict[str, Any]:
+def lay_out(path: Path, gpus: bool | None = None, processes: int = 1) -> dict[str, Any]:
     """Prepares a plan; returns its revision, the hash of its code, and what each run trains in which folders."""
     runs = {}
-    for name, config in prepare(path, gpus).items():
+    for name, config in prepare(path, gpus, processes).items():
         jobs = jobs_of(name, config, STATE / name, parse_seeds(config.planned_seeds))
         finished = finished_already(jobs, [])
         if not finished:
