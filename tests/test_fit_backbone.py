@@ -293,7 +293,7 @@ def test_a_damaged_model_is_one_sentence(
     monkeypatch.chdir(tmp_path)
     config = config_of(images(tmp_path / "images", classes=2), "supervised", 2, labelled_batch=2)
     network = build_model(config.model, 2, Streams(0), "student").state_dict()
-    facts = {"right": 1, "images": 2, "on": "test", "each": {}}
+    facts = {"right": 1, "images": 2, "on": "test"}
     Classifier(config, ["a", "b"], network, facts).save(tmp_path / "mine")
     assert (1, 2) == Classifier.load("mine").predict(Image.new("L", (20, 20))).probabilities.shape
 
@@ -408,13 +408,18 @@ def test_the_better_one_on_images_set_aside_is_kept(right: int, kept: str, capsy
     assert f"{25 * (right - 2):+.1f} points, 95 % interval" in capsys.readouterr().out
 
 
-def test_a_comparison_is_paired_by_seed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("on", ["test", "aside"])
+def test_a_comparison_is_paired_by_seed(
+    on: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Of 10 images 8 and 9 right against 7 and 7: +10 and +20 points; t = 15 / 5 with one degree of freedom."""
     counts = {"probe-0": 7, "probe-1": 7, "uda-0": 8, "uda-1": 9}
 
     def load(folder: Path) -> SimpleNamespace:
         method = folder.name.partition("-")[0]
-        return SimpleNamespace(facts={"each": {method: [counts[folder.name], 10]}, "minutes": 2.0, "on": "aside"})
+        there = {"right": counts[folder.name], "images": 10} if on == "test" else {"right": 1, "images": 2}
+        aside = {} if on == "test" else {method: [counts[folder.name], 10]}
+        return SimpleNamespace(facts=there | {"set_aside": aside, "minutes": 2.0, "on": on})
 
     monkeypatch.setattr(Classifier, "load", load)
     asked: list[tuple[str, int]] = []

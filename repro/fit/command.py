@@ -109,13 +109,14 @@ def compare(given: argparse.Namespace) -> int:
             if status:
                 return status
             facts = Classifier.load(place).facts
-            if method not in facts["each"]:
+            tested = facts["on"] == "test"
+            if not tested and method not in facts["set_aside"]:
                 raise ConfigError(f"{place}: has neither test images nor labels to set aside, so nothing compares; "
                                   "name a folder of --test images")  # fmt: skip
-            right, count = facts["each"][method]
+            right, count = (facts["right"], facts["images"]) if tested else facts["set_aside"][method]
             percent[method][seed] = 100 * right / count
             minutes[method].append(facts["minutes"])
-    print(f"\n{out}: {len(seeds)} seeds, {count:,} {'test images' if facts['on'] == 'test' else 'images set aside'}")
+    print(f"\n{out}: {len(seeds)} seeds, {count:,} {'test images' if tested else 'images set aside'}")
     for method in methods:
         values = list(percent[method].values())
         mean, low, high = mean_interval(values)
@@ -313,11 +314,11 @@ def _set_aside(data: FolderData, given: argparse.Namespace, changes: Mapping[str
 def _evaluation(config: Config, seed: int, evaluated: float) -> float:
     """Seconds that evaluation takes, by those of an image.
 
-    Where there are a probe and a network, both are judged; the probe is made again from all labels, if it is kept.
+    Where there are a probe and a network, both are judged by what is set aside, and the kept one by the test images.
     """
     source = cast(Folder, source_of(config.data))
     tested, aside = len(source.held_out_set(seed).labels), len(source.set_aside_set(seed).labels)
-    images = 3 * tested + 2 * aside if isinstance(config.model, Pretrained) else tested + aside
+    images = tested + aside * (1 + isinstance(config.model, Pretrained))
     return _PICTURES + images * evaluated
 
 

@@ -129,25 +129,21 @@ def finish(out: Path, asked: Config, seed: int, result: Result | None, begun: fl
         candidates[PROBE] = {f"module.{name}": value for name, value in load(start_of(config, out)).items()}
     if result:
         candidates[config.method.name] = _trained(result)
+    if keep:
+        candidates = {keep: candidates[keep]}
     judged_by = {name: score(config, seed, weights, aside) for name, weights in candidates.items()}
-    kept = keep or _better(judged_by, aside.labels.numpy())
+    kept = _better(judged_by, aside.labels.numpy())
     weights, final, on, shown = candidates[kept], judged_by[kept], "aside", aside
-    each = judged_by
-    if len(test.labels):
-        each = {name: score(config, seed, one, test) for name, one in candidates.items()}
-        final, on, shown = each[kept], "test", test
     if kept == PROBE:  # of all labels now: those that were set aside have done their work
         weights, cross, whole = _of_all_labels(config, seed, out)
-        if len(test.labels):
-            final = score(config, seed, weights, test)
-        else:
-            final, on, shown = cross, "cross", whole
+        final, on, shown = cross, "cross", whole
+    if len(test.labels):
+        final, on, shown = score(config, seed, weights, test), "test", test
     facts = {
         "kept": kept,
         "right": final.right if final else None,
         "images": final.images if final else 0,
         "on": on,
-        "each": {name: [found.right, found.images] for name, found in each.items() if found},
         "set_aside": {name: [found.right, found.images] for name, found in judged_by.items() if found},
         "minutes": round((time.monotonic() - begun) / 60, 2),
         "environment": result.environment if result else {},
