@@ -234,6 +234,8 @@ _FIRST_SIZE = 128  # pixels that a pretrained network sees at first: at 224 a st
 _GENTLE = [f"optim.{role}.{what}" for role in ("student", "teacher")
            for what in ("learning_rate=0.003", "clip_norm=1.0", "weight_decay=0.0001")]  # fmt: skip
 """Of training that starts from a pretrained network."""
+_SMALL = ["budget.labelled_batch=16", "budget.unlabelled_batch=16"]
+"""Of the same on a CPU, where few steps fit: more of them, with fewer images each, do better (UDA, one seed)."""
 
 
 def planned(given: argparse.Namespace, out: Path) -> tuple[Config, dict[str, Any]]:
@@ -248,6 +250,7 @@ def planned(given: argparse.Namespace, out: Path) -> tuple[Config, dict[str, Any
     chosen = [f"engine.readers={max(2, min(cores, 16)) if choose_device().type == 'cuda' else 2}"]
     chosen += [f"model={given.model}", f"model.width={_WIDTHS.get(given.model, 2)}"] if given.model else []
     chosen += ["model=pretrained", "~model.width", "engine.channels_last=true", *_GENTLE] if given.backbone else []
+    chosen += _SMALL if given.backbone and choose_device().type == "cpu" else []
     chosen += [f"data.image_size={given.size}"] if given.size else []
     changes = _changes(given.settings)
     if changes.get("data.labels", "").isdecimal():  # batches are fitted to it
