@@ -43,11 +43,26 @@ def _process() -> None:
 
 
 @pytest.fixture
-def cifar10_workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def all_of_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory is one with all of CIFAR-10."""
     if not (PROJECT / "datasets" / cifar10.BATCHES / "test_batch").is_file():
         pytest.skip(f"CIFAR-10 is not here: put {cifar10.BATCHES} under datasets/, or let `prepare` download it")
     (tmp_path / "datasets").symlink_to(PROJECT / "datasets")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def cifar10_many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files like CIFAR-10's with images enough for the paper's split, only to be read."""
+    return samples.cifar10_many(tmp_path_factory.mktemp("cifar10_many"))
+
+
+@pytest.fixture
+def cifar10_workplace(cifar10_many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory is one with these as its data, taken for the published ones."""
+    samples.cifar10_for_published(cifar10_many, monkeypatch)
+    (tmp_path / "datasets").symlink_to(cifar10_many)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

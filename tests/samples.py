@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +26,38 @@ A_FILE = 14
 
 def cifar10(root: Path, patch: pytest.MonkeyPatch) -> Path:
     """Copies the first images of each of CIFAR-10's files into `root`, and has them taken for the published files."""
-    folder = root / cifar10_source.BATCHES
-    shutil.copytree(SAMPLES / cifar10_source.BATCHES, folder)
+    shutil.copytree(SAMPLES / cifar10_source.BATCHES, root / cifar10_source.BATCHES)
+    cifar10_for_published(root, patch)
+    return root
+
+
+def cifar10_for_published(root: Path, patch: pytest.MonkeyPatch) -> None:
+    """Has the files below `root` taken for the published ones."""
     for part in ("train_list", "test_list"):
-        files = [[name, calculate_md5(folder / name)] for name, _ in getattr(CIFAR10, part)]
-        patch.setattr(CIFAR10, part, files)
+        names = [name for name, _ in getattr(CIFAR10, part)]
+        patch.setattr(CIFAR10, part, [[name, calculate_md5(root / cifar10_source.BATCHES / name)] for name in names])
+
+
+def cifar10_many(root: Path) -> Path:
+    """CIFAR-10's files with 6,000 training images: those of the sample, each moved and mirrored otherwise.
+
+    The paper's split drops 5,000.
+    """
+    folder, generator = root / cifar10_source.BATCHES, np.random.default_rng(0)
+    shutil.copytree(SAMPLES / cifar10_source.BATCHES, folder)
+    parts = [pickle.loads((folder / name).read_bytes(), encoding="latin1") for name, _ in CIFAR10.train_list]  # noqa: S301
+    images = np.concatenate([part["data"] for part in parts]).reshape(-1, 3, 32, 32)
+    labels = np.concatenate([part["labels"] for part in parts])
+    for name, _ in CIFAR10.train_list:
+        chosen = generator.integers(0, len(images), 1200)
+        moved = np.stack(
+            [
+                np.roll(images[k], generator.integers(-8, 9, 2), (1, 2))[..., :: generator.choice((1, -1))]
+                for k in chosen
+            ]
+        )
+        content = {"data": moved.reshape(len(moved), -1), "labels": labels[chosen].tolist()}
+        (folder / name).write_bytes(pickle.dumps(content))
     return root
 
 

@@ -78,7 +78,7 @@ def test_the_released_difference_of_losses_has_a_floor() -> None:
     assert floors["mpl_released"] > 0
 
 
-@pytest.mark.usefixtures("cifar10_workplace")
+@pytest.mark.usefixtures("all_of_cifar10")
 @pytest.mark.parametrize("path", sorted((ROOT / "results/weights").glob("*.safetensors")), ids=lambda path: path.stem)
 def test_kept_weights_predict_what_is_recorded(path: Path) -> None:
     """On the first test images, where CIFAR-10 is at hand: `recompute` takes all of them."""

@@ -91,7 +91,7 @@ def test_a_balanced_split_of_too_few_images_is_refused() -> None:
     ],
     ids=["paper", "released", "balanced", "all"],
 )
-def test_training_data_are_the_recorded_ones(cifar10_workplace: Path, config: Cifar10Data, recorded: str) -> None:
+def test_training_data_are_the_recorded_ones(all_of_cifar10: Path, config: Cifar10Data, recorded: str) -> None:
     """The hash over data and split of two seeds; pixels and labels are the records' own, in order of the indices."""
     images, labels = source_of(config).read("train")
     data = source_of(config).training_set(0)
@@ -103,7 +103,7 @@ def test_training_data_are_the_recorded_ones(cifar10_workplace: Path, config: Ci
     assert torch.equal(labels[data.unlabelled_indices], data.hidden_labels)
 
 
-def test_no_image_is_on_two_sides(cifar10_workplace: Path) -> None:
+def test_no_image_is_on_two_sides(all_of_cifar10: Path) -> None:
     """By their pixels, labelled, unlabelled, dropped and test images are 60,000 different ones: no duplicates."""
     source = source_of(PAPER)
     data, (images, labels) = source.training_set(0), source.read("train")
@@ -117,7 +117,7 @@ def test_no_image_is_on_two_sides(cifar10_workplace: Path) -> None:
     assert [396, 407, 398, 421, 377, 372, 403, 429, 404, 393] == data.labels.bincount().tolist()
 
 
-def test_test_images_are_the_recorded_ones(cifar10_workplace: Path) -> None:
+def test_test_images_are_the_recorded_ones(all_of_cifar10: Path) -> None:
     """The first so many of the test file, whose labels are the shipped ones."""
     for count in (10_000, 7):
         held_out = source_of(replace(PAPER, test_images=count)).held_out_set(0)

@@ -109,7 +109,7 @@ def test_moons_meet_by_chance() -> None:
     assert 2 == sum(row["test_in_training"] for row in rows)
 
 
-def test_cifar10_has_none(cifar10_workplace: Path) -> None:
+def test_cifar10_has_none(all_of_cifar10: Path) -> None:
     """No test image of CIFAR-10 is one of its 50,000 training images, pixel by pixel."""
     config = Cifar10Data(split=Split.released, labelled_in_unlabelled=True)
 
