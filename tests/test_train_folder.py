@@ -59,6 +59,17 @@ def test_reading_ahead_and_the_number_of_readers_change_no_batch(mixed: Path) ->
                 assert torch.equal(getattr(alone, name), getattr(batch, name)), (step, name)
 
 
+def test_finetuning_does_not_see_what_training_read_ahead(mixed: Path) -> None:
+    """Training that ends before its planned end has begun to read for the next step: other images than finetuning's."""
+    config = on(mixed, "folder_mpl", "budget.steps=12")
+    ended, fresh = (Batches(config, config.method.views, 0, CPU) for _ in range(2))
+    for step in range(5):
+        ended.at(step)
+    index = ended.order(5)[0].flip(0)
+
+    assert torch.equal(fresh.labelled_alone(index, 5)[0], ended.labelled_alone(index, 5)[0])
+
+
 def test_processes_read_their_rows_of_one_batch(mixed: Path) -> None:
     """Two processes together hold images, crops and views of one, read ahead; partners of SamplePairing are of both."""
     config = on(mixed, "folder_mpl", "budget.steps=4", "data.views.operations=paper", "data.views.lowest_rate=0.8")

@@ -86,6 +86,7 @@ class Batches:
 
     def labelled_alone(self, index: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The training view and the labels of the labelled examples `index`, int64 [*lead, n]."""
+        self._reading.clear()  # begun for the next step, where training ends before its planned end
         examples = self._examples(self.data.labelled, index, "labelled view", step, Shard())
         return self._source.labelled_view(examples, Part(self.streams, step)), self.pick(self.data.labels, index)
 
