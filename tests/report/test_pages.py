@@ -61,7 +61,7 @@ def test_the_answers_are_those_of_the_numbers() -> None:
     assert "none of the 32 numbers of the paper has run" in text
     assert "carries it?** UDA's consistency loss (teacher; Handwritten digits, 50 labels)." in text
     assert "| + UDA's consistency loss | teacher | [91.50](runs/digits_uda) | +8.50 [+6.45, +10.55] | 4 |" in text
-    assert "Not settled: MPL minus h = 0 is +1.00 [−1.25, +3.25] points of accuracy in the same setting (student, 4 seeds)." in text
+    assert "Not settled: MPL minus h = 0 is +1.00 [−1.25, +3.25] points of accuracy in the same setting" in text
     assert "The teacher's wrong pseudo labels at the end: −1.00 [−2.30, +0.30] points, so no cure is shown." in text
     assert "The norm of feedback's gradient was 4 % of that of the teacher's other gradients (median)." in text
     assert "Held at 10 %" not in text
@@ -86,7 +86,7 @@ def test_nothing_recorded_is_said_to_be_not_known() -> None:
 
     assert 3 == " ".join(texts["REPORT.md"].split()).count("Not known yet:")
     assert "96.11 ± 0.07" in texts["cifar10_4k.md"]
-    assert "Plans: `svhn_1k`;" in texts["svhn_1k.md"]
+    assert "Plans: `svhn_1k` (" in texts["svhn_1k.md"]
     assert len(texts["svhn_1k.md"]) < 4000
 
 
@@ -244,5 +244,5 @@ def test_index_html_needs_nothing_else() -> None:
     assert len(text) < 3_000_000
     assert not re.search(r'(src|href)="(https?:)?//', text)
     assert [] == [target for target in targets if target.startswith("#") and target[1:] not in anchors]
-    assert [] == [t for t in targets if not t.startswith("#") and not (RESULTS / t).exists()]
+    assert [] == [t for t in targets if not (RESULTS / t.split("#")[0]).exists()]
     assert set(ACCURACY) <= {target.removeprefix("runs/") for target in targets}
