@@ -173,7 +173,7 @@ def waterfall(axes: Axes, _: Record, comparison: Comparison, steps: list[Row]) -
             axes.plot([level], [place], "o", color=BLACK, markersize=7)
         axes.plot([low, high], [place, place], color=BLACK, linewidth=1.6, solid_capstyle="butt")
         ends += [low, high]
-    values = [points(step.number.gain) or f"{step.number.mean:.2f} %" for step in steps]
+    values = [points(step.number.gain) or f"{step.number.mean:.2f} %, {step.number.n} seeds" for step in steps]
     name_rows(axes, [with_network(step) for step in steps], values)
     margin = 0.05 * (max(ends) - min(ends)) + 0.2
     axes.set_xlim(min(ends) - margin, max(ends) + margin)

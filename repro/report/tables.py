@@ -338,8 +338,7 @@ def again(record: Record, comparison: Comparison) -> list[Again]:
 class Provenance:
     """Where and with what the arms of a comparison were computed, and what they depart from."""
 
-    devices: str
-    seconds: tuple[float, float]  # a seed of the fastest arm, and of the slowest
+    devices: dict[str, tuple[float, float]]  # seconds a seed of the fastest arm, and of the slowest, on each
     revisions: str
     steps: tuple[int, int]
     recipes: str  # empty: none is followed
@@ -356,14 +355,14 @@ def provenance(record: Record, comparison: Comparison) -> Provenance:
     seeds = pd.concat([run.seeds.assign(run=run.name) for run in runs]).reindex(
         columns=["run", "device_name", "revision", "seconds"]
     )
-    seconds = seeds.groupby("run")["seconds"].mean()
+    device = seeds["device_name"].replace("", None).fillna("unknown")
+    seconds = seeds.groupby([device, "run"])["seconds"].mean().groupby(level=0)
     steps = [int(run.config["budget"]["steps"]) for run in runs]
     open_ones = {text.split(":")[0] for one in scores for text in one.departures if text.endswith(LEFT_OPEN)}
     settled = [[text for text in one.departures if not text.endswith(LEFT_OPEN)] for one in scores]
     everywhere = set.intersection(*map(set, settled))
     return Provenance(
-        devices=_listed(seeds["device_name"]) or "unknown",
-        seconds=(seconds.min(), seconds.max()),
+        devices={str(name): (group.min(), group.max()) for name, group in seconds},
         revisions=_listed(seeds["revision"].str[:10]),
         steps=(min(steps), max(steps)),
         recipes=_listed(pd.Series([lookup(run.config, "recipe.name") for run in runs]).replace("none", None)),

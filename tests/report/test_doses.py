@@ -135,7 +135,7 @@ def test_the_third_answer_says_what_became_of_planted_labels(
         found
     )
     told = " ".join(verdict_lines(found))
-    assert "feedback puts " in told
-    assert "where the teacher sees labels, and +20.75 " in told
+    assert "h = 0 puts 50.0 % right; feedback adds " in told
+    assert "consistency alone puts 15.0 % right; feedback adds +20.75 " in told
     assert {} == verdicts.answers(some, []).planted
     assert "lanted" not in readme_rows(some)

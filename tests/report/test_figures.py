@@ -64,9 +64,8 @@ def test_the_waterfall_shows_levels_gains_and_networks() -> None:
     bars = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches]  # type: ignore[attr-defined]
 
     assert [(83.0, 91.5), (91.5, 89.0), (89.0, 90.0), (90.0, 92.0)] == [tuple(np.round(bar, 6)) for bar in bars]
-    assert {"83.00 %", "+8.50 [+6.45, +10.55]", "−2.50 [−3.42, −1.58]", "+1.00 [−1.25, +3.25]", "+2.00"} <= set(
-        texts(drawn()["digits_attribution"].figure)
-    )
+    values = {"83.00 %, 4 seeds", "+8.50 [+6.45, +10.55]", "−2.50 [−3.42, −1.58]", "+1.00 [−1.25, +3.25]", "+2.00"}
+    assert values <= set(texts(drawn()["digits_attribution"].figure))
     assert "+ feedback h (student)" in ticks(axes)
     assert "+ finetuning (student, finetuned)" in ticks(axes)
 

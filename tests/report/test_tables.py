@@ -201,7 +201,7 @@ def test_provenance_names_devices_times_and_departures() -> None:
 
     one = tables.provenance(found, DIGITS)
 
-    assert ("a CPU", (11.5, 11.5), "0123456789", (20, 20)) == (one.devices, one.seconds, one.revisions, one.steps)
+    assert ({"a CPU": (11.5, 11.5)}, "0123456789", (20, 20)) == (one.devices, one.revisions, one.steps)
     assert (["budget.steps: 20, prescribed 100"], 1, ["data.noise"]) == (one.departures, one.some, one.open)
     assert ["digits_mpl: refused"] == one.refused
 
@@ -302,10 +302,13 @@ def test_the_answers_of_study_1_say_what_a_tenth_of_the_gradient_does() -> None:
 
     assert a.held
     assert -1.5 == about(a.held.mean)
-    assert "The gradient of feedback was 2 % of the teacher's others (median)." in text
-    assert "Held at 10 %, it changes accuracy by −1.50 [" in text
-    assert "The student with h = 0 ends −5.75 [" in text
-    assert "its gradient was 2 % of the teacher's others, and held at 10 % it costs −1.50 [" in readme_rows(found)
+    assert "The norm of feedback's gradient was 2 % of that of the teacher's other gradients (median)." in text
+    assert "Held at 10 % on average, feedback changes accuracy by −1.50 [" in text
+    assert "The student with h = 0 minus its teacher is −5.75 [" in text
+    assert "Held at 10 % on average, feedback changes accuracy by −1.50 [" in readme_rows(found)
+    report = documents(found)["REPORT.md"]
+    assert "this student ends at 69.00 %, the paper's at 96.11 %" in report
+    assert "It ends behind its teacher" in report
     page = documents(found)["feedback.md"]
     assert [2, 4] == [page.count(f"| **{status}** |") for status in ("REPRODUCED, not after Holm", "NOT RUN")]
     assert "| + feedback h | student, averaged | [69.00](runs/cifar10_small_mpl) | +0.25 [" in page
