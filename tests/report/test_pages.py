@@ -209,14 +209,17 @@ for (const width of [390, 768, 1280]) { const frame = document.createElement("if
       out.filters = [seen(), choose("status", ""), choose("status", "NOT_RUN"), choose("page", "svhn_1k")];
       choose("page", ""); choose("status", ""); page.querySelectorAll("#claims th button")[3].click();
       const values = [...page.querySelectorAll("#claims tbody tr")].map(r => +r.cells[3].dataset.sort);
-      out.sorted = values.every((v, i) => !i || values[i - 1] <= v); }
+      out.sorted = values.every((v, i) => !i || values[i - 1] <= v);
+      const image = page.querySelector("figure img"), widths = [image.width];
+      for (const _ of [1, 2]) { image.click(); widths.push(image.width, body.scrollWidth); }
+      out.full = [widths[1] === image.naturalWidth, widths[1] > width, widths[2] <= width, widths[3] === widths[0]]; }
     if (!--left) document.body.innerHTML = `<pre id=out>${JSON.stringify(out)}</pre>`; };
   document.body.append(frame); } });</script>"""
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed: apt-get install chromium")
 def test_the_browser_filters_and_sorts_and_nothing_overflows(tmp_path: Path) -> None:
-    """The recorded index.html at 390, 768 and 1,280 pixels: no part is wider; claims can be filtered and sorted."""
+    """At 390, 768 and 1,280 pixels no part is wider; claims can be filtered and sorted, figures seen in full size."""
     shutil.copy(RESULTS / "index.html", tmp_path)
     (tmp_path / "probe.html").write_text(f"<!doctype html><body>{PROBE}</body>")
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -233,6 +236,7 @@ def test_the_browser_filters_and_sorts_and_nothing_overflows(tmp_path: Path) -> 
     assert all(found[width][0] <= int(width) for width in ("390", "768", "1280"))
     assert [len(run), len(CLAIMS), len(CLAIMS) - len(run), len(svhn)] == found["filters"]
     assert found["sorted"]
+    assert [True] * 4 == found["full"]  # a click shows a figure in its own size, the next one as before
 
 
 def test_index_html_needs_nothing_else() -> None:
