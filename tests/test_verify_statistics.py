@@ -57,14 +57,6 @@ def test_equal_differences_have_no_interval() -> None:
     assert [True] * 3 == [math.isnan(value) for value in (pair.low, pair.high, pair.p_value)]
 
 
-def test_mcnemar_is_the_sign_test_of_discordant_pairs() -> None:
-    """6 against 0, or 0 against 6, give 2 / 2^6, 5 against 1 gives 14 / 2^6; pairs that agree do not matter."""
-    a, b = [True] * 6 + [True, False], [False] * 6 + [True, False]
-    assert 2 / 2**6 == statistics.mcnemar(a, b) == statistics.mcnemar(b, a)
-    assert pytest.approx(14 / 2**6) == statistics.mcnemar([True] * 5 + [False], [False] * 5 + [True])
-    assert 1.0 == statistics.mcnemar([True, False], [True, False])
-
-
 def test_rate_difference_covers_at_its_level() -> None:
     """Summed over every outcome of 12 pairs, the interval holds the true difference with at least 95 %."""
     n, coverage = 12, []

@@ -125,7 +125,6 @@ def _part(record: Record, comparison: Comparison) -> dict[str, Any]:
         "doses": doses,
         "planted": planted,
         "networks": tables.networks(record, comparison) if full and comparison.page != "two_moons" else [],
-        "same": tables.same_images(record, comparison),
         "selections": tables.selections(record, comparison),
         "from": tables.provenance(record, comparison),
     }

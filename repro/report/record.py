@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ from repro.config import lookup
 from repro.files import ROOT
 from repro.plan import Comparison, comparisons
 from repro.results import Run, read_run
-from repro.verify.claims import Claim, Status, Verdict, read_claims, read_verdicts
-from repro.verify.evidence import Scores, score_table, scores_of
-from repro.verify.statistics import PairedDifference, mean_interval, paired_difference
+from repro.verify.claims import Claim, Measure, Status, Verdict, read_claims, read_verdicts
+from repro.verify.evidence import Scores, scores_of
+from repro.verify.statistics import PairedDifference, in_percent, mean_interval, paired_difference
 
 RESULTS = Path("results")
 PAGES = {
@@ -83,23 +82,11 @@ class Record:
     claims: Sequence[Claim]
     verdicts: Mapping[str, Verdict]  # by claim
 
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """The one table of scores."""
-        return score_table(self.scores)
-
-    @cached_property
-    def _percent(self) -> dict[Place, dict[int, float]]:
-        grouped = self.table.groupby(["run", "network", "measure"], sort=False)
-        return {
-            Place(str(run), str(network), str(measure)): dict(zip(rows["seed"], 100 * rows["share"], strict=True))
-            for (run, network, measure), rows in grouped
-        }
-
     def percent(self, place: Place) -> dict[int, float]:
         """Seed -> %; empty where there is none."""
         if place.measure not in CURVES:
-            return self._percent.get(place, {})
+            known = self.scores.get(place.run)
+            return in_percent(known.measured(Measure(place.measure)).get(place.network, {})) if known else {}
         name, summary = CURVES[place.measure]
         curve = self.curve(place.run, name.format(network=place.network))
         if curve.empty:

@@ -15,7 +15,7 @@ from repro.plan import Comparison, all_arms
 from repro.report.record import Number, Place, Record
 from repro.results import settings_of
 from repro.verify.evidence import LEFT_OPEN
-from repro.verify.statistics import OnTestSet, accuracy_interval, compare, holm, rate_interval
+from repro.verify.statistics import holm, rate_interval
 
 NETWORKS = {
     "teacher": "teacher",
@@ -24,8 +24,6 @@ NETWORKS = {
     "student_average": "student, averaged",
     "student_finetuned": "student, finetuned",
 }
-FEW = 5
-"""Up to so many seeds the chance in the choice of test images is worth a table of its own."""
 NOTHING = 1e-6
 """A feedback gradient below this, beside others of about 1, is what rounding leaves of zero."""
 
@@ -266,37 +264,6 @@ def selections(record: Record, comparison: Comparison) -> list[Row]:
         best, final = (record.counted(comparison.run(arm), measure) for measure in ("best", "final"))
         if record.percent(best):
             rows.append(Row(arm, comparison.title(arm), record.number(best, final)))
-    return rows
-
-
-@dataclass(frozen=True)
-class SameImages:
-    """An arm and the reference on the same test images: chance in the choice of images, not of seeds."""
-
-    title: str
-    place: Place
-    low: float  # exact interval of one network of the arm's mean accuracy, %
-    high: float
-    found: OnTestSet
-
-
-def same_images(record: Record, comparison: Comparison) -> list[SameImages]:
-    """Every arm against the reference; empty where seeds have test images of their own, or are more than `FEW`."""
-    reference = record.counted(comparison.run(comparison.reference))
-    ran = _ran(record, comparison)
-    hashes = {one for arm in ran for one in record.runs[comparison.run(arm)].seeds["held_out_hash"]}
-    if not 0 < len(record.percent(reference)) <= FEW or len(hashes) != 1 or comparison.page == "two_moons":
-        return []
-    rows = []
-    for arm in ran:
-        place = record.counted(comparison.run(arm))
-        if place == reference or record.different_data(place.run, reference.run):
-            continue
-        mine, theirs = (record.scores[one.run].correct[one.network] for one in (place, reference))
-        found = compare(mine, theirs)
-        if found:
-            low, high = accuracy_interval(record.number(place).mean / 100, found.examples)
-            rows.append(SameImages(comparison.title(arm), place, 100 * low, 100 * high, found))
     return rows
 
 

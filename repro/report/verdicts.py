@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from repro.files import ROOT
 from repro.plan import Comparison, comparisons, read_plan, setting_and_arm
 from repro.report.record import PAGES, Place, Record
@@ -22,7 +24,7 @@ from repro.report.tables import (
     planted,
     wrong_labels,
 )
-from repro.verify.claims import Absolute, Claim, Ordering, Origin, Status, SuccessRate, Verdict
+from repro.verify.claims import Absolute, Claim, Measure, Ordering, Origin, Status, SuccessRate, Verdict
 from repro.verify.power import SeedsNeeded, needed
 from repro.verify.statistics import PairedDifference, holm
 
@@ -249,9 +251,12 @@ def needed_runs(verdicts: Mapping[str, Verdict]) -> list[str]:
 
 def metrics(record: Record) -> dict[str, Any]:
     """Mean accuracy in % by run and network, seeds, verdicts by status: flat and sorted, for `dvc metrics diff`."""
-    shares = record.table.groupby(["measure", "run", "network"])["share"].agg(["mean", "size"])
     found: dict[str, Any] = {}
-    for (measure, run, network), (share, seeds) in zip(shares.index, shares.to_numpy(), strict=True):
-        found |= {f"{measure} %/{run}/{network}": round(100 * float(share), 4), f"seeds/{run}": int(seeds)}
+    for run, scores in record.scores.items():
+        for measure in Measure:
+            for network, shares in scores.measured(measure).items():
+                if shares:
+                    share = np.mean([*shares.values()])
+                    found |= {f"{measure} %/{run}/{network}": round(100 * float(share), 4), f"seeds/{run}": len(shares)}
     by_status = Counter(verdict.status for verdict in record.verdicts.values())
     return dict(sorted((found | {f"verdicts/{status}": by_status[status] for status in Status}).items()))

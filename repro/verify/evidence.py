@@ -14,7 +14,7 @@ from torch import Tensor
 from repro.config import Config, Departure, departures, expected_networks, lookup, read_config
 from repro.data import source_of
 from repro.data.sets import Source, fingerprint
-from repro.evaluate.labels import labels_key, labels_of
+from repro.evaluate.labels import labels_of
 from repro.results import LABELS, TOP, Run, has_top5, in_top5, predictions_hash, record_hashes
 from repro.verify.claims import Measure
 from repro.verify.flags import flags
@@ -39,7 +39,6 @@ class Scores:
     config: dict[str, Any]  # resolved, the same for all seeds
     counted: str  # the network whose accuracy is the method's
     accuracy: dict[str, dict[int, float]]  # network -> seed -> share of the N test examples
-    correct: dict[str, dict[int, np.ndarray]]  # network -> seed -> bool [N]
     departures: list[str]  # from the recipe, in words
     problems: list[str]  # what was refused and what to do
     reduced: bool  # not the recipe at full budget, so not fit to judge a number of the paper
@@ -68,7 +67,7 @@ def scores_of(runs: Mapping[str, Run], stored: Path = LABELS) -> dict[str, Score
     sources: dict[int, Source[Any]] = {}  # by the settings' identity: they are read once, not for each seed
 
     def labels(run: Run, seeds: Sequence[int]) -> tuple[np.ndarray, str]:
-        key = labels_key(run, seeds)
+        key = str([run.config["data"], run.seeds.loc[seeds[0], "held_out_hash"], *seeds])
         if key not in known:
             known[key] = labels_of(run, seeds, stored)
         return known[key]
@@ -89,18 +88,6 @@ def scores_of(runs: Mapping[str, Run], stored: Path = LABELS) -> dict[str, Score
     return {name: rebuild(run, labels, training) for name, run in runs.items()}
 
 
-def score_table(scores: Mapping[str, Scores]) -> pd.DataFrame:
-    """One row for each run, seed, network and measure: `run`, `seed`, `network`, `measure`, `share`, `counted`."""
-    rows = [
-        (name, seed, network, measure, share, network == found.counted)
-        for name, found in scores.items()
-        for measure in Measure
-        for network, shares in found.measured(measure).items()
-        for seed, share in shares.items()
-    ]
-    return pd.DataFrame(rows, columns=["run", "seed", "network", "measure", "share", "counted"])
-
-
 def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> Scores:
     """The scores of a run, from what is recorded of it."""
     changed = [*_unfit(run)]
@@ -111,7 +98,6 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
         config=run.config,
         counted="",
         accuracy={network: {} for network in run.networks},
-        correct={network: {} for network in run.networks},
         departures=[*_besides(run)],
         problems=changed,
         reduced=True,
@@ -135,19 +121,20 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
     if found.problems:
         return found
     found.problems.extend(_other_seeds(run, config, training_hash_of))
+    correct: dict[str, dict[int, np.ndarray]] = {network: {} for network in run.networks}
     for seeds in run.groups().values():
         labels, refused = _checked_labels(run, config, seeds, labels_of, training_hash_of)
         found.problems.extend(refused)
-        if labels is not None:
-            for seed, row in zip(seeds, labels, strict=True):
-                _count_right(found, run, seed, row)
+        for seed, row in zip(seeds, labels, strict=True) if labels is not None else ():
+            for network, hits in _count_right(found, run, seed, row).items():
+                correct[network][seed] = hits
     here = training_hash_of(run.config, [int(str(run.seeds.index[0]))]) is not None
     unchecked = "" if here else f"the training data of {config.data.name}, which are not here"
-    return replace(found, flags=flags(run, config, found.correct), unchecked=unchecked)
+    return replace(found, flags=flags(run, config, correct), unchecked=unchecked)
 
 
-def _count_right(found: Scores, run: Run, seed: int, labels: np.ndarray) -> None:
-    """Adds the accuracies of one seed, if they are those that are stored, or says that they are not."""
+def _count_right(found: Scores, run: Run, seed: int, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Adds the accuracies of one seed, or says that they are not those stored, and gives none: network -> bool [N]."""
     place = run.rows([seed])[0]
     right = {network: run.predictions(network)[place] == labels for network in run.networks}
     among = {name.removeprefix("top5."): in_top5(array[place], labels)
@@ -155,12 +142,12 @@ def _count_right(found: Scores, run: Run, seed: int, labels: np.ndarray) -> None
     accuracy, top5 = ({network: int(hits.sum()) / hits.size for network, hits in of.items()} for of in (right, among))
     wrong = [*_not_as_stored(run, seed, "accuracy", accuracy), *_not_as_stored(run, seed, "top5", top5)]
     found.problems.extend(wrong)
-    if not wrong:
-        for network, hits in right.items():
-            found.accuracy[network][seed] = accuracy[network]
-            found.correct[network][seed] = hits
-        for network, share in top5.items():
-            found.top5.setdefault(network, {})[seed] = share
+    if wrong:
+        return {}
+    for shares, into in ((accuracy, found.accuracy), (top5, found.top5)):
+        for network, share in shares.items():
+            into.setdefault(network, {})[seed] = share
+    return right
 
 
 def departure_in_words(departure: Departure) -> str:

@@ -163,22 +163,6 @@ def test_choosing_by_the_test_set_would_add_two_points() -> None:
     assert (85.0, about(2.0)) == (about(number.mean), number.gain.mean)
 
 
-def test_same_test_images_are_compared_example_by_example() -> None:
-    """One point is 2 of 200 images: McNemar's test does not tell them apart; an interval of the network alone."""
-    rows = {row.place.run: row for row in tables.same_images(record(), DIGITS)}
-
-    mpl = rows["digits_mpl"]
-    assert (about(1.0), 0, 0, 4, 200) == (mpl.found.mean, mpl.found.better, mpl.found.worse, mpl.found.seeds, 200)
-    assert tuple(about(100 * q) for q in beta.ppf([0.025, 0.975], [180, 181], [21, 20])) == (mpl.low, mpl.high)
-
-
-def test_many_seeds_need_no_table_of_images() -> None:
-    """Up to five seeds chance in the choice of test images is worth a table; the recorded test images are the same."""
-    for count, rows in ((5, 1), (6, 0)):
-        accuracy = {name: {"student": [80.0, 82, 81, 83, 82, 84][:count]} for name in RUNS}
-        assert rows == len(tables.same_images(record(accuracy, {}), DIGITS))
-
-
 def test_seeds_trained_again_are_held_against_the_recorded_ones() -> None:
     """Accuracies of the seeds that both have, and the share of equal predictions."""
     quick = {"digits_quick_mpl": {"student": [89.0, 88.0]}, "digits_mpl": {"student": [89.0, 88.5, 90.0]}}
