@@ -19,12 +19,11 @@ from torch import Tensor
 from repro.config import read_config
 from repro.data import source_of
 from repro.engine.device import free_processors, set_up_process
-from repro.evaluate.evaluate import TRAINED, counted_network
+from repro.evaluate.evaluate import counted_network, trained
 from repro.evaluate.predict import Score, halved, score, weights_hash
-from repro.files import only_writer, restore_folder, write_whole
+from repro.files import write_whole
 from repro.results import RUNS, Run, read_record, read_run
-from repro.train.checkpoint import Result, load_results
-from repro.train.storage import Damaged, OtherFormat
+from repro.train.checkpoint import Result
 
 WEIGHTS = Path("results/weights")
 _FORMAT = "repro-weights-1"
@@ -107,14 +106,8 @@ def held_against_records(root: Path, runs: Mapping[str, Run]) -> tuple[list[str]
 def export(arguments: argparse.Namespace) -> None:
     """Reads, halves, writes."""
     set_up_process()
-    with only_writer(f"{arguments.run}.weights", f"what is trained of {arguments.run}"):
-        restore_folder(TRAINED / arguments.run)
-        try:
-            results = load_results(TRAINED / arguments.run)
-            kept = _kept(arguments.run, results, arguments.seed, arguments.network)
-        except (Damaged, OtherFormat) as error:
-            again = f"dvc repro --force --single-item train@{arguments.run}"
-            raise ValueError(f"{error}; train it again: {again}") from error
+    with trained(arguments.run) as results:
+        kept = _kept(arguments.run, results, arguments.seed, arguments.network)
     path = write_weights(kept)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; its accuracy: repro recompute {path}")
 
