@@ -134,9 +134,6 @@ def apply_strong(
     """The strong view of weak views, uint8 [N, 3, H, W], with the settings that it was drawn with.
 
     For `others` see `apply_layers`, for the constants `randaugment.arguments`; their defaults suit 32x32 pixels.
-
-    Raises:
-        ValueError: for images of another type or shape, or if their number is not that of the draws.
     """
     _require(weak, len(strong.rate), channels=3)
     images = apply_layers(weak, strong.layers, randaugment.arguments(views, cutout_const, translate_const), others)
@@ -219,13 +216,7 @@ class RandAugment:
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """What a network takes: (pixel - 255 mean) / (255 std) by channel, float32 [N, C, H, W] (released).
-
-    Mean and standard deviation of each channel are on the scale of 0..1.
-
-    Raises:
-        ValueError: for images that are not uint8 [N, C, H, W] with C = len(mean).
-    """
+    """(pixel - 255 mean) / (255 std) by channel, of uint8 to float32 [N, C, H, W]; both are on 0..1 (released)."""
     _require(images, len(images), channels=len(mean))
     return (images - _per_channel(mean, images.device)) / _per_channel(std, images.device)
 

@@ -172,16 +172,8 @@ def measure(
 ) -> list[Timing]:
     """All ways, one after another, and that for some rounds, so that a machine that slows down does so for all.
 
-    Args:
-        config: an experiment, whose data are prepared.
-        steps: timed in each round.
-        say: told of each way that was timed, or that could not run here, and so is left out: not enough memory, or no
-            compiler. Any other error of a way that is neither compiled nor recorded is raised.
-        rounds: of all ways.
-        ways: to compute a step.
-
-    Raises:
-        RuntimeError: when none of them runs.
+    `say` is told of each way that was timed, or that could not run here, and so is left out: not enough memory, or no
+    compiler. Any other error of a way that is neither compiled nor recorded is raised, and one where no way runs.
     """
     found: dict[Way, list[Timing]] = {way: [] for way in ways}
     for _ in range(rounds):
@@ -325,11 +317,7 @@ def write_page(root: Path = BENCH) -> None:
 
 
 def read_benches(root: Path = BENCH) -> list[dict[str, Any]]:
-    """All records.
-
-    Raises:
-        RecordError: when one is damaged.
-    """
+    """All records; a RecordError when one is damaged."""
     remedy = "measure again: make bench"
     return [read_record(path, lambda text: dict(json.loads(text)), remedy) for path in sorted(root.glob("*.json"))]
 

@@ -86,11 +86,7 @@ def processes(runs: int) -> int:
 
 @contextmanager
 def trained(name: str) -> Iterator[list[Result]]:
-    """What training left of a run, which nobody else writes meanwhile.
-
-    Raises:
-        ValueError: when any of it is damaged.
-    """
+    """What training left of a run, which nobody else writes meanwhile; what is damaged is refused."""
     with only_writer(f"{name}.weights", f"what is trained of {name}"):
         restore_folder(TRAINED / name)
         try:
@@ -236,15 +232,7 @@ def curve_of(
     """The curves, arrays `curve.*` of the record, and the final networks, which are those of the last snapshot.
 
     Snapshots are read one file at a time. Where the class of any unlabelled example is unknown, nothing is said of
-    pseudo labels.
-
-    Args:
-        config: the run's settings.
-        result: what training left.
-        predictor: of the run.
-        examples: all N test examples [*lead, N, *E].
-        labels: int64 [R, N].
-        train: what the run was trained on.
+    pseudo labels. `examples` are all N test examples [*lead, N, *E], `labels` int64 [R, N].
     """
     count, lead = config.budget.curve_examples, len(predictor.lead)
     known = bool((train.hidden_labels >= 0).all())
@@ -346,19 +334,8 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarr
 def duplicates(train: TrainingSet, test: HeldOutSet, lead: tuple[int, ...]) -> dict[str, int]:
     """How many test examples are training examples, labelled or unlabelled; of R seeds, the sum over the seeds.
 
-    Only the same bytes count, except that a coordinate of -0.0 is one of 0.0.
-
-    Args:
-        train: labelled [*lead, B, *E] and unlabelled [*lead, U, *E] examples.
-        test: examples [*lead, N, *E] of the same type.
-        lead: () for one seed, (R,) for R seeds, each with its own training and test examples.
-
-    Returns:
-        "test_in_training", and of these as "other_label" those that have another label in training: with any of their
-        copies, of labelled or unlabelled examples.
-
-    Raises:
-        ValueError: when the examples are of different types or shapes, so that none could be the same.
+    Only the same bytes count, except that a coordinate of -0.0 is one of 0.0. With `lead` = (R,), each seed has its own
+    examples. Of these, "other_label" are those that have another label in training: with any of their copies.
     """
     if isinstance(test.examples, Tensor) and isinstance(train.unlabelled, Tensor):
         other, mine = ((each.dtype, list(each.shape[len(lead) + 1 :])) for each in (test.examples, train.unlabelled))

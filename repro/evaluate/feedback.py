@@ -38,12 +38,7 @@ from, drawn anew for each batch."""
 
 
 class FeedbackProbe:
-    """Measures h of one run, or of R stacked ones, on the weights of its snapshots.
-
-    Args:
-        config: of a run of MPL whose unlabelled examples have known classes, in memory.
-        seeds: one seed, or R.
-    """
+    """Measures h of one run of MPL with known classes, or of R stacked ones, on the weights of its snapshots."""
 
     def __init__(self, config: Config, seeds: Seeds) -> None:
         assert isinstance(config.method, Mpl)  # noqa: S101 - the settings' rules see to it

@@ -41,11 +41,7 @@ def label_rows(labels: Tensor, lead: tuple[int, ...]) -> np.ndarray:
 
 
 def labels_to_store(config: dict[str, Any]) -> StoredLabels | None:
-    """The test labels of a run that are not shipped, with what ties them to the images; None where they are.
-
-    Raises:
-        ValueError: when a test image has no label, so that nothing can be right about it.
-    """
+    """The test labels of a run that are not shipped, with what ties them to the images; None where they are."""
     data = read_config(config).data
     source = source_of(data)
     if source.ships_labels:
@@ -73,11 +69,7 @@ def store_labels(stored: StoredLabels, root: Path = LABELS) -> Path:
 
 
 def read_labels(data: str, held_out_hash: str, root: Path = LABELS) -> StoredLabels:
-    """The labels of the test data of this name and hash.
-
-    Raises:
-        RecordError: when the file is missing or damaged, or its labels are not those of that test data.
-    """
+    """The labels of the test data of this name and hash; a RecordError where they are missing, damaged or others."""
 
     def parse(content: bytes) -> StoredLabels:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:

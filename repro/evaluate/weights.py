@@ -47,11 +47,7 @@ class KeptWeights:
 
 
 def write_weights(kept: KeptWeights, root: Path = WEIGHTS) -> Path:
-    """Writes the file, whole or not at all.
-
-    Raises:
-        ValueError: when a weight is not finite in float16, whose largest number is 65,504.
-    """
+    """Writes the file, whole or not at all; a weight beyond float16's largest number, 65,504, is refused."""
     halves = halved(kept.weights)
     lost = [name for name, value in halves.items() if value.is_floating_point() and not value.isfinite().all()]
     if lost:
@@ -64,11 +60,7 @@ def write_weights(kept: KeptWeights, root: Path = WEIGHTS) -> Path:
 
 
 def read_weights(path: Path) -> KeptWeights:
-    """What `write_weights` wrote, as float32.
-
-    Raises:
-        RecordError: when it is missing or not such a file.
-    """
+    """What `write_weights` wrote, as float32; a RecordError when it is missing or not such a file."""
 
     def parse(content: bytes) -> KeptWeights:
         with safe_open(path, "pt") as file:

@@ -85,13 +85,9 @@ def dropout_noise(learner: Learner, parts: Sequence[Tensor], draws: Draws, name:
 
 
 def logits_of(learner: Learner, parts: Sequence[Tensor], draws: Draws, noise: str) -> Tensor:
-    """Training-mode logits [*lead, N, K] of all parts in one pass, with the dropout noise of the stream `noise`.
+    """Training-mode logits [*lead, N, K] of all parts [*lead, N_i, *E], which share their batch statistics.
 
-    Args:
-        learner: the network's learner.
-        parts: examples [*lead, N_i, *E], which share their batch statistics; N is the sum of all N_i.
-        draws: of this step.
-        noise: the stream's name.
+    `noise` names the stream of the dropout's noise; N is the sum of all N_i.
     """
     x = torch.cat(list(parts), dim=len(learner.lead)) if len(parts) > 1 else parts[0]
     with moved_together(learner.model):

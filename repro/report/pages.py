@@ -47,9 +47,7 @@ _ASCII = str.maketrans({"−": "-", "–": "-", "±": "+/-", "×": "x", "≥": "
 def write_report(root: Path = RESULTS) -> list[Path]:
     """Writes REPORT.md, a page for each data set, index.html, metrics.json and the figures, once all of it is made.
 
-    Raises:
-        RecordError: when a record is missing or damaged; nothing is written then.
-        OSError: when a place cannot be written.
+    A RecordError where a record is missing or damaged; nothing is written then.
     """
     from repro.report.drawing import as_pictures
     from repro.report.figures import all_figures

@@ -141,16 +141,7 @@ class Record:
 
 
 def read_all(root: Path = RESULTS, only: Sequence[str] | None = None, experiments: Path = ROOT) -> Record:
-    """What is recorded, recomputed.
-
-    Args:
-        root: the folder of results.
-        only: the runs that are needed; all of them by default.
-        experiments: where the claims stand.
-
-    Raises:
-        RecordError: when a record is missing or damaged.
-    """
+    """What is recorded in a folder of results, recomputed: of all runs, or of those that are needed `only`."""
     claims = read_claims(experiments / "claims.yaml")
     verdicts = {verdict.claim: verdict for verdict in read_verdicts(root / "verdicts.json")}
     folders = [folder for folder in sorted((root / "runs").glob("[!.]*")) if folder.is_dir()]

@@ -55,12 +55,7 @@ class Scores:
 
 
 def scores_of(runs: Mapping[str, Run], stored: Path = LABELS) -> dict[str, Scores]:
-    """Every accuracy of all runs, recomputed from stored predictions and the data sets' own labels.
-
-    Args:
-        runs: by name.
-        stored: where labels lie that are not shipped.
-    """
+    """Every accuracy of all runs, recomputed from predictions and the data sets' own labels, or `stored` ones."""
     known: dict[str, tuple[np.ndarray, str]] = {}
     drawn: dict[str, dict[int, Sequence[Tensor]]] = {}  # by data set and split, what pins each seed's training data
     absent: set[str] = set()

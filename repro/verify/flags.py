@@ -29,13 +29,7 @@ _STEP = {"cpu": 1e-4, "cuda": 2e-5}
 
 
 def flags(run: Run, config: Config, correct: Correct) -> list[str]:
-    """All that is found of a run, a sentence each.
-
-    Args:
-        run: whose record is whole.
-        config: its settings.
-        correct: of all its seeds.
-    """
+    """All that is found of a run whose record is whole, a sentence each."""
     return [*_alike(run, correct), *_ends_elsewhere(run, config, correct), *_other_log(run), *_seconds(run, config)]
 
 
@@ -120,9 +114,7 @@ def _seconds(run: Run, config: Config) -> Iterator[str]:
 def before_registration(finished: Mapping[int, str], registered: str) -> str:
     """That a seed was finished before its claim was registered, or does not say when; empty where all came after.
 
-    Args:
-        finished: seed -> time as ISO 8601 has it, with its zone; empty where the record names none.
-        registered: the same of the claim; empty where it does not say that it was.
+    Times are as ISO 8601 has them, with their zone; `registered` is empty where the claim does not say that it was.
     """
     if not registered:
         return ""

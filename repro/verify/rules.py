@@ -269,8 +269,7 @@ def judged(
 def verify(*, check: bool = False) -> int:
     """Judges every claim on the recorded runs and writes results/verdicts.json; with `check` only compares.
 
-    Returns:
-        1 where a record or a kept network is not what was written, or `check` finds other verdicts than are written.
+    Gives 1 where a record or a kept network is not what was written, or `check` finds other verdicts than are written.
     """
     torch.set_num_threads(1)  # the tensors are small: more threads wait for each other
     runs = read_runs()
@@ -284,16 +283,9 @@ def verify(*, check: bool = False) -> int:
 
 
 def verify_elsewhere(place: Path) -> int:
-    """Recomputes what is recorded in another results folder, and judges all claims on it; writes nothing.
+    """Recomputes what is recorded in another results folder, or project, and judges all claims on it; writes nothing.
 
-    Args:
-        place: a results folder, or a project that has one.
-
-    Returns:
-        1 where a record or a kept network is not what was written, or other verdicts are written there; else 0.
-
-    Raises:
-        ValueError: when there is no run.
+    Gives 1 where a record or a kept network is not what was written, or other verdicts are written there; else 0.
     """
     torch.set_num_threads(1)
     root = next((one for one in (place, place / "results") if (one / "runs").is_dir()), None)
