@@ -10,9 +10,9 @@ from scipy import stats
 from torch import Tensor
 
 from repro import RandAugment
-from repro.augment import views
+from repro.augment import ImageViews, views
 from repro.augment.views import Part
-from repro.data import Cifar10Data, DigitsData, ImageViews, TwoMoonsData, source_of
+from repro.data import Cifar10Data, DigitsData, TwoMoonsData, source_of
 from repro.data.toys import Motion, draw_jitter, draw_motions, draw_shifts, move
 from repro.seeding import Streams
 from repro.settings import View

@@ -13,10 +13,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from repro.augment import randaugment
+from repro.augment import Arithmetic, ImageViews, Operations, randaugment
 from repro.augment.randaugment import POOLS, Layer, Operation
 from repro.augment.views import Crop, Strong, apply_crop, apply_strong, draw_crop, draw_strong, normalise
-from repro.data import Arithmetic, ImageViews, Operations
 from repro.seeding import Streams
 from tests.recording import Watch
 

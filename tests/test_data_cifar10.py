@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torchvision.datasets import CIFAR10
 
-from repro.data import Cifar10Data, ImageViews, Split, cifar10, source_of
+from repro.augment import ImageViews
+from repro.data import Cifar10Data, Split, cifar10, source_of
 from repro.data.cifar10 import BATCHES, LABELS_FILE, shipped_labels
 from repro.data.sets import fingerprint
 from repro.evaluate.labels import labels_of

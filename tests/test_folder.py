@@ -16,8 +16,9 @@ from PIL import Image, ImageOps, TiffImagePlugin
 from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
+from repro.augment import CropViews
 from repro.augment.views import draw_boxes
-from repro.data import CropViews, FolderData, source_of
+from repro.data import FolderData, source_of
 from repro.data.folder import drawn_evenly, listing_path
 from repro.data.images import ImageFiles, centres, read_image
 from repro.fit.saved import read_file

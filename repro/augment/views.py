@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro.augment import randaugment
+from repro.augment import CropViews, ImageViews, Views, randaugment
 from repro.augment.randaugment import POOLS, Arguments, Layer, Operation
-from repro.augment.settings import CropViews, ImageViews, Views
 from repro.seeding import Drawn, Draws, Shard, Step, Streams
 from repro.settings import ConfigError, validated
 
@@ -178,7 +177,7 @@ class RandAugment:
         cutout_const: half of Cutout's side, in pixels, at magnitude 10; the released code has 4 for 32x32 pixels, 40
             for 224x224.
         translate_const: pixels of TranslateX and TranslateY at magnitude 10; 4 for 32x32, 100 for 224x224.
-        settings: of `repro.data.ImageViews`, such as operations, layers, magnitude.
+        settings: of `repro.augment.ImageViews`, such as operations, layers, magnitude.
 
     Raises:
         ConfigError: for an unknown setting, or a value out of range.

@@ -21,8 +21,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torch.utils.flop_counter import FlopCounterMode
 
+from repro.augment import ImageViews
 from repro.config import Config
-from repro.data import ImageViews, source_of
+from repro.data import source_of
 from repro.data.cifar10 import Cifar10
 from repro.engine.device import place
 from repro.methods import Mpl, method_of

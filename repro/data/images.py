@@ -26,8 +26,8 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from torch import Tensor
 
+from repro.augment import CropViews
 from repro.augment.views import draw_boxes
-from repro.data import CropViews
 from repro.files import write_whole
 from repro.seeding import Streams
 
