@@ -68,15 +68,11 @@ def bench(arguments: argparse.Namespace) -> None:
     print(f"{arguments.run}: {len(ways)} ways, {arguments.rounds} times, each for {steps} steps", flush=True)
     timings = measure(config, steps, partial(print, flush=True), arguments.rounds, ways)
     set_up_process(config.engine.threads)  # not before: processes were started that must not inherit them
-    moved = {
-        alike: step_bytes(replace(config, engine=way.engine(config.engine)))
-        for alike, way in {_alike(timing.way): timing.way for timing in timings}.items()
-    }
     record = {
         "step": _step(arguments.run, config, timings),
         "environment": environment(device, [], source_hashes()),
         "ceilings": asdict(measure_ceilings(device)),
-        "ways": [_way(timing, moved[_alike(timing.way)]) for timing in timings],
+        "ways": [_way(timing, config) for timing in timings],
     }
     path = write_bench(record)
     print("\n" + "\n".join(section(record)))
@@ -94,12 +90,7 @@ def _step(experiment: str, config: Config, timings: list[Timing]) -> dict[str, A
     }
 
 
-def _alike(way: Way) -> tuple[object, ...]:
-    """Equal for ways whose operations take and give the same tensors."""
-    return way.precision, way.channels_last
-
-
-def _way(timing: Timing, moved: int) -> dict[str, Any]:
+def _way(timing: Timing, config: Config) -> dict[str, Any]:
     way = timing.way
     return {
         "name": way.name,
@@ -109,7 +100,7 @@ def _way(timing: Timing, moved: int) -> dict[str, Any]:
         "fastest": round(min(timing.seconds), 5),
         "all_seconds": [round(second, 5) for second in timing.seconds],
         "peak_bytes": timing.peak_bytes,
-        "bytes": moved,  # by our operations
+        "bytes": step_bytes(replace(config, engine=way.engine(config.engine))),  # moved by our operations
         "parts": {name: round(second, 5) for name, second in timing.parts.items()},
     }
 

@@ -38,8 +38,7 @@ from repro.verify.claims import Status, read_verdicts
 if TYPE_CHECKING:
     from repro.report.drawing import Drawn, Picture
 
-REPORT_LIMIT, PAGE_LIMIT = 20_000, 15_000  # bytes of REPORT.md and of each page
-WIDTH_OF_LINES, MOST_LINES = 100, 25  # of the last screen
+WIDTH_OF_LINES = 100  # of the last screen
 _CONTENTS = "<!-- contents -->"
 _ASCII = str.maketrans({"−": "-", "–": "-", "±": "+/-", "×": "x", "≥": ">=", "≤": "<=", "·": "|", "…": "..."})
 
@@ -238,7 +237,6 @@ def _environment() -> Environment:
         "points": points,
         "signed": signed,
         "plain": plain,
-        "p": p_value,
         "p_holm": lambda p, holm: f"{p_value(p)} ({p_value(holm)})" if p_value(p) else "",
         "source": source,
         "subject": subject,

@@ -160,11 +160,6 @@ class FeedbackSize:
     high: float  # 95 %
 
 
-def feedback_sizes(record: Record, comparison: Comparison) -> list[FeedbackSize]:
-    """Of every arm whose log has it, over all rows of the log and all seeds."""
-    return [size for arm in comparison.arms if (size := feedback_size(record, comparison, arm))]
-
-
 def feedback_size(record: Record, comparison: Comparison, arm: str) -> FeedbackSize | None:
     """Of one arm; None where its log has none."""
     run = comparison.run(arm)
@@ -345,17 +340,7 @@ def _listed(values: pd.Series[str]) -> str:
     return ", ".join(sorted(set(values.dropna()) - {""}))
 
 
-@dataclass(frozen=True)
-class Swept:
-    """An arm at one value of a setting that was varied."""
-
-    key: str
-    arm: str
-    value: float
-    place: Place
-
-
-def sweep(record: Record, page: str) -> list[Swept]:
+def sweep(record: Record, page: str) -> dict[tuple[str, str, float], Place]:
     """Of each sweep of a page, by key, arm and value: the network that counts; at the value it is around too."""
     found = {}
     for comparison in record.of_page(page, sweeps=True):
@@ -365,4 +350,4 @@ def sweep(record: Record, page: str) -> list[Swept]:
                 value = lookup(record.runs[name].config, key) if record.has(name) else None
                 if value is not None:
                     found[key, arm, float(value)] = record.counted(name)
-    return [Swept(*where, place) for where, place in sorted(found.items(), key=lambda one: one[0])]
+    return dict(sorted(found.items(), key=lambda one: one[0]))

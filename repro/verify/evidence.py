@@ -108,7 +108,9 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
         return found
     networks, counted = expected_networks(config)
     found.departures.extend(map(departure_in_words, listed))
-    found = replace(found, counted=counted, reduced=_is_reduced(run, listed))
+    reduced = lookup(run.config, "budget.reduced") or lookup(run.config, "recipe.name") == "none"
+    reduced = bool(reduced) or any(not departure.open for departure in listed)
+    found = replace(found, counted=counted, reduced=reduced)
     if not changed:  # what was changed after it was written may hold anything
         classes = source_of(config.data).classes
         found.problems.extend(f"{run.name}: {one}; {_RUN_AGAIN}" for one in _incomplete(run, config, networks))
@@ -290,11 +292,6 @@ def _besides(run: Run) -> Iterator[str]:
         yield "follows no published recipe"
     if "clean" in run.seeds and (unclean := run.seeds[run.seeds["clean"] == "False"]["revision"]).size:
         yield f"trained by code with uncommitted changes, at revision {', '.join(sorted({r[:10] for r in unclean}))}"
-
-
-def _is_reduced(run: Run, listed: Sequence[Departure]) -> bool:
-    from_recipe = any(not departure.open for departure in listed)
-    return bool(lookup(run.config, "budget.reduced")) or lookup(run.config, "recipe.name") == "none" or from_recipe
 
 
 def _where(run: Run, seeds: Sequence[int]) -> str:

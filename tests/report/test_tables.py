@@ -197,7 +197,7 @@ def test_sweeps_hold_the_value_that_they_are_around() -> None:
     found.runs["moons_stated_mpl"].config["data"] = {"noise": 0.1}
     found.runs["moons_sweep_noise_0.2_mpl"].config["data"] = {"noise": 0.2}
 
-    swept = [(one.key, one.arm, one.value, one.place.run) for one in tables.sweep(found, "two_moons")]
+    swept = [(*where, place.run) for where, place in tables.sweep(found, "two_moons").items()]
 
     assert [("data.noise", "mpl", 0.1, "moons_stated_mpl"),
             ("data.noise", "mpl", 0.2, "moons_sweep_noise_0.2_mpl")] == swept  # fmt: skip
