@@ -59,9 +59,8 @@ class Strong(Drawn):
 
 def draw_crop(streams: Streams, name: str, step: Step, count: int, views: ImageViews) -> Crop:
     """A flip with probability 1/2, if `views.flip`, and a uniform offset; streams `name` flip and `name` crop."""
-    flip = streams.integers(f"{name} flip", step, 2, (count,)) == 1
     offset = streams.integers(f"{name} crop", step, 2 * views.crop_padding + 1, (count, 2))
-    return Crop(flip & views.flip, offset)
+    return Crop(draw_flips(streams, name, step, count, views), offset)
 
 
 def apply_crop(images: Tensor, crop: Crop, views: ImageViews) -> Tensor:
@@ -268,14 +267,9 @@ def _centred(sides: np.ndarray, widest: float) -> np.ndarray:
     return np.stack([left, upper, left + wide, upper + high], axis=1)
 
 
-def draw_flips(streams: Streams, name: str, step: Step, count: int, views: CropViews) -> Tensor:
+def draw_flips(streams: Streams, name: str, step: Step, count: int, views: Views) -> Tensor:
     """Which images are flipped, bool [N]: each with probability 1/2, or none."""
     return (streams.integers(f"{name} flip", step, 2, (count,)) == 1) & views.flip
-
-
-def apply_flips(images: Tensor, flips: Tensor) -> Tensor:
-    """Images [N, C, H, W], flipped left to right where `flips`, bool [N], says so."""
-    return torch.where(flips[:, None, None, None], images.flip(-1), images)
 
 
 # Mixup (Zhang et al. 2018, arXiv 1710.09412): each example of a batch is mixed with another

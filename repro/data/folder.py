@@ -143,7 +143,7 @@ class Folder(Source[FolderData]):
     def weak(self, examples: Tensor, part: Part, name: str) -> Tensor:
         """Images come cropped; they are flipped."""
         flips = views.draw_flips(part.streams, name, part.step, part.count(examples), self.config.views)
-        return views.apply_flips(examples, part.shard.rows(flips))
+        return torch.where(part.shard.rows(flips)[:, None, None, None], examples.flip(-1), examples)
 
     def strong(self, examples: Tensor, weak: Tensor, part: Part, name: str) -> Tensor:
         """Starts from the weak view's crop and flips by itself, as in the released code for ImageNet."""

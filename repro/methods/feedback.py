@@ -79,17 +79,10 @@ def feedback(
     config: Mpl,
     state: State,
 ) -> tuple[Tensor | None, dict[str, Tensor]]:
-    """The feedback h of the step that the student has just taken, and its metrics.
+    """The feedback h of the step that the student has just taken, to theta', and its metrics.
 
-    Args:
-        student: at theta'.
-        before: what was measured at theta.
-        gradient: of the student's loss on pseudo labels at theta.
-        inputs: what the student saw in that loss: the unlabelled examples [*lead, U, *E] first.
-        targets: the pseudo labels as probabilities, [*lead, U, K].
-        batch: of this step.
-        config: the form of h.
-        state: for the step and the memory of past feedback.
+    `gradient` is of the student's loss on pseudo labels at theta; `inputs` are what the student saw in that loss, the
+    unlabelled examples [*lead, U, *E] first; `targets` the pseudo labels as probabilities, [*lead, U, K].
 
     Returns:
         h [*lead]; [*lead, U] for each pseudo label, [*lead, U, K] for each class of each example when exact; None

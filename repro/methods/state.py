@@ -21,11 +21,6 @@ Noise = Tensor | int | None
 """What a pass of a network takes besides its examples: the randomness of its dropout."""
 
 
-def alone(tensor: Tensor) -> Tensor:
-    """The mean of a tensor over one process."""
-    return tensor
-
-
 @dataclass(frozen=True)
 class Batch:
     """One step's data: B labelled and U unlabelled examples of shape E, each with leading shape `lead`."""
@@ -37,7 +32,7 @@ class Batch:
     hidden_labels: Tensor  # int64 [*lead, U]; enters metrics only
     draws: Draws  # this step's random numbers
     probe: bool = False  # whether to compute the metrics that cost extra passes
-    mean_over_processes: Callable[[Tensor], Tensor] = alone  # from this process's part of the batch to all of it
+    mean_over_processes: Callable[[Tensor], Tensor] = lambda part: part  # from this process's part to the whole batch
     strong_labelled: Tensor | None = None  # [*lead, B, *E], another view of the labelled ones, if the method uses it
 
 

@@ -230,7 +230,11 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], what: str, head: str =
     own = module.state_dict()
     body = {name: value for name, value in own.items() if not head or not name.startswith(f"{head}.")}
     both = {name: (state[name], value) for name, value in body.items() if name in state}
-    plain = {name: (its, value) for name, (its, value) in both.items() if _is_plain(its, value)}
+    plain = {
+        name: (its, value)
+        for name, (its, value) in both.items()
+        if its.layout is torch.strided and not its.is_meta and its.is_floating_point() == value.is_floating_point()
+    }
     problems = {
         "missing": [name for name in body if name not in state and not name.endswith("num_batches_tracked")],
         "unknown": [name for name in state if name not in own],
@@ -247,9 +251,3 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], what: str, head: str =
         raise ConfigError(f"{what}: do not fit {kind}: tensors {'; '.join(said)}; name the network that they are of; "
                           "it must have one head, and plain weights")  # fmt: skip
     module.load_state_dict({name: its.to(value.dtype) for name, (its, value) in both.items()}, strict=False)
-
-
-def _is_plain(its: Tensor, own: Tensor) -> bool:
-    """Whether its numbers are there, and are such as the network's own."""
-    strided = its.layout is torch.strided and not its.is_meta
-    return strided and its.is_floating_point() == own.is_floating_point()

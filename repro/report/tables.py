@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -262,22 +262,11 @@ def selections(record: Record, comparison: Comparison) -> list[Row]:
     return rows
 
 
-@dataclass(frozen=True)
-class Again:
-    """Recorded seeds that were trained again, on another machine perhaps."""
+def again(record: Record, comparison: Comparison) -> list[dict[str, Any]]:
+    """Each arm whose recorded seeds were trained again, beside the same arm of the setting that it repeats, in %.
 
-    title: str
-    place: Place
-    n: int
-    here: float  # %
-    recorded: float
-    equal: float  # predictions that are equal, %
-    here_on: str  # device
-    recorded_on: str
-
-
-def again(record: Record, comparison: Comparison) -> list[Again]:
-    """Each arm beside the same arm of the setting that it repeats, where both have the same settings."""
+    Both have the same settings; `equal` is the share of equal predictions.
+    """
     rows = []
     for arm in _ran(record, comparison):
         places = [record.counted(f"{setting}_{arm}") for setting in (comparison.setting, comparison.again)]
@@ -288,31 +277,18 @@ def again(record: Record, comparison: Comparison) -> list[Again]:
         if settings_of(runs[0]) != settings_of(runs[1]):
             continue
         mine, theirs = (run.predictions(places[0].network)[run.rows(map(int, values.columns))] for run in runs)
-        equal = 100 * float((mine == theirs).mean())
-        devices = [_listed(run.seeds["device_name"]) if "device_name" in run.seeds else "unknown" for run in runs]
         here, recorded = values.mean(axis=1)
-        title, n = comparison.title(arm), values.shape[1]
-        rows.append(Again(title, places[0], n, here, recorded, equal, devices[0], devices[1]))
+        devices = [_listed(run.seeds["device_name"]) if "device_name" in run.seeds else "unknown" for run in runs]
+        rows.append(
+            {"title": comparison.title(arm), "place": places[0], "n": values.shape[1], "here": here,
+             "recorded": recorded, "equal": 100 * float((mine == theirs).mean()), "here_on": devices[0],
+             "recorded_on": devices[1]}
+        )  # fmt: skip
     return rows
 
 
-@dataclass(frozen=True)
-class Provenance:
+def provenance(record: Record, comparison: Comparison) -> dict[str, Any]:
     """Where and with what the arms of a comparison were computed, and what they depart from."""
-
-    devices: str
-    seconds: tuple[float, float]  # a seed of the fastest arm, and of the slowest
-    revisions: str
-    steps: tuple[int, int]
-    recipes: str  # empty: none is followed
-    departures: list[str]  # of all arms
-    some: int  # further departures, of some arms
-    open: list[str]  # settings that the recipe leaves open
-    refused: list[str]  # why numbers are not counted
-
-
-def provenance(record: Record, comparison: Comparison) -> Provenance:
-    """Of the arms that have run."""
     runs = [record.runs[run] for run in comparison.runs.values() if run in record.runs]
     scores = [record.scores[run.name] for run in runs]
     seeds = pd.concat([run.seeds.assign(run=run.name) for run in runs]).reindex(
@@ -323,17 +299,17 @@ def provenance(record: Record, comparison: Comparison) -> Provenance:
     open_ones = {text.split(":")[0] for one in scores for text in one.departures if text.endswith(LEFT_OPEN)}
     settled = [[text for text in one.departures if not text.endswith(LEFT_OPEN)] for one in scores]
     everywhere = set.intersection(*map(set, settled))
-    return Provenance(
-        devices=_listed(seeds["device_name"]) or "unknown",
-        seconds=(seconds.min(), seconds.max()),
-        revisions=_listed(seeds["revision"].str[:10]),
-        steps=(min(steps), max(steps)),
-        recipes=_listed(pd.Series([lookup(run.config, "recipe.name") for run in runs]).replace("none", None)),
-        departures=[text for text in settled[0] if text in everywhere and text != "follows no published recipe"],
-        some=len(set().union(*settled) - everywhere),
-        open=sorted(open_ones),
-        refused=list(dict.fromkeys(problem for one in scores for problem in one.problems)),
-    )
+    return {
+        "devices": _listed(seeds["device_name"]) or "unknown",
+        "seconds": (seconds.min(), seconds.max()),  # a seed of the fastest arm, and of the slowest
+        "revisions": _listed(seeds["revision"].str[:10]),
+        "steps": (min(steps), max(steps)),
+        "recipes": _listed(pd.Series([lookup(run.config, "recipe.name") for run in runs]).replace("none", None)),
+        "departures": [text for text in settled[0] if text in everywhere and text != "follows no published recipe"],
+        "some": len(set().union(*settled) - everywhere),  # further departures, of some arms
+        "open": sorted(open_ones),  # settings that the recipe leaves open
+        "refused": list(dict.fromkeys(problem for one in scores for problem in one.problems)),
+    }
 
 
 def _listed(values: pd.Series[str]) -> str:

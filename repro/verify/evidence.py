@@ -13,7 +13,7 @@ from torch import Tensor
 
 from repro.config import Config, Departure, departures, expected_networks, lookup, read_config
 from repro.data import source_of
-from repro.data.sets import Source, fingerprint
+from repro.data.sets import fingerprint
 from repro.evaluate.labels import labels_of
 from repro.results import LABELS, TOP, Run, has_top5, in_top5, predictions_hash, record_hashes
 from repro.verify.claims import Measure
@@ -21,7 +21,7 @@ from repro.verify.flags import flags
 
 LabelsOf = Callable[[Run, Sequence[int]], tuple[np.ndarray, str]]
 """The labels of the test examples of some seeds, int64 [R, N], and the hash of the test data they belong to."""
-TrainingHashOf = Callable[[dict[str, Any], Sequence[int]], str | None]
+TrainingHashOf = Callable[[Config, Sequence[int]], str | None]
 """The hash of the training data of these seeds under a configuration; None where the data are not here."""
 
 LEFT_OPEN = "left open by the recipe"
@@ -59,7 +59,6 @@ def scores_of(runs: Mapping[str, Run], stored: Path = LABELS) -> dict[str, Score
     known: dict[str, tuple[np.ndarray, str]] = {}
     drawn: dict[str, dict[int, Sequence[Tensor]]] = {}  # by data set and split, what pins each seed's training data
     absent: set[str] = set()
-    sources: dict[int, Source[Any]] = {}  # by the settings' identity: they are read once, not for each seed
 
     def labels(run: Run, seeds: Sequence[int]) -> tuple[np.ndarray, str]:
         key = str([run.config["data"], run.seeds.loc[seeds[0], "held_out_hash"], *seeds])
@@ -67,8 +66,8 @@ def scores_of(runs: Mapping[str, Run], stored: Path = LABELS) -> dict[str, Score
             known[key] = labels_of(run, seeds, stored)
         return known[key]
 
-    def training(config: dict[str, Any], seeds: Sequence[int]) -> str | None:
-        source = sources.get(id(config)) or sources.setdefault(id(config), source_of(read_config(config).data))
+    def training(config: Config, seeds: Sequence[int]) -> str | None:
+        source = source_of(config.data)
         key = str(source.split_settings())
         here = drawn.setdefault(key, {})
         if key not in absent and (new := [seed for seed in seeds if seed not in here]):
@@ -125,7 +124,7 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
         for seed, row in zip(seeds, labels, strict=True) if labels is not None else ():
             for network, hits in _count_right(found, run, seed, row).items():
                 correct[network][seed] = hits
-    here = training_hash_of(run.config, [int(str(run.seeds.index[0]))]) is not None
+    here = training_hash_of(config, [int(str(run.seeds.index[0]))]) is not None
     unchecked = "" if here else f"the training data of {config.data.name}, which are not here"
     return replace(found, flags=flags(run, config, correct), unchecked=unchecked)
 
@@ -205,17 +204,17 @@ def _incomplete(run: Run, config: Config, networks: set[str]) -> Iterator[str]:
             yield f"{group}: its log has no number in its last row"
 
 
-def _other_seeds(run: Run, settings: Config, hash_of: TrainingHashOf) -> Iterator[str]:
+def _other_seeds(run: Run, config: Config, hash_of: TrainingHashOf) -> Iterator[str]:
     """Whether all planned seeds are there and no other: leaving out an unlucky one would be choosing by the result."""
-    config, seeds = run.config, sorted(int(str(seed)) for seed in run.seeds.index)
-    here, planned = ",".join(map(str, seeds)), config.get("planned_seeds")
+    seeds = sorted(int(str(seed)) for seed in run.seeds.index)
+    here, planned = ",".join(map(str, seeds)), run.config.get("planned_seeds")
     found = hash_of(config, seeds)
-    other = found is not None and found != config.get("data_hash")
+    other = found is not None and found != run.config.get("data_hash")
     if other or (planned and planned != here):
         planned_ones = f"the planned {planned}" if planned else "the planned ones (the hash of their data differs)"
         yield (f"{run.name}: its seeds {here} are not {planned_ones}: one is missing or was added; run all again: "
                "make reproduce")  # fmt: skip
-    elif not planned and not source_of(settings.data).told_by_seeds and not lookup(config, "budget.reduced"):
+    elif not planned and not source_of(config.data).told_by_seeds and not lookup(run.config, "budget.reduced"):
         yield f"{run.name}: does not say which seeds were planned; {_RUN_AGAIN}"
 
 
@@ -224,7 +223,7 @@ def _checked_labels(
 ) -> tuple[np.ndarray | None, list[str]]:
     """The labels of a group of seeds, if its predictions can be held against them; else None and why not."""
     table, where = run.seeds.loc[list(seeds)], _where(run, seeds)
-    found = training_hash_of(run.config, seeds)
+    found = training_hash_of(config, seeds)
     if found is not None and {found} != set(table["training_hash"]):
         said = "was trained on other data or another split than its settings and seeds give (hash differs)"
         return None, [f"{where}: {said}; {_RUN_AGAIN}"]

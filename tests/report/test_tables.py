@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -171,7 +172,7 @@ def test_seeds_trained_again_are_held_against_the_recorded_ones() -> None:
 
     row = tables.again(found, comparisons()["digits_quick"])[0]
 
-    assert (2, 88.5, 88.75, 95.0) == (row.n, about(row.here), about(row.recorded), about(row.equal))
+    assert (2, 88.5, 88.75, 95.0) == (row["n"], *(about(row[key]) for key in ("here", "recorded", "equal")))
 
 
 def test_provenance_names_devices_times_and_departures() -> None:
@@ -183,7 +184,7 @@ def test_provenance_names_devices_times_and_departures() -> None:
             scores.departures.append("model.width: 2, prescribed 4")
             scores.problems.append("digits_mpl: refused")
 
-    one = tables.provenance(found, DIGITS)
+    one = SimpleNamespace(**tables.provenance(found, DIGITS))
 
     assert ("a CPU", (11.5, 11.5), "0123456789", (20, 20)) == (one.devices, one.seconds, one.revisions, one.steps)
     assert (["budget.steps: 20, prescribed 100"], 1, ["data.noise"]) == (one.departures, one.some, one.open)
