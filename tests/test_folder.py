@@ -161,16 +161,6 @@ def test_boxes_lie_within_the_image(sides: tuple[int, int]) -> None:
         assert wide.std() > 0
 
 
-def test_boxes_of_a_step_are_those_of_its_seed_and_view() -> None:
-    """Another step, seed or view has others; the same one the same."""
-    sides = np.tile([40, 30], (6, 1))
-    first = draw_boxes(Streams(0), "weak view", 3, sides, CropViews())
-
-    assert np.array_equal(first, draw_boxes(Streams(0), "weak view", 3, sides, CropViews()))
-    for seed, view, step in ((1, "weak view", 3), (0, "labelled view", 3), (0, "weak view", 4)):
-        assert not np.array_equal(first, draw_boxes(Streams(seed), view, step, sides, CropViews()))
-
-
 # Reading
 
 
