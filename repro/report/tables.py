@@ -279,11 +279,9 @@ def again(record: Record, comparison: Comparison) -> list[dict[str, Any]]:
         mine, theirs = (run.predictions(places[0].network)[run.rows(map(int, values.columns))] for run in runs)
         here, recorded = values.mean(axis=1)
         devices = [_listed(run.seeds["device_name"]) if "device_name" in run.seeds else "unknown" for run in runs]
-        rows.append(
-            {"title": comparison.title(arm), "place": places[0], "n": values.shape[1], "here": here,
-             "recorded": recorded, "equal": 100 * float((mine == theirs).mean()), "here_on": devices[0],
-             "recorded_on": devices[1]}
-        )  # fmt: skip
+        equal = 100 * float((mine == theirs).mean())
+        row = {"title": comparison.title(arm), "place": places[0], "n": values.shape[1], "here": here, "equal": equal}
+        rows.append(row | {"recorded": recorded, "here_on": devices[0], "recorded_on": devices[1]})
     return rows
 
 

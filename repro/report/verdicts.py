@@ -151,28 +151,19 @@ def counts(verdicts: Iterable[Verdict]) -> dict[str, int]:
     return {status.value.replace("_", " "): found[status] for status in Status if found[status]}
 
 
-@dataclass(frozen=True)
-class Waiting:
-    """The claims of a data set that have not run, and what they would take."""
-
-    page: str
-    numbers: int
-    orderings: int
-    costs: dict[str, int]  # in words -> claims, the most frequent first
-    plans: tuple[str, ...]
-    without: int  # claims that this version has no experiment for
-
-
-def waiting(rows: Sequence[ClaimRow]) -> list[Waiting]:
-    """By page, in the order of the pages; pages without such claims left out."""
+def waiting(rows: Sequence[ClaimRow]) -> list[dict[str, Any]]:
+    """The claims of each page that have not run, and what they would take; pages without such claims left out."""
     found = []
     for page in PAGES:
         mine = [row for row in rows if row.page == page and not row.ran]
-        costs = Counter(_cost(row.claim) for row in mine if row.claim.cost)
-        plans = tuple(dict.fromkeys(row.plan for row in mine if row.plan))
-        numbers, without = sum(row.number for row in mine), sum(not row.claim.runs for row in mine)
-        if mine:
-            found.append(Waiting(page, numbers, len(mine) - numbers, dict(costs.most_common()), plans, without))
+        if not mine:
+            continue
+        one: dict[str, Any] = {"page": page, "numbers": sum(row.number for row in mine)}
+        one["orderings"] = len(mine) - one["numbers"]
+        one["costs"] = dict(Counter(_cost(row.claim) for row in mine if row.claim.cost).most_common())  # in words
+        one["plans"] = tuple(dict.fromkeys(row.plan for row in mine if row.plan))
+        one["without"] = sum(not row.claim.runs for row in mine)  # that this version has no experiment for
+        found.append(one)
     return found
 
 

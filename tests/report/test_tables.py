@@ -332,10 +332,11 @@ def test_the_best_setting_is_study_1_once_its_claims_on_uda_and_feedback_have_ru
 
 def test_what_waits_is_counted_with_its_cost_and_plans() -> None:
     """SVHN: 6 numbers, 4 orderings, one of which has no experiment; the commonest cost comes first."""
-    svhn = next(one for one in verdicts.waiting(verdicts.claim_rows(record())) if one.page == "svhn_1k")
+    svhn = next(one for one in verdicts.waiting(verdicts.claim_rows(record())) if one["page"] == "svhn_1k")
 
-    assert (6, 4, ("svhn_1k",), 1) == (svhn.numbers, svhn.orderings, svhn.plans, svhn.without)
-    assert ("3 seeds of 1,000,000 steps with 128 + 128 images on WideResNet-28-2", 4) == next(iter(svhn.costs.items()))
+    assert [6, 4, ("svhn_1k",), 1] == [svhn[key] for key in ("numbers", "orderings", "plans", "without")]
+    common = next(iter(svhn["costs"].items()))
+    assert ("3 seeds of 1,000,000 steps with 128 + 128 images on WideResNet-28-2", 4) == common
 
 
 def test_metrics_are_flat_and_sorted() -> None:
