@@ -37,8 +37,8 @@ from repro.report.drawing import (
     panels,
     wrapped,
 )
-from repro.report.record import PAGES, Place, Record, points, signed
-from repro.report.tables import NETWORKS, NOTHING, Dose, FeedbackSize, Row
+from repro.report.record import NETWORKS, PAGES, Place, Record, points, signed
+from repro.report.tables import NOTHING, Dose, FeedbackSize, Row
 from repro.results import Run
 from repro.verify.statistics import PairedDifference
 

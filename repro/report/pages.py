@@ -21,16 +21,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from repro.files import partly, readable_json, replace_folder, restore_folder, write_whole
 from repro.plan import Comparison
 from repro.report import tables
-from repro.report.record import PAGES, RESULTS, Record, points, read_all, signed
-from repro.report.verdicts import (
+from repro.report.answers import answers, metrics, needed_runs
+from repro.report.record import (
     CONFIRMATORY,
     HOLDS,
-    answers,
+    NETWORKS,
+    PAGES,
+    RESULTS,
+    Record,
     chance_of_false_pass,
     claim_rows,
     counts,
-    metrics,
-    needed_runs,
+    points,
+    read_all,
+    signed,
     waiting,
 )
 from repro.verify.claims import Status, read_verdicts
@@ -232,7 +236,7 @@ def _environment() -> Environment:
         loader=PackageLoader("repro.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, autoescape=False,  # noqa: S701 - Markdown; what goes into HTML is escaped there
     )  # fmt: skip
-    environment.globals |= {"pages": PAGES, "networks": tables.NETWORKS, "contents": _CONTENTS, "holds": HOLDS}
+    environment.globals |= {"pages": PAGES, "networks": NETWORKS, "contents": _CONTENTS, "holds": HOLDS}
     environment.filters |= {
         "points": points,
         "signed": signed,
@@ -245,7 +249,7 @@ def _environment() -> Environment:
         "by_status": lambda rows: counts(row.verdict for row in rows),
         "listed": lambda counts: ", ".join(f"{number} {words}" for words, number in counts.items()),
         "one_line": lambda text: " ".join(text.split()),
-        "network": lambda name: tables.NETWORKS.get(name, name),
+        "network": lambda name: NETWORKS.get(name, name),
     }
     return environment
 

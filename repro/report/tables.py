@@ -12,18 +12,11 @@ import pandas as pd
 
 from repro.config import lookup
 from repro.plan import Comparison, all_arms
-from repro.report.record import Number, Place, Record
+from repro.report.record import NETWORKS, Number, Place, Record
 from repro.results import settings_of
 from repro.verify.evidence import LEFT_OPEN
 from repro.verify.statistics import holm, rate_interval
 
-NETWORKS = {
-    "teacher": "teacher",
-    "teacher_average": "teacher, averaged",
-    "student": "student",
-    "student_average": "student, averaged",
-    "student_finetuned": "student, finetuned",
-}
 NOTHING = 1e-6
 """A feedback gradient below this, beside others of about 1, is what rounding leaves of zero."""
 

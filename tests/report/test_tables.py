@@ -11,9 +11,9 @@ import pytest
 from scipy.stats import beta
 
 from repro.plan import comparisons
-from repro.report import tables, verdicts
+from repro.report import answers, tables
 from repro.report.pages import documents, readme_rows, verdict_lines
-from repro.report.record import Place, signed
+from repro.report.record import Place, chance_of_false_pass, claim_rows, signed, waiting
 from repro.verify.claims import Status, Verdict
 from tests.report.cases import ACCURACY, CLAIMS, WRONG, counted_of, make_scores, record
 
@@ -223,7 +223,7 @@ def test_p_values_are_corrected_within_their_family() -> None:
     """Exploratory claims for those judged: 0.01 of two is 0.02; the six of study 1 for all six, run or not."""
     found = record({}, verdicts=judged(digits_feedback=0.01, digits_sign=0.2, cifar10_small_feedback=0.02))
 
-    rows = {row.claim.id: row for row in verdicts.claim_rows(found) if not math.isnan(row.holm)}
+    rows = {row.claim.id: row for row in claim_rows(found) if not math.isnan(row.holm)}
 
     assert {"digits_feedback": 0.02, "digits_sign": 0.2, "cifar10_small_feedback": 0.12} == {
         name: about(row.holm) for name, row in rows.items()
@@ -237,13 +237,13 @@ def test_p_values_are_corrected_within_their_family() -> None:
 
 def test_many_claims_make_a_false_pass_likely() -> None:
     """Seventeen at 2.5 %: 1 - 0.975 to the power of 17, 35 %."""
-    assert about(100 * (1 - 0.975**17)) == verdicts.chance_of_false_pass(17)
-    assert "35" == f"{verdicts.chance_of_false_pass(17):.0f}"
+    assert about(100 * (1 - 0.975**17)) == chance_of_false_pass(17)
+    assert "35" == f"{chance_of_false_pass(17):.0f}"
 
 
 def test_a_claim_names_its_networks_its_runs_and_its_plan() -> None:
     """The student against UDA's teacher; the page is that of the setting, the plan one that has both runs."""
-    row = next(row for row in verdicts.claim_rows(record()) if row.claim.id == "digits_over_uda")
+    row = next(row for row in claim_rows(record()) if row.claim.id == "digits_over_uda")
 
     assert ("student − teacher", "digits", "digits") == (row.network, row.page, row.plan)
     assert {"digits_mpl": "mpl", "digits_uda": "uda"} == row.arms
@@ -255,7 +255,7 @@ def test_answers_follow_from_the_verdicts_and_the_runs() -> None:
     found = record(logs={"digits_mpl": {"feedback_gradient_norm": 0.01, "other_gradient_norm": 0.5}})
     found = replace(found, verdicts=found.verdicts | judged(digits_uda_over_supervised=0.5, digits_feedback=0.5))
 
-    a = verdicts.answers(found, verdicts.claim_rows(found))
+    a = answers.answers(found, claim_rows(found))
 
     absolute = [claim for claim in CLAIMS if hasattr(claim.rule, "value")]
     assert absolute == [row.claim for row in a.numbers]
@@ -283,7 +283,7 @@ def test_the_answers_of_study_1_say_what_a_tenth_of_the_gradient_does() -> None:
     judged_ = judged(cifar10_small_uda_over_supervised=0.5, cifar10_small_feedback=0.5)
     found = record(accuracy, {}, logs, judged_)
 
-    a, text = verdicts.answers(found, verdicts.claim_rows(found)), " ".join(" ".join(verdict_lines(found)).split())
+    a, text = answers.answers(found, claim_rows(found)), " ".join(" ".join(verdict_lines(found)).split())
 
     assert a.held
     assert -1.5 == about(a.held.mean)
@@ -306,7 +306,7 @@ def test_a_large_gain_with_zero_in_its_interval_carries_nothing() -> None:
     }
     found = record(accuracy, {}, verdicts=judged(digits_uda_over_supervised=0.5, digits_feedback=0.5))
 
-    a = verdicts.answers(found, [])
+    a = answers.answers(found, [])
 
     assert [1.25, 0.0, 5.0] == [about(step.number.gain.mean) for step in a.steps if step.number.gain]
     assert a.carried
@@ -319,20 +319,20 @@ def test_the_best_setting_is_study_1_once_its_claims_on_uda_and_feedback_have_ru
     long = short | dict.fromkeys(["digits_long_over_uda", "digits_long_feedback"], 0.01)
     one = long | {"cifar10_small_feedback": 0.01}
 
-    best = [verdicts.best_setting(judged(**p)) for p in
+    best = [answers.best_setting(judged(**p)) for p in
             ({}, short, long, one, one | {"cifar10_small_uda_over_supervised": 0.01})]  # fmt: skip
 
     assert [None, "digits", "digits_long", "digits_long", "cifar10_small"] == [
         one.setting if one else None for one in best
     ]
     wanted = {"digits_supervised", "digits_uda", "digits_mpl", "digits_mpl_no_feedback"}
-    planted = {f"moons_planted_{arm}" for arm in verdicts.PLANTED_ARMS}
-    assert wanted | planted == set(verdicts.needed_runs(judged(**short)))
+    planted = {f"moons_planted_{arm}" for arm in answers.PLANTED_ARMS}
+    assert wanted | planted == set(answers.needed_runs(judged(**short)))
 
 
 def test_what_waits_is_counted_with_its_cost_and_plans() -> None:
     """SVHN: 6 numbers, 4 orderings, one of which has no experiment; the commonest cost comes first."""
-    svhn = next(one for one in verdicts.waiting(verdicts.claim_rows(record())) if one["page"] == "svhn_1k")
+    svhn = next(one for one in waiting(claim_rows(record())) if one["page"] == "svhn_1k")
 
     assert [6, 4, ("svhn_1k",), 1] == [svhn[key] for key in ("numbers", "orderings", "plans", "without")]
     common = next(iter(svhn["costs"].items()))
@@ -341,7 +341,7 @@ def test_what_waits_is_counted_with_its_cost_and_plans() -> None:
 
 def test_metrics_are_flat_and_sorted() -> None:
     """Mean accuracy in % by run and network, its seeds, and the verdicts by status, zeros too."""
-    found = verdicts.metrics(record())
+    found = answers.metrics(record())
 
     assert list(found) == sorted(found)
     assert (90.0, 89.0, 4) == (
