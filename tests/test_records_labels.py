@@ -98,18 +98,6 @@ def test_labels_are_stored_once_and_small(elsewhere: Path) -> None:
     assert [f"c{label:03d}" for label in range(CLASSES)] == stored.class_names.tolist()
 
 
-def test_thousand_classes_take_two_bytes(tmp_path: Path) -> None:
-    """50,000 labels of 1,000 classes are small enough for a repository, and none is cut to a byte."""
-    labels = np.random.default_rng(0).integers(0, 1000, 50_000).astype(np.uint16)
-    path = store_labels(
-        StoredLabels("folder", labels, np.array([f"n{k:08d}" for k in range(1000)]), "0" * 64), tmp_path
-    )
-
-    assert path.stat().st_size < 150_000
-    assert (labels == read_labels("folder", StoredLabels("folder", labels, np.array([]), "0" * 64).held_out_hash,
-                                  tmp_path).labels).all()  # fmt: skip
-
-
 def as_others(stored: StoredLabels, predicted: np.ndarray) -> StoredLabels:
     """Labels that make every prediction right."""
     return replace(stored, labels=predicted.astype(np.uint8))
