@@ -52,7 +52,7 @@ def step(state, batch, config):
 }
 
 DATA: dict[str, Mapping[str, str]] = {
-    "repro/data/settings.py": {
+    "repro/data/__init__.py": {
         "Data = Annotated[": '''@settings
 class NoiseData(DataSettings):
     """40 random images of two classes: 10 labelled, 20 unlabelled, 10 held out."""

@@ -16,9 +16,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from repro.augment import randaugment
+from repro.augment import Arithmetic, ImageViews, Operations, randaugment
 from repro.augment.randaugment import Layer, Operation, arguments
-from repro.data import Arithmetic, ImageViews, Operations
 from repro.seeding import Streams
 from tests.released import kept
 

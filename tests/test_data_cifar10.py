@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 from torchvision.datasets import CIFAR10
 
-from repro.data import Cifar10Data, ImageViews, Split, cifar10, source_of
+from repro.augment import ImageViews
+from repro.data import Cifar10Data, Split, cifar10, source_of
 from repro.data.cifar10 import BATCHES, LABELS_FILE, shipped_labels
 from repro.data.sets import fingerprint
-from repro.evaluate.labels import test_labels as labels_of_run
+from repro.evaluate.labels import labels_of
+from repro.results import Run
 from tests.samples import A_FILE
 
 PAPER = Cifar10Data()
@@ -133,7 +136,7 @@ def test_accuracies_are_recomputed_without_images(tmp_path: Path, monkeypatch: p
     run = {"data": asdict(replace(PAPER, test_images=9)), "model": {"name": "wide_resnet"}, "optim": {}, "budget": {},
            "method": {"name": "supervised"}, "finetune": {}, "recipe": {}}  # fmt: skip
 
-    labels, _ = labels_of_run(run, [0, 1], None)
+    labels, _ = labels_of(Run("a", run, pd.DataFrame(), pd.DataFrame(), {}), [0, 1])
 
     assert recorded == source_of(PAPER).held_out_hash([0, 1]) != source_of(PAPER).held_out_hash([0])
     assert recorded != source_of(replace(PAPER, test_images=9)).held_out_hash([0, 1])

@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from repro.augment import ImageViews
 from repro.augment.views import Part
-from repro.data import ImageViews, SvhnData, source_of, svhn
+from repro.data import SvhnData, source_of, svhn
 from repro.data.svhn import EXTRA, TEST, TRAIN
 from repro.evaluate.labels import labels_to_store
 from repro.plan import compose

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from repro.data import Cifar10Data, DigitsData, Split, TwoMoonsData, source_of
+from repro.data import DigitsData, source_of
 from repro.data.sets import HeldOutSet, TrainingSet
 from repro.data.toys import Digits
 from repro.evaluate import evaluate as entry
@@ -94,26 +94,6 @@ def test_examples_that_cannot_be_compared_are_refused(other: Tensor) -> None:
     """Another type or shape would never be found alike, and 0 would be no answer."""
     with pytest.raises(ValueError, match="they are not of one data set; prepare the data again"):
         duplicates(TRAIN, HeldOutSet(other, torch.zeros(12, dtype=torch.int64)), ())
-
-
-def test_moons_meet_by_chance() -> None:
-    """Two of 100 times 1,000 test points fall on a training point of their data set, rounded to 4 decimals."""
-    seeds = list(range(100))
-    train, test = source_of(TwoMoonsData()).training_set(seeds), source_of(TwoMoonsData()).held_out_set(seeds)
-
-    assert (2, 0) == counts(duplicates(train, test, (100,)))
-    rows = [
-        duplicates(source_of(TwoMoonsData()).training_set(k), source_of(TwoMoonsData()).held_out_set(k), ())
-        for k in seeds
-    ]
-    assert 2 == sum(row["test_in_training"] for row in rows)
-
-
-def test_cifar10_has_none(all_of_cifar10: Path) -> None:
-    """No test image of CIFAR-10 is one of its 50,000 training images, pixel by pixel."""
-    config = Cifar10Data(split=Split.released, labelled_in_unlabelled=True)
-
-    assert (0, 0) == counts(duplicates(source_of(config).training_set(0), source_of(config).held_out_set(0), ()))
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,14 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from repro.data import FolderData, images, source_of
 from repro.data.folder import listing_path
 from repro.data.images import UNKNOWN, Listing
 from repro.data.layout import IMAGENET_10PERCENT, shipped_list
 from repro.data.sets import PLACE
-from tests.folders import files_of, listed, picture, prepared, write_folder, write_image
+from tests.folders import listed, prepared, write_folder, write_image
 
 PROJECT = Path(__file__).parents[1]
 
@@ -65,33 +63,6 @@ def test_the_test_folder_below_the_training_folder_is_passed_over(tmp_path: Path
     assert 6 == len(listed(config).paths)
     assert ["cat/c0.jpg", "cat/c1.jpg", "dog/d0.jpg"] == names(listed(config, "test"))
     assert [0, 0, 1] == listed(config, "test").labels.tolist()
-
-
-def test_formats_and_modes_are_all_readable(tmp_path: Path) -> None:
-    """CMYK, palettes, 16 bits, bilevel, alpha, animations and every suffix become images of three channels."""
-    root = write_folder(tmp_path / "images", {"cat": 1, "dog": 1})
-    image = picture(40, 30)
-    image.convert("CMYK").save(root / "cat/cmyk.jpg")
-    image.convert("L").save(root / "cat/grey.jpeg")
-    image.quantize(64).save(root / "cat/palette.png")
-    image.quantize(64).save(root / "cat/clear.png", transparency=bytes(range(64)))
-    image.convert("1").save(root / "cat/bilevel.tif")
-    image.convert("RGBA").save(root / "cat/alpha.webp")
-    image.save(root / "cat/bitmap.BMP")
-    frames = [picture(40, 30, seed) for seed in range(3)]
-    frames[0].save(root / "cat/animation.gif", save_all=True, append_images=frames[1:])
-    grey = np.asarray(image.convert("L"))
-    Image.fromarray(grey.astype(np.uint16) << 8).save(root / "cat/deep.png")
-    Image.fromarray(grey.astype(np.int32) << 8).save(root / "cat/levels.tiff")
-    config = prepared(root, image_size=8)
-    listing = listed(config)
-    read = dict(zip(names(listing), files_of(config).centre(1.0), strict=True))
-
-    assert 12 == len(read)
-    assert read["cat/deep.png"].float().sub(read["cat/levels.tiff"].float()).abs().max() <= 1
-    colours = [n for n in read if n in {"cat/palette.png", "cat/alpha.webp", "cat/bitmap.BMP", "cat/animation.gif"}]
-    for name in colours:
-        assert read[name].float().sub(read["cat/bitmap.BMP"].float()).abs().mean() < 15, name
 
 
 def test_only_ten_damaged_images_are_named_on_the_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

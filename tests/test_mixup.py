@@ -60,15 +60,6 @@ def test_an_example_may_have_the_smaller_share() -> None:
     assert max(drawn) > 0.7
 
 
-def test_a_weight_of_one_leaves_the_batch_bit_for_bit() -> None:
-    """Nothing of the partner enters, neither in inputs nor in targets."""
-    x = torch.randn(7, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    whole = Mix(torch.tensor(1.0, dtype=torch.float64), torch.arange(7).roll(1))
-
-    assert torch.equal(x, apply_mix(x, whole))
-    assert torch.equal(x[whole.partner], apply_mix(x, Mix(1 - whole.weight, whole.partner)))
-
-
 def test_inputs_and_labels_are_mixed_alike() -> None:
     """W x_i + (1 - w) x_p(i) and the same of one-hot labels, p a permutation, w and p new in every step."""
     batch = seeded()

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from repro.config import Config
 from repro.evaluate import feedback
+from repro.evaluate.evaluate import calibration_error, label_curves
 from repro.evaluate.feedback import FeedbackProbe
-from repro.evaluate.planted import Planted, calibration_error
 from repro.losses import one_hot, soft_cross_entropy
 from repro.methods import mpl
 from repro.plan import compose
@@ -98,22 +98,18 @@ def test_what_cannot_be_planted_or_probed_is_one_sentence(run: str, changes: lis
 
 def test_what_became_of_planted_labels_by_hand() -> None:
     """Two seeds, five examples, wrong at the end of planting: three of the first seed, none of the second."""
-    planted = Planted(100)
     truth = np.array([[0, 1, 2, 3, 4], [0, 1, 2, 3, 4]])
-    planted.see(50, truth + 1, truth)
-    planted.see(100, np.array([[1, 2, 3, 3, 4], truth[1]]), truth)
-    planted.see(150, np.array([[0, 1, 9, 3, 9], [0, 0, 2, 3, 4]]), truth)
+    pseudo = [truth + 1, [[1, 2, 3, 3, 4], truth[1]], [[0, 1, 9, 3, 9], [0, 0, 2, 3, 4]]]
+    curves = label_curves(np.stack(pseudo, axis=1), truth, [50, 100, 150], 100)
 
-    right, wrong = (np.stack(planted.curves[key], axis=1) for key in ("put_right", "made_wrong"))
+    right, wrong = curves["put_right"], curves["made_wrong"]
     assert np.isnan(right[:, 0]).all()
     assert np.isnan(wrong[:, 0]).all()
     np.testing.assert_allclose([0, 2 / 3], right[0, 1:])
     np.testing.assert_allclose([0, 1 / 2], wrong[0, 1:])
     assert np.isnan(right[1, 1:]).all()
     np.testing.assert_allclose([0, 1 / 5], wrong[1, 1:])
-    nothing = Planted(0)
-    nothing.see(0, truth, truth)
-    assert {} == nothing.curves
+    assert {"pseudo_label_wrong", "wrong_stays"} == label_curves(truth[:, None], truth, [0], 0).keys()
 
 
 def test_calibration_error_by_hand() -> None:

@@ -156,21 +156,6 @@ def test_a_damaged_folder_is_refused_by_name(tmp_path: Path, name: str) -> None:
         assert str(damaged.value).endswith(remedy)
 
 
-def test_files_of_other_seeds_are_refused(tmp_path: Path) -> None:
-    """Rows of seeds.csv and of the arrays are the same seeds; a seed is a whole number, an accuracy a number."""
-    folder = write_run(a_run(1, 2), tmp_path)
-    rows = (folder / "seeds.csv").read_text().splitlines(keepends=True)
-    for text, said in (
-        ("".join(rows[:-1]), "predictions.student has not one row for each of 1 seeds"),
-        ("".join([*rows, rows[-1].replace("2,2,", "7,7,", 1)]), "has not one row for each of 3 seeds"),
-        ("".join([rows[0], rows[1].replace("1,", "one,", 1), rows[2]]), "no whole numbers as seeds"),
-        ("".join([rows[0], rows[1].replace("0.9,", "most,", 1), rows[2]]), "could not convert string to float"),
-    ):
-        (folder / "seeds.csv").write_text(text)
-        with pytest.raises(RecordError, match=said):
-            read_run(folder)
-
-
 def test_seeds_recorded_apart_are_joined_in_order() -> None:
     """Rows, logs and arrays stay together; what all seeds share is there once."""
     apart, whole = [a_run(seed) for seed in (5, 1, 3)], a_run(1, 3, 5)

@@ -143,15 +143,6 @@ def test_no_edited_byte_goes_unseen(folder: Path, data: st.DataObject) -> None:
     assert "\n" not in said
 
 
-def test_a_log_has_rows_of_recorded_seeds_alone(folder: Path, tmp_path: Path) -> None:
-    """Rows that belong to no seed, or name none, would be drawn as a curve that nobody trained."""
-    for seed in ("4", ""):
-        place = shutil.copytree(folder, tmp_path / f"other{seed}" / "arm")
-        lines(lambda text, seed=seed: [*text, text[-1].replace("12,", f"{seed},", 1)])(place)  # type: ignore[misc]
-
-        assert any(f"its log has rows of seed {seed or 'none'}, which" in p for p in rebuilt(read_run(place)).problems)
-
-
 def test_the_hash_does_not_depend_on_the_place() -> None:
     """A seed recorded alone, and after others, has the same: neither they nor its rows' place are of its record."""
     one, both = a_run(5), joined([shared_log(a_run(5)), shared_log(a_run(3))])

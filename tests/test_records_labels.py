@@ -82,7 +82,6 @@ def test_accuracies_are_recomputed_without_images(elsewhere: Path) -> None:
 
     assert not (elsewhere / "artifacts").exists()
     assert [] == found.problems
-    assert {CLASSES * TEST_IMAGES} == {hits.size for seeds in found.correct.values() for hits in seeds.values()}
     assert {"teacher", "teacher_average"} == set(found.accuracy) == set(found.top5)
     for network in found.accuracy:
         assert {0: run.seeds.loc[0, f"accuracy.{network}"]} == found.accuracy[network]
@@ -97,18 +96,6 @@ def test_labels_are_stored_once_and_small(elsewhere: Path) -> None:
     assert np.uint8 == stored.labels.dtype
     assert [label for label in range(CLASSES) for _ in range(TEST_IMAGES)] == stored.labels.tolist()
     assert [f"c{label:03d}" for label in range(CLASSES)] == stored.class_names.tolist()
-
-
-def test_thousand_classes_take_two_bytes(tmp_path: Path) -> None:
-    """50,000 labels of 1,000 classes are small enough for a repository, and none is cut to a byte."""
-    labels = np.random.default_rng(0).integers(0, 1000, 50_000).astype(np.uint16)
-    path = store_labels(
-        StoredLabels("folder", labels, np.array([f"n{k:08d}" for k in range(1000)]), "0" * 64), tmp_path
-    )
-
-    assert path.stat().st_size < 150_000
-    assert (labels == read_labels("folder", StoredLabels("folder", labels, np.array([]), "0" * 64).held_out_hash,
-                                  tmp_path).labels).all()  # fmt: skip
 
 
 def as_others(stored: StoredLabels, predicted: np.ndarray) -> StoredLabels:

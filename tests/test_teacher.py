@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from repro.augment import views
 from repro.augment.views import Part
-from repro.data import Cifar10Data, Data, DigitsData, TwoMoonsData, source_of
+from repro.data import Cifar10Data, source_of
 from repro.methods import Feedback, Mpl, SelfTraining, Supervised, mpl
 from repro.methods.mpl import teacher_logits
 from repro.methods.supervised import labelled_inputs
@@ -19,26 +19,6 @@ from tests.tiny import CPU, TinyNet, settings, tiny_batch, tiny_state, weights
 
 PIXELS = torch.randint(256, (16, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 OWN = "strong labelled view"
-
-
-@pytest.mark.parametrize(
-    ("data", "examples"),
-    [
-        (TwoMoonsData(), torch.randn(6, 2, generator=torch.Generator().manual_seed(0))),
-        (DigitsData(), torch.arange(6 * 64).reshape(6, 1, 8, 8) % 17),
-        (Cifar10Data(), PIXELS),
-    ],
-    ids=["two_moons", "digits", "cifar10"],
-)
-def test_labelled_and_unlabelled_strong_views_are_drawn_apart(data: Data, examples: torch.Tensor) -> None:
-    """The same examples as labelled and as unlabelled ones are distorted otherwise; a step's view is its own."""
-    labelled = source_of(data).strong_labelled_view(examples, Part(Streams(0), 3))
-    _, unlabelled = source_of(data).unlabelled_views(examples, {View.weak, View.strong}, Part(Streams(0), 3))
-
-    assert labelled.shape == unlabelled.shape
-    assert not torch.equal(labelled, unlabelled)
-    assert torch.equal(labelled, source_of(data).strong_labelled_view(examples, Part(Streams(0), 3)))
-    assert not torch.equal(labelled, source_of(data).strong_labelled_view(examples, Part(Streams(0), 4)))
 
 
 def test_a_batch_has_the_strong_view_only_where_it_is_learned_from() -> None:

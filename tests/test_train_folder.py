@@ -110,18 +110,6 @@ def test_labels_of_a_batch_are_those_of_its_images(mixed: Path) -> None:
         assert (batch.labelled.mean(dim=(1, 2, 3)) > 0).tolist() == (batch.labels == 0).tolist()
 
 
-def test_wrong_pseudo_labels_are_not_counted_where_classes_are_unknown(mixed: Path) -> None:
-    """Nobody can say how many are wrong, so no number is logged; with all classes known it is."""
-    trainer = Trainer(on(mixed, "folder_uda"), 0, CPU)
-    trainer.advance()
-    assert "pseudo_label_wrong" not in trainer.rows[-1]
-    for path in mixed.glob("unlabelled/*"):
-        path.unlink()
-    known = Trainer(on(mixed, "folder_uda"), 0, CPU)
-    known.advance()
-    assert "pseudo_label_wrong" in known.rows[-1]
-
-
 def test_a_stopped_run_on_files_resumes_bit_for_bit(mixed: Path, tmp_path: Path) -> None:
     """Stopped after its first step, while the next ones are being read, it ends as the uninterrupted one."""
     config = on(mixed, "folder_mpl", "finetune={steps: 2, learning_rate: 1.0e-5, batch: 4}")

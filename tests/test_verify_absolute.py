@@ -46,11 +46,6 @@ def test_a_single_run_of_the_paper_borrows_our_spread() -> None:
     assert "scatter as ours" in verdict.reason
 
 
-def test_supervised_accuracies_under_the_number_are_refuted() -> None:
-    """Accuracies of the supervised baseline in the place of MPL's do not reproduce MPL's number."""
-    assert Status.NOT_REPRODUCED == judge(NUMBER, scores("mpl", [821, 823, 822], MPL)).status
-
-
 def test_seeds_that_would_settle_a_number_by_hand() -> None:
     """Spread 1.0536 of 3 seeds, 0.24 points from the margin: 1.11 / ((0.24 / 2.4865)^2 - 0.07^2 / 10) = 125.8."""
     quantiles = 1.644854 + 0.841621  # of 5 % to one side and of 80 % power

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from repro.augment.settings import Arithmetic, Operations, Views
+from repro.augment import Arithmetic, Operations, Views
 from repro.seeding import Drawn
 
 Map = tuple[float, float, float, float, float, float]
@@ -132,10 +132,12 @@ def _maps(args: Arguments, height: int, width: int, device: torch.device) -> Ten
     maps = [[UNMOVED, UNMOVED] for _ in Operation]
     for index, sign in enumerate((1, -1)):
         maps[Operation.rotate][index] = rotation(sign * args.degrees, height, width)
-        maps[Operation.shear_x][index] = shear_x(sign * args.slope)
-        maps[Operation.shear_y][index] = shear_y(sign * args.slope)
-        maps[Operation.translate_x][index] = translation(sign * args.pixels, 0)
-        maps[Operation.translate_y][index] = translation(0, sign * args.pixels)
+        # About the top left corner (released): a row y pixels down reads `slope` y pixels further right.
+        maps[Operation.shear_x][index] = (1.0, sign * args.slope, 0.0, 0.0, 1.0, 0.0)
+        maps[Operation.shear_y][index] = (1.0, 0.0, 0.0, sign * args.slope, 1.0, 0.0)
+        # Reads so many pixels further right or down, so that the content moves left or up.
+        maps[Operation.translate_x][index] = (1.0, 0.0, sign * args.pixels, 0.0, 1.0, 0.0)
+        maps[Operation.translate_y][index] = (1.0, 0.0, 0.0, 0.0, 1.0, sign * args.pixels)
     return torch.tensor(maps, dtype=torch.float32, device=device)
 
 
@@ -210,21 +212,6 @@ def rotation(degrees: float, height: int, width: int) -> Map:
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     right, down = (width - 1) / 2, (height - 1) / 2
     return cos, -sin, right - cos * right + sin * down, sin, cos, down - sin * right - cos * down
-
-
-def shear_x(slope: float) -> Map:
-    """About the top left corner (released): a row y pixels down reads `slope` y pixels further right."""
-    return 1.0, slope, 0.0, 0.0, 1.0, 0.0
-
-
-def shear_y(slope: float) -> Map:
-    """About the top left corner (released): a column x pixels to the right reads `slope` x pixels further down."""
-    return 1.0, 0.0, 0.0, slope, 1.0, 0.0
-
-
-def translation(right: float, down: float) -> Map:
-    """Reads that many pixels further right and down, so the content moves left and up."""
-    return 1.0, 0.0, right, 0.0, 1.0, down
 
 
 def round_half_away(values: Tensor) -> Tensor:

@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro.augment import randaugment
+from repro.augment import CropViews, ImageViews, Views, randaugment
 from repro.augment.randaugment import POOLS, Arguments, Layer, Operation
-from repro.augment.settings import CropViews, ImageViews, Views
 from repro.seeding import Drawn, Draws, Shard, Step, Streams
 from repro.settings import ConfigError, validated
 
@@ -60,9 +59,8 @@ class Strong(Drawn):
 
 def draw_crop(streams: Streams, name: str, step: Step, count: int, views: ImageViews) -> Crop:
     """A flip with probability 1/2, if `views.flip`, and a uniform offset; streams `name` flip and `name` crop."""
-    flip = streams.integers(f"{name} flip", step, 2, (count,)) == 1
     offset = streams.integers(f"{name} crop", step, 2 * views.crop_padding + 1, (count, 2))
-    return Crop(flip & views.flip, offset)
+    return Crop(draw_flips(streams, name, step, count, views), offset)
 
 
 def apply_crop(images: Tensor, crop: Crop, views: ImageViews) -> Tensor:
@@ -134,9 +132,6 @@ def apply_strong(
     """The strong view of weak views, uint8 [N, 3, H, W], with the settings that it was drawn with.
 
     For `others` see `apply_layers`, for the constants `randaugment.arguments`; their defaults suit 32x32 pixels.
-
-    Raises:
-        ValueError: for images of another type or shape, or if their number is not that of the draws.
     """
     _require(weak, len(strong.rate), channels=3)
     images = apply_layers(weak, strong.layers, randaugment.arguments(views, cutout_const, translate_const), others)
@@ -181,7 +176,7 @@ class RandAugment:
         cutout_const: half of Cutout's side, in pixels, at magnitude 10; the released code has 4 for 32x32 pixels, 40
             for 224x224.
         translate_const: pixels of TranslateX and TranslateY at magnitude 10; 4 for 32x32, 100 for 224x224.
-        settings: of `repro.data.ImageViews`, such as operations, layers, magnitude.
+        settings: of `repro.augment.ImageViews`, such as operations, layers, magnitude.
 
     Raises:
         ConfigError: for an unknown setting, or a value out of range.
@@ -219,13 +214,7 @@ class RandAugment:
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """What a network takes: (pixel - 255 mean) / (255 std) by channel, float32 [N, C, H, W] (released).
-
-    Mean and standard deviation of each channel are on the scale of 0..1.
-
-    Raises:
-        ValueError: for images that are not uint8 [N, C, H, W] with C = len(mean).
-    """
+    """(pixel - 255 mean) / (255 std) by channel, of uint8 to float32 [N, C, H, W]; both are on 0..1 (released)."""
     _require(images, len(images), channels=len(mean))
     return (images - _per_channel(mean, images.device)) / _per_channel(std, images.device)
 
@@ -278,14 +267,9 @@ def _centred(sides: np.ndarray, widest: float) -> np.ndarray:
     return np.stack([left, upper, left + wide, upper + high], axis=1)
 
 
-def draw_flips(streams: Streams, name: str, step: Step, count: int, views: CropViews) -> Tensor:
+def draw_flips(streams: Streams, name: str, step: Step, count: int, views: Views) -> Tensor:
     """Which images are flipped, bool [N]: each with probability 1/2, or none."""
     return (streams.integers(f"{name} flip", step, 2, (count,)) == 1) & views.flip
-
-
-def apply_flips(images: Tensor, flips: Tensor) -> Tensor:
-    """Images [N, C, H, W], flipped left to right where `flips`, bool [N], says so."""
-    return torch.where(flips[:, None, None, None], images.flip(-1), images)
 
 
 # Mixup (Zhang et al. 2018, arXiv 1710.09412): each example of a batch is mixed with another

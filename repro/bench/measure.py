@@ -3,10 +3,9 @@
     repro bench                                          a step of the released recipe
     repro bench cifar10_paper_mpl budget.unlabelled_batch=112 --steps 20
 
-On a CPU batches are 16 + 112 images unless the overrides say otherwise. Leaves a file of the device, the run and the
-batches in results/bench/, and results/bench/README.md with the tables of all. The plain implementation draws hard
-labels and takes h as the old minus the new loss, whatever the experiment does: of MPL on CIFAR-10, those that do the
-same compare best.
+On a CPU batches are 16 + 112 images unless the overrides say otherwise. Leaves a file in results/bench/, and the tables
+of all in its README.md. The plain implementation draws hard labels and takes h as the old minus the new loss, whatever
+the experiment does.
 """
 
 from __future__ import annotations
@@ -68,50 +67,33 @@ def bench(arguments: argparse.Namespace) -> None:
     print(f"{arguments.run}: {len(ways)} ways, {arguments.rounds} times, each for {steps} steps", flush=True)
     timings = measure(config, steps, partial(print, flush=True), arguments.rounds, ways)
     set_up_process(config.engine.threads)  # not before: processes were started that must not inherit them
-    moved = {
-        alike: step_bytes(replace(config, engine=way.engine(config.engine)))
-        for alike, way in {_alike(timing.way): timing.way for timing in timings}.items()
-    }
-    record = {
-        "step": _step(arguments.run, config, timings),
-        "environment": environment(device, [], source_hashes()),
-        "ceilings": asdict(measure_ceilings(device)),
-        "ways": [_way(timing, moved[_alike(timing.way)]) for timing in timings],
-    }
-    path = write_bench(record)
-    print("\n" + "\n".join(section(record)))
-    print(f"\n{path}, {path.parent}/README.md")
-
-
-def _step(experiment: str, config: Config, timings: list[Timing]) -> dict[str, Any]:
-    return {
-        "experiment": experiment,
+    step = {
+        "experiment": arguments.run,
         "title": f"{config.title} on {config.model.name}",
         "labelled": config.budget.labelled_batch,
         "unlabelled": config.budget.unlabelled_batch,
         "timed": timings[0].steps,
         "flops": step_flops(config),
     }
-
-
-def _alike(way: Way) -> tuple[object, ...]:
-    """Equal for ways whose operations take and give the same tensors."""
-    return way.precision, way.channels_last
-
-
-def _way(timing: Timing, moved: int) -> dict[str, Any]:
-    way = timing.way
-    return {
-        "name": way.name,
-        "plain": way.plain,
-        "precision": way.precision.value,
-        "seconds": round(timing.second, 5),
-        "fastest": round(min(timing.seconds), 5),
-        "all_seconds": [round(second, 5) for second in timing.seconds],
-        "peak_bytes": timing.peak_bytes,
-        "bytes": moved,  # by our operations
-        "parts": {name: round(second, 5) for name, second in timing.parts.items()},
-    }
+    ways_timed = [
+        {
+            "name": one.way.name,
+            "plain": one.way.plain,
+            "precision": one.way.precision.value,
+            "seconds": round(median(one.seconds), 5),
+            "fastest": round(min(one.seconds), 5),
+            "all_seconds": [round(second, 5) for second in one.seconds],
+            "peak_bytes": one.peak_bytes,
+            "bytes": step_bytes(replace(config, engine=one.way.engine(config.engine))),  # moved by our operations
+            "parts": {name: round(second, 5) for name, second in one.parts.items()},
+        }
+        for one in timings
+    ]
+    where, ceilings = environment(device, [], source_hashes()), asdict(measure_ceilings(device))
+    record = {"step": step, "environment": where, "ceilings": ceilings, "ways": ways_timed}
+    path = write_bench(record)
+    print("\n" + "\n".join(section(record)))
+    print(f"\n{path}, {path.parent}/README.md")
 
 
 _WARM = 2  # steps before the timed ones
@@ -161,27 +143,14 @@ class Timing:
     peak_bytes: int  # of the process, or of the GPU where there is one; of a recorded way, what PyTorch keeps of it
     parts: dict[str, float]  # seconds of a step; empty where it cannot be cut into ours: plain, or recorded
 
-    @property
-    def second(self) -> float:
-        """Of the median step."""
-        return median(self.seconds)
-
 
 def measure(
     config: Config, steps: int, say: Callable[[str], object], rounds: int = 2, ways: tuple[Way, ...] = WAYS
 ) -> list[Timing]:
     """All ways, one after another, and that for some rounds, so that a machine that slows down does so for all.
 
-    Args:
-        config: an experiment, whose data are prepared.
-        steps: timed in each round.
-        say: told of each way that was timed, or that could not run here, and so is left out: not enough memory, or no
-            compiler. Any other error of a way that is neither compiled nor recorded is raised.
-        rounds: of all ways.
-        ways: to compute a step.
-
-    Raises:
-        RuntimeError: when none of them runs.
+    `say` is told of each way that was timed, or that could not run here, and so is left out: not enough memory, or no
+    compiler. Any other error of a way that is neither compiled nor recorded is raised, and one where no way runs.
     """
     found: dict[Way, list[Timing]] = {way: [] for way in ways}
     for _ in range(rounds):
@@ -189,7 +158,7 @@ def measure(
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 try:
                     found[way].append(pool.submit(_timed, way, config, steps).result())
-                    say(f"{way.name}: {found[way][-1].second:.4f} s a step")
+                    say(f"{way.name}: {median(found[way][-1].seconds):.4f} s a step")
                 except RuntimeError as error:
                     may_fail = way.compiled or way.recorded
                     if not (may_fail or is_out_of_memory(error) or isinstance(error, BrokenProcessPool)):
@@ -325,11 +294,7 @@ def write_page(root: Path = BENCH) -> None:
 
 
 def read_benches(root: Path = BENCH) -> list[dict[str, Any]]:
-    """All records.
-
-    Raises:
-        RecordError: when one is damaged.
-    """
+    """All records; a RecordError when one is damaged."""
     remedy = "measure again: make bench"
     return [read_record(path, lambda text: dict(json.loads(text)), remedy) for path in sorted(root.glob("*.json"))]
 

@@ -21,8 +21,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torch.utils.flop_counter import FlopCounterMode
 
+from repro.augment import ImageViews
 from repro.config import Config
-from repro.data import ImageViews, source_of
+from repro.data import source_of
 from repro.data.cifar10 import Cifar10
 from repro.engine.device import place
 from repro.methods import Mpl, method_of
@@ -100,18 +101,10 @@ def _batches(images: Tensor, labels: Tensor, views: Any, batch: int, steps: int,
 
 
 class PlainTrainer:
-    """Teacher and student, their optimisers, and loaders for `steps` steps.
+    """Teacher and student of MPL on CIFAR-10, their optimisers, and loaders for `steps` steps at most.
 
-    Args:
-        config: of an experiment of MPL on CIFAR-10.
-        images: uint8 [N, 3, 32, 32], which all count as unlabelled, the first half as labelled too.
-        labels: int64 [N].
-        steps: that will be taken at most.
-        workers: processes of each loader; 0 makes the views in this one.
-        device: of the networks.
-
-    Raises:
-        TypeError: for another data set, method or network.
+    All images, uint8 [N, 3, 32, 32], count as unlabelled, the first half as labelled too, with labels int64 [N].
+    `workers` are processes of each loader; 0 makes the views in this one.
     """
 
     def __init__(

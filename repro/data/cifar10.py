@@ -42,11 +42,7 @@ class Cifar10(SmallImages[Cifar10Data]):
     pins = (SHA256,)
 
     def prepare(self) -> None:
-        """Sees that the published files are under `data.root`, downloading them where there are none.
-
-        Raises:
-            ValueError: when files are missing, are not the published ones, or cannot be downloaded.
-        """
+        """Sees that the published files are under `data.root`, downloading them where there are none."""
         link = PLACE / "cifar10"
         root = link if not (self.root / BATCHES).is_dir() and (link / BATCHES).is_dir() else self.root
         if root.name == BATCHES:
@@ -124,11 +120,7 @@ def _unpack(root: Path) -> None:
 
 @cache
 def shipped_labels() -> Tensor:
-    """All test labels, int64 [10000].
-
-    Raises:
-        ValueError: when the file is missing or not the one that was shipped.
-    """
+    """All test labels, int64 [10000]; refused when the file is missing or not the one that was shipped."""
     remedy = f"restore it: git checkout -- {LABELS_FILE}"
     if not LABELS_FILE.is_file():
         raise ValueError(f"{LABELS_FILE} is missing; {remedy}")

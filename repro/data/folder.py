@@ -60,19 +60,11 @@ class Folder(Source[FolderData]):
         return (config.name, config.root, config.train, config.test, config.labelled)
 
     def prepare(self) -> None:
-        """Lists the images of `data.root`: their classes, sides and hashes; damaged ones are named and left out.
-
-        Raises:
-            ValueError: when folders or labels are not such that a classifier could be trained, or too much is damaged.
-        """
+        """Lists the images of `data.root`: their classes, sides and hashes; damaged ones are named and left out."""
         _prepare(self.config)
 
     def settled(self) -> FolderData:
-        """The settings with the number of classes and of labels that the folder has.
-
-        Raises:
-            ValueError: when `data.classes` is another number, or there are fewer labelled images than `data.labels`.
-        """
+        """The settings with the number of classes and of labels that the folder has; others are refused."""
         config, listing = self.config, self._listing()
         classes, labels = len(listing.class_names), int(listing.named.sum())
         if config.classes not in (0, classes):
@@ -151,7 +143,7 @@ class Folder(Source[FolderData]):
     def weak(self, examples: Tensor, part: Part, name: str) -> Tensor:
         """Images come cropped; they are flipped."""
         flips = views.draw_flips(part.streams, name, part.step, part.count(examples), self.config.views)
-        return views.apply_flips(examples, part.shard.rows(flips))
+        return torch.where(part.shard.rows(flips)[:, None, None, None], examples.flip(-1), examples)
 
     def strong(self, examples: Tensor, weak: Tensor, part: Part, name: str) -> Tensor:
         """Starts from the weak view's crop and flips by itself, as in the released code for ImageNet."""

@@ -26,8 +26,8 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from torch import Tensor
 
+from repro.augment import CropViews
 from repro.augment.views import draw_boxes
-from repro.data import CropViews
 from repro.files import write_whole
 from repro.seeding import Streams
 
@@ -114,11 +114,7 @@ class ImageFiles:
         return self.start_reading(boxes, readers)()
 
     def start_reading(self, boxes: np.ndarray, readers: int) -> Callable[[], Tensor]:
-        """Begins to read in `readers` threads; what is returned waits for the end and gives what `read` gives.
-
-        Raises (what is returned does):
-            ValueError: naming the file that cannot be read, and the remedy.
-        """
+        """Begins to read in `readers` threads; what is returned waits for the end and gives what `read` gives."""
 
         def one(path: Path, box: Box) -> np.ndarray:
             try:
@@ -134,11 +130,7 @@ class ImageFiles:
 
 
 def opened(file: Path | io.BytesIO) -> Image.Image:
-    """An image, of which the header is read.
-
-    Raises:
-        Exception: of many kinds, when it is none.
-    """
+    """An image, of which the header is read; raises errors of many kinds when it is none."""
     Image.init()
     return Image.open(file, formats=[kind for kind in FORMATS if kind in Image.OPEN])
 
@@ -161,10 +153,8 @@ def read_image(path: Path, size: int, where: Box | float, levels: Levels | None 
 
     A JPEG that is much larger than what is wanted is decoded at 1/2, 1/4 or 1/8 of its size, which costs a fraction and
     leaves at least twice the wanted pixels for the interpolation. `where` may also be the side of a centre square, as a
-    share of the shorter side; `levels` is the data set's scale for pixels of more than 8 bits.
-
-    Raises:
-        ValueError: saying why it is no whole image, in a few words without the path.
+    share of the shorter side; `levels` is the data set's scale for pixels of more than 8 bits. A ValueError says why a
+    file is no whole image, in a few words without the path.
     """
     try:
         _status(path)
@@ -247,10 +237,7 @@ def as_rgb(image: Image.Image, levels: Levels | None = None) -> Image.Image:
     """The image with three channels of 8 bits: the first picture of an animation, transparency laid over white.
 
     Where white would swallow all of it, it is laid over black. Grey levels of more than 8 bits go from the one end of
-    `levels` to the other, and stop there; without `levels`, those of 16 bits from 0 to 65,535.
-
-    Raises:
-        ValueError: for other pixels of more than 8 bits without `levels`: nobody knows their scale.
+    `levels` to the other, and stop there; without `levels`, those of 16 bits from 0 to 65,535, and others are refused.
     """
     if _is_deep(image):
         if levels is None and not image.mode.startswith("I;16"):
@@ -419,11 +406,7 @@ class Listing:
 
 
 def read_listing(root: str, path: Path) -> Listing:
-    """The listing that `prepare` made of `root`.
-
-    Raises:
-        ValueError: when there is none, or it is damaged.
-    """
+    """The listing that `prepare` made of `root`; refused when there is none, or it is damaged."""
     remedy = f"data.root = {root}: prepare it: repro prepare"
     if not path.is_file():
         raise ValueError(f"{path} is missing; {remedy}")

@@ -61,9 +61,6 @@ def look_through(folder: Path, without: Sequence[Path] = ()) -> tuple[list[str],
 
     Hidden files and folders, those of a system, and `without` are passed over. Links are followed, but each folder
     counts once: under its own path where it has one below `folder`.
-
-    Raises:
-        OSError: when a folder cannot be read.
     """
     names, others, said, waiting, links = list[str](), Counter[str](), list[str](), [""], list[str]()
     seen = {_identity(path) for path in [*without, *folder.resolve().parents]}
@@ -159,11 +156,8 @@ def beside(train: Path, by_folder: bool) -> list[str]:
 def parts_of(root: Path, by_folder: bool, tested: bool) -> tuple[str, str, list[str]]:
     """The folders of training and of test images in a folder of images, and those beside them that are not looked at.
 
-    `root` holds parts of a data set, classes, or classes and test images. `by_folder`: folders are the classes, else a
-    table gives them. `tested`: the test images are named otherwise.
-
-    Raises:
-        ValueError: naming the folders, when they can be meant in several ways.
+    `root` holds parts of a data set, classes, or classes and test images; what can be meant in several ways is refused.
+    `by_folder`: folders are the classes, else a table gives them. `tested`: the test images are named otherwise.
     """
     inside = roles(folders(root))
     holds = {name: {inner.lower() for inner in folders(root / name)} for name in inside if inside[name]}
@@ -182,11 +176,7 @@ def parts_of(root: Path, by_folder: bool, tested: bool) -> tuple[str, str, list[
 
 
 def refuse_parts(names: Sequence[str], where: str) -> None:
-    """Refuses parts of a data set among the classes that folders give to images.
-
-    Raises:
-        ValueError: naming the folders and the remedy.
-    """
+    """Refuses parts of a data set among the classes that folders give to images."""
     inner: dict[str, set[str]] = {}
     for name in filter(class_of, names):
         first, *rest = name.split("/")
@@ -239,11 +229,7 @@ def folder_of(config: FolderData, part: str) -> Path:
 
 
 def labelling(config: FolderData, names: Sequence[str]) -> Labelling:
-    """The classes of training images, and which are labelled: by folders, a list of names, or a CSV (`data.labelled`).
-
-    Raises:
-        ValueError: when the list is missing or empty, or lines name no image, several, or one twice.
-    """
+    """The classes of training images, and which are labelled: by folders, a list, or a CSV (`data.labelled`)."""
     by_folder = {name: label for name in names if (label := class_of(name))}
     if not config.labelled:
         return Labelling(by_folder, by_folder)
@@ -282,11 +268,7 @@ def _by_csv(text: str, config: FolderData, names: Sequence[str], where: str) -> 
 
 
 def _marks(labels: Mapping[str, int], folders: Collection[str], where: str) -> set[str]:
-    """Which of these labels, each with its count, mean that there is none.
-
-    Raises:
-        ValueError: for one that can well be a class.
-    """
+    """Which of these labels, each with its count, mean that there is none; one that can well be a class is refused."""
     marks = {label for label in labels
              if _NO_LABEL.fullmatch(label) or label.lower() in _ASKED or role(label) == "unlabelled"}  # fmt: skip
     for label in sorted(marks):
@@ -332,11 +314,7 @@ def _images(listed: Mapping[int, str], config: FolderData, names: Sequence[str],
 
 
 def text_of(config: FolderData, where: str) -> str:
-    """What the file with the labelled images holds.
-
-    Raises:
-        ValueError: when it is missing or no text.
-    """
+    """What the file with the labelled images holds; refused when it is missing or no text."""
     path = Path(config.root).expanduser() / config.labelled
     if not path.is_file():
         raise ValueError(f"{where}: {path} is no file; write the labelled images into it, or set it to nothing to take "

@@ -99,18 +99,10 @@ class Source(ABC, Generic[D]):
         return (self.config.name,)
 
     def prepare(self) -> None:
-        """Puts what training needs into `PLACE`, once; data that are made or shipped need nothing.
-
-        Raises:
-            ValueError: when data are neither under `data.root` nor can be downloaded, or are not the published ones.
-        """
+        """Puts what training needs into `PLACE`, once, or refuses it; data that are made or shipped need nothing."""
 
     def settled(self) -> D:
-        """The settings, with what only prepared data can tell.
-
-        Raises:
-            ValueError: when the settings ask for what is not there.
-        """
+        """The settings, with what only prepared data can tell; a ValueError where they ask for what is not there."""
         return self.config
 
     def recorded(self) -> D:
@@ -121,11 +113,7 @@ class Source(ABC, Generic[D]):
 
     @abstractmethod
     def training_set(self, seeds: Any) -> TrainingSet:
-        """The training data of one seed; where they `stacks`, of several seeds stacked too.
-
-        Raises:
-            ValueError: when the data are missing or not the published ones.
-        """
+        """The training data of one seed; where they `stacks`, of several seeds stacked too."""
 
     def training_hash(self, seeds: Sequence[int]) -> str:
         """SHA-256 over the training data and split of every seed, in order; views and `data.root` do not enter."""
@@ -247,11 +235,7 @@ class SmallImages(Source[P]):
 
     @abstractmethod
     def read(self, part: str) -> tuple[Tensor, Tensor]:
-        """All images of "train" or "test", uint8 [N, 3, 32, 32], and labels, int64 [N]; once in a process.
-
-        Raises:
-            ValueError: when a file is missing or not the published one.
-        """
+        """All images of "train" or "test", uint8 [N, 3, 32, 32], and labels, int64 [N]; once in a process."""
 
     @abstractmethod
     def split(self, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -286,11 +270,7 @@ class SmallImages(Source[P]):
 
 
 def download(url: str, path: Path, md5: str, remedy: str) -> None:
-    """Downloads a published file, unless it lies there.
-
-    Raises:
-        ValueError: naming it, what failed, and the remedy.
-    """
+    """Downloads a published file, unless it lies there; a ValueError says what failed, and the remedy."""
     from torchvision.datasets.utils import download_url
 
     if not path.exists():
@@ -303,11 +283,7 @@ def download(url: str, path: Path, md5: str, remedy: str) -> None:
 
 
 def require_published(path: Path, md5: str, remedy: str) -> None:
-    """Refuses a file that is missing or not the published one.
-
-    Raises:
-        ValueError: naming it, both MD5s and the remedy.
-    """
+    """Refuses a file that is missing or not the published one, with both MD5s and the remedy."""
     from torchvision.datasets.utils import calculate_md5
 
     if not path.is_file():
@@ -337,11 +313,7 @@ def as_bytes(*hexadecimal: str) -> Tensor:
 
 
 def balanced(labels: Tensor, count: int, classes: int, seed: int) -> Tensor:
-    """Indices, int64 [count], of `count / classes` images of each class among those of `labels`, int64 [N].
-
-    Raises:
-        ValueError: when one class has fewer.
-    """
+    """Indices, int64 [count], of `count / classes` images of each class of `labels`, int64 [N]; fewer are refused."""
     shuffled = Streams(seed).permutation("split", 0, len(labels))
     each = count // classes
     chosen = [shuffled[labels[shuffled] == k][:each] for k in range(classes)]

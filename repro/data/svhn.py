@@ -51,11 +51,7 @@ class Svhn(SmallImages[SvhnData]):
         return tuple(MD5[name] for name in self.files)
 
     def prepare(self) -> None:
-        """Sees that the published files are under `data.root`, downloading those that are not there.
-
-        Raises:
-            ValueError: when a file cannot be had or is not the published one.
-        """
+        """Sees that the published files are under `data.root`, downloading those that are not there."""
         for name in (*self.files, TEST):
             path, link = self.root / name, PLACE / "svhn" / name
             if link.is_file() and not path.is_file():

@@ -132,11 +132,7 @@ class Digits(Source[DigitsData]):
 
 
 def load_digits() -> tuple[Tensor, Tensor]:
-    """All images, uint8 [1797, 1, 8, 8], and labels, int64 [1797].
-
-    Raises:
-        ValueError: when the installed scikit-learn has others than the published ones.
-    """
+    """All images, uint8 [1797, 1, 8, 8], and labels, int64 [1797]; others than the published are refused."""
     images, labels = _from_scikit_learn()
     if fingerprint(images, labels) != Digits.SHA256:
         raise ValueError("digits from scikit-learn are not the published ones (hash differs); install the version of "

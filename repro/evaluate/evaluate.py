@@ -11,9 +11,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,6 @@ from repro.data.sets import Examples, HeldOutSet, Seeds, TrainingSet
 from repro.engine.device import set_up_process, worker_pool
 from repro.evaluate.feedback import FeedbackProbe
 from repro.evaluate.labels import label_rows, labels_to_store, store_labels
-from repro.evaluate.planted import Planted, calibration_error
 from repro.evaluate.predict import Predictor, weights_hash
 from repro.files import only_writer, plan_path, remove_folder, restore_folder, sweep
 from repro.plan import read_plan
@@ -64,7 +65,7 @@ def evaluate_runs(arguments: argparse.Namespace) -> None:
     names = arguments.runs or [planned.name for planned in read_plan(Path(plan_path(arguments.plan))).runs]
     set_up_process()
     workers, context = worker_pool(processes(len(names)))
-    with only_writer(".evaluation", "what is recorded"), ProcessPoolExecutor(workers, context, _start_worker) as pool:
+    with only_writer(".evaluation", "what is recorded"), ProcessPoolExecutor(workers, context, die_with_parent) as pool:
         LABELS.mkdir(parents=True, exist_ok=True)
         sweep(RUNS)
         sweep(LABELS)
@@ -83,24 +84,25 @@ def processes(runs: int) -> int:
     return min(os.cpu_count() or 1, runs, 8)
 
 
-def _start_worker() -> None:
-    """A killed evaluation leaves no workers behind."""
-    die_with_parent()
+@contextmanager
+def trained(name: str) -> Iterator[list[Result]]:
+    """What training left of a run, which nobody else writes meanwhile; what is damaged is refused."""
+    with only_writer(f"{name}.weights", f"what is trained of {name}"):
+        restore_folder(TRAINED / name)
+        try:
+            yield load_results(TRAINED / name)
+        except (Damaged, OtherFormat) as error:
+            raise ValueError(f"{error}; train it again: dvc repro --force --single-item train@{name}") from error
 
 
 def _evaluate_run(name: str) -> str:
     """Evaluates all seeds of a run and replaces its record."""
     set_up_process()
-    with only_writer(f"{name}.weights", f"what is trained of {name}"):
-        restore_folder(TRAINED / name)
-        try:
-            results = load_results(TRAINED / name)
-            if results[0].config["data"].get("test") == "":
-                remove_folder(RUNS / name)  # what an earlier training with test images left
-                return f"{name}: no test images, nothing to evaluate"
-            evaluated = joined([evaluate(name, result) for result in results])
-        except (Damaged, OtherFormat) as error:
-            raise ValueError(f"{error}; train it again: dvc repro --force --single-item train@{name}") from error
+    with trained(name) as results:
+        if results[0].config["data"].get("test") == "":
+            remove_folder(RUNS / name)  # what an earlier training with test images left
+            return f"{name}: no test images, nothing to evaluate"
+        evaluated = joined([evaluate(name, result) for result in results])
     labels = labels_to_store(evaluated.config)
     if labels:
         store_labels(labels)
@@ -153,14 +155,10 @@ def evaluate(name: str, result: Result) -> Run:
     columns |= {f"accuracy.{network}": accuracies(classes, labels) for network, classes in predictions.items()}
     columns |= {f"top5.{network}": top5_accuracies(c, labels) for network, c in (ranked if many else {}).items()}
     columns |= told(result.environment, len(result.seeds))
-    columns |= {
-        "training_hash": source.training_hash(result.seeds),
-        "held_out_hash": source.held_out_hash(result.seeds),
-        "predictions_hash": predictions_hash(predictions),
-    }
-    columns |= {
-        f"weights_hash.{network}": _weights_hashes(weights, predictor.lead) for network, weights in final.items()
-    }
+    columns["training_hash"] = source.training_hash(result.seeds)
+    columns["held_out_hash"] = source.held_out_hash(result.seeds)
+    columns["predictions_hash"] = predictions_hash(predictions)
+    columns |= {f"weights_hash.{network}": _weights_hashes(own, predictor.lead) for network, own in final.items()}
     columns |= duplicates(train, test, predictor.lead)
     arrays = {f"predictions.{network}": classes for network, classes in predictions.items()}
     arrays |= {f"top5.{network}": classes for network, classes in (ranked if many else {}).items()}
@@ -171,7 +169,7 @@ def evaluate(name: str, result: Result) -> Run:
         name=name,
         config=result.config,
         seeds=seeds_table(pd.DataFrame(columns, index=pd.Index(result.seeds, name="seed"))),
-        metrics=pd.DataFrame(result.rows).assign(seed=group).pipe(_seed_first),
+        metrics=pd.DataFrame([{"seed": group} | row for row in result.rows]),
         arrays=arrays,
     )
 
@@ -191,10 +189,6 @@ def told(environment: Mapping[str, Any], together: int) -> dict[str, Any]:
     if environment.get("warnings"):
         found["warnings"] = "; ".join(environment["warnings"])
     return found
-
-
-def _seed_first(metrics: pd.DataFrame) -> pd.DataFrame:
-    return metrics[["seed", *metrics.columns.drop("seed")]]
 
 
 def counted_network(role: str, networks: dict[str, Any]) -> str:
@@ -238,15 +232,7 @@ def curve_of(
     """The curves, arrays `curve.*` of the record, and the final networks, which are those of the last snapshot.
 
     Snapshots are read one file at a time. Where the class of any unlabelled example is unknown, nothing is said of
-    pseudo labels.
-
-    Args:
-        config: the run's settings.
-        result: what training left.
-        predictor: of the run.
-        examples: all N test examples [*lead, N, *E].
-        labels: int64 [R, N].
-        train: what the run was trained on.
+    pseudo labels. `examples` are all N test examples [*lead, N, *E], `labels` int64 [R, N].
     """
     count, lead = config.budget.curve_examples, len(predictor.lead)
     known = bool((train.hidden_labels >= 0).all())
@@ -255,8 +241,8 @@ def curve_of(
     unlabelled, truth = _part(train.unlabelled, label_rows(train.hidden_labels, predictor.lead), lead, count)
     unlabelled = predictor.held(unlabelled, _HELD) if known else unlabelled
     accuracy: dict[str, list[list[float]]] = {}
-    steps, wrong, stays, previous, quality = [], [], [], None, []
-    planted = Planted(config.plant.steps)
+    steps: list[int] = []
+    pseudo, quality = [], []
     probe = FeedbackProbe(config, predictor.seeds) if config.budget.probe_feedback and known else None
     snapshot: dict[str, Any] = {}
     for snapshot in result.snapshots:
@@ -268,11 +254,7 @@ def curve_of(
                 error = calibration_error(p.reshape(-1, *p.shape[-2:]), labels)
                 accuracy.setdefault(f"calibration_error/{network}", []).append(error.tolist())
         if known:
-            pseudo = predictor.classes(snapshot["networks"][LABELLER], unlabelled)
-            wrong.append((pseudo != truth).mean(axis=1))
-            stays.append(_share_that_stays_wrong(previous, pseudo, truth))
-            planted.see(snapshot["step"], pseudo, truth)
-            previous = pseudo
+            pseudo.append(predictor.classes(snapshot["networks"][LABELLER], unlabelled))
         if probe:
             found = probe.at(snapshot["step"], snapshot["networks"])
             quality.append({key: values.reshape(-1).cpu().numpy() for key, values in found.items()})
@@ -280,8 +262,7 @@ def curve_of(
     for checkpoint in result.late:
         late_steps.append(checkpoint["step"])
         late.append(accuracies(predictor.classes(checkpoint["networks"]["counted"], examples), labels))
-    shares = {"pseudo_label_wrong": np.stack(wrong, axis=1), "wrong_stays": np.stack(stays, axis=1)} if known else {}
-    shares |= {key: np.stack(values, axis=1) for key, values in planted.curves.items() if values}
+    shares = label_curves(np.stack(pseudo, axis=1), truth, steps, config.plant.steps) if known else {}
     shares |= {key: np.stack([one[key] for one in quality], axis=1) for key in (quality[0] if quality else {})}
     curves = {key: np.array(values).T for key, values in (accuracy | {"late_accuracy": late}).items()} | shares
     floats = {key: values.astype(np.float32) for key, values in curves.items()}
@@ -306,51 +287,87 @@ def _part(examples: Examples, labels: np.ndarray, lead: int, count: int) -> tupl
     return some_of(examples, lead, chosen), labels[:, chosen.numpy()]
 
 
-def _share_that_stays_wrong(previous: np.ndarray | None, now: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Of the labels [R, M] wrong before, the share that is the same wrong label now, [R]; NaN where none was wrong."""
-    if previous is None:
-        return np.full(len(now), np.nan)
-    was_wrong = previous != truth
-    count = was_wrong.sum(axis=1)
-    same = (was_wrong & (now == previous)).sum(axis=1)
-    share: np.ndarray = np.divide(same, count, out=np.full(len(now), np.nan), where=count > 0)
+def label_curves(pseudo: np.ndarray, truth: np.ndarray, steps: list[int], planting: int) -> dict[str, np.ndarray]:
+    """Of pseudo labels [R, T, M] at T steps, held against the true ones [R, M]: shares along training, [R, T].
+
+    "pseudo_label_wrong"; "wrong_stays": of those wrong a snapshot before, the share with the same wrong label now.
+    Where the first `planting` steps had wrong labels, "put_right": of those wrong when planting ended, the share that
+    is right now; "made_wrong": of those right then, the share that is wrong now. NaN before, and where there was none.
+    """
+    wrong = pseudo != truth[:, None]
+    stays = _share(pseudo[:, 1:] == pseudo[:, :-1], wrong[:, :-1])
+    found = {"pseudo_label_wrong": wrong.mean(axis=-1), "wrong_stays": stays}
+    if planting:
+        first = steps.index(planting) if planting in steps else len(steps)
+        was_wrong, now = wrong[:, first : first + 1], wrong[:, first:]
+        found |= {"put_right": _share(~now, was_wrong), "made_wrong": _share(now, ~was_wrong)}
+    before = {key: ((0, 0), (len(steps) - shares.shape[1], 0)) for key, shares in found.items()}
+    return {key: np.pad(shares, before[key], constant_values=np.nan) for key, shares in found.items()}
+
+
+def _share(what: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Over the last axis, the share of `among` for which `what` holds; NaN where there are none."""
+    count = np.broadcast_to(among, what.shape).sum(axis=-1)
+    share: np.ndarray = np.divide((what & among).sum(axis=-1), count, out=np.full(count.shape, np.nan), where=count > 0)
     return share
+
+
+BINS = 15
+"""Of equal width, for the expected calibration error (Guo et al. 2017)."""
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Expected calibration error of predictions [R, N, K] for labels [R, N]: [R], a share.
+
+    The mean over `BINS` bins of confidence, weighted by their examples, of |accuracy - mean confidence|. A confidence
+    on an edge counts to the bin below.
+    """
+    confidence, right = probabilities.max(axis=-1), probabilities.argmax(axis=-1) == labels
+    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    gaps = np.zeros(len(labels))
+    for k in range(BINS):
+        gaps += np.abs(((bins == k) * (right.astype(float) - confidence)).sum(axis=1))
+    found: np.ndarray = gaps / labels.shape[1]
+    return found
 
 
 def duplicates(train: TrainingSet, test: HeldOutSet, lead: tuple[int, ...]) -> dict[str, int]:
     """How many test examples are training examples, labelled or unlabelled; of R seeds, the sum over the seeds.
 
-    Only the same bytes count, except that a coordinate of -0.0 is one of 0.0.
-
-    Args:
-        train: labelled [*lead, B, *E] and unlabelled [*lead, U, *E] examples.
-        test: examples [*lead, N, *E] of the same type.
-        lead: () for one seed, (R,) for R seeds, each with its own training and test examples.
-
-    Returns:
-        "test_in_training", and of these as "other_label" those that have another label in training: with any of their
-        copies, of labelled or unlabelled examples.
-
-    Raises:
-        ValueError: when the examples are of different types or shapes, so that none could be the same.
+    Only the same bytes count, except that a coordinate of -0.0 is one of 0.0. With `lead` = (R,), each seed has its own
+    examples. Of these, "other_label" are those that have another label in training: with any of their copies.
     """
-    labels = torch.cat([train.labels, train.hidden_labels], dim=len(lead))
     if isinstance(test.examples, Tensor) and isinstance(train.unlabelled, Tensor):
-        _refuse_other(train.unlabelled, test.examples, len(lead))
-    known, asked = (_digests(part, len(lead)) for part in ([train.labelled, train.unlabelled], [test.examples]))
-    rows = zip(known, labels.reshape(-1, labels.shape[-1]), asked, test.labels.reshape(-1, test.labels.shape[-1]),
-               strict=True)  # fmt: skip
-    found = [_of_one_seed(*row) for row in rows]
-    return {"test_in_training": sum(same for same, _ in found), "other_label": sum(wrong for _, wrong in found)}
+        other, mine = ((each.dtype, list(each.shape[len(lead) + 1 :])) for each in (test.examples, train.unlabelled))
+        if mine != other:
+            raise ValueError(
+                f"test examples are {other[0]} {other[1]}, training examples {mine[0]} {mine[1]}: "
+                "they are not of one data set; prepare the data again: dvc repro prepare"
+            )
+    same = wrong = 0
+    for seed in range(*lead or (1,)):
+
+        def own(part: Any, seed: int = seed) -> Any:
+            return part[seed] if lead else part
+
+        known: defaultdict[bytes, set[int]] = defaultdict(set)
+        for examples, labels in ((train.labelled, train.labels), (train.unlabelled, train.hidden_labels)):
+            for digest, label in zip(_hashes(own(examples)), own(labels).tolist(), strict=True):
+                known[digest].add(label)
+        for digest, label in zip(_hashes(own(test.examples)), own(test.labels).tolist(), strict=True):
+            same += digest in known
+            wrong += digest in known and bool(known[digest] - {UNKNOWN, label})
+    return {"test_in_training": same, "other_label": wrong}
 
 
-def _refuse_other(training: Tensor, test: Tensor, lead: int) -> None:
-    mine, other = training.shape[lead + 1 :], test.shape[lead + 1 :]
-    if (training.dtype, mine) != (test.dtype, other):
-        raise ValueError(
-            f"test examples are {test.dtype} {list(other)}, training examples {training.dtype} {list(mine)}: "
-            "they are not of one data set; prepare the data again: dvc repro prepare"
-        )
+def _hashes(examples: Examples) -> Iterator[bytes]:
+    """Of every example [N, *E], in order; of an image in a file, its content's."""
+    if isinstance(examples, ImageFiles):
+        return (digest.tobytes() for digest in examples.digests)
+    array = examples.cpu().numpy()
+    if np.issubdtype(array.dtype, np.floating):
+        array = array + 0.0  # -0.0 + 0.0 is 0.0
+    return (hashlib.sha256(row.tobytes()).digest() for row in array)
 
 
 def in_words(run: Run, counted: str) -> str:
@@ -361,38 +378,3 @@ def in_words(run: Run, counted: str) -> str:
         return ""
     count = run.predictions(counted).size
     return f"; NOTE: {same} of {count} test examples are training examples too, {other} of them with another label"
-
-
-def _of_one_seed(
-    training: Sequence[bytes], labels: Tensor, test: Sequence[bytes], test_labels: Tensor
-) -> tuple[int, int]:
-    """Test examples that are in training, and those of them that have another label there."""
-    known: dict[bytes, set[int]] = {}
-    for digest, label in zip(training, labels.tolist(), strict=True):
-        known.setdefault(digest, set()).add(label)
-    found = [(known[digest] - {UNKNOWN}, label) for digest, label in zip(test, test_labels.tolist(), strict=True)
-             if digest in known]  # fmt: skip
-    return len(found), sum(bool(there - {label}) for there, label in found)
-
-
-def _digests(parts: Sequence[Examples], lead: int) -> list[list[bytes]]:
-    """For each seed, a hash of every example of all parts, in order; of an image in a file, of the file's content."""
-    rows: list[list[bytes]] = []
-    for part in parts:
-        stacked = [part] if isinstance(part, ImageFiles) or not lead else list(part)
-        rows = rows or [[] for _ in stacked]
-        for row, examples in zip(rows, stacked, strict=True):
-            row.extend(_contents(examples) if isinstance(examples, ImageFiles) else _hashed(examples))
-    return rows
-
-
-def _contents(files: ImageFiles) -> Iterator[bytes]:
-    return (digest.tobytes() for digest in files.digests)
-
-
-def _hashed(examples: Tensor) -> Iterator[bytes]:
-    """A hash of every example [N, *E], in order."""
-    array = examples.cpu().numpy()
-    if np.issubdtype(array.dtype, np.floating):
-        array = array + 0.0  # -0.0 + 0.0 is 0.0
-    return (hashlib.sha256(row.tobytes()).digest() for row in array)

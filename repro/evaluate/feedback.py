@@ -38,12 +38,7 @@ from, drawn anew for each batch."""
 
 
 class FeedbackProbe:
-    """Measures h of one run, or of R stacked ones, on the weights of its snapshots.
-
-    Args:
-        config: of a run of MPL whose unlabelled examples have known classes, in memory.
-        seeds: one seed, or R.
-    """
+    """Measures h of one run of MPL with known classes, or of R stacked ones, on the weights of its snapshots."""
 
     def __init__(self, config: Config, seeds: Seeds) -> None:
         assert isinstance(config.method, Mpl)  # noqa: S101 - the settings' rules see to it
@@ -63,16 +58,10 @@ class FeedbackProbe:
     def at(self, step: int, networks: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
         """Means over `BATCHES` batches of this step and the next ones, each [*lead]; NaN where none can be measured.
 
-        Args:
-            step: of the snapshot; batches, views and draws follow from it.
-            networks: weights of "teacher" and "student".
-
-        Returns:
-            "signal_to_noise": of one batch's feedback gradient over resampled pseudo labels.
-            "signal_to_noise_baseline": the same of h less its expectation, the best that a baseline can do.
-            "oracle_cosine": between the expected feedback gradient and that of an oracle, whose h is computed on
-            the true labels of other unlabelled examples.
-            "oracle_cosine_drawn": the same of the gradient of one draw of the pseudo labels.
+        "signal_to_noise" is of one batch's feedback gradient over resampled pseudo labels; "signal_to_noise_baseline"
+        the same of h less its expectation, the best that a baseline can do. "oracle_cosine" is between the expected
+        feedback gradient and that of an oracle, whose h is computed on the true labels of other unlabelled examples;
+        "oracle_cosine_drawn" the same of the gradient of one draw of the pseudo labels.
         """
         for role in ("teacher", "student"):
             self._state.learners[role].model.load_state_dict(networks[role])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from repro.config import read_config
-from repro.data import Data, source_of
+from repro.data import source_of
 from repro.data.sets import bound_hash
 from repro.files import write_whole
 from repro.results import LABELS, RecordError, Run, read_record
@@ -40,17 +40,8 @@ def label_rows(labels: Tensor, lead: tuple[int, ...]) -> np.ndarray:
     return rows if lead else rows[None]
 
 
-def stores_labels(data: Data) -> bool:
-    """Whether evaluation keeps the test labels, since they are nowhere but beside the images."""
-    return not source_of(data).ships_labels
-
-
 def labels_to_store(config: dict[str, Any]) -> StoredLabels | None:
-    """The test labels of a run that are not shipped, with what ties them to the images; None where they are.
-
-    Raises:
-        ValueError: when a test image has no label, so that nothing can be right about it.
-    """
+    """The test labels of a run that are not shipped, with what ties them to the images; None where they are."""
     data = read_config(config).data
     source = source_of(data)
     if source.ships_labels:
@@ -67,25 +58,6 @@ def labels_to_store(config: dict[str, Any]) -> StoredLabels | None:
     )
 
 
-def test_labels(
-    config: dict[str, Any], seeds: Sequence[int], stored: Callable[[str], StoredLabels] | None
-) -> tuple[np.ndarray, str]:
-    """Labels int64 [R, N] of the test examples of each seed, and the hash of the test data they belong to.
-
-    Args:
-        config: resolved settings of a run.
-        seeds: of its folder.
-        stored: gives the stored labels of a data set, by name, whose labels are not shipped; without it the data set
-            is opened.
-    """
-    data = read_config(config).data
-    if stored and stores_labels(data):
-        found = stored(data.name)
-        return np.tile(found.labels.astype(np.int64), (len(seeds), 1)), found.held_out_hash
-    source = source_of(data)
-    return source.held_out_labels(seeds).numpy(), source.held_out_hash(seeds)
-
-
 def store_labels(stored: StoredLabels, root: Path = LABELS) -> Path:
     """Writes the labels under the hash of their test data, whole or not at all."""
     path = _path(root, stored.data, stored.held_out_hash)
@@ -97,14 +69,18 @@ def store_labels(stored: StoredLabels, root: Path = LABELS) -> Path:
 
 
 def read_labels(data: str, held_out_hash: str, root: Path = LABELS) -> StoredLabels:
-    """The labels of the test data of this name and hash.
+    """The labels of the test data of this name and hash; a RecordError where they are missing, damaged or others."""
 
-    Raises:
-        RecordError: when the file is missing or damaged, or its labels are not those of that test data.
-    """
+    def parse(content: bytes) -> StoredLabels:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            labels, names, examples = arrays["labels"], arrays["class_names"], str(arrays["examples"])
+        if labels.ndim != 1 or labels.dtype.kind != "u" or names.ndim != 1:
+            raise ValueError("no labels")
+        return StoredLabels(data, labels, names, examples)
+
     path = _path(root, data, held_out_hash)
     remedy = f"take it back: git checkout -- {path}, or evaluate a run of {data} where its images are"
-    stored = read_record(path, lambda content: _stored(data, content), remedy)
+    stored = read_record(path, parse, remedy)
     if stored.held_out_hash != held_out_hash:
         raise RecordError(f"{path} holds labels of other test data than were evaluated on (hash differs); {remedy}")
     return stored
@@ -112,28 +88,12 @@ def read_labels(data: str, held_out_hash: str, root: Path = LABELS) -> StoredLab
 
 def labels_of(run: Run, seeds: Sequence[int], root: Path = LABELS) -> tuple[np.ndarray, str]:
     """Labels int64 [R, N] of the test examples of some seeds, shipped or stored, and the hash of their test data."""
-    held_out = _held_out_hash(run, seeds)
-    return test_labels(run.config, seeds, lambda data: read_labels(data, held_out, root))
-
-
-def labels_key(run: Run, seeds: Sequence[int]) -> str:
-    """Equal for seeds of the same labels."""
-    stored = stores_labels(read_config(run.config).data)
-    return f"{run.config['data']}{_held_out_hash(run, seeds) if stored else ''}{list(seeds)}"
-
-
-def _held_out_hash(run: Run, seeds: Sequence[int]) -> str:
-    found: Any = run.seeds.loc[seeds[0], "held_out_hash"]
-    return str(found)
+    source = source_of(read_config(run.config).data)
+    if source.ships_labels:
+        return source.held_out_labels(seeds).numpy(), source.held_out_hash(seeds)
+    found = read_labels(source.config.name, str(run.seeds.loc[seeds[0], "held_out_hash"]), root)
+    return np.tile(found.labels.astype(np.int64), (len(seeds), 1)), found.held_out_hash
 
 
 def _path(root: Path, data: str, held_out_hash: str) -> Path:
     return root / f"{data}-{held_out_hash[:12]}.npz"
-
-
-def _stored(data: str, content: bytes) -> StoredLabels:
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        labels, names, examples = arrays["labels"], arrays["class_names"], str(arrays["examples"])
-    if labels.ndim != 1 or labels.dtype.kind != "u" or names.ndim != 1:
-        raise ValueError("no labels")
-    return StoredLabels(data, labels, names, examples)

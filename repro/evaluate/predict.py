@@ -66,23 +66,15 @@ class Predictor:
 
     def _passes(self, networks: Mapping[str, Weights], examples: Examples) -> Iterator[dict[str, Tensor]]:
         """Class probabilities by network, [*lead, n, K], of some examples at a time."""
-        models = dict(zip(networks, self._loaded(list(networks.values())), strict=True))
+        engine = replace(self._config.engine, precision=Precision.float32)
+        while len(self._models) < len(networks):
+            model = build_model(self._config.model, self.class_count, self._streams, "student").eval()
+            self._models.append(place(model, engine, self._device))
+        models = dict(zip(networks, self._models, strict=False))
+        for name, model in models.items():
+            model.load_state_dict(networks[name])
         for x in self._inputs(examples):
             yield {name: torch.softmax(model(x), dim=-1).cpu() for name, model in models.items()}
-
-    def _loaded(self, weights: list[Weights]) -> list[nn.Module]:
-        """A module for each set of weights."""
-        while len(self._models) < len(weights):
-            self._models.append(self._module())
-        models = self._models[: len(weights)]
-        for model, own in zip(models, weights, strict=True):
-            model.load_state_dict(own)
-        return models
-
-    def _module(self) -> nn.Module:
-        config, streams = self._config, self._streams
-        model = build_model(config.model, self.class_count, streams, "student").eval()
-        return place(model, replace(config.engine, precision=Precision.float32), self._device)
 
     def _inputs(self, examples: Examples) -> Iterator[Tensor]:
         """What the networks take, some examples at a time."""

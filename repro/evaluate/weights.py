@@ -19,12 +19,11 @@ from torch import Tensor
 from repro.config import read_config
 from repro.data import source_of
 from repro.engine.device import free_processors, set_up_process
-from repro.evaluate.evaluate import TRAINED, counted_network
+from repro.evaluate.evaluate import counted_network, trained
 from repro.evaluate.predict import Score, halved, score, weights_hash
-from repro.files import only_writer, restore_folder, write_whole
+from repro.files import write_whole
 from repro.results import RUNS, Run, read_record, read_run
-from repro.train.checkpoint import Result, load_results
-from repro.train.storage import Damaged, OtherFormat
+from repro.train.checkpoint import Result
 
 WEIGHTS = Path("results/weights")
 _FORMAT = "repro-weights-1"
@@ -48,11 +47,7 @@ class KeptWeights:
 
 
 def write_weights(kept: KeptWeights, root: Path = WEIGHTS) -> Path:
-    """Writes the file, whole or not at all.
-
-    Raises:
-        ValueError: when a weight is not finite in float16, whose largest number is 65,504.
-    """
+    """Writes the file, whole or not at all; a weight beyond float16's largest number, 65,504, is refused."""
     halves = halved(kept.weights)
     lost = [name for name, value in halves.items() if value.is_floating_point() and not value.isfinite().all()]
     if lost:
@@ -65,11 +60,7 @@ def write_weights(kept: KeptWeights, root: Path = WEIGHTS) -> Path:
 
 
 def read_weights(path: Path) -> KeptWeights:
-    """What `write_weights` wrote, as float32.
-
-    Raises:
-        RecordError: when it is missing or not such a file.
-    """
+    """What `write_weights` wrote, as float32; a RecordError when it is missing or not such a file."""
 
     def parse(content: bytes) -> KeptWeights:
         with safe_open(path, "pt") as file:
@@ -107,14 +98,8 @@ def held_against_records(root: Path, runs: Mapping[str, Run]) -> tuple[list[str]
 def export(arguments: argparse.Namespace) -> None:
     """Reads, halves, writes."""
     set_up_process()
-    with only_writer(f"{arguments.run}.weights", f"what is trained of {arguments.run}"):
-        restore_folder(TRAINED / arguments.run)
-        try:
-            results = load_results(TRAINED / arguments.run)
-            kept = _kept(arguments.run, results, arguments.seed, arguments.network)
-        except (Damaged, OtherFormat) as error:
-            again = f"dvc repro --force --single-item train@{arguments.run}"
-            raise ValueError(f"{error}; train it again: {again}") from error
+    with trained(arguments.run) as results:
+        kept = _kept(arguments.run, results, arguments.seed, arguments.network)
     path = write_weights(kept)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; its accuracy: repro recompute {path}")
 

@@ -57,13 +57,9 @@ def by_difference(config: Mpl) -> bool:
 
 
 def before_the_step(student: Learner, logits: Tensor, batch: Batch, config: Mpl) -> Before:
-    """Measures the student before its step, as h needs it.
+    """Measures the student at theta as h needs it.
 
-    Args:
-        student: at theta.
-        logits: of the student's pass, [*lead, N, K]; those of the labelled examples, if any, come last.
-        batch: of this step.
-        config: the form of h.
+    `logits` are those of the student's pass, [*lead, N, K]; those of the labelled examples, if any, come last.
     """
     measured = by_difference(config) or batch.probe
     alone = labelled_loss(student, batch) if measured else torch.full(student.lead, torch.nan, device=logits.device)
@@ -83,17 +79,10 @@ def feedback(
     config: Mpl,
     state: State,
 ) -> tuple[Tensor | None, dict[str, Tensor]]:
-    """The feedback h of the step that the student has just taken, and its metrics.
+    """The feedback h of the step that the student has just taken, to theta', and its metrics.
 
-    Args:
-        student: at theta'.
-        before: what was measured at theta.
-        gradient: of the student's loss on pseudo labels at theta.
-        inputs: what the student saw in that loss: the unlabelled examples [*lead, U, *E] first.
-        targets: the pseudo labels as probabilities, [*lead, U, K].
-        batch: of this step.
-        config: the form of h.
-        state: for the step and the memory of past feedback.
+    `gradient` is of the student's loss on pseudo labels at theta; `inputs` are what the student saw in that loss, the
+    unlabelled examples [*lead, U, *E] first; `targets` the pseudo labels as probabilities, [*lead, U, K].
 
     Returns:
         h [*lead]; [*lead, U] for each pseudo label, [*lead, U, K] for each class of each example when exact; None
@@ -128,19 +117,9 @@ def gradient_feedback(
 ) -> Tensor:
     """Feedback h from the labelled gradient at theta' (the student now) and that of the pseudo labels at theta.
 
-    Args:
-        student: after its step.
-        before: theta, where h is of each example.
-        gradient: of the student's loss on pseudo labels at theta.
-        inputs: what the student saw in that loss: the unlabelled examples [*lead, U, *E] first.
-        targets: the pseudo labels as probabilities, [*lead, U, K].
-        batch: for its labelled part and its draws.
-        config: the form of h.
-        step: for the learning rate.
-
-    Returns:
-        [*lead]: eta <grad L_l(theta'), grad CE(y^, S(x_u; theta))> (Eq. 12), or the cosine of the two (Appendix C.3).
-        [*lead, U] for each pseudo label, [*lead, U, K] for each class of each example when exact.
+    Arguments are as of `feedback`, but `before` is theta itself. Gives [*lead]: eta <grad L_l(theta'), grad CE(y^,
+    S(x_u; theta))> (Eq. 12), or the cosine of the two (Appendix C.3); [*lead, U] for each pseudo label, [*lead, U, K]
+    for each class of each example when exact.
     """
     labelled_gradient = student.gradients(labelled_loss(student, batch, with_gradient=True))
     rate = student.learning_rate(step)
@@ -224,16 +203,8 @@ def held_scale(
     """The factor [*lead] that makes the norm of feedback's gradient `config.feedback_share` of that of the other terms.
 
     h as a difference of losses shrinks with the student's learning rate, so a fixed weight is no fixed dose. Both norms
-    are measured every 16 steps, over the teacher's weights, and averaged over some ten measurements, so that values of
-    h keep their relative sizes. A step with h = 0 is not measured.
-
-    Args:
-        teacher: its gradients are taken, its weights stay.
-        other_loss: all that the teacher learns besides feedback, [*lead].
-        feedback_loss: not scaled yet, [*lead].
-        config: for the share.
-        memory: the averages "other_norm" and "feedback_norm", moved in place.
-        step: counted from 0; a recorded one does not measure.
+    are measured every 16 steps, over the teacher's weights, which stay, and averaged in place in `memory` over some ten
+    measurements, so that values of h keep their relative sizes. A step with h = 0, or a recorded one, is not measured.
     """
     other, feedback = memory["other_norm"], memory["feedback_norm"]
     if isinstance(step, int) and config.measures(step):

@@ -21,11 +21,6 @@ Noise = Tensor | int | None
 """What a pass of a network takes besides its examples: the randomness of its dropout."""
 
 
-def alone(tensor: Tensor) -> Tensor:
-    """The mean of a tensor over one process."""
-    return tensor
-
-
 @dataclass(frozen=True)
 class Batch:
     """One step's data: B labelled and U unlabelled examples of shape E, each with leading shape `lead`."""
@@ -37,7 +32,7 @@ class Batch:
     hidden_labels: Tensor  # int64 [*lead, U]; enters metrics only
     draws: Draws  # this step's random numbers
     probe: bool = False  # whether to compute the metrics that cost extra passes
-    mean_over_processes: Callable[[Tensor], Tensor] = alone  # from this process's part of the batch to all of it
+    mean_over_processes: Callable[[Tensor], Tensor] = lambda part: part  # from this process's part to the whole batch
     strong_labelled: Tensor | None = None  # [*lead, B, *E], another view of the labelled ones, if the method uses it
 
 
@@ -85,13 +80,9 @@ def dropout_noise(learner: Learner, parts: Sequence[Tensor], draws: Draws, name:
 
 
 def logits_of(learner: Learner, parts: Sequence[Tensor], draws: Draws, noise: str) -> Tensor:
-    """Training-mode logits [*lead, N, K] of all parts in one pass, with the dropout noise of the stream `noise`.
+    """Training-mode logits [*lead, N, K] of all parts [*lead, N_i, *E], which share their batch statistics.
 
-    Args:
-        learner: the network's learner.
-        parts: examples [*lead, N_i, *E], which share their batch statistics; N is the sum of all N_i.
-        draws: of this step.
-        noise: the stream's name.
+    `noise` names the stream of the dropout's noise; N is the sum of all N_i.
     """
     x = torch.cat(list(parts), dim=len(learner.lead)) if len(parts) > 1 else parts[0]
     with moved_together(learner.model):

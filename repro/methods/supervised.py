@@ -30,16 +30,7 @@ def step(state: State, batch: Batch, config: Supervised) -> dict[str, Tensor]:
 
 
 def labelled_inputs(batch: Batch, view: View, mixup: float) -> Tensor:
-    """The labelled examples as a network learns from them, [*lead, B, *E].
-
-    Args:
-        batch: for the views and for its draws.
-        view: weak (flip and crop) or strong (RandAugment).
-        mixup: a of Beta(a, a), which gives the weight of an example against its partner; 0 mixes nothing.
-
-    Raises:
-        ValueError: when the strong view is wanted and the batch has none.
-    """
+    """The labelled examples as a network learns from them, [*lead, B, *E]: a view, mixed by Beta(mixup, mixup)."""
     x = batch.strong_labelled if view is View.strong else batch.labelled
     if x is None:
         raise ValueError("the batch has no strong view of its labelled examples; ask `Batches` for it")

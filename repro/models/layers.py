@@ -37,11 +37,7 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_variance", torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to the same shape.
-
-        Raises:
-            ValueError: in training, for a single value per channel, which has no variance.
-        """
+        """[N, C, H, W] to the same shape; in training a single value per channel, without variance, is refused."""
         affine = (self.weight, self.bias)
         if not self.training:
             statistics = (self.running_mean, self.running_variance)
@@ -125,11 +121,7 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
 
 
 def dropout(x: Tensor, rate: float, noise: Tensor | None) -> Tensor:
-    """Zeroes the entries of x [N, F] whose uniform `noise` is below `rate` and scales the rest by 1 / (1 - rate).
-
-    Raises:
-        ValueError: without noise, since a layer must not find randomness of its own.
-    """
+    """Zeroes the entries of x [N, F] whose uniform `noise` is below `rate` and scales the rest by 1 / (1 - rate)."""
     if noise is None:
         raise ValueError(f"dropout at rate {rate} wants uniform noise of shape {tuple(x.shape)}, and got none")
     return x * (noise >= rate).to(x.dtype) / (1 - rate)
@@ -174,17 +166,11 @@ def initial_dense(streams: Streams, name: str, classes: int, features: int) -> n
 
 @dataclass(frozen=True)
 class Together:
-    """The processes that share a batch in equal parts, and those of them whose parts are normalised together.
+    """The processes that share a batch in equal parts, and those of them whose parts are normalised together."""
 
-    Args:
-        gather: from a tensor of this process to those of all, [processes, *shape]; every process must call it.
-        first: of the processes in this one's group, which are consecutive.
-        count: of them.
-    """
-
-    gather: Callable[[Tensor], Tensor]
-    first: int
-    count: int
+    gather: Callable[[Tensor], Tensor]  # from this process's to those of all, [processes, *shape]; all must call it
+    first: int  # of the processes in this one's group, which are consecutive
+    count: int  # of them
 
     def group(self, of_all: Tensor) -> Tensor:
         """Those of the group, [count, *shape]."""
@@ -194,18 +180,10 @@ class Together:
 def joint_batch_norm(
     x: Tensor, weight: Tensor, bias: Tensor, epsilon: float, together: Together
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalises x by mean and biased variance of the group's whole batch.
+    """Normalises x [N, C, H, W] by mean and biased variance of the group's whole batch; weight and bias [C].
 
-    Args:
-        x: [N, C, H, W], the same shape in every process.
-        weight: [C], multiplies what is normalised.
-        bias: [C], is added to it.
-        epsilon: added to the variance.
-        together: the processes.
-
-    Returns:
-        What `torch.nn.functional.batch_norm` gives for the whole batch, of which these are the rows [N, C, H, W]; mean
-        [C] and biased variance [C], averaged over groups and without gradient, for the running statistics.
+    Returns these rows of what `functional.batch_norm` gives for the whole batch; and mean and biased variance [C],
+    averaged over groups and without gradient, for the running statistics. Every process has x of the same shape.
     """
     with torch.no_grad():
         of_all = together.gather(moments(x))

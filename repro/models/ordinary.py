@@ -54,11 +54,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def classes_of(networks: dict[str, Ordinary], x: Tensor) -> int:
-    """The number of classes K, from a training pass of each network over x [N, *E] that leaves it as it was.
-
-    Raises:
-        ValueError: when one gives no logits [N, K], they differ in K, or the student cannot be passed so.
-    """
+    """K, from a training pass of each network over x [N, *E] that leaves it as it was; refuses what is no logits."""
     widths = {}
     for role, network in networks.items():
         before = {name: buffer.clone() for name, buffer in network.named_buffers()}

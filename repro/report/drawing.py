@@ -97,13 +97,8 @@ def panels(
 ) -> Callable[[DrawPanel[T]], DrawPanel[T]]:
     """Registers a figure that has a panel for each comparison, under each other.
 
-    Args:
-        name: of the figure.
-        pages: that show it.
-        of: what a panel draws; comparisons without have none.
-        height: of a panel with so many of them, in inches.
-        xlabel: of the last panel.
-        end: what is done when all panels are drawn.
+    A panel draws what is `of` a comparison; one without anything has none. `height` is that of a panel with so many, in
+    inches; `end` is done when all panels are drawn.
     """
 
     def register(draw_panel: DrawPanel[T]) -> DrawPanel[T]:

@@ -26,7 +26,6 @@ from repro.report.drawing import (
     GREY,
     MARKS,
     VERMILLION,
-    Drawn,
     all_drawn,
     along,
     band,
@@ -38,12 +37,11 @@ from repro.report.drawing import (
     panels,
     wrapped,
 )
-from repro.report.record import PAGES, Place, Record, points, signed
-from repro.report.tables import NETWORKS, NOTHING, Dose, FeedbackSize, Row
+from repro.report.record import NETWORKS, PAGES, Place, Record, points, signed
+from repro.report.tables import NOTHING, Dose, FeedbackSize, Row
 from repro.results import Run
 from repro.verify.statistics import PairedDifference
 
-MOST_FIGURES = 25
 NEAR = 3.0
 """Points to both sides of zero in the overview; what lies beyond is an arrow with its number."""
 FEW = 12
@@ -64,9 +62,8 @@ DATA = tuple(page for page in PAGES if page != "feedback")
 IMAGES = DATA[1:]
 
 
-def all_figures(record: Record) -> list[Drawn]:
-    """Every figure of this file that the recorded runs give."""
-    return all_drawn(record)
+all_figures = all_drawn
+"""Every figure of this file that the recorded runs give, in its order."""
 
 
 def brief(arm: str) -> str:
@@ -279,7 +276,11 @@ def _one_scale(panels: Sequence[Axes]) -> None:
             axes.set_xlim(min(ends), max(ends))
 
 
-@panels("feedback", *IMAGES, of=tables.feedback_sizes, height=lambda n: 0.42 * n + 0.5, end=_one_scale)
+def _feedback_sizes(record: Record, comparison: Comparison) -> list[FeedbackSize]:
+    return [size for arm in comparison.arms if (size := tables.feedback_size(record, comparison, arm))]
+
+
+@panels("feedback", *IMAGES, of=_feedback_sizes, height=lambda n: 0.42 * n + 0.5, end=_one_scale)
 def size_of_feedback(axes: Axes, _: Record, __: Comparison, sizes: list[FeedbackSize]) -> None:
     """How large the feedback's gradient is, by arm, on a logarithmic axis."""
     for place, size in enumerate(sizes):
@@ -371,17 +372,17 @@ _SWEPT = {
 def sweep(record: Record, shown: list[Comparison]) -> Figure | None:
     """Mean accuracy against each setting that was varied; methods side by side so that equal results stay visible."""
     swept = tables.sweep(record, shown[0].page)
-    keys = [key for key in _SWEPT if any(one.key == key for one in swept)]
+    keys = [key for key in _SWEPT if any(one == key for one, _, _ in swept)]
     if not keys:
         return None
     drawing, grid = new_figure(2.1 * len(keys), len(keys), squeeze=False)
     for axes, key in zip(grid[:, 0], keys, strict=True):
-        mine = [one for one in swept if one.key == key]
-        values, arms = sorted({one.value for one in mine}), list(dict.fromkeys(one.arm for one in mine))
+        mine = {(arm, value): place for (one, arm, value), place in swept.items() if one == key}
+        values, arms = sorted({value for _, value in mine}), list(dict.fromkeys(arm for arm, _ in mine))
         names = []
         for place, (arm, mark) in enumerate(zip(arms, MARKS, strict=False)):
             look = all_arms()[arm]
-            numbers = {one.value: record.number(one.place) for one in mine if one.arm == arm}
+            numbers = {value: record.number(place) for (one, value), place in mine.items() if one == arm}
             x = np.array([values.index(value) for value in numbers]) + 0.1 * (place - (len(arms) - 1) / 2)
             middle = np.array([number.mean for number in numbers.values()])
             half = np.array([number.half for number in numbers.values()])

@@ -21,16 +21,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from repro.files import partly, readable_json, replace_folder, restore_folder, write_whole
 from repro.plan import Comparison
 from repro.report import tables
-from repro.report.record import PAGES, RESULTS, Record, points, read_all, signed
-from repro.report.verdicts import (
+from repro.report.answers import answers, metrics, needed_runs
+from repro.report.record import (
     CONFIRMATORY,
     HOLDS,
-    answers,
+    NETWORKS,
+    PAGES,
+    RESULTS,
+    Record,
     chance_of_false_pass,
     claim_rows,
     counts,
-    metrics,
-    needed_runs,
+    points,
+    read_all,
+    signed,
     waiting,
 )
 from repro.verify.claims import Status, read_verdicts
@@ -38,8 +42,7 @@ from repro.verify.claims import Status, read_verdicts
 if TYPE_CHECKING:
     from repro.report.drawing import Drawn, Picture
 
-REPORT_LIMIT, PAGE_LIMIT = 20_000, 15_000  # bytes of REPORT.md and of each page
-WIDTH_OF_LINES, MOST_LINES = 100, 25  # of the last screen
+WIDTH_OF_LINES = 100  # of the last screen
 _CONTENTS = "<!-- contents -->"
 _ASCII = str.maketrans({"−": "-", "–": "-", "±": "+/-", "×": "x", "≥": ">=", "≤": "<=", "·": "|", "…": "..."})
 
@@ -47,9 +50,7 @@ _ASCII = str.maketrans({"−": "-", "–": "-", "±": "+/-", "×": "x", "≥": "
 def write_report(root: Path = RESULTS) -> list[Path]:
     """Writes REPORT.md, a page for each data set, index.html, metrics.json and the figures, once all of it is made.
 
-    Raises:
-        RecordError: when a record is missing or damaged; nothing is written then.
-        OSError: when a place cannot be written.
+    A RecordError where a record is missing or damaged; nothing is written then.
     """
     from repro.report.drawing import as_pictures
     from repro.report.figures import all_figures
@@ -125,7 +126,6 @@ def _part(record: Record, comparison: Comparison) -> dict[str, Any]:
         "doses": doses,
         "planted": planted,
         "networks": tables.networks(record, comparison) if full and comparison.page != "two_moons" else [],
-        "same": tables.same_images(record, comparison),
         "selections": tables.selections(record, comparison),
         "from": tables.provenance(record, comparison),
     }
@@ -236,12 +236,11 @@ def _environment() -> Environment:
         loader=PackageLoader("repro.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, autoescape=False,  # noqa: S701 - Markdown; what goes into HTML is escaped there
     )  # fmt: skip
-    environment.globals |= {"pages": PAGES, "networks": tables.NETWORKS, "contents": _CONTENTS, "holds": HOLDS}
+    environment.globals |= {"pages": PAGES, "networks": NETWORKS, "contents": _CONTENTS, "holds": HOLDS}
     environment.filters |= {
         "points": points,
         "signed": signed,
         "plain": plain,
-        "p": p_value,
         "p_holm": lambda p, holm: f"{p_value(p)} ({p_value(holm)})" if p_value(p) else "",
         "source": source,
         "subject": subject,
@@ -250,7 +249,7 @@ def _environment() -> Environment:
         "by_status": lambda rows: counts(row.verdict for row in rows),
         "listed": lambda counts: ", ".join(f"{number} {words}" for words, number in counts.items()),
         "one_line": lambda text: " ".join(text.split()),
-        "network": lambda name: tables.NETWORKS.get(name, name),
+        "network": lambda name: NETWORKS.get(name, name),
     }
     return environment
 

@@ -2,15 +2,17 @@
 
 A number has a `Place`: run, network, measure. `Record.percent` gives it seed by seed, `Record.number` its mean and how
 far it is from another's. Shares are in % and differences in points from here on; differences are paired by seed;
-intervals are 95 %.
+intervals are 95 %. A verdict with all that a page says of it is a `ClaimRow`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,12 @@ import pandas as pd
 
 from repro.config import lookup
 from repro.files import ROOT
-from repro.plan import Comparison, comparisons
+from repro.plan import Comparison, comparisons, read_plan, setting_and_arm
 from repro.results import Run, read_run
-from repro.verify.claims import Claim, Status, Verdict, read_claims, read_verdicts
-from repro.verify.evidence import Scores, score_table, scores_of
-from repro.verify.statistics import PairedDifference, mean_interval, paired_difference
+from repro.verify.claims import Absolute, Claim, Measure, Status, SuccessRate, Verdict, read_claims, read_verdicts
+from repro.verify.evidence import Scores, scores_of
+from repro.verify.power import SeedsNeeded, needed
+from repro.verify.statistics import PairedDifference, holm, in_percent, mean_interval, paired_difference
 
 RESULTS = Path("results")
 PAGES = {
@@ -35,6 +38,17 @@ PAGES = {
 }
 FIRST = ("moons_stated", "moons_tuned", "moons_feedback_only", "digits", "digits_long", "digits_quick", "cifar10_small")
 """Settings in the order in which a page shows them; all others follow by name."""
+NETWORKS = {
+    "teacher": "teacher",
+    "teacher_average": "teacher, averaged",
+    "student": "student",
+    "student_average": "student, averaged",
+    "student_finetuned": "student, finetuned",
+}
+CONFIRMATORY = "cifar10_small_"
+"""How the ids of study 1's claims begin: registered before its first seed, corrected by Holm for their number."""
+LEVEL = 0.05
+HOLDS = (Status.REPRODUCED, Status.EXCEEDED)
 
 
 def _end(curve: pd.DataFrame, _: object = None) -> pd.Series[float]:
@@ -83,23 +97,11 @@ class Record:
     claims: Sequence[Claim]
     verdicts: Mapping[str, Verdict]  # by claim
 
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """The one table of scores."""
-        return score_table(self.scores)
-
-    @cached_property
-    def _percent(self) -> dict[Place, dict[int, float]]:
-        grouped = self.table.groupby(["run", "network", "measure"], sort=False)
-        return {
-            Place(str(run), str(network), str(measure)): dict(zip(rows["seed"], 100 * rows["share"], strict=True))
-            for (run, network, measure), rows in grouped
-        }
-
     def percent(self, place: Place) -> dict[int, float]:
         """Seed -> %; empty where there is none."""
         if place.measure not in CURVES:
-            return self._percent.get(place, {})
+            known = self.scores.get(place.run)
+            return in_percent(known.measured(Measure(place.measure)).get(place.network, {})) if known else {}
         name, summary = CURVES[place.measure]
         curve = self.curve(place.run, name.format(network=place.network))
         if curve.empty:
@@ -154,16 +156,7 @@ class Record:
 
 
 def read_all(root: Path = RESULTS, only: Sequence[str] | None = None, experiments: Path = ROOT) -> Record:
-    """What is recorded, recomputed.
-
-    Args:
-        root: the folder of results.
-        only: the runs that are needed; all of them by default.
-        experiments: where the claims stand.
-
-    Raises:
-        RecordError: when a record is missing or damaged.
-    """
+    """What is recorded in a folder of results, recomputed: of all runs, or of those that are needed `only`."""
     claims = read_claims(experiments / "claims.yaml")
     verdicts = {verdict.claim: verdict for verdict in read_verdicts(root / "verdicts.json")}
     folders = [folder for folder in sorted((root / "runs").glob("[!.]*")) if folder.is_dir()]
@@ -186,3 +179,135 @@ def points(found: Any) -> str:
         return ""
     bounded = found.low is not None and math.isfinite(found.low)
     return f"{signed(mean)} [{signed(found.low)}, {signed(found.high)}]" if bounded else signed(mean)
+
+
+# The verdicts
+
+
+@dataclass(frozen=True)
+class ClaimRow:
+    """A claim, its verdict and where the evidence for it lies."""
+
+    claim: Claim
+    verdict: Verdict
+    page: str
+    network: str  # in words; empty while it has not run
+    arms: dict[str, str]  # run -> arm
+    holm: float  # the p-value, corrected for the claims of its family
+    power: SeedsNeeded | None
+    plan: str  # that has all its runs; empty: none has
+
+    @property
+    def ran(self) -> bool:
+        """Whether the runs are there."""
+        return self.verdict.status is not Status.NOT_RUN
+
+    @property
+    def number(self) -> bool:
+        """Whether it is a number of the paper; else an ordering."""
+        return isinstance(self.claim.rule, Absolute)
+
+    @property
+    def confirmatory(self) -> bool:
+        """Whether it was registered before its first seed was trained."""
+        return self.claim.id.startswith(CONFIRMATORY)
+
+    @property
+    def short(self) -> str:
+        """What it says, without its first clause where that names the data set."""
+        rest = re.sub(r"^(On|In) .+?, ", "", self.claim.says)
+        return rest[:1].upper() + rest[1:]
+
+    @property
+    def status(self) -> str:
+        """In words; a confirmatory pass that does not survive the correction says so."""
+        words = self.verdict.status.value.replace("_", " ")
+        weak = self.confirmatory and self.verdict.status in HOLDS and self.holm >= LEVEL
+        return f"{words}, not after Holm" if weak else words
+
+
+def claim_rows(record: Record) -> list[ClaimRow]:
+    """All claims, in their order, each with its p-value corrected within its family."""
+    verdicts = {claim.id: record.verdict(claim) for claim in record.claims}
+    corrected: dict[str, float] = {}
+    for confirmatory in (True, False):
+        family = [one for one in verdicts if one.startswith(CONFIRMATORY) is confirmatory]
+        # A registered claim that has not been tested yet counts as if nothing were in it.
+        known = [verdicts[one].p_value for one in family]
+        missing = 1.0 if confirmatory else math.nan
+        p_values = [missing if p is None or math.isnan(p) else p for p in known]
+        found = zip(family, known, holm(p_values), strict=True)
+        corrected |= {claim: math.nan if p is None else adjusted for claim, p, adjusted in found}
+    return [_row(record, claim, verdicts[claim.id], corrected[claim.id]) for claim in record.claims]
+
+
+def _row(record: Record, claim: Claim, verdict: Verdict, corrected: float) -> ClaimRow:
+    return ClaimRow(
+        claim=claim,
+        verdict=verdict,
+        page=page_of(claim),
+        network=_networks(record, claim) if verdict.status is not Status.NOT_RUN else "",
+        arms={run: setting_and_arm(run)[1] for run in claim.runs},
+        holm=corrected,
+        power=_of_number(claim) if isinstance(claim.rule, Absolute) else needed(claim, record.scores),
+        plan=plan_of(claim.runs),
+    )
+
+
+@cache
+def _of_number(claim: Claim) -> SeedsNeeded | None:
+    """That of a number rests on the paper's spread alone, and takes a while."""
+    return needed(claim, {})
+
+
+def page_of(claim: Claim) -> str:
+    """The page of the claim's first run; of a claim without an experiment, that of its data set."""
+    if claim.runs:
+        return setting_and_arm(claim.runs[0])[0].page
+    return next((page for page in PAGES if claim.id.startswith(page.split("_")[0])), "")
+
+
+@cache
+def plan_of(runs: tuple[str, ...]) -> str:
+    """The plan with the fewest runs that has all of these; empty where there are none, or none has."""
+    plans = [read_plan(path) for path in sorted((ROOT / "plan").glob("*.yaml"))]
+    fitting = [plan for plan in plans if runs and set(runs) <= {run.name for run in plan.runs}]
+    return min(fitting, key=lambda plan: len(plan.runs)).name if fitting else ""
+
+
+def _networks(record: Record, claim: Claim) -> str:
+    named = None if isinstance(claim.rule, SuccessRate) else claim.rule.network
+    first, *others = (record.counted(run).network for run in claim.runs)
+    return " − ".join(dict.fromkeys(NETWORKS.get(name, name) for name in (named or first, *others)))
+
+
+def chance_of_false_pass(tests: int) -> float:
+    """That at least one of so many claims passes at 2.5 %, one-sided, where none holds; the tests independent. In %."""
+    return 100 * (1 - (1 - LEVEL / 2) ** tests)
+
+
+def counts(verdicts: Iterable[Verdict]) -> dict[str, int]:
+    """Claims by status, in words; statuses without any left out."""
+    found = Counter(verdict.status for verdict in verdicts)
+    return {status.value.replace("_", " "): found[status] for status in Status if found[status]}
+
+
+def waiting(rows: Sequence[ClaimRow]) -> list[dict[str, Any]]:
+    """The claims of each page that have not run, and what they would take; pages without such claims left out."""
+    found = []
+    for page in PAGES:
+        mine = [row for row in rows if row.page == page and not row.ran]
+        if not mine:
+            continue
+        one: dict[str, Any] = {"page": page, "numbers": sum(row.number for row in mine)}
+        one["orderings"] = len(mine) - one["numbers"]
+        one["costs"] = dict(Counter(_cost(row.claim) for row in mine if row.claim.cost).most_common())  # in words
+        one["plans"] = tuple(dict.fromkeys(row.plan for row in mine if row.plan))
+        one["without"] = sum(not row.claim.runs for row in mine)  # that this version has no experiment for
+        found.append(one)
+    return found
+
+
+def _cost(claim: Claim) -> str:
+    """Without the command, which stands beside it."""
+    return re.sub(r": ?make reproduce PLAN=\w+( on a GPU)?", "", " ".join(claim.cost.split())).rstrip(". ")

@@ -5,27 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from repro.config import lookup
 from repro.plan import Comparison, all_arms
-from repro.report.record import Number, Place, Record
+from repro.report.record import NETWORKS, Number, Place, Record
 from repro.results import settings_of
 from repro.verify.evidence import LEFT_OPEN
-from repro.verify.statistics import OnTestSet, accuracy_interval, compare, holm, rate_interval
+from repro.verify.statistics import holm, rate_interval
 
-NETWORKS = {
-    "teacher": "teacher",
-    "teacher_average": "teacher, averaged",
-    "student": "student",
-    "student_average": "student, averaged",
-    "student_finetuned": "student, finetuned",
-}
-FEW = 5
-"""Up to so many seeds the chance in the choice of test images is worth a table of its own."""
 NOTHING = 1e-6
 """A feedback gradient below this, beside others of about 1, is what rounding leaves of zero."""
 
@@ -162,11 +153,6 @@ class FeedbackSize:
     high: float  # 95 %
 
 
-def feedback_sizes(record: Record, comparison: Comparison) -> list[FeedbackSize]:
-    """Of every arm whose log has it, over all rows of the log and all seeds."""
-    return [size for arm in comparison.arms if (size := feedback_size(record, comparison, arm))]
-
-
 def feedback_size(record: Record, comparison: Comparison, arm: str) -> FeedbackSize | None:
     """Of one arm; None where its log has none."""
     run = comparison.run(arm)
@@ -269,53 +255,11 @@ def selections(record: Record, comparison: Comparison) -> list[Row]:
     return rows
 
 
-@dataclass(frozen=True)
-class SameImages:
-    """An arm and the reference on the same test images: chance in the choice of images, not of seeds."""
+def again(record: Record, comparison: Comparison) -> list[dict[str, Any]]:
+    """Each arm whose recorded seeds were trained again, beside the same arm of the setting that it repeats, in %.
 
-    title: str
-    place: Place
-    low: float  # exact interval of one network of the arm's mean accuracy, %
-    high: float
-    found: OnTestSet
-
-
-def same_images(record: Record, comparison: Comparison) -> list[SameImages]:
-    """Every arm against the reference; empty where seeds have test images of their own, or are more than `FEW`."""
-    reference = record.counted(comparison.run(comparison.reference))
-    ran = _ran(record, comparison)
-    hashes = {one for arm in ran for one in record.runs[comparison.run(arm)].seeds["held_out_hash"]}
-    if not 0 < len(record.percent(reference)) <= FEW or len(hashes) != 1 or comparison.page == "two_moons":
-        return []
-    rows = []
-    for arm in ran:
-        place = record.counted(comparison.run(arm))
-        if place == reference or record.different_data(place.run, reference.run):
-            continue
-        mine, theirs = (record.scores[one.run].correct[one.network] for one in (place, reference))
-        found = compare(mine, theirs)
-        if found:
-            low, high = accuracy_interval(record.number(place).mean / 100, found.examples)
-            rows.append(SameImages(comparison.title(arm), place, 100 * low, 100 * high, found))
-    return rows
-
-
-@dataclass(frozen=True)
-class Again:
-    """Recorded seeds that were trained again, on another machine perhaps."""
-
-    title: str
-    place: Place
-    n: int
-    here: float  # %
-    recorded: float
-    equal: float  # predictions that are equal, %
-    here_on: str  # device
-    recorded_on: str
-
-
-def again(record: Record, comparison: Comparison) -> list[Again]:
-    """Each arm beside the same arm of the setting that it repeats, where both have the same settings."""
+    Both have the same settings; `equal` is the share of equal predictions.
+    """
     rows = []
     for arm in _ran(record, comparison):
         places = [record.counted(f"{setting}_{arm}") for setting in (comparison.setting, comparison.again)]
@@ -326,30 +270,16 @@ def again(record: Record, comparison: Comparison) -> list[Again]:
         if settings_of(runs[0]) != settings_of(runs[1]):
             continue
         mine, theirs = (run.predictions(places[0].network)[run.rows(map(int, values.columns))] for run in runs)
-        equal = 100 * float((mine == theirs).mean())
-        devices = [_listed(run.seeds["device_name"]) if "device_name" in run.seeds else "unknown" for run in runs]
         here, recorded = values.mean(axis=1)
-        title, n = comparison.title(arm), values.shape[1]
-        rows.append(Again(title, places[0], n, here, recorded, equal, devices[0], devices[1]))
+        devices = [_listed(run.seeds["device_name"]) if "device_name" in run.seeds else "unknown" for run in runs]
+        equal = 100 * float((mine == theirs).mean())
+        row = {"title": comparison.title(arm), "place": places[0], "n": values.shape[1], "here": here, "equal": equal}
+        rows.append(row | {"recorded": recorded, "here_on": devices[0], "recorded_on": devices[1]})
     return rows
 
 
-@dataclass(frozen=True)
-class Provenance:
+def provenance(record: Record, comparison: Comparison) -> dict[str, Any]:
     """Where and with what the arms of a comparison were computed, and what they depart from."""
-
-    devices: dict[str, tuple[float, float]]  # seconds a seed of the fastest arm, and of the slowest, on each
-    revisions: str
-    steps: tuple[int, int]
-    recipes: str  # empty: none is followed
-    departures: list[str]  # of all arms
-    some: int  # further departures, of some arms
-    open: list[str]  # settings that the recipe leaves open
-    refused: list[str]  # why numbers are not counted
-
-
-def provenance(record: Record, comparison: Comparison) -> Provenance:
-    """Of the arms that have run."""
     runs = [record.runs[run] for run in comparison.runs.values() if run in record.runs]
     scores = [record.scores[run.name] for run in runs]
     seeds = pd.concat([run.seeds.assign(run=run.name) for run in runs]).reindex(
@@ -361,33 +291,23 @@ def provenance(record: Record, comparison: Comparison) -> Provenance:
     open_ones = {text.split(":")[0] for one in scores for text in one.departures if text.endswith(LEFT_OPEN)}
     settled = [[text for text in one.departures if not text.endswith(LEFT_OPEN)] for one in scores]
     everywhere = set.intersection(*map(set, settled))
-    return Provenance(
-        devices={str(name): (group.min(), group.max()) for name, group in seconds},
-        revisions=_listed(seeds["revision"].str[:10]),
-        steps=(min(steps), max(steps)),
-        recipes=_listed(pd.Series([lookup(run.config, "recipe.name") for run in runs]).replace("none", None)),
-        departures=[text for text in settled[0] if text in everywhere and text != "follows no published recipe"],
-        some=len(set().union(*settled) - everywhere),
-        open=sorted(open_ones),
-        refused=list(dict.fromkeys(problem for one in scores for problem in one.problems)),
-    )
+    return {
+        "devices": {str(name): (group.min(), group.max()) for name, group in seconds},  # seconds a seed, by arm
+        "revisions": _listed(seeds["revision"].str[:10]),
+        "steps": (min(steps), max(steps)),
+        "recipes": _listed(pd.Series([lookup(run.config, "recipe.name") for run in runs]).replace("none", None)),
+        "departures": [text for text in settled[0] if text in everywhere and text != "follows no published recipe"],
+        "some": len(set().union(*settled) - everywhere),  # further departures, of some arms
+        "open": sorted(open_ones),  # settings that the recipe leaves open
+        "refused": list(dict.fromkeys(problem for one in scores for problem in one.problems)),
+    }
 
 
 def _listed(values: pd.Series[str]) -> str:
     return ", ".join(sorted(set(values.dropna()) - {""}))
 
 
-@dataclass(frozen=True)
-class Swept:
-    """An arm at one value of a setting that was varied."""
-
-    key: str
-    arm: str
-    value: float
-    place: Place
-
-
-def sweep(record: Record, page: str) -> list[Swept]:
+def sweep(record: Record, page: str) -> dict[tuple[str, str, float], Place]:
     """Of each sweep of a page, by key, arm and value: the network that counts; at the value it is around too."""
     found = {}
     for comparison in record.of_page(page, sweeps=True):
@@ -397,4 +317,4 @@ def sweep(record: Record, page: str) -> list[Swept]:
                 value = lookup(record.runs[name].config, key) if record.has(name) else None
                 if value is not None:
                     found[key, arm, float(value)] = record.counted(name)
-    return [Swept(*where, place) for where, place in sorted(found.items(), key=lambda one: one[0])]
+    return dict(sorted(found.items(), key=lambda one: one[0]))

@@ -113,11 +113,7 @@ KINDS: dict[str, type] = {"absolute": Absolute, "ordering": Ordering, "success_r
 
 
 def read_claims(path: Path) -> list[Claim]:
-    """The claims in `path`, in its order.
-
-    Raises:
-        ValueError: for an unknown key, a missing or impossible value, or an id used twice, naming it and the remedy.
-    """
+    """The claims in `path`, in its order; a ValueError names what is unknown, missing, impossible or twice there."""
     content = read_yaml(path)
     entries = content.get("claims") if isinstance(content, Mapping) else None
     if not isinstance(entries, list) or not entries:
@@ -219,11 +215,7 @@ def write_verdicts(verdicts: Sequence[Verdict], path: Path = VERDICTS) -> None:
 
 
 def read_verdicts(path: Path = VERDICTS) -> list[Verdict]:
-    """Reads what `write_verdicts` wrote.
-
-    Raises:
-        RecordError: when the file is missing or damaged.
-    """
+    """Reads what `write_verdicts` wrote; a RecordError when the file is missing or damaged."""
     return read_record(path, _verdicts, "judge again with: repro verify")
 
 

@@ -13,15 +13,15 @@ from torch import Tensor
 
 from repro.config import Config, Departure, departures, expected_networks, lookup, read_config
 from repro.data import source_of
-from repro.data.sets import Source, fingerprint
-from repro.evaluate.labels import labels_key, labels_of
+from repro.data.sets import fingerprint
+from repro.evaluate.labels import labels_of
 from repro.results import LABELS, TOP, Run, has_top5, in_top5, predictions_hash, record_hashes
 from repro.verify.claims import Measure
 from repro.verify.flags import flags
 
 LabelsOf = Callable[[Run, Sequence[int]], tuple[np.ndarray, str]]
 """The labels of the test examples of some seeds, int64 [R, N], and the hash of the test data they belong to."""
-TrainingHashOf = Callable[[dict[str, Any], Sequence[int]], str | None]
+TrainingHashOf = Callable[[Config, Sequence[int]], str | None]
 """The hash of the training data of these seeds under a configuration; None where the data are not here."""
 
 LEFT_OPEN = "left open by the recipe"
@@ -39,7 +39,6 @@ class Scores:
     config: dict[str, Any]  # resolved, the same for all seeds
     counted: str  # the network whose accuracy is the method's
     accuracy: dict[str, dict[int, float]]  # network -> seed -> share of the N test examples
-    correct: dict[str, dict[int, np.ndarray]]  # network -> seed -> bool [N]
     departures: list[str]  # from the recipe, in words
     problems: list[str]  # what was refused and what to do
     reduced: bool  # not the recipe at full budget, so not fit to judge a number of the paper
@@ -56,25 +55,19 @@ class Scores:
 
 
 def scores_of(runs: Mapping[str, Run], stored: Path = LABELS) -> dict[str, Scores]:
-    """Every accuracy of all runs, recomputed from stored predictions and the data sets' own labels.
-
-    Args:
-        runs: by name.
-        stored: where labels lie that are not shipped.
-    """
+    """Every accuracy of all runs, recomputed from predictions and the data sets' own labels, or `stored` ones."""
     known: dict[str, tuple[np.ndarray, str]] = {}
     drawn: dict[str, dict[int, Sequence[Tensor]]] = {}  # by data set and split, what pins each seed's training data
     absent: set[str] = set()
-    sources: dict[int, Source[Any]] = {}  # by the settings' identity: they are read once, not for each seed
 
     def labels(run: Run, seeds: Sequence[int]) -> tuple[np.ndarray, str]:
-        key = labels_key(run, seeds)
+        key = str([run.config["data"], run.seeds.loc[seeds[0], "held_out_hash"], *seeds])
         if key not in known:
             known[key] = labels_of(run, seeds, stored)
         return known[key]
 
-    def training(config: dict[str, Any], seeds: Sequence[int]) -> str | None:
-        source = sources.get(id(config)) or sources.setdefault(id(config), source_of(read_config(config).data))
+    def training(config: Config, seeds: Sequence[int]) -> str | None:
+        source = source_of(config.data)
         key = str(source.split_settings())
         here = drawn.setdefault(key, {})
         if key not in absent and (new := [seed for seed in seeds if seed not in here]):
@@ -89,18 +82,6 @@ def scores_of(runs: Mapping[str, Run], stored: Path = LABELS) -> dict[str, Score
     return {name: rebuild(run, labels, training) for name, run in runs.items()}
 
 
-def score_table(scores: Mapping[str, Scores]) -> pd.DataFrame:
-    """One row for each run, seed, network and measure: `run`, `seed`, `network`, `measure`, `share`, `counted`."""
-    rows = [
-        (name, seed, network, measure, share, network == found.counted)
-        for name, found in scores.items()
-        for measure in Measure
-        for network, shares in found.measured(measure).items()
-        for seed, share in shares.items()
-    ]
-    return pd.DataFrame(rows, columns=["run", "seed", "network", "measure", "share", "counted"])
-
-
 def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> Scores:
     """The scores of a run, from what is recorded of it."""
     changed = [*_unfit(run)]
@@ -111,7 +92,6 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
         config=run.config,
         counted="",
         accuracy={network: {} for network in run.networks},
-        correct={network: {} for network in run.networks},
         departures=[*_besides(run)],
         problems=changed,
         reduced=True,
@@ -127,7 +107,9 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
         return found
     networks, counted = expected_networks(config)
     found.departures.extend(map(departure_in_words, listed))
-    found = replace(found, counted=counted, reduced=_is_reduced(run, listed))
+    reduced = lookup(run.config, "budget.reduced") or lookup(run.config, "recipe.name") == "none"
+    reduced = bool(reduced) or any(not departure.open for departure in listed)
+    found = replace(found, counted=counted, reduced=reduced)
     if not changed:  # what was changed after it was written may hold anything
         classes = source_of(config.data).classes
         found.problems.extend(f"{run.name}: {one}; {_RUN_AGAIN}" for one in _incomplete(run, config, networks))
@@ -135,19 +117,20 @@ def rebuild(run: Run, labels_of: LabelsOf, training_hash_of: TrainingHashOf) -> 
     if found.problems:
         return found
     found.problems.extend(_other_seeds(run, config, training_hash_of))
+    correct: dict[str, dict[int, np.ndarray]] = {network: {} for network in run.networks}
     for seeds in run.groups().values():
         labels, refused = _checked_labels(run, config, seeds, labels_of, training_hash_of)
         found.problems.extend(refused)
-        if labels is not None:
-            for seed, row in zip(seeds, labels, strict=True):
-                _count_right(found, run, seed, row)
-    here = training_hash_of(run.config, [int(str(run.seeds.index[0]))]) is not None
+        for seed, row in zip(seeds, labels, strict=True) if labels is not None else ():
+            for network, hits in _count_right(found, run, seed, row).items():
+                correct[network][seed] = hits
+    here = training_hash_of(config, [int(str(run.seeds.index[0]))]) is not None
     unchecked = "" if here else f"the training data of {config.data.name}, which are not here"
-    return replace(found, flags=flags(run, config, found.correct), unchecked=unchecked)
+    return replace(found, flags=flags(run, config, correct), unchecked=unchecked)
 
 
-def _count_right(found: Scores, run: Run, seed: int, labels: np.ndarray) -> None:
-    """Adds the accuracies of one seed, if they are those that are stored, or says that they are not."""
+def _count_right(found: Scores, run: Run, seed: int, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Adds the accuracies of one seed, or says that they are not those stored, and gives none: network -> bool [N]."""
     place = run.rows([seed])[0]
     right = {network: run.predictions(network)[place] == labels for network in run.networks}
     among = {name.removeprefix("top5."): in_top5(array[place], labels)
@@ -155,12 +138,12 @@ def _count_right(found: Scores, run: Run, seed: int, labels: np.ndarray) -> None
     accuracy, top5 = ({network: int(hits.sum()) / hits.size for network, hits in of.items()} for of in (right, among))
     wrong = [*_not_as_stored(run, seed, "accuracy", accuracy), *_not_as_stored(run, seed, "top5", top5)]
     found.problems.extend(wrong)
-    if not wrong:
-        for network, hits in right.items():
-            found.accuracy[network][seed] = accuracy[network]
-            found.correct[network][seed] = hits
-        for network, share in top5.items():
-            found.top5.setdefault(network, {})[seed] = share
+    if wrong:
+        return {}
+    for shares, into in ((accuracy, found.accuracy), (top5, found.top5)):
+        for network, share in shares.items():
+            into.setdefault(network, {})[seed] = share
+    return right
 
 
 def departure_in_words(departure: Departure) -> str:
@@ -221,17 +204,17 @@ def _incomplete(run: Run, config: Config, networks: set[str]) -> Iterator[str]:
             yield f"{group}: its log has no number in its last row"
 
 
-def _other_seeds(run: Run, settings: Config, hash_of: TrainingHashOf) -> Iterator[str]:
+def _other_seeds(run: Run, config: Config, hash_of: TrainingHashOf) -> Iterator[str]:
     """Whether all planned seeds are there and no other: leaving out an unlucky one would be choosing by the result."""
-    config, seeds = run.config, sorted(int(str(seed)) for seed in run.seeds.index)
-    here, planned = ",".join(map(str, seeds)), config.get("planned_seeds")
+    seeds = sorted(int(str(seed)) for seed in run.seeds.index)
+    here, planned = ",".join(map(str, seeds)), run.config.get("planned_seeds")
     found = hash_of(config, seeds)
-    other = found is not None and found != config.get("data_hash")
+    other = found is not None and found != run.config.get("data_hash")
     if other or (planned and planned != here):
         planned_ones = f"the planned {planned}" if planned else "the planned ones (the hash of their data differs)"
         yield (f"{run.name}: its seeds {here} are not {planned_ones}: one is missing or was added; run all again: "
                "make reproduce")  # fmt: skip
-    elif not planned and not source_of(settings.data).told_by_seeds and not lookup(config, "budget.reduced"):
+    elif not planned and not source_of(config.data).told_by_seeds and not lookup(run.config, "budget.reduced"):
         yield f"{run.name}: does not say which seeds were planned; {_RUN_AGAIN}"
 
 
@@ -240,7 +223,7 @@ def _checked_labels(
 ) -> tuple[np.ndarray | None, list[str]]:
     """The labels of a group of seeds, if its predictions can be held against them; else None and why not."""
     table, where = run.seeds.loc[list(seeds)], _where(run, seeds)
-    found = training_hash_of(run.config, seeds)
+    found = training_hash_of(config, seeds)
     if found is not None and {found} != set(table["training_hash"]):
         said = "was trained on other data or another split than its settings and seeds give (hash differs)"
         return None, [f"{where}: {said}; {_RUN_AGAIN}"]
@@ -308,11 +291,6 @@ def _besides(run: Run) -> Iterator[str]:
         yield "follows no published recipe"
     if "clean" in run.seeds and (unclean := run.seeds[run.seeds["clean"] == "False"]["revision"]).size:
         yield f"trained by code with uncommitted changes, at revision {', '.join(sorted({r[:10] for r in unclean}))}"
-
-
-def _is_reduced(run: Run, listed: Sequence[Departure]) -> bool:
-    from_recipe = any(not departure.open for departure in listed)
-    return bool(lookup(run.config, "budget.reduced")) or lookup(run.config, "recipe.name") == "none" or from_recipe
 
 
 def _where(run: Run, seeds: Sequence[int]) -> str:

@@ -29,13 +29,7 @@ _STEP = {"cpu": 1e-4, "cuda": 2e-5}
 
 
 def flags(run: Run, config: Config, correct: Correct) -> list[str]:
-    """All that is found of a run, a sentence each.
-
-    Args:
-        run: whose record is whole.
-        config: its settings.
-        correct: of all its seeds.
-    """
+    """All that is found of a run whose record is whole, a sentence each."""
     return [*_alike(run, correct), *_ends_elsewhere(run, config, correct), *_other_log(run), *_seconds(run, config)]
 
 
@@ -48,7 +42,10 @@ def _alike(run: Run, correct: Correct) -> Iterator[str]:
             continue
         predicted = np.stack([classes[seed] for seed in seeds])
         wrong = ~np.stack([right[seed] for seed in seeds])
-        same, count = _pairs(wrong, predicted), wrong.sum(axis=1)
+        same, count = np.zeros((len(seeds), len(seeds)), np.float32), wrong.sum(axis=1)
+        for one in np.flatnonzero(np.bincount(predicted[wrong])):
+            there = (wrong & (predicted == one)).astype(np.float32)
+            same += there @ there.T
         both = wrong.astype(np.float32) @ wrong.T.astype(np.float32)
         either = count[:, None] + count[None, :] - both
         share = np.where(either >= _FEWEST_ERRORS, same / np.maximum(either, 1), 0.0)
@@ -59,15 +56,6 @@ def _alike(run: Run, correct: Correct) -> Iterator[str]:
             yield (f"{network}: seeds {seeds[i]} and {seeds[j]}{more} give the same wrong answer to "
                    f"{100 * share[i, j]:.0f} % of the {either[i, j]:.0f} examples that either gets wrong: "
                    "one may be a copy of the other")  # fmt: skip
-
-
-def _pairs(wrong: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """For each two rows of bool [R, N], in how many columns both hold and `predicted` [R, N] is the same: [R, R]."""
-    found = np.zeros((len(wrong), len(wrong)), np.float32)
-    for one in np.flatnonzero(np.bincount(predicted[wrong])):
-        there = (wrong & (predicted == one)).astype(np.float32)
-        found += there @ there.T
-    return found
 
 
 def _ends_elsewhere(run: Run, config: Config, correct: Correct) -> Iterator[str]:
@@ -120,9 +108,7 @@ def _seconds(run: Run, config: Config) -> Iterator[str]:
 def before_registration(finished: Mapping[int, str], registered: str) -> str:
     """That a seed was finished before its claim was registered, or does not say when; empty where all came after.
 
-    Args:
-        finished: seed -> time as ISO 8601 has it, with its zone; empty where the record names none.
-        registered: the same of the claim; empty where it does not say that it was.
+    Times are as ISO 8601 has them, with their zone; `registered` is empty where the claim does not say that it was.
     """
     if not registered:
         return ""

@@ -269,13 +269,12 @@ def judged(
 def verify(*, check: bool = False) -> int:
     """Judges every claim on the recorded runs and writes results/verdicts.json; with `check` only compares.
 
-    Returns:
-        1 where a record or a kept network is not what was written, or `check` finds other verdicts than are written.
+    Gives 1 where a record or a kept network is not what was written, or `check` finds other verdicts than are written.
     """
     torch.set_num_threads(1)  # the tensors are small: more threads wait for each other
     runs = read_runs()
     verdicts, scores = judged(runs)
-    changed = _said(scores) | _said_of_weights(RUNS.parent, runs)
+    changed = _said(scores, RUNS.parent, runs)
     if check:
         return int(bool(_other(verdicts, scores, VERDICTS)) or changed)
     write_verdicts(verdicts)
@@ -284,16 +283,9 @@ def verify(*, check: bool = False) -> int:
 
 
 def verify_elsewhere(place: Path) -> int:
-    """Recomputes what is recorded in another results folder, and judges all claims on it; writes nothing.
+    """Recomputes what is recorded in another results folder, or project, and judges all claims on it; writes nothing.
 
-    Args:
-        place: a results folder, or a project that has one.
-
-    Returns:
-        1 where a record or a kept network is not what was written, or other verdicts are written there; else 0.
-
-    Raises:
-        ValueError: when there is no run.
+    Gives 1 where a record or a kept network is not what was written, or other verdicts are written there; else 0.
     """
     torch.set_num_threads(1)
     root = next((one for one in (place, place / "results") if (one / "runs").is_dir()), None)
@@ -306,7 +298,7 @@ def verify_elsewhere(place: Path) -> int:
         shares = in_percent(run.accuracy.get(run.counted, {})).values()
         if shares:
             print(f"{run.name}: {run.counted} {sum(shares) / len(shares):.2f} % over {seeds(len(shares))}")
-    changed = _said(scores) | _said_of_weights(root, runs)
+    changed = _said(scores, root, runs)
     if not claims:
         print(f"no claim was judged: {CLAIMS} is not here; run this in a checkout of the project")
         return int(changed)
@@ -321,8 +313,10 @@ def verify_elsewhere(place: Path) -> int:
 _PROJECT = Path(__file__).parents[2]
 
 
-def _said(scores: Mapping[str, Scores]) -> bool:
-    """Prints what was refused, flagged or could not be checked; whether a record was changed."""
+def _said(scores: Mapping[str, Scores], root: Path, runs: Mapping[str, Run]) -> bool:
+    """Prints what was refused, flagged or could not be checked; whether a record or a kept network was changed."""
+    from repro.evaluate.weights import WEIGHTS, held_against_records
+
     for problem in sorted({problem for score in scores.values() for problem in score.problems}):
         print(f"refused: {problem}")
     for score in scores.values():
@@ -331,16 +325,9 @@ def _said(scores: Mapping[str, Scores]) -> bool:
     for part in sorted({score.unchecked for score in scores.values()} - {""}):
         names = [score.name for score in scores.values() if score.unchecked == part]
         print(f"not checked: {part}, of {', '.join(names[:5])}{f' and {len(names) - 5} more' if names[5:] else ''}")
-    return any(score.changed for score in scores.values())
-
-
-def _said_of_weights(root: Path, runs: Mapping[str, Run]) -> bool:
-    """Prints what kept weights in a results folder are not as recorded, or cannot be checked; whether any are not."""
-    from repro.evaluate.weights import WEIGHTS, held_against_records
-
     wrong, unchecked = held_against_records(root / WEIGHTS.name, runs)
     print("".join(f"refused: {one}\n" for one in wrong) + "".join(f"not checked: {one}\n" for one in unchecked), end="")
-    return bool(wrong)
+    return any(score.changed for score in scores.values()) or bool(wrong)
 
 
 def _other(verdicts: Sequence[Verdict], scores: Mapping[str, Scores], path: Path) -> list[str]:

@@ -88,27 +88,16 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float], l
     return PairedDifference(mean, low, high, p_value, len(seeds), values)
 
 
-def mcnemar(first: Sequence[bool] | np.ndarray, second: Sequence[bool] | np.ndarray) -> float:
-    """The p-value of the exact McNemar test: of the pairs that disagree, do half favour the first? 1 if none does."""
-    a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
-    return _sign_test(int((a & ~b).sum()), int((b & ~a).sum()))
-
-
 def paired_rates(first: Mapping[int, bool], second: Mapping[int, bool], level: float = 0.95) -> PairedRates:
-    """Two success rates on the seeds (data sets) that both have.
-
-    Raises:
-        ValueError: when they have no seed in common.
-    """
+    """Two success rates on the seeds (data sets) that both have, of which there must be one."""
     seeds = sorted(first.keys() & second.keys())
-    if not seeds:
-        raise ValueError("no seed in common; run both methods with the same seeds")
     n = len(seeds)
     only_first = sum(first[s] and not second[s] for s in seeds)
     only_second = sum(second[s] and not first[s] for s in seeds)
     low, high = rate_difference_interval(only_first, only_second, n, level)
     rates = sum(first[s] for s in seeds) / n, sum(second[s] for s in seeds) / n
-    p_value = _sign_test(only_first, only_second)
+    discordant = only_first + only_second
+    p_value = float(stats.binomtest(only_first, discordant).pvalue) if discordant else 1.0
     return PairedRates(*rates, (only_first - only_second) / n, low, high, p_value, n, only_first, only_second)
 
 
@@ -166,69 +155,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         adjusted[known] = multipletests(adjusted[known], method="holm")[1]
         gc.unfreeze()
     return [float(p) for p in adjusted]
-
-
-def _sign_test(wins: int, losses: int) -> float:
-    return float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
-
-
-_RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class OnTestSet:
-    """First minus second, seed by seed and example by example, in points."""
-
-    mean: float
-    low: float  # paired bootstrap over the test examples, both methods averaged over seeds
-    high: float
-    only_first: float  # examples that only the first gets right, mean over seeds
-    only_second: float
-    better: int  # seeds in which McNemar's exact test, corrected for their number (Holm), favours the first
-    worse: int  # and the second
-    seeds: int
-    examples: int
-
-
-def accuracy_interval(accuracy: float, examples: int, level: float = 0.95) -> tuple[float, float]:
-    """Exact binomial interval of a network's accuracy from its share of right answers on so many examples."""
-    return rate_interval(round(accuracy * examples), examples, level)
-
-
-def compare(first: Mapping[int, np.ndarray], second: Mapping[int, np.ndarray], level: float = 0.95) -> OnTestSet | None:
-    """Two methods on the same test examples; None without a common seed.
-
-    Args:
-        first: seed -> bool [N], which examples are right.
-        second: the same for the other method, on the same examples.
-        level: of the interval.
-    """
-    seeds = sorted(first.keys() & second.keys())
-    if not seeds:
-        return None
-    a, b = (np.stack([hits[seed] for seed in seeds]) for hits in (first, second))
-    difference = 100.0 * (a.mean(axis=0) - b.mean(axis=0))  # [N]
-    low = high = math.nan
-    if np.ptp(difference) > 0:
-        found = stats.bootstrap(
-            (difference,),
-            np.mean,
-            confidence_level=level,
-            n_resamples=_RESAMPLES,
-            method="percentile",
-            rng=0,
-            batch=100,
-        ).confidence_interval
-        low, high = float(found.low), float(found.high)
-    p_values = holm([mcnemar(x, y) for x, y in zip(a, b, strict=True)])
-    return OnTestSet(
-        mean=float(difference.mean()),
-        low=low,
-        high=high,
-        only_first=float((a & ~b).sum(axis=1).mean()),
-        only_second=float((b & ~a).sum(axis=1).mean()),
-        better=sum(p < 1 - level and x.sum() > y.sum() for p, x, y in zip(p_values, a, b, strict=True)),
-        worse=sum(p < 1 - level and x.sum() < y.sum() for p, x, y in zip(p_values, a, b, strict=True)),
-        seeds=len(seeds),
-        examples=a.shape[1],
-    )

@@ -7,10 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from repro.evaluate.evaluate import _share_that_stays_wrong
+from repro.evaluate.evaluate import label_curves
 from repro.report.record import Place
 from tests.report.cases import ACCURACY, make_run
 from tests.report.test_tables import record
+
+
+def stays(before: np.ndarray, now: np.ndarray, truth: np.ndarray) -> list[list[float]]:
+    """The share at two snapshots, by seed."""
+    found: list[list[float]] = label_curves(np.stack([before, now], axis=1), truth, [0, 1], 0)["wrong_stays"].tolist()
+    return found
 
 
 def test_the_share_that_stays_is_over_those_wrong_before() -> None:
@@ -22,16 +28,16 @@ def test_the_share_that_stays_is_over_those_wrong_before() -> None:
     before = np.array([[1, 1, 2, 1, 2]] * 2)
     now = np.array([[1, 0, 1, 1, 2], [1, 0, 0, 1, 2]])
 
-    assert [1 / 3, 1 / 3] == pytest.approx(_share_that_stays_wrong(before, now, truth).tolist())
+    for row in stays(before, now, truth):
+        assert [np.nan, 1 / 3] == pytest.approx(row, nan_ok=True)
 
 
 def test_a_label_that_was_not_wrong_does_not_count() -> None:
     """Wrong now, right before: none stays; where none was wrong there is no share, and none before the first."""
     truth, right = np.array([[0, 1]]), np.array([[0, 1]])
 
-    assert [0.0] == _share_that_stays_wrong(np.array([[0, 0]]), np.array([[1, 1]]), truth).tolist()
-    assert np.isnan(_share_that_stays_wrong(right, np.array([[1, 1]]), truth)).all()
-    assert np.isnan(_share_that_stays_wrong(None, right, truth)).all()
+    assert 0.0 == stays(np.array([[0, 0]]), np.array([[1, 1]]), truth)[0][1]
+    assert np.isnan(stays(right, np.array([[1, 1]]), truth)).all()
 
 
 def test_the_bias_is_the_mean_of_the_second_half() -> None:
