@@ -71,7 +71,14 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as lock:
         if not _mine(place, lock):
             return _cancelled(place)
-        status = _drive(path, place, arguments) if arguments.on else _here(path, arguments)
+        if arguments.on:
+            status = _drive(path, place, arguments)
+        else:
+            from repro.engine.device import set_up_process
+            from repro.train.launch import train_plan
+
+            set_up_process()  # before workers are forked
+            status = train_plan(lay_out(path)["runs"], path.stem, arguments.workers or 0)
     if not status:
         print(f"{path.stem}: every seed is trained; to evaluate and judge them: repro reproduce {path.stem}")
     return status
@@ -99,14 +106,6 @@ def _mine(place: Path, lock: ExitStack) -> bool:
             cancelled = watched and mark.exists() and mark.stat().st_mtime > begun
             mark.unlink(missing_ok=True)
             return not cancelled
-
-
-def _here(path: Path, arguments: argparse.Namespace) -> int:
-    from repro.engine.device import set_up_process
-    from repro.train.launch import train_plan
-
-    set_up_process()  # before workers are forked
-    return train_plan(lay_out(path)["runs"], path.stem, arguments.workers or 0)
 
 
 def lay_out(path: Path, gpus: bool | None = None) -> dict[str, Any]:
@@ -142,17 +141,8 @@ def _plan(content: Any) -> dict[str, Any]:
     return {key: str(content[key]) for key in ("file", "code", "revision")} | {"runs": runs}
 
 
-def _progress(content: Any) -> dict[str, Any]:
-    kinds = {"step": int, "rate": float, "node": str}
-    return {key: kind(content[key]) for key, kind in kinds.items() if key in content}
-
-
 def _place(plan: str) -> Path:
-    """Where it is noted what is trained of the plan of this name or file.
-
-    Raises:
-        ValueError: when it is noted of another file of that name: their jobs could not be told apart.
-    """
+    """Where it is noted what is trained of a plan; refused where that is of another file, whose jobs look the same."""
     path = Path(plan_path(plan))
     place = PLANS / path.stem
     if path.is_file() and (place / _PLAN).is_file() and (other := read(place)["file"]) != os.path.relpath(path):
@@ -253,7 +243,8 @@ def states(place: Path, begun: Container[Seed] = ()) -> Iterator[tuple[Seed, str
                 yield seed, "done", note
                 continue
             try:
-                note |= _progress(json.loads((folder / _NOTE).read_bytes()))
+                said, kinds = json.loads((folder / _NOTE).read_bytes()), {"step": int, "rate": float, "node": str}
+                note |= {key: kind(said[key]) for key, kind in kinds.items() if key in said}
                 fresh = time.time() - (folder / _NOTE).stat().st_mtime < 2 * _SILENCE
             except (OSError, *DAMAGE):
                 fresh = False

@@ -129,7 +129,13 @@ def _comparison(path: Path, root: Path, above: tuple[str, ...] = ()) -> Comparis
     content = dict(_mapping(_read(path), path, "comparison"))
     for key in content.keys() - _COMPARISON:
         raise ConfigError(f"{path}: comparison.{key} is not a part of a comparison; {closest(key, list(_COMPARISON))}")
-    base = _like(content.pop("like", None), path, root, (*above, path.stem))
+    base = None
+    if (name := content.pop("like", None)) is not None:
+        known = sorted(one.stem for one in path.parent.glob("*.yaml"))
+        if name in (*above, path.stem) or name not in known:
+            why = "is no setting" if name not in (*above, path.stem) else "comes back to itself"
+            raise ConfigError(f"{path}: comparison.like = {short(name)}: {why}; {closest(str(name), known)}")
+        base = _comparison(path.with_name(f"{name}.yaml"), root, (*above, path.stem))
     arms, methods = (
         {name: _entry(changes or {}, f"{path}: comparison.{key}.{name}") for name, changes in entries.items()}
         for key in ("arms", "methods")
@@ -144,17 +150,6 @@ def _comparison(path: Path, root: Path, above: tuple[str, ...] = ()) -> Comparis
         methods = {name: base.methods.get(name, {}) | methods.get(name, {}) for name in base.methods | methods}
     found = content | {"setting": path.stem, "arms": arms, "methods": methods}
     return validated(Comparison, found, f"{path}: comparison: ")
-
-
-def _like(name: Any, path: Path, root: Path, above: tuple[str, ...]) -> Comparison | None:
-    """The comparison that one is `like`."""
-    if name is None:
-        return None
-    known = sorted(one.stem for one in path.parent.glob("*.yaml"))
-    if name in above or name not in known:
-        why = "comes back to itself" if name in above else "is no setting"
-        raise ConfigError(f"{path}: comparison.like = {short(name)}: {why}; {closest(str(name), known)}")
-    return _comparison(path.with_name(f"{name}.yaml"), root, above)
 
 
 def run_names(root: Path = ROOT) -> list[str]:
@@ -173,11 +168,7 @@ def setting_and_arm(run: str, root: Path = ROOT) -> tuple[Comparison, str]:
 
 
 def compose(run: str, overrides: Sequence[str] = (), root: Path = ROOT) -> Config:
-    """The checked configuration of a run with `overrides` such as `method.feedback=none`.
-
-    Raises:
-        ConfigError: for an unknown run or override, or an impossible value.
-    """
+    """The checked configuration of a run with `overrides` such as `method.feedback=none`; ConfigError where wrong."""
     comparison, name = setting_and_arm(run, root)
     _read_groups(root)
     arm = all_arms(root)[name]
@@ -374,11 +365,11 @@ def _explain(run: str, overrides: Sequence[str], error: str, root: Path) -> str:
 
 def keys_of(run: str, root: Path = ROOT) -> list[str]:
     """The dotted key of every setting of a run, and of every group of them."""
-    return list(_dotted_keys(as_mapping(compose(run, (), root))))
 
+    def dotted(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+        for key, value in mapping.items():
+            yield prefix + key
+            if isinstance(value, dict):
+                yield from dotted(value, f"{prefix}{key}.")
 
-def _dotted_keys(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in mapping.items():
-        yield prefix + key
-        if isinstance(value, dict):
-            yield from _dotted_keys(value, f"{prefix}{key}.")
+    return list(dotted(as_mapping(compose(run, (), root))))

@@ -16,6 +16,7 @@ from repro.train.checkpoint import Refused, Result, load_results, save_result
 from repro.train.kept import late_steps
 from repro.train.loop import OutOfTime, Stopped, Trainer, finetune
 from repro.train.metrics import NotFinite, Window
+from repro.train.storage import Series
 from tests.tiny import CPU, METHODS, all_weights, assert_same, settings
 
 VARIANTS: dict[str, dict[str, Any]] = METHODS | {
@@ -225,8 +226,9 @@ def test_more_time_goes_on_from_the_state(tmp_path: Path) -> None:
 
 def test_results_come_back_in_order(tmp_path: Path) -> None:
     """Results of several seeds are read in the order of seeds; none at all is an error with the remedy."""
+    none = Series("snapshots"), Series("late")
     for seed in (10, 2):
-        save_result(tmp_path / f"seed-{seed}", Result({}, [seed], False, "student", {}, [], [], [], {}, {}))
+        save_result(tmp_path / f"seed-{seed}", Result({}, [seed], False, "student", {}, [], *none, {}, {}))
 
     assert [[2], [10]] == [result.seeds for result in load_results(tmp_path)]
     with pytest.raises(FileNotFoundError, match="dvc repro train@"):

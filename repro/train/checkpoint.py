@@ -32,11 +32,7 @@ def made_by(config: Config, seeds: int | Sequence[int], source: Mapping[str, str
 
 
 def write(folder: Path, step: int, content: dict[str, Any], series: Mapping[str, Series]) -> None:
-    """Writes the weights that `series` hold in memory, then a checkpoint; removes all but the last two.
-
-    Raises:
-        OSError: naming the path, when it cannot be written; the checkpoints before it are kept.
-    """
+    """Writes the weights that `series` hold in memory, then a checkpoint; removes all but the last two."""
     for one in series.values():
         one.write(folder)
     save(_path(folder, step), content | {name: one.files for name, one in series.items()})
@@ -51,11 +47,7 @@ def kept_in(folder: Path) -> str:
 
 
 def refuse_newest(folder: Path, made_by: Mapping[str, Any], remove: Path) -> None:
-    """Checks the newest readable checkpoint, before any work.
-
-    Raises:
-        Refused: when other settings, data or code made it.
-    """
+    """Refuses the newest readable checkpoint, before any work, when other settings, data or code made it."""
     if newest := _newest_readable(folder):
         refuse_other(newest, made_by, folder, remove)
 
@@ -76,10 +68,8 @@ def _newest_readable(folder: Path) -> dict[str, Any] | None:
 def read(folder: Path, made_by: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any] | None:
     """The newest checkpoint with all its files intact, and its series opened; None if there is no checkpoint.
 
-    Removes what killed writers left in the folder. Says so when an older checkpoint replaces a damaged one.
-
-    Raises:
-        Refused: when other settings, data or code made it, or no checkpoint is intact.
+    Removes what killed writers left in the folder. Says so when an older checkpoint replaces a damaged one. Refused:
+    when other settings, data or code made it, or none is intact.
     """
     if not folder.is_dir():
         return None
@@ -101,7 +91,9 @@ def read(folder: Path, made_by: Mapping[str, Any], say: Callable[[str], None]) -
             say(f"{why}; going on from the checkpoint before it, at step {content['step']}")
             with contextlib.suppress(OSError):
                 broken.unlink()
-        _remove_unlisted(folder, content)
+        listed = {path for name in SERIES for path in content[name].paths()}
+        for unlisted in {path for name in SERIES for path in folder.glob(f"{name}-*.pt")} - listed:
+            unlisted.unlink()  # its writer was killed before the checkpoint
         return content
     if damaged:
         raise Refused(f"no checkpoint in {folder} is intact: {'; '.join(damaged.values())}; "
@@ -112,13 +104,11 @@ def read(folder: Path, made_by: Mapping[str, Any], say: Callable[[str], None]) -
 def refuse_other(
     content: Mapping[str, Any], made_by: Mapping[str, Any], folder: Path, remove: Path | None = None
 ) -> None:
-    """Compares what made a checkpoint or result in `folder` with what is running now.
+    """Refuses a checkpoint or result in `folder` that was made otherwise than what is running now.
 
-    Raises:
-        Refused: names every difference, and how to resume or to start anew, by removing `remove` or else the folder.
+    The error names every difference, and how to resume or to start anew: by removing `remove`, or else the folder.
     """
-    found = _differences(content["made_by"], made_by)
-    if found:
+    if found := _differences(content["made_by"], made_by):
         last = content["sessions"][-1] if content["sessions"] else {}
         revision = f" (revision {last['revision'][:12]})" if last.get("revision") else ""
         raise Refused(
@@ -161,15 +151,6 @@ def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-*.pt"), reverse=True)
 
 
-def _remove_unlisted(folder: Path, content: Mapping[str, Any]) -> None:
-    """Removes weights that a killed writer left after this checkpoint; they will be written again."""
-    listed = {path for name in SERIES for path in content[name].paths()}
-    for name in SERIES:
-        for path in folder.glob(f"{name}-*.pt"):
-            if path not in listed:
-                path.unlink()
-
-
 RESULT = "result.pt"
 
 
@@ -183,8 +164,8 @@ class Result:
     counted: str  # the network whose accuracy is the method's
     environment: dict[str, Any]
     rows: list[dict[str, float]]  # metrics.csv
-    snapshots: Iterable[dict[str, Any]]  # {"step", "networks"}, the last one is the final state
-    late: Iterable[dict[str, Any]]  # {"step", "networks"} with the counted network alone, the last ones of training
+    snapshots: Series  # the last one is the final state
+    late: Series  # with the counted network alone, the last ones of training
     finetuned: dict[str, Tensor]  # empty without finetuning
     made_by: dict[str, Any]  # settings, seeds and code, as in a checkpoint
 
@@ -200,19 +181,9 @@ def save_result(folder: Path, result: Result) -> None:
     """Writes the result into a run's state folder, with those weights that are not there yet."""
     content: dict[str, Any] = dict(vars(result))
     for name in SERIES:
-        series = _as_series(name, content[name])
-        series.write(folder)
-        content[name] = series.files
+        content[name].write(folder)
+        content[name] = content[name].files
     save(folder / RESULT, content)
-
-
-def _as_series(name: str, entries: Iterable[dict[str, Any]]) -> Series:
-    if isinstance(entries, Series):
-        return entries
-    series = Series(name)
-    for entry in entries:
-        series.append(entry["step"], entry["networks"])
-    return series
 
 
 def _opened(folder: Path, content: dict[str, Any]) -> dict[str, Series]:
@@ -221,12 +192,7 @@ def _opened(folder: Path, content: dict[str, Any]) -> dict[str, Series]:
 
 
 def load_result(folder: Path) -> Result | None:
-    """The result in a folder; None where there is none.
-
-    Raises:
-        Damaged: when it is not what was written.
-        OtherFormat: when another version wrote it.
-    """
+    """The result in a folder; None where there is none; Damaged or OtherFormat, as `load` says."""
     if not (folder / RESULT).is_file():
         return None
     content = load(folder / RESULT)
@@ -234,11 +200,7 @@ def load_result(folder: Path) -> Result | None:
 
 
 def load_results(folder: Path) -> list[Result]:
-    """All results of a run, in order of seeds.
-
-    Raises:
-        FileNotFoundError: when there is none; Damaged, OtherFormat: as `load_result`.
-    """
+    """All results of a run, in order of seeds; FileNotFoundError when there is none."""
     found = [result for path in folder.glob("seed*") if (result := load_result(path))]
     if not found:
         raise FileNotFoundError(f"no trained weights in {folder}; train them with: dvc repro train@{folder.name}")
@@ -253,8 +215,9 @@ def is_published(place: Path, made_by: Sequence[dict[str, Any]]) -> bool:
     restore_folder(place)
     try:
         found = load_results(place)
-        for series in (_as_series(name, getattr(result, name)) for result in found for name in SERIES):
-            series.check()
+        for result in found:
+            result.snapshots.check()
+            result.late.check()
     except (FileNotFoundError, Damaged, OtherFormat):
         return False
     return [result.made_by for result in found] == list(made_by)
@@ -271,11 +234,7 @@ def publish(folders: Iterable[Path], place: Path) -> None:
 
 
 def link_weights(weights: Iterable[Series], folder: Path) -> None:
-    """Copies or links the files of these series into a new folder, after checking all of them.
-
-    Raises:
-        Damaged: when one is not what was written.
-    """
+    """Copies or links the files of these series into a new folder; Damaged when one is not what was written."""
     found = list(weights)
     for series in found:
         series.check()

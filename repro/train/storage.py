@@ -34,11 +34,7 @@ class OtherFormat(ValueError):
 
 
 def save(path: Path, content: dict[str, Any]) -> str:
-    """Saves nested tensors and plain values, whole or not at all; returns the checksum.
-
-    Raises:
-        OSError: naming the path, when it cannot be written; the old file is kept.
-    """
+    """Saves nested tensors and plain values, whole or not at all; returns the checksum."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     payload = buffer.getbuffer()
@@ -54,7 +50,7 @@ def load(path: Path, checksum: str = "") -> dict[str, Any]:
         Damaged: when the file is missing, cut short or changed, or does not match `checksum`.
         OtherFormat: when another version wrote it.
     """
-    payload = _checked(path, checksum)
+    payload = checked(path, checksum)
     try:
         content: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
@@ -62,13 +58,8 @@ def load(path: Path, checksum: str = "") -> dict[str, Any]:
     return content
 
 
-def check(path: Path, checksum: str) -> None:
-    """Reads a file to its end and compares it with its checksum, as `load` does, without building its tensors."""
-    _checked(path, checksum)
-
-
-def _checked(path: Path, checksum: str) -> memoryview:
-    """The content after the first line."""
+def checked(path: Path, checksum: str) -> memoryview:
+    """The content after the first line, compared with its checksum; raises as `load`."""
     try:
         whole = path.read_bytes()
     except FileNotFoundError:
@@ -95,17 +86,14 @@ def _checked(path: Path, checksum: str) -> memoryview:
 Networks = dict[str, dict[str, Tensor]]
 """Network name to its weights."""
 
-File = dict[str, Any]
-"""Name, checksum and steps of a file of entries."""
-
 
 class Series:
     """Entries `{"step": int, "networks": Networks}` in order of steps; read from disk one file at a time.
 
-    The names of its `files` in `folder` begin with `name`.
+    The names of its `files` in `folder` begin with `name`; each is known by name, checksum and steps.
     """
 
-    def __init__(self, name: str, folder: Path | None = None, files: list[File] | None = None) -> None:
+    def __init__(self, name: str, folder: Path | None = None, files: list[dict[str, Any]] | None = None) -> None:
         self._name, self._folder, self.files = name, folder, files or []
         self._pending: list[dict[str, Any]] = []
 
@@ -139,4 +127,4 @@ class Series:
     def check(self) -> None:
         """Reads every file; raises `Damaged` for the first that is missing or not what was written."""
         for path, file in zip(self.paths(), self.files, strict=True):
-            check(path, file["checksum"])
+            checked(path, file["checksum"])
