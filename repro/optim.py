@@ -122,11 +122,7 @@ class Learner:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `state_dict`, in place.
-
-        Raises:
-            KeyError: when an entry is missing.
-        """
+        """The inverse of `state_dict`, in place."""
         for key, tensor in self.state_dict().items():
             tensor.copy_(state[key])
 

@@ -128,8 +128,7 @@ class Streams:
     def bits(self, name: str, step: Step, shape: Sequence[int]) -> Tensor:
         """Uniform 64-bit integers, int64 [*lead, *shape].
 
-        A stream that is read step after step is computed some steps ahead: most of the cost of a small draw is the
-        call.
+        A stream that is read step after step is computed some steps ahead: a small draw costs little but the call.
         """
         count = math.prod(shape)
         if isinstance(step, Tensor):

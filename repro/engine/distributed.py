@@ -44,11 +44,7 @@ class World:
         return Shard(self.rank, self.size)
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """The tensors of all processes, [size, *shape], without gradient.
-
-        Raises:
-            Gone: when another process does not take part.
-        """
+        """The tensors of all processes, [size, *shape], without gradient."""
         found = tensor.new_empty(self.size, *tensor.shape)
         with or_gone():
             dist.all_gather(list(found.unbind()), tensor.detach().contiguous())
@@ -63,11 +59,7 @@ class World:
         return self.means([tensor])[0]
 
     def means(self, tensors: list[Tensor]) -> list[Tensor]:
-        """The mean of each tensor over processes, in one message.
-
-        Raises:
-            Gone: when another process does not take part.
-        """
+        """The mean of each tensor over processes, in one message."""
         if self.size == 1:
             return tensors
         flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
@@ -77,11 +69,7 @@ class World:
         return [piece.reshape(tensor.shape) for piece, tensor in zip(pieces, tensors, strict=True)]
 
     def most(self, values: Sequence[float]) -> list[float]:
-        """The largest of each value over processes.
-
-        Raises:
-            Gone: when another process does not take part.
-        """
+        """The largest of each value over processes."""
         if self.size == 1:
             return list(values)
         found = torch.tensor(values, dtype=torch.float64)
@@ -90,11 +78,7 @@ class World:
         return found.tolist()
 
     def all_of(self, value: Value) -> list[Value]:
-        """The plain values of all processes, in order of rank.
-
-        Raises:
-            Gone: when another process does not take part.
-        """
+        """The plain values of all processes, in order of rank."""
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
@@ -103,11 +87,7 @@ class World:
         return found
 
     def each(self, action: Callable[[], Value]) -> Value:
-        """Runs `action` in every process; returns its value here once all have succeeded.
-
-        Raises:
-            Exception: in all processes when it failed in any: the process's own error, or else the first one.
-        """
+        """Runs `action` in every process; its value here once all have succeeded, else their own or the first error."""
         value, error = _tried(action)
         self._agree(error)
         return value  # type: ignore[return-value]
@@ -124,11 +104,7 @@ class World:
         return value  # type: ignore[return-value]
 
     def first(self, action: Callable[[], Value]) -> Value:
-        """Runs `action` in the first process alone; returns its plain value in all processes.
-
-        Raises:
-            Exception: in all processes, when it failed.
-        """
+        """Runs `action` in the first process alone; returns its plain value, or raises its error, in all processes."""
         value, error = _tried(action) if self.rank == 0 else (None, None)
         self._agree(error)
         return self.all_of(value)[0]  # type: ignore[return-value]
@@ -140,10 +116,7 @@ class World:
                 raise error or found
 
     def says(self, error: Exception) -> bool:
-        """Whether this process reports the error: the first that asks does.
-
-        If no answer comes, the process that keeps count has ended: it has reported the error, or it was killed.
-        """
+        """Whether this process reports the error: the first that asks. Without an answer, who counts has ended."""
         if self.size == 1:
             return True
         try:
@@ -157,11 +130,7 @@ ALONE = World()
 
 @contextlib.contextmanager
 def or_gone() -> Iterator[None]:
-    """Turns PyTorch's error for a lost connection into one sentence.
-
-    Raises:
-        Gone: for an error within the block.
-    """
+    """Turns PyTorch's error for a lost connection within the block into one sentence."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -204,11 +173,7 @@ class Differing(RuntimeError):
 
 
 class Pace:
-    """Asks all processes from time to time whether any of them wants something.
-
-    Args:
-        world: the processes; a single process is asked at every step.
-    """
+    """Asks all processes from time to time whether any of them wants something; a single one at every step."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -217,9 +182,7 @@ class Pace:
     def wanted(self, wishes: Sequence[bool], last: bool) -> list[bool]:
         """After a step: whether any process has each wish; all False while it is not yet time to ask.
 
-        Args:
-            wishes: of this process; each stays True until it is asked for.
-            last: whether this is the last step, after which it always asks.
+        A wish of this process stays True until it is asked for. After the `last` step it always asks.
         """
         if self._world.size == 1:
             return list(wishes)
@@ -233,26 +196,18 @@ class Pace:
 
 
 def require_same(world: World, state: Mapping[str, Tensor], step: int, why: str) -> None:
-    """Compares the states of all processes.
-
-    Raises:
-        Differing: when the step or any bit of a tensor differs; `why` ends the sentence.
-    """
+    """Raises `Differing` when the step, or any bit of a state, is not the same in all processes; `why` ends it."""
     if world.size == 1:
         return
-    mine = {"step": str(step)} | {name: _digest(tensor) for name, tensor in state.items()}
+    bits = {name: tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8) for name, tensor in state.items()}
+    mine = {name: hashlib.blake2b(some.numpy().tobytes(), digest_size=8).hexdigest() for name, some in bits.items()}
+    mine |= {"step": str(step)}
     first, *others = world.all_of(mine)
     for rank, other in enumerate(others, start=1):
         names = [name for name, digest in first.items() if other.get(name) != digest]
         if names:
             where = f"step {other['step']} in place of {first['step']}" if "step" in names else names[0]
             raise Differing(f"process {rank} does not hold the state of process 0 ({where}); {why}")
-
-
-def _digest(tensor: Tensor) -> str:
-    """A hash of its bits."""
-    content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return hashlib.blake2b(content.numpy().tobytes(), digest_size=8).hexdigest()
 
 
 PATIENCE = timedelta(minutes=10)
@@ -264,12 +219,7 @@ It must exceed the time in which the first process saves a state: the others wai
 
 @contextlib.contextmanager
 def connected() -> Iterator[World]:
-    """The processes that the environment names, until the block ends; a single one if it names none.
-
-    Raises:
-        ValueError: when the environment is incomplete, or this machine has fewer GPUs than processes.
-        Gone: when not all processes arrive.
-    """
+    """The processes that the environment names, until the block ends; a single one if it names none."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield ALONE
@@ -299,13 +249,7 @@ def _backend() -> str:
 def share(learners: Iterable[Learner], world: World, together: int) -> None:
     """Gives learners the gradients of the whole batch, and their batch norm the statistics of a group of processes.
 
-    Args:
-        learners: of this process.
-        world: the processes that share the batch; with a single one nothing changes.
-        together: consecutive processes in a group; 0 puts all into one group.
-
-    Raises:
-        ConfigError: when the groups would not be of equal size.
+    A group is of `together` consecutive processes, or all for 0; groups must be of equal size.
     """
     if world.size == 1:
         return

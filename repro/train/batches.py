@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from repro.data.sets import Examples, Order
 from repro.engine.distributed import ALONE, World
 from repro.methods.state import Batch
 from repro.seeding import Draws, Shard, Step, Streams
-from repro.settings import Budget, ConfigError, Flip, Plant, View
+from repro.settings import ConfigError, Flip, Plant, View
 
 _AHEAD = 2  # steps whose image files are read while a step is computed
 
@@ -46,8 +46,8 @@ class Batches:
         unlabelled_batch = min(budget.unlabelled_batch, count)
         self._labelled = Order(self._host, "labelled order", self.data.labels.shape[lead], budget.labelled_batch)
         self._unlabelled = Order(self._host, "unlabelled order", count, unlabelled_batch)
-        _require_equal_parts(budget, unlabelled_batch, world.size)
-        _require_one_process(config, world.size)
+        for problem in _unshared(config, unlabelled_batch, world.size) if world.size > 1 else ():
+            raise ConfigError(problem)
         self.hidden_labels_are_known = bool((self.data.hidden_labels >= 0).all())
         self._planted = planted_labels(config.plant, self.data.labels, self._source.classes, self._host)
         self._reading: dict[tuple[str, int], Callable[[], Tensor]] = {}
@@ -154,21 +154,15 @@ def planted_labels(plant: Plant, labels: Tensor, classes: int, streams: Streams)
     return torch.where(chosen.cpu(), other, labels.cpu()).to(labels.device)
 
 
-def _require_equal_parts(budget: Budget, unlabelled_batch: int, processes: int) -> None:
-    """Refuses batches that the processes cannot share equally."""
-    for name, examples in {"labelled": budget.labelled_batch, "unlabelled": unlabelled_batch}.items():
+def _unshared(config: Config, unlabelled_batch: int, processes: int) -> Iterator[str]:
+    """Why several processes cannot share the batches: unequal parts, images mixed, steps recorded or compiled."""
+    for name, examples in {"labelled": config.budget.labelled_batch, "unlabelled": unlabelled_batch}.items():
         if examples % processes:
-            raise ConfigError(
-                f"budget.{name}_batch = {getattr(budget, f'{name}_batch')}: {processes} processes cannot share "
+            yield (
+                f"budget.{name}_batch = {getattr(config.budget, f'{name}_batch')}: {processes} processes cannot share "
                 f"{examples} examples equally; set a multiple of {processes}, or start another number of processes"
             )
-
-
-def _require_one_process(config: Config, processes: int) -> None:
-    """With several processes, refuses to mix images of the whole batch, and to record or compile steps."""
-    method = config.method
-    alone = {"mixup": "method.mixup", "teacher_mixup": "method.teacher_mixup"}
-    used = [f"{key} = {getattr(method, name)}" for name, key in alone.items() if getattr(method, name, 0)]
-    used += [f"engine.{name} = True" for name in ("cuda_graph", "compile", "fastest") if getattr(config.engine, name)]
-    if processes > 1 and used:
-        raise ConfigError(f"{used[0]}: is trained by one process, not by {processes}; start it without torchrun")
+    for key in ("method.mixup", "method.teacher_mixup", "engine.cuda_graph", "engine.compile", "engine.fastest"):
+        part, name = key.split(".")
+        if value := getattr(getattr(config, part), name, 0):
+            yield f"{key} = {value}: is trained by one process, not by {processes}; start it without torchrun"

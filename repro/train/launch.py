@@ -57,12 +57,9 @@ def train(run: str, seeds: str) -> int:
 
 
 def train_plan(runs: Mapping[str, Mapping[str, Any]], label: str, workers: int) -> int:
-    """Trains the missing seeds of a plan in one pool; opens a run when its first seed is next; returns the exit status.
+    """Trains the missing seeds of a plan, laid out as `runs`, in one pool; returns the exit status.
 
-    Args:
-        runs: from `lay_out`.
-        label: the plan's name.
-        workers: how many at most; 0 takes the smallest `budget.workers` of the runs.
+    A run is opened when its first seed is next. 0 `workers` are as many as the smallest `budget.workers` of the runs.
     """
     under_way: dict[str, tuple[ExitStack, list[Job]]] = {}
 
@@ -127,11 +124,7 @@ def _close(jobs: list[Job], whole: bool) -> None:
 
 
 def _prepared(run: str, seeds_text: str) -> tuple[list[Job], list[Job]]:
-    """The jobs of all planned seeds, and those of them to train now.
-
-    Raises:
-        ConfigError: when seeds or data are not the prepared ones.
-    """
+    """The jobs of all planned seeds, and those of them to train now; ConfigError where they are not as prepared."""
     seeds = list(parse_seeds(seeds_text))
     if Path(run).name != run:
         raise ConfigError(f"{run!r} is no run of a plan: it names a folder, so has no slash")
@@ -152,11 +145,7 @@ def _prepared(run: str, seeds_text: str) -> tuple[list[Job], list[Job]]:
 
 
 def finished_already(every: list[Job], jobs: list[Job]) -> bool:
-    """Whether all planned jobs of a run are finished, so that `jobs` of them need no training.
-
-    Raises:
-        Refused: when other settings, data or code made what is left of this run.
-    """
+    """Whether all planned jobs of a run are finished; refuses what other settings, data or code left of it."""
     refuse_other_states(every, jobs)
     run, state = every[0].run, every[0].state
     if not is_published(RUNS / run, [job.made_by for job in every]):
@@ -168,11 +157,7 @@ def finished_already(every: list[Job], jobs: list[Job]) -> bool:
 
 
 def refuse_other_states(every: list[Job], jobs: list[Job]) -> None:
-    """Checks, before any work, the states that are left of these jobs and of seeds outside the run.
-
-    Raises:
-        Refused: when other settings, data or code made one, or it is of other seeds or another stack.
-    """
+    """Refuses, before any work, states that other settings, data or code left, or that are of other seeds."""
     state, stack = every[0].state, every[0].config.budget.stack
     partly(state)  # what a kill left of its removal
     other = {path.name for path in state.glob("seed*")} - {job.folder.name for job in every}
@@ -199,6 +184,8 @@ def train_jobs(
 ) -> int:  # fmt: skip
     """Trains jobs of one run or several; returns 0 when all are done, else the exit status of what stopped them.
 
+    The first error of a job is raised once the other jobs have ended.
+
     Args:
         jobs: each is taken shortly before a worker is free.
         label: the name of the whole, for messages.
@@ -206,9 +193,6 @@ def train_jobs(
         workers: how many at most; on GPUs, one each.
         done: called with each finished job.
         world: the processes that train each job together; they have no workers.
-
-    Raises:
-        Exception: the first error of a job, once the other jobs have ended.
     """
     first = next(jobs, None)
     if first is None:
@@ -328,27 +312,25 @@ def _train_together(
     jobs: Iterator[Job], progress: Progress, flags: Flags, world: World
 ) -> tuple[list[Job], list[Exception]]:
     """Trains jobs in this process, on its part of each batch; returns a job that stopped before its end."""
-    steps_done = 0
+    steps_done, parent = 0, os.getppid()
 
     def count(steps: int) -> None:
         nonlocal steps_done
         steps_done += steps
         progress.show(steps_done)
 
+    def stop_with_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        flags.stop()
+
     if "TORCHELASTIC_RUN_ID" in os.environ:  # other launchers may leave their processes on purpose
-        threading.Thread(target=_stop_with_parent, args=(flags, os.getppid()), daemon=True).start()
+        threading.Thread(target=stop_with_parent, daemon=True).start()
     listener = Listener(count, progress.say, lambda: flags.stops)
     for number, job in enumerate(jobs):
         if not _train_one(job, listener, number > 0, world):
             return [job], []
     return [], []
-
-
-def _stop_with_parent(flags: Flags, parent: int) -> None:
-    """Saves and stops when `torchrun` has ended, for whatever reason."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    flags.stop()
 
 
 def _train_one(job: Job, listener: Listener, began: bool, world: World = ALONE) -> bool:

@@ -45,11 +45,7 @@ _SLACK = 0.02  # share of the steps that are left: a smaller change is ignored
 
 
 class Timetable:
-    """The number of steps of training that ends at a given time, from the speed of its last steps.
-
-    Args:
-        ends: by time.monotonic().
-    """
+    """The number of steps of training that `ends` at a time, by time.monotonic(), from the speed of its last steps."""
 
     def __init__(self, ends: float) -> None:
         self._ends, self._seen = ends, deque[tuple[float, int]]()
@@ -94,8 +90,8 @@ class Trainer:
         session: Mapping[str, Any] | None = None, world: World = ALONE, record: Record | None = None,
     ) -> None:  # fmt: skip
         self.config, self.seeds, self.device, self.world = config, seeds, device, world
-        self._asked = config
-        self.source, self.session = dict(source or {}), dict(session or {})
+        self._asked, self._made_by = config, checkpoint.made_by(config, seeds, source or {})
+        self.session = dict(session or {})
         self.method = method_of(config.method)
         self.batches = Batches(config, config.method.views, seeds, device, world)
         self.batch, self.streams, self.data = self.batches.at, self.batches.streams, self.batches.data
@@ -132,9 +128,7 @@ class Trainer:
 
         Raises:
             OutOfTime, Stopped: when `deadline` passes or `stop` says so; the state is saved first.
-            NotFinite: when a loss or a weight becomes NaN or infinite; the checkpoints before that are kept.
-            Refused: when `folder` holds a state that must not be resumed.
-            OSError: when the state cannot be saved; the checkpoints before it are kept.
+            NotFinite, Refused: when a loss or weight is not finite, or `folder` holds what must not be resumed.
         """
         self._resume(folder, say)
         if way := self.steps.choose(self.sessions[-1].get("way", "") if self.sessions else "", say):
@@ -178,11 +172,7 @@ class Trainer:
             learner.config, learner.total_steps = getattr(self.config.optim, role), steps
 
     def advance_and_keep(self, say: Say, report: Report = lambda _: None) -> None:
-        """One step, with the weights that are kept before and after it; checks and reports the row it completes.
-
-        Raises:
-            NotFinite: when a loss or a weight becomes NaN or infinite.
-        """
+        """One step, with the weights that are kept before and after it; checks and reports the row it completes."""
         self.kept.before_step(self.state, say)
         if self.advance():
             check_finite(self.state, self.window)
@@ -190,11 +180,7 @@ class Trainer:
         self.kept.after_step(self.state, say)
 
     def advance(self) -> bool:
-        """Takes a step; returns whether it completed a row of metrics.
-
-        Raises:
-            NotFinite: when a mean of the row is NaN or infinite.
-        """
+        """Takes a step; returns whether it completed a row of metrics, whose means must be finite."""
         logs = self._step()
         if logs:
             self.rows.append({"step": self.state.step} | self.window.close(self.state.step))
@@ -221,13 +207,9 @@ class Trainer:
                 f"{checkpoint.kept_in(folder)}; to start anew: rm -r {folder}"
             ) from None
 
-    def made_by(self) -> dict[str, Any]:
-        """What must be equal for training to resume from a saved state; finetuning comes after it."""
-        return checkpoint.made_by(self._asked, self.seeds, self.source)
-
     def _save(self, folder: Path) -> None:
         content: dict[str, Any] = {
-            "made_by": self.made_by(),
+            "made_by": self._made_by,
             "step": self.state.step,
             "steps": self.config.budget.steps,
             "state": self.state.state_dict(),
@@ -240,7 +222,7 @@ class Trainer:
         self.world.first(lambda: checkpoint.write(folder, self.state.step, content, self.kept.series))
 
     def _resume(self, folder: Path, say: Say) -> None:
-        content = self.world.after_first(lambda: checkpoint.read(folder, self.made_by(), say))
+        content = self.world.after_first(lambda: checkpoint.read(folder, self._made_by, say))
         require_same(self.world, {}, content["step"] if content else 0, f"all must see the files in {folder}")
         if content is None:
             return
@@ -256,12 +238,8 @@ class Trainer:
 def finetune(trainer: Trainer, stop: Callable[[], bool] = lambda: False) -> dict[str, Tensor]:
     """Weights of the counted network after plain gradient descent at a fixed rate; the trainer's own stay as they are.
 
-    Starts from the averaged weights where there are any. The network is in evaluation mode: running statistics, no
-    dropout. Several processes each compute the same, from the whole batch.
-
-    Raises:
-        Stopped: when `stop`, asked after each step, says so; it starts over the next time.
-        NotFinite: when a weight has become NaN or infinite.
+    Starts from the averaged weights where there are any, in evaluation mode: running statistics, no dropout. Several
+    processes each compute the same, from the whole batch. Stopped, when `stop` says so, it starts over the next time.
     """
     config, steps_before = trainer.config.finetune, trainer.config.budget.steps
     source: Learner = trainer.state.learners[trainer.config.method.networks[-1]]
@@ -283,9 +261,7 @@ def finetune(trainer: Trainer, stop: Callable[[], bool] = lambda: False) -> dict
     tuned = {k: v.detach().clone().cpu() for k, v in source.model.state_dict().items()}
     source.model.load_state_dict(kept)
     source.model.train()
-    bad = not_finite(tuned)
-    if bad:
-        raise NotFinite(
-            f"finetuning made {bad[0]} NaN or infinite; lower finetune.learning_rate = {config.learning_rate}"
-        )
+    if bad := not_finite(tuned):
+        why = f"finetuning made {bad[0]} NaN or infinite; lower finetune.learning_rate = {config.learning_rate}"
+        raise NotFinite(why)
     return tuned

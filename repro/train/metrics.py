@@ -36,11 +36,7 @@ class Window:
         self._counts[names] += 1
 
     def close(self, step: int) -> dict[str, float]:
-        """A row: means over the window's steps and all stacked runs, and h's spread over steps. Empties the window.
-
-        Raises:
-            NotFinite: when a mean is NaN or infinite; names the metric and the steps.
-        """
+        """A row: means over the window's steps and all stacked runs, and h's spread over steps. Empties the window."""
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
         for names, moments in self._sums.items():
@@ -87,18 +83,12 @@ def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def check_finite(state: State, window: Window) -> None:
-    """Checks all weights, averages and momenta, and the metrics since the last row.
-
-    Raises:
-        NotFinite: names those with a NaN or an infinity.
-    """
+    """Raises NotFinite where weights, averages, momenta or the metrics since the last row hold a NaN or an infinity."""
     sums = {f"the mean of {', '.join(names)}": values for names, _, values in window.state_dict()}
-    names = not_finite(state.state_dict() | sums)
-    if names:
+    if names := not_finite(state.state_dict() | sums):
         others = ", ".join(names[1:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        raise NotFinite(
-            f"{names[0]} is not finite after step {state.step}{f', with {others}' * bool(others)}; {_REMEDY}"
-        )
+        said = f"{names[0]} is not finite after step {state.step}{f', with {others}' * bool(others)}; {_REMEDY}"
+        raise NotFinite(said)
 
 
 _LOSSES = {
