@@ -281,7 +281,7 @@ def prepare(arguments: argparse.Namespace) -> None:
 def verify(arguments: argparse.Namespace) -> int:
     """All claims."""
     if arguments.retrain:
-        from repro.retrain import retrain
+        from repro.trial import retrain
 
         return retrain(arguments.retrain)
     from repro.verify import rules

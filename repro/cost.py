@@ -91,7 +91,7 @@ TIMED = {"paper": "cifar10_paper_mpl", "released": "cifar10_released_mpl", "smal
 def hours(path: Path, seeds: Mapping[str, int], gpus: bool, seconds: float = 3.0) -> None:
     """Prints an estimate of what so many seeds (or stacks) of each run take, on 1, 8 or 64 devices.
 
-    Some steps of each run are timed here. For `gpus`, where there is none here, others were timed elsewhere: `TIMES`.
+    Steps are timed here; for `gpus`, where there is none, they were timed elsewhere: `TIMES`.
     """
     each: list[float] = []
     elsewhere = gpus and choose_device().type == "cpu"
@@ -110,7 +110,8 @@ def hours(path: Path, seeds: Mapping[str, int], gpus: bool, seconds: float = 3.0
         return
     what, device = "some steps of each run", describe_device(choose_device())["device_name"]
     if elsewhere:
-        what, device = f"{TIMES}, without finetuning and evaluation", _times()["environment"]["device_name"]
+        what = f"{TIMES}, without finetuning and evaluation"
+        device = json.loads(TIMES.read_bytes())["environment"]["device_name"]
     print(f"An estimate, from {what}, on {device}: {sum(each) / 3600:,.1f} device hours")
     for devices in (1, 8, 64):
         print(f"  on {devices:2} at once: {duration(last_end(each, devices))}")
@@ -124,10 +125,6 @@ def last_end(each: Sequence[float], devices: int) -> float:
     return max(ends)
 
 
-def _times() -> dict[str, Any]:
-    return json.loads(TIMES.read_bytes()) if TIMES.is_file() else {"found": []}
-
-
 def step_on_a_gpu(config: Config) -> float | None:
     """Seconds of a step that was timed on a GPU, of the same recipe, method, network, batches and precision."""
 
@@ -135,7 +132,8 @@ def step_on_a_gpu(config: Config) -> float | None:
         batches = one.budget.labelled_batch, one.budget.unlabelled_batch, one.budget.stack
         return one.recipe.name, type(one.method), one.model, batches, one.engine.precision
 
-    seconds = {row["what"]: row["ms"] / 1000 for row in _times()["found"] if "ms" in row}
+    found: list[dict[str, Any]] = json.loads(TIMES.read_bytes())["found"] if TIMES.is_file() else []
+    seconds = {row["what"]: row["ms"] / 1000 for row in found if "ms" in row}
     way = "recorded" if config.engine.cuda_graph or config.engine.fastest else "taken"
     alike = (name for name, run in TIMED.items() if kind(compose(run)) == kind(config))
     return seconds.get(f"{next(alike, '')}: {way}")
@@ -197,7 +195,7 @@ def cost_of_all(costs: list[Cost]) -> Cost:
 def cost_of(config: Config, seeds: list[int], seconds: float) -> Cost:
     """What all seeds of a run with prepared data take: as many jobs as a run would train side by side, for a moment.
 
-    A moment is about `seconds` in each of a run's phases, and three steps at least, of which one is timed.
+    A moment is about `seconds` in each phase, and three steps at least, of which one is timed.
     """
     jobs = jobs_of("", config, Path(), seeds)
     side_by_side, _ = worker_pool(min(config.budget.workers, len(jobs)))
@@ -237,7 +235,7 @@ def _cost_of_job(job: Job, seconds: float) -> Cost:
 
 
 def phases(config: Config) -> list[tuple[int, int]]:
-    """The first step and the number of steps of each part of a run whose steps cost the same."""
+    """First step and number of steps of each part of a run whose steps cost the same."""
     steps, teaching = config.budget.steps, config.method.fixed_teacher_steps
     return [(0, teaching), (teaching, steps - teaching)] if teaching else [(0, steps)]
 
@@ -286,10 +284,9 @@ def _evaluation(config: Config, seeds: Seeds, trainer: Trainer, kept: dict[str, 
 
 
 def looked_at(config: Config, seeds: Seeds, networks: int, unlabelled: int) -> tuple[int, int]:
-    """What an evaluation of a run does: how many examples it reads, and how many times one passes through a network.
+    """How many examples an evaluation of a run reads, and how many times one passes through a network.
 
-    A snapshot holds so many networks, averages among them; stacked seeds pass together; the pseudo labels of so many
-    unlabelled examples are compared with their classes.
+    A snapshot holds so many networks, averages among them; stacked seeds pass together.
     """
     budget, test = config.budget, source_of(config.data).held_out_set(seeds).labels.shape[-1]
     drawn, labelled = (min(count, budget.curve_examples or count) for count in (test, unlabelled))

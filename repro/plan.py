@@ -33,8 +33,6 @@ from repro.models import Model
 from repro.settings import ConfigError, closest, parse_seeds, read_yaml, short, validated
 
 _PARTS, _ENTRY = {"runs", "overrides", "needs"}, {"seeds", "overrides"}  # of a plan, and of its runs
-_COMPARISON = {"page", "heading", "introduction", "reference", "like", "again", "sweep", "good", "regions", "methods",
-               "arms"}  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _GROUPS = {"data", "model", "method", "recipe"}
 _REFERENCE = "${"  # Hydra's, to another value
@@ -127,8 +125,9 @@ def comparisons(root: Path = ROOT) -> dict[str, Comparison]:
 @cache
 def _comparison(path: Path, root: Path, above: tuple[str, ...] = ()) -> Comparison:
     content = dict(_mapping(_read(path), path, "comparison"))
-    for key in content.keys() - _COMPARISON:
-        raise ConfigError(f"{path}: comparison.{key} is not a part of a comparison; {closest(key, list(_COMPARISON))}")
+    known = [*(Comparison.__dataclass_fields__.keys() - {"setting"}), "like"]
+    for key in content.keys() - known:
+        raise ConfigError(f"{path}: comparison.{key} is not a part of a comparison; {closest(key, known)}")
     base = None
     if (name := content.pop("like", None)) is not None:
         known = sorted(one.stem for one in path.parent.glob("*.yaml"))

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from repro.train import checkpoint
-from repro.train.checkpoint import Refused
-from repro.train.storage import FORMAT, Damaged, OtherFormat, Series, load, save
+from repro.train.checkpoint import FORMAT, Damaged, OtherFormat, Refused, Series, load, save
 
 MADE_BY = {"config": {"budget": {"steps": 9}}, "seeds": 0, "source": {"train/loop.py": "a"}}
 

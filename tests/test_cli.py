@@ -20,7 +20,7 @@ import yaml
 from repro.__main__ import complete, parsers
 from repro.results import read_runs
 from repro.train import job
-from repro.train.metrics import NotFinite
+from repro.train.loop import NotFinite
 from tests.entry_points import call
 from tests.survival import outcome
 

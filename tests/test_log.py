@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from repro.train import stopping
-from repro.train.metrics import line
+from repro.train.job import line
 
 
 def test_a_row_reads_as_a_sentence() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from repro import retrain
+from repro import trial
 from repro.config import as_mapping
 from repro.plan import compose
 from repro.results import RUNS, Run, read_run
@@ -33,7 +33,7 @@ def test_a_seed_may_end_like_another_one(again: float, as_recorded: bool) -> Non
     """Seeds of 89, 90 and 91 % deviate by 1 point, so 4 points are the bound; half of the predictions are equal."""
     recorded = run_of([90, 89, 91], [[0, 1, 2, 3], [0, 0, 0, 0], [0, 0, 0, 0]])
 
-    held = retrain.compared(recorded, run_of([again], [[0, 1, 3, 2]]), [0])
+    held = trial.compared(recorded, run_of([again], [[0, 1, 3, 2]]), [0])
 
     assert (0.5, again - 90, 4) == pytest.approx((held.equal, held.points, held.bound))
     assert as_recorded is held.as_recorded
@@ -41,8 +41,8 @@ def test_a_seed_may_end_like_another_one(again: float, as_recorded: bool) -> Non
 
 def test_one_seed_alone_may_move_by_a_point() -> None:
     """It has no spread; of stacked seeds the furthest one decides, whichever way it went."""
-    assert retrain.LEAST == retrain.compared(run_of([90], [[0]]), run_of([90], [[0]]), [0]).bound
-    held = retrain.compared(run_of([90, 90], [[0], [0]]), run_of([91, 87], [[0], [1]]), [0, 1])
+    assert trial.LEAST == trial.compared(run_of([90], [[0]]), run_of([90], [[0]]), [0]).bound
+    held = trial.compared(run_of([90, 90], [[0], [0]]), run_of([91, 87], [[0], [1]]), [0, 1])
     assert (0.5, -3, 1) == pytest.approx((held.equal, held.points, held.bound))
 
 
@@ -62,7 +62,7 @@ def test_an_invented_record_is_found_and_an_honest_one_holds(
     invented = replace(honest, seeds=honest.seeds.assign(**{"accuracy.teacher": 0.96}))
     shutil.rmtree("artifacts/trials")
 
-    found = [retrain.against_record(run, [1]) for run in (honest, invented)]
+    found = [trial.against_record(run, [1]) for run in (honest, invented)]
 
     assert [(1.0, True), (1.0, False)] == [(held.equal, held.as_recorded) for held in found]
     assert capsys.readouterr().out
@@ -72,10 +72,10 @@ def test_seeds_are_drawn_or_named() -> None:
     """A mistake is one sentence with the remedy; a stacked seed brings its whole group."""
     runs = {name: read_run(ROOT / RUNS / name) for name in ("digits_quick_mpl", "moons_tuned_mpl")}
 
-    assert 3 == len({(name, tuple(group)) for name, group in retrain._chosen("3", runs)})
-    assert [("digits_quick_mpl", [2])] == retrain._chosen("digits_quick_mpl:2", runs)
-    assert [("moons_tuned_mpl", list(range(50)))] == retrain._chosen("moons_tuned_mpl:7", runs)
+    assert 3 == len({(name, tuple(group)) for name, group in trial._chosen("3", runs)})
+    assert [("digits_quick_mpl", [2])] == trial._chosen("digits_quick_mpl:2", runs)
+    assert [("moons_tuned_mpl", list(range(50)))] == trial._chosen("moons_tuned_mpl:7", runs)
     for word, says in {"0": "wants a number up to 7", "digits_quick_mp:1": "did you mean 'digits_quick_mpl'",
                        "digits_quick_mpl:9": "has no seed 9; its seeds are 0, 1, 2, 3, 4"}.items():  # fmt: skip
         with pytest.raises(ConfigError, match=says):
-            retrain._chosen(word, runs)
+            trial._chosen(word, runs)

@@ -21,8 +21,7 @@ from repro.data.svhn import Svhn
 from repro.evaluate.predict import Predictor
 from repro.settings import ConfigError
 from repro.train.kept import late_steps, networks, snapshot_steps
-from repro.train.loop import Trainer, finetune
-from repro.train.metrics import NotFinite
+from repro.train.loop import NotFinite, Trainer, finetune
 from tests.all_settings import (
     CHOICES,
     DEEP_IMAGES,

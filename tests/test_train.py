@@ -12,11 +12,9 @@ import torch
 from torch.nn import functional
 
 from repro.config import Config
-from repro.train.checkpoint import Refused, Result, load_results, save_result
+from repro.train.checkpoint import Refused, Result, Series, load_results, save_result
 from repro.train.kept import late_steps
-from repro.train.loop import OutOfTime, Stopped, Trainer, finetune
-from repro.train.metrics import NotFinite, Window
-from repro.train.storage import Series
+from repro.train.loop import NotFinite, OutOfTime, Stopped, Trainer, Window, finetune
 from tests.tiny import CPU, METHODS, all_weights, assert_same, settings
 
 VARIANTS: dict[str, dict[str, Any]] = METHODS | {

@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from repro.methods.state import Batch
+from repro.train.checkpoint import load
 from repro.train.kept import Kept, learns
-from repro.train.loop import Trainer, finetune
-from repro.train.metrics import NotFinite
-from repro.train.storage import load
+from repro.train.loop import NotFinite, Trainer, finetune
 from tests.tiny import CPU, METHODS, all_weights, assert_same, settings
 
 STEPS, BAD = 40, 13  # the bad step lies within the third window of 5

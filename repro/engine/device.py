@@ -42,11 +42,7 @@ def set_up_process(threads: int = 1) -> None:
 
 
 def free_processors() -> int:
-    """Processors that the load of the last minute leaves free, at least one.
-
-    More threads than free processors are slow: on two processors with two busy processes, two threads took 18 times as
-    long as one.
-    """
+    """Processors that the load of the last minute leaves free, at least one: more threads take far longer."""
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return max(1, (os.cpu_count() or 1) - round(busy))
 

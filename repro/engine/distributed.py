@@ -86,34 +86,26 @@ class World:
             dist.all_gather_object(found, value, group=self.agreements)
         return found
 
-    def each(self, action: Callable[[], Value]) -> Value:
-        """Runs `action` in every process; its value here once all have succeeded, else their own or the first error."""
-        value, error = _tried(action)
-        self._agree(error)
+    def each(self, action: Callable[[], Value], here: bool = True) -> Value:
+        """Runs `action` in every process, or those that say `here`; its value once all succeed, or the first error."""
+        value, error = None, None
+        try:
+            value = action() if here else None
+        except Exception as failed:  # noqa: BLE001 - it is raised in every process
+            error = failed
+        for found in self.all_of(error if self.size == 1 else _sendable(error)):
+            if found is not None:
+                raise error or found
         return value  # type: ignore[return-value]
 
     def after_first(self, action: Callable[[], Value]) -> Value:
         """Like `each`, but the others begin after the first process has succeeded."""
-        if self.rank == 0:
-            value, error = _tried(action)
-            self._agree(error)
-        else:
-            self._agree(None)
-            value, error = _tried(action)
-        self._agree(error)
-        return value  # type: ignore[return-value]
+        first, other = (self.each(action, turn == (self.rank > 0)) for turn in (False, True))
+        return other if self.rank else first
 
     def first(self, action: Callable[[], Value]) -> Value:
         """Runs `action` in the first process alone; returns its plain value, or raises its error, in all processes."""
-        value, error = _tried(action) if self.rank == 0 else (None, None)
-        self._agree(error)
-        return self.all_of(value)[0]  # type: ignore[return-value]
-
-    def _agree(self, error: Exception | None) -> None:
-        """Raises an error here when any process had one."""
-        for found in self.all_of(error if self.size == 1 else _sendable(error)):
-            if found is not None:
-                raise error or found
+        return self.all_of(self.each(action, self.rank == 0))[0]
 
     def says(self, error: Exception) -> bool:
         """Whether this process reports the error: the first that asks. Without an answer, who counts has ended."""
@@ -140,13 +132,6 @@ def or_gone() -> Iterator[None]:
             "another process of this training ended or does not answer; what it said stands above or in its own log; "
             "run the same command again to go on from the last saved state"
         ) from error
-
-
-def _tried(action: Callable[[], Value]) -> tuple[Value | None, Exception | None]:
-    try:
-        return action(), None
-    except Exception as error:  # noqa: BLE001 - it is raised in every process
-        return None, error
 
 
 def _sendable(error: Exception | None) -> Exception | None:

@@ -23,8 +23,7 @@ from repro.evaluate.evaluate import TRAINED, counted_network
 from repro.evaluate.predict import Score, halved, score, weights_hash
 from repro.files import only_writer, restore_folder, write_whole
 from repro.results import RUNS, Run, read_record, read_run
-from repro.train.checkpoint import Result, load_results
-from repro.train.storage import Damaged, OtherFormat
+from repro.train.checkpoint import Damaged, OtherFormat, Result, load_results
 
 WEIGHTS = Path("results/weights")
 _FORMAT = "repro-weights-1"

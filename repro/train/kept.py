@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from repro.methods.state import State
 from repro.models.layers import frozen_statistics
 from repro.optim import Learner
 from repro.settings import Optimiser
-from repro.train.storage import Networks, Series
+from repro.train.checkpoint import Networks, Series
 
 
 class Kept:
@@ -90,18 +90,22 @@ def late_steps(steps: int, count: int = 20) -> list[int]:
     return sorted({max(1, steps - i * max(1, steps // 1000)) for i in range(count)})
 
 
+def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v.detach().clone().cpu() for k, v in weights.items()}
+
+
 def counted(learner: Learner) -> dict[str, Tensor]:
     """A copy of the weights that count: the averaged ones where there are any."""
-    return {k: v.detach().clone().cpu() for k, v in (learner.average or learner.model.state_dict()).items()}
+    return _copied(learner.average or learner.model.state_dict())
 
 
 def networks(state: State) -> Networks:
     """A copy of every network's weights by name: roles, and `<role>_average` where weights are averaged."""
     found = {}
     for role, learner in state.learners.items():
-        found[role] = {k: v.detach().clone().cpu() for k, v in learner.model.state_dict().items()}
+        found[role] = _copied(learner.model.state_dict())
         if learner.average:
-            found[f"{role}_average"] = {k: v.clone().cpu() for k, v in learner.average.items()}
+            found[f"{role}_average"] = _copied(learner.average)
     return found
 
 

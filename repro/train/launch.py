@@ -222,10 +222,6 @@ def train_jobs(
     return status or EXIT_OUT_OF_TIME
 
 
-Outcome = bool | Exception
-"""Whether a job is finished, or an error that its user can mend."""
-
-
 def _train_by_workers(
     jobs: Iterator[Job], workers: int, progress: Progress, flags: Flags, done: Callable[[Job], object]
 ) -> tuple[list[Job], list[Exception]]:
@@ -237,7 +233,7 @@ def _train_by_workers(
         places.put(place)
     heard, lines = context.Pipe(duplex=False)
     os.set_blocking(lines.fileno(), False)
-    waiting: dict[Future[Outcome], Job] = {}
+    waiting: dict[Future[bool | Exception], Job] = {}
     late: list[Job] = []
     failed: list[Exception] = []
     with ProcessPoolExecutor(len(gpus), context, _start_worker, (places, counts, lines, flags)) as pool:
@@ -297,7 +293,8 @@ def _start_worker(places: Any, counts: Any, lines: Any, flags: Flags) -> None:
     die_with_parent(or_when=lambda: flags.ends and not _worker["busy"])
 
 
-def _work(job: Job) -> Outcome:
+def _work(job: Job) -> bool | Exception:
+    """Whether the job is finished, or an error that its user can mend."""
     began = _worker["began"]
     _worker.update(busy=True, began=True)
     try:

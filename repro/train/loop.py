@@ -27,7 +27,6 @@ from repro.seeding import Streams
 from repro.train import checkpoint
 from repro.train.batches import Batches
 from repro.train.kept import Kept
-from repro.train.metrics import NotFinite, Window, check_finite, not_finite
 from repro.train.recorded import Record, Steps
 
 Progress = Callable[[int], None]
@@ -62,6 +61,87 @@ class Timetable:
             return planned
         fitting = max(done + 1, done + int((self._ends - now) * (done - first) / (now - begun)))
         return planned if abs(fitting - planned) <= _SLACK * (planned - done) else fitting
+
+
+_REMEDY = "lower optim.*.learning_rate, or clip with optim.*.clip_norm"
+
+
+class NotFinite(RuntimeError):
+    """A metric became NaN or infinite."""
+
+
+class Window:
+    """Sums metrics [*lead] over steps without waiting for the device."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, ...], Tensor] = {}  # names of metrics that come together -> [2, metrics, *lead]
+        self._counts: dict[tuple[str, ...], int] = {}
+
+    def add(self, metrics: dict[str, Tensor]) -> None:
+        """One step's metrics; a metric may be absent from some steps."""
+        names = tuple(metrics)
+        values = torch.stack(list(metrics.values())).to(torch.float64)
+        if names not in self._sums:
+            self._sums[names] = values.new_zeros(2, *values.shape)
+            self._counts[names] = 0
+        self._sums[names][0] += values
+        self._sums[names][1].addcmul_(values, values)
+        self._counts[names] += 1
+
+    def close(self, step: int) -> dict[str, float]:
+        """A row: means over the window's steps and all stacked runs, and h's spread over steps. Empties the window."""
+        sums: dict[str, Tensor] = {}
+        counts: dict[str, int] = {}
+        for names, moments in self._sums.items():
+            for i, name in enumerate(names):
+                sums[name] = sums.get(name, 0) + moments[:, i]
+                counts[name] = counts.get(name, 0) + self._counts[names]
+        self._sums, self._counts = {}, {}
+        row: dict[str, float] = {}
+        for name, total in sums.items():
+            mean, square = total / counts[name]
+            row[name] = float(mean.mean())
+            if not math.isfinite(row[name]):
+                raise NotFinite(f"{name} = {row[name]} within the {counts[name]} steps before step {step}; {_REMEDY}")
+            if name == "feedback":
+                row["feedback_spread"] = float((square - mean * mean).clamp_min(0).sqrt().mean())
+                row["feedback_positive"] = float((mean > 0).to(torch.float64).mean())
+        return row
+
+    def state_dict(self) -> list[tuple[list[str], int, Tensor]]:
+        """For a checkpoint in the middle of a window."""
+        return [(list(names), self._counts[names], sums) for names, sums in self._sums.items()]
+
+    def load_state_dict(self, state: list[tuple[list[str], int, Tensor]], device: torch.device) -> None:
+        """The inverse of `state_dict`."""
+        self._counts = {tuple(names): count for names, count, _ in state}
+        self._sums = {tuple(names): sums.to(device) for names, _, sums in state}
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors with a NaN or an infinity.
+
+    Each precision has a call of its own, since PyTorch takes a list of mixed ones one by one; the host waits once.
+    """
+    kinds: dict[torch.dtype, list[str]] = {}
+    for name, tensor in tensors.items():
+        if tensor.numel() and tensor.is_floating_point():
+            kinds.setdefault(tensor.dtype, []).append(name)
+    if not kinds:
+        return []
+    norms = [torch._foreach_norm([tensors[name] for name in names], math.inf) for names in kinds.values()]  # noqa: SLF001
+    finite = torch.cat([torch.isfinite(torch.stack(list(some))) for some in norms]).tolist()
+    found = dict(zip((name for names in kinds.values() for name in names), finite, strict=True))
+    return [name for name in tensors if not found.get(name, True)]
+
+
+def check_finite(state: State, window: Window) -> None:
+    """Raises NotFinite where weights, averages, momenta or the metrics since the last row hold a NaN or an infinity."""
+    sums = {f"the mean of {', '.join(names)}": values for names, _, values in window.state_dict()}
+    if names := not_finite(state.state_dict() | sums):
+        others = ", ".join(names[1:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        said = f"{names[0]} is not finite after step {state.step}{f', with {others}' * bool(others)}; {_REMEDY}"
+        raise NotFinite(said)
 
 
 class OutOfTime(Exception):
@@ -117,18 +197,9 @@ class Trainer:
     ) -> None:  # fmt: skip
         """Trains to the end of the budget, from the checkpoint in `folder` if there is one.
 
-        Args:
-            folder: of this run's state; it has one writer.
-            progress: told of steps done.
-            deadline: by time.monotonic().
-            report: told of each row of metrics.
-            stop: asked after each step whether to save and stop.
-            say: told what a person should know.
-            ends: time.monotonic() at which training ends, after as many steps as fit; for a single process.
-
-        Raises:
-            OutOfTime, Stopped: when `deadline` passes or `stop` says so; the state is saved first.
-            NotFinite, Refused: when a loss or weight is not finite, or `folder` holds what must not be resumed.
+        When `deadline` passes, by time.monotonic(), or `stop`, asked after each step, says so, it saves and raises
+        OutOfTime or Stopped. `progress` is told of steps done, `report` of each row, and `say` what a person should
+        know. At `ends`, training ends after as many steps as fit, for a single process. `folder` has one writer.
         """
         self._resume(folder, say)
         if way := self.steps.choose(self.sessions[-1].get("way", "") if self.sessions else "", say):
@@ -181,16 +252,11 @@ class Trainer:
 
     def advance(self) -> bool:
         """Takes a step; returns whether it completed a row of metrics, whose means must be finite."""
-        logs = self._step()
-        if logs:
-            self.rows.append({"step": self.state.step} | self.window.close(self.state.step))
-        return logs
-
-    def _step(self) -> bool:
-        """Takes a step; returns whether a row of metrics ends with it."""
         budget, step = self.config.budget, self.state.step + 1
         logs = step % budget.log_every == 0 or step == budget.steps
         self.window.add(self.steps.take(self.batch, probe=logs))
+        if logs:
+            self.rows.append({"step": self.state.step} | self.window.close(self.state.step))
         return logs
 
     @contextlib.contextmanager

@@ -77,13 +77,11 @@ class CudaGraph:
 def _nothing_collected() -> Iterator[None]:
     """Collects garbage, then turns collection off for the block: to free another graph would end the recording."""
     gc.collect()
-    was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was_on:
-            gc.enable()
+        gc.enable()
 
 
 class Steps:
