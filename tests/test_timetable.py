@@ -71,11 +71,3 @@ def test_a_run_that_stopped_goes_on_with_the_steps_it_had(clock: Clock, tmp_path
     second.run(tmp_path, ends=math.inf)
 
     assert second.state.step == first.config.budget.steps < 30
-
-
-def test_without_an_end_nothing_is_laid_over(clock: Clock, tmp_path: Path) -> None:
-    """A run of a plan has the steps that it was given, however slow they are."""
-    run, clock.seconds = trainer(20), [1e6]
-    run.run(tmp_path)
-
-    assert run.state.step == 20

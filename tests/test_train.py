@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from repro.config import Config
-from repro.train.checkpoint import Refused, Result, Series, load_results, save_result
+from repro.train.checkpoint import Result, Series, load_results, save_result
 from repro.train.kept import late_steps
 from repro.train.loop import NotFinite, OutOfTime, Stopped, Trainer, Window, finetune
 from tests.tiny import CPU, METHODS, all_weights, assert_same, settings
@@ -64,21 +64,6 @@ def test_killed_runs_resume_bit_for_bit(data: str, seeds: int | list[int], metho
 
     assert 8 == len(last.rows)
     assert_same_run(whole, last)
-
-
-def test_state_made_otherwise_is_refused_and_kept(tmp_path: Path) -> None:
-    """Of another seed, split or code; days of another training are not thrown away."""
-    other = Trainer(long("two_moons", "uda", data_hash="f00"), 1, CPU, {"train/loop.py": "1"})
-    with pytest.raises(OutOfTime):
-        other.run(tmp_path / "state", deadline=0)
-    before = {path.name: path.read_bytes() for path in (tmp_path / "state").iterdir()}
-
-    with pytest.raises(Refused, match=r"holds step 1 of a run made otherwise: .*start anew: rm -r") as error:
-        Trainer(long("two_moons", "uda"), 0, CPU).run(tmp_path / "state")
-
-    for difference in ("seeds = 1 there, 0 here", "data_hash (data or split) = f00 there", "train/loop.py of the"):
-        assert difference in str(error.value)
-    assert before == {path.name: path.read_bytes() for path in (tmp_path / "state").iterdir()}
 
 
 def test_one_bad_run_of_a_stack_stops_it() -> None:
