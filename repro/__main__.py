@@ -19,8 +19,9 @@ BEGIN, END = "<!-- verdicts: generated, do not edit -->", "<!-- end of verdicts 
 Command = Callable[[argparse.Namespace], int | None]
 
 
-def of(module: str, name: str) -> Callable[..., int | None]:
-    """A function of a module that is imported when it is called."""
+def of(place: str) -> Callable[..., int | None]:
+    """A function, `module.name`, whose module is imported when it is called."""
+    module, name = place.rsplit(".", 1)
 
     def call(*given: object) -> Any:
         return getattr(importlib.import_module(f"repro.{module}"), name)(*given)
@@ -83,23 +84,22 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     jobs.add_argument("--dry-run", action="store_true", help="print jobs, hours and options; send nothing out")
 
     text = "every seed of a plan that was started: state, step, speed, time left, node"
-    add = verb("status", of("jobs", "status"), text)
+    add = verb("status", of("jobs.status"), text)
     add.add_argument("plan", help="its name or file")
 
-    text = "end a plan's jobs, or its training on this machine; what is saved stays"
-    add = verb("cancel", of("jobs", "cancel"), text)
+    add = verb("cancel", of("jobs.cancel"), "end a plan's jobs, or its training on this machine; what is saved stays")
     add.add_argument("plan", help="its name or file")
 
     add = verb("prepare", prepare, "compose and check every run of a plan, and prepare its data")
     add.add_argument("--plan", type=Path, default=Path("params.yaml"), help=plan_help)
 
     text = "train one run of the prepared plan; started again, it goes on where it was"
-    add = verb("train", lambda given: of("train.launch", "train")(given.run, given.seeds), text)
+    add = verb("train", lambda given: of("train.launch.train")(given.run, given.seeds), text)
     add.add_argument("run", help="a run of the plan")
     add.add_argument("--seeds", required=True, help="such as 0-4 or 0,2,5")
 
     text = "evaluate trained runs on their test data: results/runs/"
-    add = verb("evaluate", of("evaluate.evaluate", "evaluate_runs"), text)
+    add = verb("evaluate", of("evaluate.evaluate.evaluate_runs"), text)
     add.add_argument("runs", nargs="*", help="runs to evaluate (default: all of the plan)")
     add.add_argument("--plan", type=Path, default=Path("params.yaml"), help=plan_help)
 
@@ -112,7 +112,7 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     verb("verdicts", verdicts, "print the answers, and put them into the README")
 
     text = "time a step beside a plain implementation and the device's ceilings: results/bench/"
-    add = verb("bench", of("bench.measure", "bench"), text)
+    add = verb("bench", of("bench.measure.bench"), text)
     add.add_argument("run", nargs="?", default="cifar10_released_mpl")
     add.add_argument("overrides", nargs="*", help="key=value")
     add.add_argument("--steps", type=int, help="timed in each round (default: 6; on a GPU 100)")
@@ -141,7 +141,7 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add.add_argument("--seed", type=int, help="of all that is drawn (default: 0)")
     add.add_argument("--out", type=Path, help="the folder to leave the model in (default: models/<images>)")
 
-    add = verb("predict", of("fit.saved", "predict"), "classify images with a model that fit left", outside=True)
+    add = verb("predict", of("fit.saved.predict"), "classify images with a model that fit left", outside=True)
     add.add_argument("model", type=Path, help="the folder that fit left")
     add.add_argument("images", nargs="+", help="folders or image files")
     add.add_argument("--csv", type=Path, help="the file to write (default: the screen)")
@@ -153,8 +153,7 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add.add_argument("--seed", type=int, default=0, help="one of its seeds (default: 0)")
     add.add_argument("--network", help="such as teacher_average (default: the one whose accuracy counts)")
 
-    text = "compute the test accuracy of exported networks again"
-    add = verb("recompute", of("evaluate.weights", "recompute"), text)
+    add = verb("recompute", of("evaluate.weights.recompute"), "compute the test accuracy of exported networks again")
     add.add_argument("files", nargs="+", type=Path, help="what export left")
     return top, each
 
@@ -205,9 +204,7 @@ def plan(arguments: argparse.Namespace) -> None:
         for name, text in plan_names().items():
             print(f"{name:20} {text}")
         return
-    from repro.cost import measured
-
-    measured(arguments)
+    of("cost.measured")(arguments)
 
 
 def reproduce(arguments: argparse.Namespace) -> None:
@@ -260,38 +257,35 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.overrides or arguments.seeds or arguments.against:
             raise ValueError(f"{name} is a plan, whose file says what is changed and which seeds; leave out key=value, "
                              "--seeds and --against, or name a run")  # fmt: skip
-        return of("jobs", "run")(arguments) or 0
+        return of("jobs.run")(arguments) or 0
     if arguments.on or arguments.slurm or arguments.dry_run or arguments.workers:
         raise ValueError(f"{name} is no plan: --on, --slurm, --workers and --dry-run are for plans: repro plan --list")
     if not arguments.seeds:
         raise ValueError(
             f"{name}: name its seeds, such as --seeds 0-4; to train a plan, name one of: repro plan --list"
         )
-    return of("trial", "run")(arguments) or 0
+    return of("trial.run")(arguments) or 0
 
 
 def prepare(arguments: argparse.Namespace) -> None:
     """Of one plan."""
     from repro.files import plan_path
-    from repro.train.prepare import prepare as prepare_plan
 
-    prepare_plan(Path(plan_path(arguments.plan)))
+    of("train.prepare.prepare")(Path(plan_path(arguments.plan)))
 
 
 def verify(arguments: argparse.Namespace) -> int:
     """All claims."""
-    if arguments.retrain:
-        from repro.trial import retrain
-
-        return retrain(arguments.retrain)
     from repro.verify import rules
 
+    if arguments.retrain:
+        return of("trial.retrain")(arguments.retrain) or 0
     return rules.verify_elsewhere(arguments.results) if arguments.results else rules.verify(check=arguments.check)
 
 
 def report(_: argparse.Namespace) -> None:
     """All pages."""
-    of("report.pages", "write_report")()
+    of("report.pages.write_report")()
 
 
 def verdicts(_: argparse.Namespace) -> None:
@@ -332,15 +326,15 @@ def _to_commit() -> list[str]:
 def fit(arguments: argparse.Namespace) -> int | None:
     """A classifier."""
     arguments.begun = time.monotonic()  # what is imported takes seconds of the minutes
-    return of("fit.command", "fit")(arguments)
+    return of("fit.command.fit")(arguments)
 
 
 def export(arguments: argparse.Namespace) -> None:
     """One network."""
     if arguments.onnx:
-        of("fit.saved", "export_onnx")(Path(arguments.run), arguments.onnx)
+        of("fit.saved.export_onnx")(Path(arguments.run), arguments.onnx)
     else:
-        of("evaluate.weights", "export")(arguments)
+        of("evaluate.weights.export")(arguments)
 
 
 def main(words: list[str] | None = None) -> None:

@@ -59,11 +59,7 @@ EXECUTION = (
 
 
 def read_config(mapping: Mapping[str, Any]) -> Config:
-    """Builds and checks a `Config` from nested mappings, those of a record among them.
-
-    Raises:
-        ConfigError: for an unknown or missing key, a wrong type or an impossible value.
-    """
+    """Builds and checks a `Config` from nested mappings, those of a record among them; ConfigError where wrong."""
     kept: Any = dict(mapping) if isinstance(mapping, Mapping) else mapping
     for part, removed in REMOVED.items() if isinstance(kept, dict) else ():
         if isinstance(kept.get(part), Mapping):

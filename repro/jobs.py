@@ -5,10 +5,9 @@
     repro status digits
     repro cancel digits
 
-state/.plans/<plan>/ says what is to be trained (runs.json), and has a folder for each submission, one array of jobs by
-submitit, which is named so that the queue says which seeds are at work. A job whose time is over is queued again by
-submitit; one that is preempted, or whose node is lost, by Slurm. A seed's result lies in a folder of its own and says
-that it is done: no process needs another one's lock. What drives or shows a plan of a cluster loads no PyTorch.
+state/.plans/<plan>/ says what is to be trained (runs.json), and has a folder for each array of jobs that submitit sent
+out. It queues a job again whose time is over; Slurm does where one is preempted, or its node lost. A seed's result lies
+in a folder of its own: no process needs another one's lock. What drives or shows a plan of a cluster loads no PyTorch.
 """
 
 from __future__ import annotations

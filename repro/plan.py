@@ -111,11 +111,6 @@ def all_arms(root: Path = ROOT) -> dict[str, Arm]:
     return found
 
 
-def families(root: Path = ROOT) -> dict[str, str]:
-    """What each family of arms is called, in the order of the file."""
-    return {str(k): str(v) for k, v in _mapping(_read(root / "arms.yaml"), root / "arms.yaml", "families").items()}
-
-
 @cache
 def comparisons(root: Path = ROOT) -> dict[str, Comparison]:
     """Every setting's comparison, by the setting's name."""

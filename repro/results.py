@@ -194,8 +194,8 @@ def write_run(run: Run, root: Path = RUNS) -> Path:
     np.savez_compressed(buffer, allow_pickle=False, **run.arrays)
     contents = {
         "config.yaml": yaml.safe_dump(run.config, sort_keys=False).encode(),
-        "seeds.csv": _table(run.seeds),
-        "metrics.csv": _table(run.metrics, f"%{_DIGITS}", index=False),
+        "seeds.csv": run.seeds.to_csv(lineterminator="\n").encode(),
+        "metrics.csv": run.metrics.to_csv(float_format=f"%{_DIGITS}", index=False, lineterminator="\n").encode(),
         "arrays.npz": buffer.getvalue(),
     }
     fresh.mkdir(parents=True)
@@ -245,11 +245,7 @@ def _misshapen(run: Run) -> Iterator[str]:
 
 
 def read_runs(root: Path = RUNS) -> dict[str, Run]:
-    """All recorded runs by name.
-
-    Raises:
-        RecordError: when one is damaged, is no folder, or is missing since its writer was killed.
-    """
+    """All recorded runs by name; RecordError for one that is damaged, no folder, or missing since a kill."""
     for place, aside in left_behind(root).items():
         raise RecordError(f"{place} is missing: its writer was killed; evaluate it again: repro evaluate {place.name}; "
                           f"or put back what is left, if it is whole: mv {aside} {place}")  # fmt: skip
@@ -325,7 +321,3 @@ def seeds_table(rows: pd.DataFrame) -> pd.DataFrame:
         return column.map(lambda value: "" if pd.isna(value) else str(value))
 
     return rows.apply(typed)
-
-
-def _table(frame: pd.DataFrame, float_format: str | None = None, index: bool = True) -> bytes:
-    return frame.to_csv(index=index, float_format=float_format, lineterminator="\n").encode()

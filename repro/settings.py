@@ -236,11 +236,7 @@ _LISTED = 40  # names in a sentence
 
 
 def validated(kind: type[T], mapping: Any, where: str = "") -> T:
-    """The settings of class `kind` that a mapping, as YAML has it, says.
-
-    Raises:
-        ConfigError: for all that is wrong, a sentence each, in which `where` stands before the key.
-    """
+    """The settings of class `kind` that a mapping says; ConfigError, with `where` before each key, for all wrong."""
     try:
         for problem in _endless(mapping):
             raise ConfigError(f"{where}{problem}")

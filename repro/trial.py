@@ -30,7 +30,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import SystemRandom
 
-import numpy as np
 import pandas as pd
 
 from repro.config import Config, as_mapping, expected_networks, read_config
@@ -206,11 +205,7 @@ class Held:
     equal: float  # share of the predictions of the network that counts
     points: float  # largest difference of accuracy of a seed, new minus recorded
     bound: float  # points; a seed further away is not as recorded
-
-    @property
-    def as_recorded(self) -> bool:
-        """Whether other arithmetic explains the difference."""
-        return abs(self.points) <= self.bound
+    as_recorded: bool  # whether other arithmetic explains the difference
 
 
 def retrain(wanted: Sequence[str]) -> int:
@@ -263,8 +258,7 @@ def compared(recorded: Run, again: Run, seeds: Sequence[int]) -> Held:
     ours, theirs = (run.predictions(network)[run.rows(seeds)] for run in (again, recorded))
     column = f"accuracy.{network}"
     new, old = (run.seeds[column].loc[list(seeds)].to_numpy(float) for run in (again, recorded))
-    differences = 100 * (new - old)
+    points = float(max(100 * (new - old), key=abs))
     deviation = spread((100 * recorded.seeds[column]).tolist())
     bound = max(LEAST, SPREADS * deviation) if math.isfinite(deviation) else LEAST
-    furthest = float(differences[np.abs(differences).argmax()])
-    return Held(float((ours == theirs).mean()), furthest, bound)
+    return Held(float((ours == theirs).mean()), points, bound, abs(points) <= bound)

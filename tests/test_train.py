@@ -14,7 +14,7 @@ from torch.nn import functional
 from repro.config import Config
 from repro.train.checkpoint import Result, Series, load_results, save_result
 from repro.train.kept import late_steps
-from repro.train.loop import NotFinite, OutOfTime, Stopped, Trainer, Window, finetune
+from repro.train.loop import NotFinite, Stopped, Trainer, Window, finetune
 from tests.tiny import CPU, METHODS, all_weights, assert_same, settings
 
 VARIANTS: dict[str, dict[str, Any]] = METHODS | {
@@ -198,7 +198,7 @@ def test_every_seed_and_role_starts_elsewhere(data: str) -> None:
 
 def test_more_time_goes_on_from_the_state(tmp_path: Path) -> None:
     """A longer time limit or other workers decide no number: the saved state is gone on from."""
-    with pytest.raises(OutOfTime):
+    with pytest.raises(Stopped):
         Trainer(long("two_moons", "uda", budget__max_minutes=1.0), 0, CPU).run(tmp_path / "state", deadline=0)
     told: list[int] = []
     trainer = Trainer(long("two_moons", "uda", budget__max_minutes=9.0, budget__workers=1), 0, CPU)

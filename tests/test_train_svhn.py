@@ -16,7 +16,7 @@ from repro.config import Config, expected_networks, read_config
 from repro.data.svhn import TEST
 from repro.plan import compose, read_plan
 from repro.results import read_runs
-from repro.train.loop import OutOfTime, Trainer, finetune
+from repro.train.loop import Stopped, Trainer, finetune
 from tests.entry_points import call
 from tests.samples import Svhn, taken_for_published
 from tests.tiny import CPU, all_weights, assert_same
@@ -58,7 +58,7 @@ def test_a_stopped_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     config = settings("svhn_paper_mpl", "data.balanced=true", "budget.shortened_to=8", "finetune.steps=2")
     whole, state = Trainer(config, 0, CPU), tmp_path / "state"
     whole.run(tmp_path / "none")
-    with pytest.raises(OutOfTime):
+    with pytest.raises(Stopped):
         Trainer(config, 0, CPU).run(state, deadline=time.monotonic() - 1)
     resumed = Trainer(config, 0, CPU)
     resumed.run(state)

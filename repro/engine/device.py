@@ -104,16 +104,13 @@ def visible_gpus() -> list[str]:
 
 def describe_device(device: torch.device) -> dict[str, Any]:
     """What a number was computed on."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        known = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+        names = (line.split(":", 1)[1].strip() for line in known if line.startswith("model name"))
+        name = next(names, platform.processor() or platform.machine())
     return {"device": device.type, "device_name": name, "processors": os.cpu_count(), "platform": platform.platform()}
-
-
-def _processor() -> str:
-    try:
-        with Path("/proc/cpuinfo").open() as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def place(model: nn.Module, engine: Engine, device: torch.device) -> nn.Module:

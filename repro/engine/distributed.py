@@ -212,23 +212,18 @@ def connected() -> Iterator[World]:
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         raise ValueError(f"WORLD_SIZE = {size}: {', '.join(missing)} are not set; start the processes with torchrun")
+    backend = "gloo"
+    if torch.cuda.is_available():
+        local, there, backend = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count(), "cpu:gloo,cuda:nccl"
+        if local >= there:
+            raise ValueError(f"LOCAL_RANK = {local}: this machine has {there} GPUs; set --nproc-per-node {there}")
+        torch.cuda.set_device(local)
     with or_gone():
         store, rank, _ = next(iter(rendezvous("env://", timeout=PATIENCE)))
-        dist.init_process_group(_backend(), store=store, rank=rank, world_size=size, timeout=PATIENCE)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
         agreements = dist.new_group(backend="gloo", timeout=PATIENCE)
     yield World(rank, size, store, agreements)
     dist.destroy_process_group()
-
-
-def _backend() -> str:
-    """Gives this process its GPU; then NCCL, or gloo where there is no GPU."""
-    if not torch.cuda.is_available():
-        return "gloo"
-    local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-    if local >= there:
-        raise ValueError(f"LOCAL_RANK = {local}: this machine has {there} GPUs; set --nproc-per-node {there}")
-    torch.cuda.set_device(local)
-    return "cpu:gloo,cuda:nccl"
 
 
 def share(learners: Iterable[Learner], world: World, together: int) -> None:

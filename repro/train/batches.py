@@ -23,12 +23,8 @@ _AHEAD = 2  # steps whose image files are read while a step is computed
 class Batches:
     """The training data of one seed, or of R seeds stacked, in batches.
 
-    Args:
-        config: the settings of data, batch sizes, and readers.
-        views: of the unlabelled examples that the method looks at.
-        seeds: one seed, or R seeds.
-        device: where examples in memory are kept and views are made; the host draws which files a step reads.
-        world: the processes that share every batch in equal parts.
+    `views` are those of the unlabelled examples that the method looks at. Examples in memory are kept on `device`, and
+    views made there; the host draws which files a step reads. The processes of `world` share every batch equally.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ from repro.train.checkpoint import (
     refuse_other,
     save_result,
 )
-from repro.train.loop import NotFinite, OutOfTime, Progress, Say, Stopped, Trainer, finetune
+from repro.train.loop import NotFinite, Progress, Say, Stopped, Trainer, finetune
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def train_job(job: Job, listener: Listener, world: World = ALONE) -> bool:
         trainer.run(job.folder, listener.count, job.deadline, report, listener.stops, say, job.ends)
         tuned = finetune(trainer, listener.stops) if config.finetune.steps else {}
         world.first(lambda: save_result(job.folder, result_of(job, trainer, tuned)))
-    except (OutOfTime, Stopped):
+    except Stopped:
         return False
     except NotFinite as error:
         raise NotFinite(f"{job.name}: {error}") from None

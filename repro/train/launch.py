@@ -91,9 +91,8 @@ def train_plan(runs: Mapping[str, Mapping[str, Any]], label: str, workers: int) 
 def opened(run: str, seeds_text: str, world: World = ALONE) -> Iterator[list[Job]]:
     """Checks a run and gives its jobs to train; at the end publishes the results for evaluation.
 
-    To train all planned seeds, this process holds the run's lock. To train only some, it does not: other machines may
-    train the rest, and no lock reaches them. The results then stay in the seeds' own folders until one process joins
-    them.
+    To train only some of the planned seeds, it takes no lock of the run: other machines may train the rest, and no lock
+    reaches them. The results then stay in the seeds' own folders until one process joins them.
     """
     every, jobs = world.each(lambda: _prepared(run, seeds_text))
     config, whole = every[0].config, jobs == every
@@ -184,15 +183,9 @@ def train_jobs(
 ) -> int:  # fmt: skip
     """Trains jobs of one run or several; returns 0 when all are done, else the exit status of what stopped them.
 
-    The first error of a job is raised once the other jobs have ended.
-
-    Args:
-        jobs: each is taken shortly before a worker is free.
-        label: the name of the whole, for messages.
-        steps: of all jobs.
-        workers: how many at most; on GPUs, one each.
-        done: called with each finished job.
-        world: the processes that train each job together; they have no workers.
+    Each job, all of which have so many `steps`, is taken shortly before one of at most `workers` is free; on GPUs it is
+    one each. `done` is called with each finished job; the first error is raised once the others have ended. The
+    processes of `world` train each job together, without workers. `label` is for messages.
     """
     first = next(jobs, None)
     if first is None:

@@ -144,25 +144,16 @@ def check_finite(state: State, window: Window) -> None:
         raise NotFinite(said)
 
 
-class OutOfTime(Exception):
-    """The time budget is spent; the state is saved, and the same command goes on from it."""
-
-
 class Stopped(Exception):
-    """Someone asked for an end; the state is saved, and the same command goes on from it."""
+    """Someone asked for an end, or the time is over; the state is saved, and the same command goes on from it."""
 
 
 class Trainer:
     """One run, or R runs stacked.
 
-    Args:
-        config: the settings.
-        seeds: one seed, or R seeds to train as one stacked model.
-        device: where to train.
-        source: hashes of the files of the training code; a state that other code saved is not resumed.
-        session: what this process runs on, kept with the state.
-        world: the processes that train together, each with its part of every batch; all call the same methods.
-        record: how steps are recorded; by default as settings and device allow.
+    A state is resumed by the code that saved it, of these hashes in `source`; `session`, what this process runs on, is
+    kept with it. Each process of `world` has its part of every batch; all call the same methods. `record` says how
+    steps are recorded; by default as settings and device allow.
     """
 
     def __init__(
@@ -198,8 +189,8 @@ class Trainer:
         """Trains to the end of the budget, from the checkpoint in `folder` if there is one.
 
         When `deadline` passes, by time.monotonic(), or `stop`, asked after each step, says so, it saves and raises
-        OutOfTime or Stopped. `progress` is told of steps done, `report` of each row, and `say` what a person should
-        know. At `ends`, training ends after as many steps as fit, for a single process. `folder` has one writer.
+        Stopped. `progress` is told of steps done, `report` of each row, and `say` what a person should know. At `ends`,
+        training ends after as many steps as fit, for a single process. `folder` has one writer.
         """
         self._resume(folder, say)
         if way := self.steps.choose(self.sessions[-1].get("way", "") if self.sessions else "", say):
@@ -226,9 +217,7 @@ class Trainer:
                     check_finite(self.state, self.window)
                 self._save(folder)
                 next_save = now + 60 * budget.checkpoint_minutes
-            if not ended and late:
-                raise OutOfTime
-            if not ended and stops:
+            if not ended and (late or stops):
                 raise Stopped
         progress(budget.steps - told)
 
