@@ -222,8 +222,11 @@ def _cost_of_job(job: Job, seconds: float) -> Cost:
         trainer.state.step = start
         training += seconds_of_phase(trainer.advance, count, seconds, device, warm)
     if config.finetune.steps:
-        _, first, more = (_finetuned(trainer, some, device) for some in (1, 1, 1 + _FINETUNED))
-        training += first + (config.finetune.steps - 1) * max(0.0, more - first) / _FINETUNED
+        took = []
+        for some in (1, 1, 1 + _FINETUNED):  # the first one is slower
+            trainer.config = replace(config, finetune=replace(config.finetune, steps=some))
+            took.append(seconds_of(lambda: finetune(trainer), device))
+        training += took[1] + (config.finetune.steps - 1) * max(0.0, took[2] - took[1]) / _FINETUNED
     kept = networks(trainer.state)
     one = sum(bytes_of(weights) for weights in kept.values())
     counts = bytes_of(counted(trainer.state.learners[config.method.networks[-1]]))
@@ -255,12 +258,6 @@ def seconds_of_phase(
         took.append(seconds_a_step(step, some, device))
         left -= some
     return first + ((count - warm) * median(took) if took else 0)
-
-
-def _finetuned(trainer: Trainer, steps: int, device: torch.device) -> float:
-    """Seconds of so many steps of finetuning, and of what comes before them."""
-    trainer.config = replace(trainer.config, finetune=replace(trainer.config.finetune, steps=steps))
-    return seconds_of(lambda: finetune(trainer), device)
 
 
 def bytes_of(tensors: Mapping[str, Tensor]) -> int:

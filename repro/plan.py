@@ -13,6 +13,7 @@ experiments/<group> is one more, with other values.
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -181,7 +182,7 @@ def compose(run: str, overrides: Sequence[str] = (), root: Path = ROOT) -> Confi
         and isinstance(value, str | int | float | None)
         and not any(f"{key}.".startswith(f"{one}.") or one.startswith(f"{key}.") for one in named)
     }
-    rest = (_override(change) for change in changes.items() if change[0] not in plain)
+    rest = (f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in changes.items() if key not in plain)
     try:
         mapping = deepcopy(_composed(comparison.setting, arm.method, tuple(rest), tuple(overrides), root))
         for key, value in plain.items():
@@ -246,18 +247,6 @@ def _know_choices() -> None:
     for group, union in {"data": Data, "model": Model, "method": Method}.items():
         for kind in get_args(get_args(union)[0]):
             ConfigStore.instance().store(kind.name, as_mapping(kind()), group)
-
-
-def _override(change: tuple[str, Any]) -> str:
-    """One change as Hydra has it on the command line; text is quoted unless it is a plain word."""
-    key, value = change
-    if value is None:
-        return f"{key}=null"
-    if isinstance(value, bool):
-        return f"{key}={str(value).lower()}"
-    if isinstance(value, str) and not re.fullmatch(r"\w+", value):
-        return f"{key}='{value.replace(chr(92), chr(92) * 2).replace(chr(39), chr(92) + chr(39))}'"
-    return f"{key}={value}"
 
 
 def compose_planned(planned: PlannedRun, plan: Path) -> Config:

@@ -26,7 +26,6 @@ from repro.files import partly, replace_folder
 from repro.seeding import seeds_label
 from repro.settings import parse_seeds
 from repro.train.checkpoint import (
-    RESULT,
     SERIES,
     Damaged,
     OtherFormat,
@@ -63,11 +62,6 @@ class Job:
     def folder(self) -> Path:
         """Of the state, and of the result until all jobs of the run are done."""
         return self.state / seeds_label(self.seeds)
-
-    @property
-    def result(self) -> Path:
-        """The file of the result; it exists once the job is finished."""
-        return self.folder / RESULT
 
     @property
     def trained_as(self) -> int | list[int]:

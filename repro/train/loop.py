@@ -29,14 +29,9 @@ from repro.train.batches import Batches
 from repro.train.kept import Kept
 from repro.train.recorded import Record, Steps
 
-Progress = Callable[[int], None]
-"""Called with the number of steps done since the last call."""
-
-Report = Callable[[dict[str, float]], None]
-"""Called with each new row."""
-
-Say = Callable[[str], None]
-"""Called with what a person should know."""
+Progress = Callable[[int], None]  # told the number of steps done since the last call
+Report = Callable[[dict[str, float]], None]  # told each new row
+Say = Callable[[str], None]  # told what a person should know
 
 
 _WINDOW, _FEWEST = 30.0, 5  # speed is measured over so many seconds and, at least, steps

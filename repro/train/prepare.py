@@ -27,6 +27,7 @@ from repro.methods import method_of
 from repro.plan import PlannedRun, compose_planned, read_plan
 from repro.seeding import seeds_listed
 from repro.settings import ConfigError, parse_seeds
+from repro.train.checkpoint import RESULT
 from repro.train.job import hash_of, is_finished, jobs_of, revision, source_hashes, take_over
 from repro.train.launch import RUNS, STATE, finished_already
 
@@ -84,8 +85,8 @@ def lay_out(path: Path, gpus: bool | None = None) -> dict[str, Any]:
         if not finished:
             take_over(jobs, RUNS / name)
             for job in jobs:
-                if job.result.is_file() and not is_finished(job, print):
-                    job.result.unlink()  # damaged
+                if (job.folder / RESULT).is_file() and not is_finished(job, print):
+                    (job.folder / RESULT).unlink()  # damaged
         others = not finished and (RUNS / name).is_dir()
         runs[name] = {
             "seeds": config.planned_seeds,

@@ -123,7 +123,7 @@ _INTERVAL = 15.0  # seconds between plain lines
 _LINES = 20  # the last ones, from which the time left is estimated
 
 
-class Progress:
+class Progress(contextlib.AbstractContextManager["Progress", None]):
     """Shows the steps done of `total`, which is a guess if training gets as many steps as fit before it `ends`.
 
     It is `silent` where another process of this training shows them.
@@ -138,9 +138,6 @@ class Progress:
         if sys.stderr.isatty() and not silent:
             timed = None if math.isinf(ends) else "{desc}: {n} steps, {elapsed} gone{postfix}"
             self._bar = tqdm(total=total, desc=label, unit="step", bar_format=timed)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: object, *_: object) -> None:
         if self._bar is not None:
