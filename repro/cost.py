@@ -4,8 +4,7 @@
     repro plan digits                a plan by its name or file
     repro plan cifar10_paper_mpl     runs, one seed each
 
-Each run trains for a moment as it would, with as many seeds at once, on its own data, which are prepared first
-where they are not; nothing else is kept.
+Each run trains for a moment as it would, with as many seeds at once, on its own data, which are prepared first.
 """
 
 from __future__ import annotations
@@ -89,10 +88,7 @@ TIMED = {"paper": "cifar10_paper_mpl", "released": "cifar10_released_mpl", "smal
 
 
 def hours(path: Path, seeds: Mapping[str, int], gpus: bool, seconds: float = 3.0) -> None:
-    """Prints an estimate of what so many seeds (or stacks) of each run take, on 1, 8 or 64 devices.
-
-    Steps are timed here; for `gpus`, where there is none, they were timed elsewhere: `TIMES`.
-    """
+    """Prints what so many seeds or stacks of each run take on 1, 8 or 64 devices, by steps timed here or in `TIMES`."""
     each: list[float] = []
     elsewhere = gpus and choose_device().type == "cpu"
     for one in (one for one in read_plan(path).runs if seeds.get(one.name)):
@@ -193,10 +189,7 @@ def cost_of_all(costs: list[Cost]) -> Cost:
 
 
 def cost_of(config: Config, seeds: list[int], seconds: float) -> Cost:
-    """What all seeds of a run with prepared data take: as many jobs as a run would train side by side, for a moment.
-
-    A moment is about `seconds` in each phase, and three steps at least, of which one is timed.
-    """
+    """What all seeds of a run take, of which as many as train side by side do for about `seconds` in each phase."""
     jobs = jobs_of("", config, Path(), seeds)
     side_by_side, _ = worker_pool(min(config.budget.workers, len(jobs)))
     with ProcessPoolExecutor(side_by_side, multiprocessing.get_context("spawn")) as pool:
@@ -281,10 +274,7 @@ def _evaluation(config: Config, seeds: Seeds, trainer: Trainer, kept: dict[str, 
 
 
 def looked_at(config: Config, seeds: Seeds, networks: int, unlabelled: int) -> tuple[int, int]:
-    """How many examples an evaluation of a run reads, and how many times one passes through a network.
-
-    A snapshot holds so many networks, averages among them; stacked seeds pass together.
-    """
+    """How many examples an evaluation reads, and how many times one passes through any of so many networks."""
     budget, test = config.budget, source_of(config.data).held_out_set(seeds).labels.shape[-1]
     drawn, labelled = (min(count, budget.curve_examples or count) for count in (test, unlabelled))
     late = len(late_steps(budget.steps, budget.late))

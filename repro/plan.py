@@ -7,8 +7,7 @@ A run is a setting x an arm x seeds. Its name is `<setting>_<arm>`: digits_mpl i
                                      arms it has, what each method and each arm changes besides
     experiments/plan/<name>.yaml     runs with their seeds
 
-The groups data, model and method have a choice for each class of settings, with its defaults; a file in
-experiments/<group> is one more, with other values.
+The groups data, model and method have a choice for each class of settings; a file in experiments/<group> is one more.
 """
 
 from __future__ import annotations

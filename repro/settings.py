@@ -179,10 +179,7 @@ class Flip(StrEnum):
 
 @settings
 class Plant:
-    """Confirmation bias planted: labels are wrong in the first steps, in which nothing is fed back; then they are true.
-
-    So the teacher begins confidently wrong on known examples, and what an arm does about it can be counted.
-    """
+    """Confirmation bias planted: labels are wrong in the first steps, in which nothing is fed back, and then true."""
 
     steps: Steps = 0  # with wrong labels; 0 plants nothing
     flip: Flip = Flip.random

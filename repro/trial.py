@@ -10,10 +10,9 @@ on where it was; a seed that is done stays, whichever others are named with it.
     repro verify --retrain 3                          three recorded seeds at random, of data that are at hand
     repro verify --retrain digits_mpl:4 digits_uda:0  these
 
-are trained again as recorded, and held against their records: what no file can prove. The same machine and versions
-give the same bits. Another processor, thread count or version rounds otherwise, and training enlarges that: a seed then
-ends like another seed of the same run. So a seed is not as recorded where its accuracy lies further from the recorded
-one than `SPREADS` deviations of the run's seeds, and at least `LEAST` points.
+are trained again, and held against their records. Another processor, thread count or version rounds otherwise, and
+training enlarges that: a seed then ends like another one of the run. So a seed is not as recorded where its accuracy is
+further from the recorded one than `SPREADS` deviations of the run's seeds, and at least `LEAST` points.
 """
 
 from __future__ import annotations

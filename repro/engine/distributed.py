@@ -227,10 +227,7 @@ def connected() -> Iterator[World]:
 
 
 def share(learners: Iterable[Learner], world: World, together: int) -> None:
-    """Gives learners the gradients of the whole batch, and their batch norm the statistics of a group of processes.
-
-    A group is of `together` consecutive processes, or all for 0; groups must be of equal size.
-    """
+    """Gives learners gradients of the whole batch, and batch norm the statistics of `together` processes; 0: all."""
     if world.size == 1:
         return
     count = together or world.size

@@ -92,10 +92,7 @@ Networks = dict[str, dict[str, Tensor]]
 
 
 class Series:
-    """Entries `{"step": int, "networks": Networks}` in order of steps; read from disk one file at a time.
-
-    The names of its `files` in `folder` begin with `name`; each is known by name, checksum and steps.
-    """
+    """Entries `{"step": int, "networks": Networks}` in order of steps, read from disk file by file of this name."""
 
     def __init__(self, name: str, folder: Path | None = None, files: list[dict[str, Any]] | None = None) -> None:
         self._name, self._folder, self.files = name, folder, files or []
@@ -190,8 +187,7 @@ def seconds_spent(folder: Path) -> float:
 def read(folder: Path, made_by: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any] | None:
     """The newest checkpoint with all its files intact, and its series opened; None if there is no checkpoint.
 
-    Removes what killed writers left in the folder. Says so when an older checkpoint replaces a damaged one. Refused:
-    when other settings, data or code made it, or none is intact.
+    Removes what killed writers left. Says so when an older one replaces a damaged one. Refuses one made otherwise.
     """
     if not folder.is_dir():
         return None
@@ -226,10 +222,7 @@ def read(folder: Path, made_by: Mapping[str, Any], say: Callable[[str], None]) -
 def refuse_other(
     content: Mapping[str, Any], made_by: Mapping[str, Any], folder: Path, remove: Path | None = None
 ) -> None:
-    """Refuses a checkpoint or result in `folder` that was made otherwise than what is running now.
-
-    The error names every difference, and how to resume or to start anew: by removing `remove`, or else the folder.
-    """
+    """Refuses a state in `folder` that was made otherwise; to start anew is to remove `remove`, or else the folder."""
     if found := _differences(content["made_by"], made_by):
         last = content["sessions"][-1] if content["sessions"] else {}
         revision = f" (revision {last['revision'][:12]})" if last.get("revision") else ""
@@ -326,10 +319,7 @@ def load_results(folder: Path) -> list[Result]:
 
 
 def is_published(place: Path, made_by: Sequence[dict[str, Any]]) -> bool:
-    """Whether `place` holds exactly the results of these `made_by`, all intact.
-
-    This is so without any state when a pipeline was killed after training, before it noted that training was done.
-    """
+    """Whether `place` holds exactly the results of these `made_by`, intact: also when killed before that was noted."""
     restore_folder(place)
     try:
         found = load_results(place)

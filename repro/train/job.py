@@ -138,10 +138,7 @@ class OutOfMemory(RuntimeError):
 
 
 def train_job(job: Job, listener: Listener, world: World = ALONE) -> bool:
-    """Trains a job unless it is finished; False when it stopped before the end.
-
-    Each process of `world` has its own listener; the first process writes.
-    """
+    """Trains a job unless it is finished; False when it stopped before the end. The first process of `world` writes."""
     config = job.config
 
     def say(text: str) -> None:
@@ -280,10 +277,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def take_over(jobs: Sequence[Job], trained: Path) -> None:
-    """Takes over the results of an earlier plan that trained these seeds in the same way, with the new settings.
-
-    Only the list of seeds, and settings that decide nothing, may differ. A stack of other seeds is trained again.
-    """
+    """Takes over the results of an earlier plan that trained these seeds, or stacks, in the same way."""
     kept = []
     for job in jobs:
         there, label = trained / job.folder.name, job.folder.name

@@ -22,10 +22,7 @@ from repro.train.checkpoint import Networks, Series
 
 
 class Kept:
-    """Snapshots of all networks, and the last checkpoints of the network that counts, which has this role.
-
-    Of several processes one `copies` weights; all check the network on labelled examples.
-    """
+    """Snapshots of all networks, and last checkpoints of the one in this role, which counts; one process `copies`."""
 
     def __init__(self, config: Config, role: str, data: TrainingSet, copies: bool = True) -> None:
         self._role, self._data, self._copies = role, data, copies

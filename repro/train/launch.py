@@ -5,8 +5,7 @@
     torchrun --nproc-per-node 4 -m repro train <run> --seeds 0-4    # four processes share every batch of each seed
 
 Reads artifacts/configs/<run>.yaml, writes artifacts/runs/<run>/. The state stays in state/<run>/ until all seeds are
-done: after an interruption, the same command resumes from it. Seeds that a shorter plan trained in the same way are
-kept. `opened` gives the jobs of a run, and `train_jobs` is the one loop that trains jobs.
+done: after an interruption, the same command resumes from it.
 """
 
 from __future__ import annotations

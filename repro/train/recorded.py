@@ -126,10 +126,7 @@ class Steps:
         self._config = config.method
 
     def take(self, batch: Callable[..., Batch], probe: bool) -> dict[str, Tensor]:
-        """Takes the next step; returns its metrics, means over the processes.
-
-        `batch` gives a step's data, where it is not recorded; `probe` asks for metrics that cost extra passes.
-        """
+        """Takes the next step, on what `batch` gives where it is not recorded; its metrics, means over processes."""
         now = self._state.step
         planting = now < self._planted
         config = self._config.while_planting() if planting else self._config

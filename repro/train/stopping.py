@@ -57,10 +57,7 @@ class Flags:
 
 
 class Stopping:
-    """Within the block, SIGTERM, SIGHUP, SIGUSR2 and Ctrl-C raise the flag that workers look at after each step.
-
-    A second one, some seconds later, ends the process at once. What `nohup` ignores stays ignored.
-    """
+    """Within the block, signals raise the flag that workers look at after each step; a second one, later, ends all."""
 
     def __init__(self, flags: Flags) -> None:
         self._flags = flags
@@ -70,7 +67,7 @@ class Stopping:
         self.name = ""  # of that signal
 
     def __enter__(self) -> Self:
-        heard = [number for number in _STATUS if signal.getsignal(number) is not signal.SIG_IGN]
+        heard = [number for number in _STATUS if signal.getsignal(number) is not signal.SIG_IGN]  # as of nohup
         self._before = {number: signal.signal(number, self._raise) for number in heard}
         return self
 
