@@ -155,13 +155,14 @@ def train_job(job: Job, listener: Listener, world: World = ALONE) -> bool:
         device = choose_device()
         here = session(device) | {"processes": world.size}
         trainer = world.each(lambda: Trainer(config, job.trained_as, device, job.source, here, world))
-        trainer.run(job.folder, listener.count, job.deadline, report, listener.stops, say, job.ends)
-        tuned = finetune(trainer, listener.stops) if config.finetune.steps else {}
+        try:
+            trainer.run(job.folder, listener.count, job.deadline, report, listener.stops, say, job.ends)
+            tuned = finetune(trainer, listener.stops) if config.finetune.steps else {}
+        except NotFinite as error:
+            raise NotFinite(f"{job.name}: {error}") from None
         world.first(lambda: save_result(job.folder, result_of(job, trainer, tuned)))
     except Stopped:
         return False
-    except NotFinite as error:
-        raise NotFinite(f"{job.name}: {error}") from None
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
