@@ -159,10 +159,11 @@ def trained(config: Config, seeds: int | list[int] = 0, steps: int | None = None
 
 def left_by(trainer: Trainer, finetuned: dict[str, Tensor] | None = None) -> Result:
     """What a trained run of seed 0 leaves, its weights in memory."""
+    snapshots, late = (list(trainer.kept.series[name]) for name in ("snapshots", "late"))
     counted = trainer.config.method.networks[-1]
     return Result(
-        as_mapping(trainer.config), [0], False, counted, {"seconds": 1.0}, trainer.rows,
-        trainer.kept.series["snapshots"], trainer.kept.series["late"], finetuned or {}, {},
+        as_mapping(trainer.config), [0], False, counted, {"seconds": 1.0}, trainer.rows, snapshots, late,
+        finetuned or {}, {},
     )  # fmt: skip
 
 
