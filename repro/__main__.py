@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import io
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 EXIT_USER_ERROR, EXIT_NOBODY_READS = 2, 141  # the latter as of a program that SIGPIPE ends
 BEGIN, END = "<!-- verdicts: generated, do not edit -->", "<!-- end of verdicts -->"
 """Between these, the README's rows are generated."""
 Command = Callable[[argparse.Namespace], int | None]
+
+
+def of(place: str) -> Callable[..., int | None]:
+    """A function, `module.name`, whose module is imported when it is called."""
+    module, name = place.rsplit(".", 1)
+
+    def call(*given: object) -> Any:
+        return getattr(importlib.import_module(f"repro.{module}"), name)(*given)
+
+    return call
 
 
 def _count(text: str) -> int:
@@ -69,20 +83,23 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     )
     jobs.add_argument("--dry-run", action="store_true", help="print jobs, hours and options; send nothing out")
 
-    add = verb("status", status, "every seed of a plan that was started: state, step, speed, time left, node")
+    text = "every seed of a plan that was started: state, step, speed, time left, node"
+    add = verb("status", of("jobs.status"), text)
     add.add_argument("plan", help="its name or file")
 
-    add = verb("cancel", cancel, "end a plan's jobs, or its training on this machine; what is saved stays")
+    add = verb("cancel", of("jobs.cancel"), "end a plan's jobs, or its training on this machine; what is saved stays")
     add.add_argument("plan", help="its name or file")
 
     add = verb("prepare", prepare, "compose and check every run of a plan, and prepare its data")
     add.add_argument("--plan", type=Path, default=Path("params.yaml"), help=plan_help)
 
-    add = verb("train", train, "train one run of the prepared plan; started again, it goes on where it was")
+    text = "train one run of the prepared plan; started again, it goes on where it was"
+    add = verb("train", lambda given: of("train.launch.train")(given.run, given.seeds), text)
     add.add_argument("run", help="a run of the plan")
     add.add_argument("--seeds", required=True, help="such as 0-4 or 0,2,5")
 
-    add = verb("evaluate", evaluate, "evaluate trained runs on their test data: results/runs/")
+    text = "evaluate trained runs on their test data: results/runs/"
+    add = verb("evaluate", of("evaluate.evaluate.evaluate_runs"), text)
     add.add_argument("runs", nargs="*", help="runs to evaluate (default: all of the plan)")
     add.add_argument("--plan", type=Path, default=Path("params.yaml"), help=plan_help)
 
@@ -94,7 +111,8 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     verb("report", report, "write the report from what is recorded: results/REPORT.md, its pages and figures")
     verb("verdicts", verdicts, "print the answers, and put them into the README")
 
-    add = verb("bench", bench, "time a step beside a plain implementation and the device's ceilings: results/bench/")
+    text = "time a step beside a plain implementation and the device's ceilings: results/bench/"
+    add = verb("bench", of("bench.measure.bench"), text)
     add.add_argument("run", nargs="?", default="cifar10_released_mpl")
     add.add_argument("overrides", nargs="*", help="key=value")
     add.add_argument("--steps", type=int, help="timed in each round (default: 6; on a GPU 100)")
@@ -123,7 +141,7 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add.add_argument("--seed", type=int, help="of all that is drawn (default: 0)")
     add.add_argument("--out", type=Path, help="the folder to leave the model in (default: models/<images>)")
 
-    add = verb("predict", predict, "classify images with a model that fit left", outside=True)
+    add = verb("predict", of("fit.saved.predict"), "classify images with a model that fit left", outside=True)
     add.add_argument("model", type=Path, help="the folder that fit left")
     add.add_argument("images", nargs="+", help="folders or image files")
     add.add_argument("--csv", type=Path, help="the file to write (default: the screen)")
@@ -135,7 +153,7 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add.add_argument("--seed", type=int, default=0, help="one of its seeds (default: 0)")
     add.add_argument("--network", help="such as teacher_average (default: the one whose accuracy counts)")
 
-    add = verb("recompute", recompute, "compute the test accuracy of exported networks again")
+    add = verb("recompute", of("evaluate.weights.recompute"), "compute the test accuracy of exported networks again")
     add.add_argument("files", nargs="+", type=Path, help="what export left")
     return top, each
 
@@ -186,9 +204,7 @@ def plan(arguments: argparse.Namespace) -> None:
         for name, text in plan_names().items():
             print(f"{name:20} {text}")
         return
-    from repro.cost import measured
-
-    measured(arguments)
+    of("cost.measured")(arguments)
 
 
 def reproduce(arguments: argparse.Namespace) -> None:
@@ -200,7 +216,8 @@ def reproduce(arguments: argparse.Namespace) -> None:
         if not part.exists():
             raise ValueError(f"{part} is missing, without which DVC runs nothing; take the whole project: git clone")
     local = Path(".dvc/config.local")
-    if not _is_in_git() and "no_scm" not in (local.read_text() if local.is_file() else ""):
+    in_git = any((folder / ".git").exists() for folder in (Path.cwd(), *Path.cwd().parents))
+    if not in_git and "no_scm" not in (local.read_text() if local.is_file() else ""):
         raise ValueError("this folder is no git repository, which DVC asks for; make it one: git init && git add . && "
                          "git commit -m start; or do without: dvc config --local core.no_scm true")  # fmt: skip
     with only_writer("reproduce", "this folder") as lock:
@@ -211,16 +228,8 @@ def reproduce(arguments: argparse.Namespace) -> None:
         os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro"])  # noqa: S606 - no shell is wanted
 
 
-def _is_in_git() -> bool:
-    return any((folder / ".git").exists() for folder in (Path.cwd(), *Path.cwd().parents))
-
-
 def _refuse_beside_dvc(place: Path) -> None:
-    """One DVC at a time. Removes the list of what is being written that a killed one left, where no DVC is alive.
-
-    Raises:
-        RuntimeError: when one is at work; the message says which process.
-    """
+    """One DVC at a time: RuntimeError where one is at work. Removes the list of writers that a killed one left."""
     import json
     import re
 
@@ -231,18 +240,12 @@ def _refuse_beside_dvc(place: Path) -> None:
     except ValueError:
         text = ""  # killed while it wrote: DVC itself would refuse to go on
     for process in {int(found) for found in re.findall(r'"pid": (\d+)', text)}:
-        if any(Path(word).name == "dvc" for word in _command(process)):
-            raise RuntimeError(f"DVC is at work here already, as process {process}; wait for it, or stop it: "
-                               f"kill {process}")  # fmt: skip
+        with contextlib.suppress(OSError):  # it is gone
+            words = Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").split("\0")
+            if any(Path(word).name == "dvc" for word in words):
+                raise RuntimeError(f"DVC is at work here already, as process {process}; wait for it, or stop it: "
+                                   f"kill {process}")  # fmt: skip
     listed.unlink(missing_ok=True)
-
-
-def _command(process: int) -> list[str]:
-    """Of a process that is alive, else nothing."""
-    try:
-        return Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return []
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -254,73 +257,35 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.overrides or arguments.seeds or arguments.against:
             raise ValueError(f"{name} is a plan, whose file says what is changed and which seeds; leave out key=value, "
                              "--seeds and --against, or name a run")  # fmt: skip
-        from repro import jobs
-
-        return jobs.run(arguments)
+        return of("jobs.run")(arguments) or 0
     if arguments.on or arguments.slurm or arguments.dry_run or arguments.workers:
         raise ValueError(f"{name} is no plan: --on, --slurm, --workers and --dry-run are for plans: repro plan --list")
     if not arguments.seeds:
         raise ValueError(
             f"{name}: name its seeds, such as --seeds 0-4; to train a plan, name one of: repro plan --list"
         )
-    from repro import trial
-
-    trial.run(arguments)
-    return 0
-
-
-def status(arguments: argparse.Namespace) -> None:
-    """Of a plan."""
-    from repro import jobs
-
-    jobs.status(arguments)
-
-
-def cancel(arguments: argparse.Namespace) -> None:
-    """Of a plan."""
-    from repro import jobs
-
-    jobs.cancel(arguments)
+    return of("trial.run")(arguments) or 0
 
 
 def prepare(arguments: argparse.Namespace) -> None:
     """Of one plan."""
     from repro.files import plan_path
-    from repro.train.prepare import prepare as prepare_plan
 
-    prepare_plan(Path(plan_path(arguments.plan)))
-
-
-def train(arguments: argparse.Namespace) -> int:
-    """One run."""
-    from repro.train import launch
-
-    return launch.train(arguments.run, arguments.seeds)
-
-
-def evaluate(arguments: argparse.Namespace) -> None:
-    """Runs of a plan."""
-    from repro.evaluate.evaluate import evaluate_runs
-
-    evaluate_runs(arguments)
+    of("train.prepare.prepare")(Path(plan_path(arguments.plan)))
 
 
 def verify(arguments: argparse.Namespace) -> int:
     """All claims."""
-    if arguments.retrain:
-        from repro import retrain
-
-        return retrain.retrain(arguments.retrain)
     from repro.verify import rules
 
+    if arguments.retrain:
+        return of("trial.retrain")(arguments.retrain) or 0
     return rules.verify_elsewhere(arguments.results) if arguments.results else rules.verify(check=arguments.check)
 
 
 def report(_: argparse.Namespace) -> None:
     """All pages."""
-    from repro.report.pages import write_report
-
-    write_report()
+    of("report.pages.write_report")()
 
 
 def verdicts(_: argparse.Namespace) -> None:
@@ -358,56 +323,24 @@ def _to_commit() -> list[str]:
             f"To put them away: git stash push --include-untracked -- {paths}"] if changed else []  # fmt: skip
 
 
-def bench(arguments: argparse.Namespace) -> None:
-    """One step, several ways."""
-    from repro.bench import measure
-
-    measure.bench(arguments)
-
-
-def fit(arguments: argparse.Namespace) -> int:
+def fit(arguments: argparse.Namespace) -> int | None:
     """A classifier."""
-    import time
-
     arguments.begun = time.monotonic()  # what is imported takes seconds of the minutes
-    from repro.fit import command
-
-    return command.fit(arguments)
-
-
-def predict(arguments: argparse.Namespace) -> None:
-    """Classes of images."""
-    from repro.fit import saved
-
-    saved.predict(arguments)
+    return of("fit.command.fit")(arguments)
 
 
 def export(arguments: argparse.Namespace) -> None:
     """One network."""
     if arguments.onnx:
-        from repro.fit import saved
-
-        saved.export_onnx(Path(arguments.run), arguments.onnx)
-        return
-    from repro.evaluate import weights
-
-    weights.export(arguments)
-
-
-def recompute(arguments: argparse.Namespace) -> int:
-    """Networks that were exported."""
-    from repro.evaluate import weights
-
-    return weights.recompute(arguments)
+        of("fit.saved.export_onnx")(Path(arguments.run), arguments.onnx)
+    else:
+        of("evaluate.weights.export")(arguments)
 
 
 def main(words: list[str] | None = None) -> None:
-    """Runs a verb and exits: 0, its own status, or 2 with one sentence for a mistake that the user can mend.
-
-    What standard output cannot print is replaced. Where it is a pipe that nobody reads any more, the status is 141.
-    """
+    """Runs a verb and exits: 0, its own status, or 2 with one sentence for a mistake that the user can mend."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+        sys.stdout.reconfigure(errors="replace")  # of what it cannot print
     try:
         try:
             status = _status(sys.argv[1:] if words is None else words)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
@@ -21,7 +21,6 @@ from repro.settings import (
     Plant,
     Recipe,
     Text,
-    changed,
     read_yaml,
     settings,
     validated,
@@ -60,23 +59,12 @@ EXECUTION = (
 
 
 def read_config(mapping: Mapping[str, Any]) -> Config:
-    """Builds and checks a `Config` from nested mappings, those of a record among them.
-
-    Raises:
-        ConfigError: for an unknown or missing key, a wrong type or an impossible value.
-    """
-    return checked(validated(Config, _without_removed(mapping)))
-
-
-def _without_removed(mapping: Mapping[str, Any]) -> Any:
-    """The same settings without those that are no more; any other value is refused."""
-    if not isinstance(mapping, Mapping):
-        return mapping
-    kept = dict(mapping)
-    for part, removed in REMOVED.items():
+    """Builds and checks a `Config` from nested mappings, those of a record among them; ConfigError where wrong."""
+    kept: Any = dict(mapping) if isinstance(mapping, Mapping) else mapping
+    for part, removed in REMOVED.items() if isinstance(kept, dict) else ():
         if isinstance(kept.get(part), Mapping):
             kept[part] = {k: v for k, v in kept[part].items() if k not in removed or v != removed[k]}
-    return kept
+    return checked(validated(Config, kept))
 
 
 def read_config_file(path: Path) -> Config:
@@ -88,8 +76,7 @@ def read_config_file(path: Path) -> Config:
 
 def as_mapping(config: Any) -> dict[str, Any]:
     """The inverse of `read_config`, of a part of a `Config` too: nested plain dictionaries, ready for YAML."""
-    found: dict[str, Any] = _plain(asdict(config))
-    return found
+    return asdict(config, dict_factory=lambda items: {k: v.value if isinstance(v, StrEnum) else v for k, v in items})
 
 
 def decisive(config: Config) -> dict[str, Any]:
@@ -100,12 +87,6 @@ def decisive(config: Config) -> dict[str, Any]:
         part, name = key.split(".")
         mapping[part].pop(name, None)
     return mapping
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value.value if isinstance(value, StrEnum) else value
 
 
 def lookup(mapping: Mapping[str, Any], key: str) -> Any:
@@ -131,13 +112,8 @@ def expected_networks(config: Config) -> tuple[set[str], str]:
 
 
 def checked(config: Config) -> Config:
-    """The same settings.
-
-    Raises:
-        ConfigError: for every rule that they break, naming key, value and remedy.
-    """
-    problems = list(_problems(config))
-    if problems:
+    """The same settings; ConfigError for every rule that they break, naming key, value and remedy."""
+    if problems := list(_problems(config)):
         raise ConfigError("; ".join(problems))
     return config
 
@@ -158,7 +134,14 @@ def _problems(config: Config) -> Iterator[str]:
     yield from model.problems(config)
     yield from method.problems(config)
     yield from schedules(config)
-    yield from _planting(config)
+    plant = config.plant
+    if budget.probe_feedback and (method.name != "mpl" or data.in_files):
+        yield ("budget.probe_feedback = True: is for method.name = mpl and images in memory, not for "
+               f"{method.name} on {data.name}; set it to false")  # fmt: skip
+    if plant.steps and method.name != "mpl":
+        yield f"plant.steps = {plant.steps}: is for method.name = mpl, not {method.name}; set it to 0"
+    if plant.steps >= budget.steps:
+        yield f"plant.steps = {plant.steps}: leaves none of budget.steps = {budget.steps}; set fewer"
 
 
 def unrecordable(config: Config) -> str:
@@ -182,20 +165,6 @@ def schedules(config: Config) -> Iterator[str]:
             yield f"optim.{role}.wait_steps + optim.{role}.warmup_steps = {waited}: leaves none of {said}"
 
 
-def _planting(config: Config) -> Iterator[str]:
-    """Wrong labels are for the steps before a teacher and a student go on with true ones; h is of those two as well."""
-    plant, method = config.plant, config.method
-    if config.budget.probe_feedback and (method.name != "mpl" or config.data.in_files):
-        yield ("budget.probe_feedback = True: is for method.name = mpl and images in memory, not for "
-               f"{method.name} on {config.data.name}; set it to false")  # fmt: skip
-    if not plant.steps:
-        return
-    if method.name != "mpl":
-        yield f"plant.steps = {plant.steps}: is for method.name = mpl, not {method.name}; set it to 0"
-    if plant.steps >= config.budget.steps:
-        yield f"plant.steps = {plant.steps}: leaves none of budget.steps = {config.budget.steps}; set fewer"
-
-
 # Its recipe
 
 
@@ -210,11 +179,7 @@ class Departure:
 
 
 def departures(config: Config) -> list[Departure]:
-    """All departures of `config` from `config.recipe`, those the recipe settles first.
-
-    Raises:
-        ConfigError: when the recipe names a setting that no run has.
-    """
+    """All departures from the recipe, those it settles first; ConfigError where it names a setting that no run has."""
     for key in [*config.recipe.values, *config.recipe.open]:
         if not _exists(key):
             raise ConfigError(f"recipe {config.recipe.name}: {key} is not a setting of any data, model or method")
@@ -251,17 +216,16 @@ ROWS = 40  # of the log of a run that is laid over so many steps
 
 def laid_over(config: Config, steps: int) -> Config:
     """The same training over so many steps, fewer or more: warm-up and ramp keep their share of it."""
-    long = shortened(changed(config, budget=changed(config.budget, shortened_to=steps)))
-    budget = changed(long.budget, shortened_to=0, reduced=config.budget.reduced, log_every=max(1, steps // ROWS))
-    return changed(long, budget=budget)
+    long = shortened(replace(config, budget=replace(config.budget, shortened_to=steps)))
+    budget = replace(long.budget, shortened_to=0, reduced=config.budget.reduced, log_every=max(1, steps // ROWS))
+    return replace(long, budget=budget)
 
 
 def shortened(config: Config) -> Config:
     """The `reduced` form of a recipe: the same training over `budget.shortened_to` steps.
 
     Wait, warm-up, ramp, the fixed teacher's steps and the steps between rows of the log shrink with the whole, rounded;
-    batch sizes, learning rates, finetuning and everything else stay. What was done is said in `budget.reduced`, so that
-    the run counts as reduced. 0, or the recipe's own length, changes nothing.
+    everything else stays. `budget.reduced` says what was done. 0, or the recipe's own length, changes nothing.
     """
     budget = config.budget
     if budget.shortened_to in (0, budget.steps):
@@ -271,13 +235,13 @@ def shortened(config: Config) -> Config:
 
     def shorter(optimiser: Optimiser) -> Optimiser:
         wait, warmup = round(optimiser.wait_steps * factor), round(optimiser.warmup_steps * factor)
-        return changed(optimiser, wait_steps=wait, warmup_steps=warmup)
+        return replace(optimiser, wait_steps=wait, warmup_steps=warmup)
 
-    return changed(
+    return replace(
         config,
         method=config.method.shortened(factor),
-        optim=changed(config.optim, student=shorter(config.optim.student), teacher=shorter(config.optim.teacher)),
-        budget=changed(
+        optim=replace(config.optim, student=shorter(config.optim.student), teacher=shorter(config.optim.teacher)),
+        budget=replace(
             budget,
             steps=budget.shortened_to,
             log_every=max(1, round(budget.log_every * factor)),

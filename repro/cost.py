@@ -4,8 +4,7 @@
     repro plan digits                a plan by its name or file
     repro plan cifar10_paper_mpl     runs, one seed each
 
-Each run trains for a moment as it would, with as many seeds at once, on its own data, which are prepared first
-where they are not; nothing else is kept.
+Each run trains for a moment as it would, with as many seeds at once, on its own data, which are prepared first.
 """
 
 from __future__ import annotations
@@ -89,10 +88,7 @@ TIMED = {"paper": "cifar10_paper_mpl", "released": "cifar10_released_mpl", "smal
 
 
 def hours(path: Path, seeds: Mapping[str, int], gpus: bool, seconds: float = 3.0) -> None:
-    """Prints an estimate of what so many seeds (or stacks) of each run take, on 1, 8 or 64 devices.
-
-    Some steps of each run are timed here. For `gpus`, where there is none here, others were timed elsewhere: `TIMES`.
-    """
+    """Prints what so many seeds or stacks of each run take on 1, 8 or 64 devices, by steps timed here or in `TIMES`."""
     each: list[float] = []
     elsewhere = gpus and choose_device().type == "cpu"
     for one in (one for one in read_plan(path).runs if seeds.get(one.name)):
@@ -110,7 +106,8 @@ def hours(path: Path, seeds: Mapping[str, int], gpus: bool, seconds: float = 3.0
         return
     what, device = "some steps of each run", describe_device(choose_device())["device_name"]
     if elsewhere:
-        what, device = f"{TIMES}, without finetuning and evaluation", _times()["environment"]["device_name"]
+        what = f"{TIMES}, without finetuning and evaluation"
+        device = json.loads(TIMES.read_bytes())["environment"]["device_name"]
     print(f"An estimate, from {what}, on {device}: {sum(each) / 3600:,.1f} device hours")
     for devices in (1, 8, 64):
         print(f"  on {devices:2} at once: {duration(last_end(each, devices))}")
@@ -124,10 +121,6 @@ def last_end(each: Sequence[float], devices: int) -> float:
     return max(ends)
 
 
-def _times() -> dict[str, Any]:
-    return json.loads(TIMES.read_bytes()) if TIMES.is_file() else {"found": []}
-
-
 def step_on_a_gpu(config: Config) -> float | None:
     """Seconds of a step that was timed on a GPU, of the same recipe, method, network, batches and precision."""
 
@@ -135,7 +128,8 @@ def step_on_a_gpu(config: Config) -> float | None:
         batches = one.budget.labelled_batch, one.budget.unlabelled_batch, one.budget.stack
         return one.recipe.name, type(one.method), one.model, batches, one.engine.precision
 
-    seconds = {row["what"]: row["ms"] / 1000 for row in _times()["found"] if "ms" in row}
+    found: list[dict[str, Any]] = json.loads(TIMES.read_bytes())["found"] if TIMES.is_file() else []
+    seconds = {row["what"]: row["ms"] / 1000 for row in found if "ms" in row}
     way = "recorded" if config.engine.cuda_graph or config.engine.fastest else "taken"
     alike = (name for name, run in TIMED.items() if kind(compose(run)) == kind(config))
     return seconds.get(f"{next(alike, '')}: {way}")
@@ -195,10 +189,7 @@ def cost_of_all(costs: list[Cost]) -> Cost:
 
 
 def cost_of(config: Config, seeds: list[int], seconds: float) -> Cost:
-    """What all seeds of a run with prepared data take: as many jobs as a run would train side by side, for a moment.
-
-    A moment is about `seconds` in each of a run's phases, and three steps at least, of which one is timed.
-    """
+    """What all seeds of a run take, of which as many as train side by side do for about `seconds` in each phase."""
     jobs = jobs_of("", config, Path(), seeds)
     side_by_side, _ = worker_pool(min(config.budget.workers, len(jobs)))
     with ProcessPoolExecutor(side_by_side, multiprocessing.get_context("spawn")) as pool:
@@ -224,8 +215,11 @@ def _cost_of_job(job: Job, seconds: float) -> Cost:
         trainer.state.step = start
         training += seconds_of_phase(trainer.advance, count, seconds, device, warm)
     if config.finetune.steps:
-        _, first, more = (_finetuned(trainer, some, device) for some in (1, 1, 1 + _FINETUNED))
-        training += first + (config.finetune.steps - 1) * max(0.0, more - first) / _FINETUNED
+        took = []
+        for some in (1, 1, 1 + _FINETUNED):  # the first one is slower
+            trainer.config = replace(config, finetune=replace(config.finetune, steps=some))
+            took.append(seconds_of(lambda: finetune(trainer), device))
+        training += took[1] + (config.finetune.steps - 1) * max(0.0, took[2] - took[1]) / _FINETUNED
     kept = networks(trainer.state)
     one = sum(bytes_of(weights) for weights in kept.values())
     counts = bytes_of(counted(trainer.state.learners[config.method.networks[-1]]))
@@ -237,7 +231,7 @@ def _cost_of_job(job: Job, seconds: float) -> Cost:
 
 
 def phases(config: Config) -> list[tuple[int, int]]:
-    """The first step and the number of steps of each part of a run whose steps cost the same."""
+    """First step and number of steps of each part of a run whose steps cost the same."""
     steps, teaching = config.budget.steps, config.method.fixed_teacher_steps
     return [(0, teaching), (teaching, steps - teaching)] if teaching else [(0, steps)]
 
@@ -257,12 +251,6 @@ def seconds_of_phase(
         took.append(seconds_a_step(step, some, device))
         left -= some
     return first + ((count - warm) * median(took) if took else 0)
-
-
-def _finetuned(trainer: Trainer, steps: int, device: torch.device) -> float:
-    """Seconds of so many steps of finetuning, and of what comes before them."""
-    trainer.config = replace(trainer.config, finetune=replace(trainer.config.finetune, steps=steps))
-    return seconds_of(lambda: finetune(trainer), device)
 
 
 def bytes_of(tensors: Mapping[str, Tensor]) -> int:
@@ -286,11 +274,7 @@ def _evaluation(config: Config, seeds: Seeds, trainer: Trainer, kept: dict[str, 
 
 
 def looked_at(config: Config, seeds: Seeds, networks: int, unlabelled: int) -> tuple[int, int]:
-    """What an evaluation of a run does: how many examples it reads, and how many times one passes through a network.
-
-    A snapshot holds so many networks, averages among them; stacked seeds pass together; the pseudo labels of so many
-    unlabelled examples are compared with their classes.
-    """
+    """How many examples an evaluation reads, and how many times one passes through any of so many networks."""
     budget, test = config.budget, source_of(config.data).held_out_set(seeds).labels.shape[-1]
     drawn, labelled = (min(count, budget.curve_examples or count) for count in (test, unlabelled))
     late = len(late_steps(budget.steps, budget.late))

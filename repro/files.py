@@ -31,9 +31,7 @@ _PARTLY, _REPLACED = ".partly-", ".replaced-"
 
 
 def write_whole(path: Path, *pieces: bytes | memoryview) -> None:
-    """Writes `pieces`, one after another, to `path` through a temporary file beside it and one rename.
-
-    File and folder are synchronised, so that the file is whole after a power failure too.
+    """Writes `pieces`, one after another, to `path`, whole after a power failure too: by a rename, synchronised.
 
     Raises:
         OSError: naming the path, when the folder cannot be written or the disk is full; the old file is kept.
@@ -59,15 +57,9 @@ def write_whole(path: Path, *pieces: bytes | memoryview) -> None:
 
 
 def read_whole(path: Path, most: int = 1 << 31) -> bytes:
-    """The content of a file of at most `most` bytes.
-
-    Raises:
-        OSError: naming the path, when it is missing, larger, or no file: a pipe or a device might never end.
-    """
+    """The content of a file of at most `most` bytes; OSError for none, or a pipe or a device, which might never end."""
     found = path.stat()
-    if stat.S_ISDIR(found.st_mode):
-        raise IsADirectoryError(errno.EISDIR, "Is a directory", str(path))
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(found.st_mode) and not path.is_dir():  # to read a folder is an error by itself
         raise OSError(errno.EINVAL, "Is a pipe or a device, not a file", str(path))
     if found.st_size > most:
         raise OSError(errno.EFBIG, f"Is larger than {most:,} bytes", str(path))
@@ -82,11 +74,7 @@ def partly(place: Path) -> Path:
 
 
 def replace_folder(fresh: Path, place: Path) -> None:
-    """Puts the folder `fresh` where `place` is; both lie on one disk. A kill between the two renames keeps the old.
-
-    Raises:
-        OSError: when the place cannot be written; what was there is kept.
-    """
+    """Puts the folder `fresh` where `place` is, on one disk; an OSError or a kill between the renames keeps the old."""
     aside = _aside(place)
     for folder in [path for path in fresh.rglob("*") if path.is_dir()] + [fresh]:
         synchronise(folder)  # the names of its files, before anything else is given up for them
@@ -123,10 +111,7 @@ def _aside(place: Path) -> Path:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what killed writers left half-written in `folder`, and ends what they began to replace.
-
-    Only the folder's one writer may call this.
-    """
+    """Removes what killed writers left in `folder`, and ends what they began to replace; for its one writer only."""
     for path in folder.glob(f"{_REPLACED}*"):
         restore_folder(path.with_name(path.name.removeprefix(_REPLACED)))
     for path in folder.glob(f"{_PARTLY}*"):
@@ -206,12 +191,19 @@ def only_writer(name: str, what: str) -> Iterator[int]:
 
     Raises:
         Held: when another process holds it, unless that process dies within some seconds.
-        OSError: when the lock's folder cannot be written.
     """
     LOCKS.mkdir(parents=True, exist_ok=True)
-    path = LOCKS / f"{name}.lock"
+    path, until = LOCKS / f"{name}.lock", time.monotonic() + _PATIENCE
     with path.open("a+") as file:
-        _acquire(file.fileno(), path, what)
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                there = path.read_text()
+            if time.monotonic() > until or _lives(there):
+                raise Held(f"{what} is being written by {there or 'another process'}; wait for it, or stop it")
+            time.sleep(0.1)
         os.ftruncate(file.fileno(), 0)
         since = datetime.now(UTC).isoformat(timespec="seconds")
         holder = f"process {os.getpid()} on {platform.node()} since {since} ({' '.join(['python', *sys.argv])})"
@@ -223,44 +215,14 @@ def only_writer(name: str, what: str) -> Iterator[int]:
             os.ftruncate(file.fileno(), 0)
 
 
-def _acquire(handle: int, path: Path, what: str) -> None:
-    """Takes the lock; waits for it only where its holder is gone."""
-    until = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = path.read_text()
-            if time.monotonic() < until and not _lives(holder):
-                time.sleep(0.1)
-                continue
-            raise Held(f"{what} is being written by {holder or 'another process'}; wait for it, or stop it") from None
-        else:
-            return
-
-
 def _lives(holder: str) -> bool:
     """Whether the process that a lock names is there; one of another machine is taken to be."""
-    words = holder.split()
-    if len(words) < 4:
-        return False  # between taking the lock and saying so
-    if words[3] != platform.node():
-        return True
-    try:
-        os.kill(int(words[1]), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    words = holder.split()  # few of them between taking the lock and saying so
+    return len(words) > 3 and (words[3] != platform.node() or Path("/proc", words[1]).exists())
 
 
 def replace_between(text: str, begin: str, end: str, new: str, where: str) -> str:
-    """`text` with `new` between two marks.
-
-    Raises:
-        ValueError: when the marks are not there, once each and in order.
-    """
+    """`text` with `new` between two marks; ValueError when these are not there, once each and in order."""
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise ValueError(f"{where} must hold the lines {begin!r} and {end!r}, once each and in this order")
     head, rest = text.split(begin)

@@ -5,10 +5,9 @@
     repro status digits
     repro cancel digits
 
-state/.plans/<plan>/ says what is to be trained (runs.json), and has a folder for each submission, one array of jobs by
-submitit, which is named so that the queue says which seeds are at work. A job whose time is over is queued again by
-submitit; one that is preempted, or whose node is lost, by Slurm. A seed's result lies in a folder of its own and says
-that it is done: no process needs another one's lock. What drives or shows a plan of a cluster loads no PyTorch.
+state/.plans/<plan>/ says what is to be trained (runs.json), and has a folder for each array of jobs that submitit sent
+out. It queues a job again whose time is over; Slurm does where one is preempted, or its node lost. A seed's result lies
+in a folder of its own: no process needs another one's lock. What drives or shows a plan of a cluster loads no PyTorch.
 """
 
 from __future__ import annotations
@@ -72,7 +71,14 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as lock:
         if not _mine(place, lock):
             return _cancelled(place)
-        status = _drive(path, place, arguments) if arguments.on else _here(path, arguments)
+        if arguments.on:
+            status = _drive(path, place, arguments)
+        else:
+            from repro.engine.device import set_up_process
+            from repro.train.launch import train_plan
+
+            set_up_process()  # before workers are forked
+            status = train_plan(lay_out(path)["runs"], path.stem, arguments.workers or 0)
     if not status:
         print(f"{path.stem}: every seed is trained; to evaluate and judge them: repro reproduce {path.stem}")
     return status
@@ -100,14 +106,6 @@ def _mine(place: Path, lock: ExitStack) -> bool:
             cancelled = watched and mark.exists() and mark.stat().st_mtime > begun
             mark.unlink(missing_ok=True)
             return not cancelled
-
-
-def _here(path: Path, arguments: argparse.Namespace) -> int:
-    from repro.engine.device import set_up_process
-    from repro.train.launch import train_plan
-
-    set_up_process()  # before workers are forked
-    return train_plan(lay_out(path)["runs"], path.stem, arguments.workers or 0)
 
 
 def lay_out(path: Path, gpus: bool | None = None, processes: int = 1) -> dict[str, Any]:
@@ -143,17 +141,8 @@ def _plan(content: Any) -> dict[str, Any]:
     return {key: str(content[key]) for key in ("file", "code", "revision")} | {"runs": runs}
 
 
-def _progress(content: Any) -> dict[str, Any]:
-    kinds = {"step": int, "rate": float, "node": str}
-    return {key: kind(content[key]) for key, kind in kinds.items() if key in content}
-
-
 def _place(plan: str) -> Path:
-    """Where it is noted what is trained of the plan of this name or file.
-
-    Raises:
-        ValueError: when it is noted of another file of that name: their jobs could not be told apart.
-    """
+    """Where it is noted what is trained of a plan; refused where that is of another file, whose jobs look the same."""
     path = Path(plan_path(plan))
     place = PLANS / path.stem
     if path.is_file() and (place / _PLAN).is_file() and (other := read(place)["file"]) != os.path.relpath(path):
@@ -256,7 +245,8 @@ def states(place: Path, begun: Container[Seed] = ()) -> Iterator[tuple[Seed, str
                 yield seed, "done", note
                 continue
             try:
-                note |= _progress(json.loads((folder / _NOTE).read_bytes()))
+                said, kinds = json.loads((folder / _NOTE).read_bytes()), {"step": int, "rate": float, "node": str}
+                note |= {key: kind(said[key]) for key, kind in kinds.items() if key in said}
                 fresh = time.time() - (folder / _NOTE).stat().st_mtime < 2 * _SILENCE
             except (OSError, *DAMAGE):
                 fresh = False

@@ -122,11 +122,7 @@ class Learner:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `state_dict`, in place.
-
-        Raises:
-            KeyError: when an entry is missing.
-        """
+        """The inverse of `state_dict`, in place."""
         for key, tensor in self.state_dict().items():
             tensor.copy_(state[key])
 
@@ -143,7 +139,8 @@ def learning_rate(config: Optimiser, step: Step, total_steps: int) -> Value:
     value: Value = config.learning_rate
     if config.schedule is Schedule.cosine:  # also computed before it applies, so it must not divide by 0
         span = total_steps - config.warmup_steps - config.wait_steps
-        value = config.learning_rate * 0.5 * (1 + _cosine(math.pi * (since - config.warmup_steps) / (span or 1)))
+        angle = math.pi * (since - config.warmup_steps) / (span or 1)
+        value = config.learning_rate * 0.5 * (1 + (angle.cos() if isinstance(angle, Tensor) else math.cos(angle)))
     if config.warmup_steps:
         value = _choose(since < config.warmup_steps, config.learning_rate * (since + 1) / config.warmup_steps, value)
     return _single(_choose(since < 0, 0.0, value) if config.wait_steps else value)
@@ -166,10 +163,6 @@ def _number(step: Step) -> Value:
 def _single(value: Value) -> Value:
     """A tensor as float32, so that its product with a float32 tensor is not float64."""
     return value.float() if isinstance(value, Tensor) else value
-
-
-def _cosine(angle: Value) -> Value:
-    return angle.cos() if isinstance(angle, Tensor) else math.cos(angle)
 
 
 def _smaller(most: float, value: Value) -> Value:

@@ -7,12 +7,12 @@ A run is a setting x an arm x seeds. Its name is `<setting>_<arm>`: digits_mpl i
                                      arms it has, what each method and each arm changes besides
     experiments/plan/<name>.yaml     runs with their seeds
 
-The groups data, model and method have a choice for each class of settings, with its defaults; a file in
-experiments/<group> is one more, with other values.
+The groups data, model and method have a choice for each class of settings; a file in experiments/<group> is one more.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,8 +33,6 @@ from repro.models import Model
 from repro.settings import ConfigError, closest, parse_seeds, read_yaml, short, validated
 
 _PARTS, _ENTRY = {"runs", "overrides", "needs"}, {"seeds", "overrides"}  # of a plan, and of its runs
-_COMPARISON = {"page", "heading", "introduction", "reference", "like", "again", "sweep", "good", "regions", "methods",
-               "arms"}  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _GROUPS = {"data", "model", "method", "recipe"}
 _REFERENCE = "${"  # Hydra's, to another value
@@ -113,11 +111,6 @@ def all_arms(root: Path = ROOT) -> dict[str, Arm]:
     return found
 
 
-def families(root: Path = ROOT) -> dict[str, str]:
-    """What each family of arms is called, in the order of the file."""
-    return {str(k): str(v) for k, v in _mapping(_read(root / "arms.yaml"), root / "arms.yaml", "families").items()}
-
-
 @cache
 def comparisons(root: Path = ROOT) -> dict[str, Comparison]:
     """Every setting's comparison, by the setting's name."""
@@ -127,9 +120,16 @@ def comparisons(root: Path = ROOT) -> dict[str, Comparison]:
 @cache
 def _comparison(path: Path, root: Path, above: tuple[str, ...] = ()) -> Comparison:
     content = dict(_mapping(_read(path), path, "comparison"))
-    for key in content.keys() - _COMPARISON:
-        raise ConfigError(f"{path}: comparison.{key} is not a part of a comparison; {closest(key, list(_COMPARISON))}")
-    base = _like(content.pop("like", None), path, root, (*above, path.stem))
+    known = [*(Comparison.__dataclass_fields__.keys() - {"setting"}), "like"]
+    for key in content.keys() - known:
+        raise ConfigError(f"{path}: comparison.{key} is not a part of a comparison; {closest(key, known)}")
+    base = None
+    if (name := content.pop("like", None)) is not None:
+        known = sorted(one.stem for one in path.parent.glob("*.yaml"))
+        if name in (*above, path.stem) or name not in known:
+            why = "is no setting" if name not in (*above, path.stem) else "comes back to itself"
+            raise ConfigError(f"{path}: comparison.like = {short(name)}: {why}; {closest(str(name), known)}")
+        base = _comparison(path.with_name(f"{name}.yaml"), root, (*above, path.stem))
     arms, methods = (
         {name: _entry(changes or {}, f"{path}: comparison.{key}.{name}") for name, changes in entries.items()}
         for key in ("arms", "methods")
@@ -144,17 +144,6 @@ def _comparison(path: Path, root: Path, above: tuple[str, ...] = ()) -> Comparis
         methods = {name: base.methods.get(name, {}) | methods.get(name, {}) for name in base.methods | methods}
     found = content | {"setting": path.stem, "arms": arms, "methods": methods}
     return validated(Comparison, found, f"{path}: comparison: ")
-
-
-def _like(name: Any, path: Path, root: Path, above: tuple[str, ...]) -> Comparison | None:
-    """The comparison that one is `like`."""
-    if name is None:
-        return None
-    known = sorted(one.stem for one in path.parent.glob("*.yaml"))
-    if name in above or name not in known:
-        why = "comes back to itself" if name in above else "is no setting"
-        raise ConfigError(f"{path}: comparison.like = {short(name)}: {why}; {closest(str(name), known)}")
-    return _comparison(path.with_name(f"{name}.yaml"), root, above)
 
 
 def run_names(root: Path = ROOT) -> list[str]:
@@ -173,11 +162,7 @@ def setting_and_arm(run: str, root: Path = ROOT) -> tuple[Comparison, str]:
 
 
 def compose(run: str, overrides: Sequence[str] = (), root: Path = ROOT) -> Config:
-    """The checked configuration of a run with `overrides` such as `method.feedback=none`.
-
-    Raises:
-        ConfigError: for an unknown run or override, or an impossible value.
-    """
+    """The checked configuration of a run with `overrides` such as `method.feedback=none`; ConfigError where wrong."""
     comparison, name = setting_and_arm(run, root)
     _read_groups(root)
     arm = all_arms(root)[name]
@@ -196,7 +181,7 @@ def compose(run: str, overrides: Sequence[str] = (), root: Path = ROOT) -> Confi
         and isinstance(value, str | int | float | None)
         and not any(f"{key}.".startswith(f"{one}.") or one.startswith(f"{key}.") for one in named)
     }
-    rest = (_override(change) for change in changes.items() if change[0] not in plain)
+    rest = (f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in changes.items() if key not in plain)
     try:
         mapping = deepcopy(_composed(comparison.setting, arm.method, tuple(rest), tuple(overrides), root))
         for key, value in plain.items():
@@ -261,18 +246,6 @@ def _know_choices() -> None:
     for group, union in {"data": Data, "model": Model, "method": Method}.items():
         for kind in get_args(get_args(union)[0]):
             ConfigStore.instance().store(kind.name, as_mapping(kind()), group)
-
-
-def _override(change: tuple[str, Any]) -> str:
-    """One change as Hydra has it on the command line; text is quoted unless it is a plain word."""
-    key, value = change
-    if value is None:
-        return f"{key}=null"
-    if isinstance(value, bool):
-        return f"{key}={str(value).lower()}"
-    if isinstance(value, str) and not re.fullmatch(r"\w+", value):
-        return f"{key}='{value.replace(chr(92), chr(92) * 2).replace(chr(39), chr(92) + chr(39))}'"
-    return f"{key}={value}"
 
 
 def compose_planned(planned: PlannedRun, plan: Path) -> Config:
@@ -374,11 +347,11 @@ def _explain(run: str, overrides: Sequence[str], error: str, root: Path) -> str:
 
 def keys_of(run: str, root: Path = ROOT) -> list[str]:
     """The dotted key of every setting of a run, and of every group of them."""
-    return list(_dotted_keys(as_mapping(compose(run, (), root))))
 
+    def dotted(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+        for key, value in mapping.items():
+            yield prefix + key
+            if isinstance(value, dict):
+                yield from dotted(value, f"{prefix}{key}.")
 
-def _dotted_keys(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in mapping.items():
-        yield prefix + key
-        if isinstance(value, dict):
-            yield from _dotted_keys(value, f"{prefix}{key}.")
+    return list(dotted(as_mapping(compose(run, (), root))))

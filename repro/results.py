@@ -136,29 +136,24 @@ def record_hashes(run: Run) -> dict[str, str]:
     config = json.dumps(run.config, sort_keys=True).encode()
     table = run.seeds.drop(columns="record_hash", errors="ignore")
     rows = dict(zip(table.index.tolist(), table.to_dict("records"), strict=True))
-    logs = dict([*run.metrics.groupby("seed")])
-    return {group: _record_hash(run, seeds, config, rows, logs.get(group, run.metrics[:0]))
-            for group, seeds in run.groups().items()}  # fmt: skip
-
-
-def _record_hash(
-    run: Run, seeds: list[int], config: bytes, rows: Mapping[int, Mapping[Any, Any]], log: pd.DataFrame
-) -> str:
-    digest = hashlib.sha256(config)
-    for seed in seeds:
-        known = {key: value for key, value in rows[seed].items() if not (value != value or value == "")}  # noqa: PLR0124
-        digest.update(json.dumps([seed, known], sort_keys=True).encode())
-    columns = sorted(log.columns.drop("seed"))
-    numbers = log[columns].to_numpy(np.float64)
-    there = ~np.isnan(numbers).all(axis=0)
-    digest.update(json.dumps([*np.array(columns)[there]]).encode())
-    numbers = numbers[:, there]
-    place = run.rows(seeds)
-    arrays = {"log": np.where(np.isnan(numbers), np.nan, numbers)}  # one NaN of many
-    arrays |= {name: array[place] if has_seed_axis(name) else array for name, array in sorted(run.arrays.items())}
-    for name, array in arrays.items():
-        digest.update(f"{name}{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    logs, found = dict([*run.metrics.groupby("seed")]), {}
+    for group, seeds in run.groups().items():
+        digest = hashlib.sha256(config)
+        for seed in seeds:
+            known = {key: value for key, value in rows[seed].items() if not (value != value or value == "")}  # noqa: PLR0124
+            digest.update(json.dumps([seed, known], sort_keys=True).encode())
+        log = logs.get(group, run.metrics[:0])
+        columns = sorted(log.columns.drop("seed"))
+        numbers = log[columns].to_numpy(np.float64)
+        there = ~np.isnan(numbers).all(axis=0)
+        digest.update(json.dumps([*np.array(columns)[there]]).encode())
+        numbers, place = numbers[:, there], run.rows(seeds)
+        arrays = {"log": np.where(np.isnan(numbers), np.nan, numbers)}  # one NaN of many
+        arrays |= {name: array[place] if has_seed_axis(name) else array for name, array in sorted(run.arrays.items())}
+        for name, array in arrays.items():
+            digest.update(f"{name}{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+        found[group] = digest.hexdigest()
+    return found
 
 
 def with_record_hashes(run: Run) -> Run:
@@ -170,11 +165,7 @@ def with_record_hashes(run: Run) -> Run:
 
 
 def joined(runs: Sequence[Run]) -> Run:
-    """Seeds of one run that were recorded apart, in the order of the seeds.
-
-    Raises:
-        ValueError: when they are of different settings, networks or steps, or a seed is there twice.
-    """
+    """Seeds of one run that were recorded apart, in order; ValueError where they do not fit, or one is there twice."""
     first = runs[0]
     seeds = pd.concat([run.seeds for run in runs])
     twice = sorted(seeds.index[seeds.index.duplicated()])
@@ -187,30 +178,24 @@ def joined(runs: Sequence[Run]) -> Run:
             raise ValueError(f"{first.name}: its seeds were recorded with different settings, networks or steps; "
                              f"train and evaluate them again: repro train {first.name}")  # fmt: skip
     order = np.argsort(seeds.index.to_numpy(), kind="stable")
-    arrays = {}
-    for name, array in first.arrays.items():
-        if has_seed_axis(name):
-            arrays[name] = np.concatenate([run.arrays[name] for run in runs])[order]
-        else:
-            arrays[name] = array
+    arrays = {
+        name: np.concatenate([run.arrays[name] for run in runs])[order] if has_seed_axis(name) else array
+        for name, array in first.arrays.items()
+    }
     metrics = pd.concat([run.metrics for run in runs], ignore_index=True)
     return replace(first, seeds=seeds.iloc[order], metrics=metrics, arrays=arrays)
 
 
 def write_run(run: Run, root: Path = RUNS) -> Path:
-    """Writes all that is recorded of a run in place of what was there, whole or not at all.
-
-    Raises:
-        OSError: when the place cannot be written; the old record is kept.
-    """
+    """Writes all that is recorded of a run in place of what was there, whole or not at all; returns its folder."""
     place = root / run.name
     fresh = partly(place)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **run.arrays)
     contents = {
         "config.yaml": yaml.safe_dump(run.config, sort_keys=False).encode(),
-        "seeds.csv": _table(run.seeds),
-        "metrics.csv": _table(run.metrics, f"%{_DIGITS}", index=False),
+        "seeds.csv": run.seeds.to_csv(lineterminator="\n").encode(),
+        "metrics.csv": run.metrics.to_csv(float_format=f"%{_DIGITS}", index=False, lineterminator="\n").encode(),
         "arrays.npz": buffer.getvalue(),
     }
     fresh.mkdir(parents=True)
@@ -221,11 +206,7 @@ def write_run(run: Run, root: Path = RUNS) -> Path:
 
 
 def read_run(folder: Path) -> Run:
-    """Reads a run folder.
-
-    Raises:
-        RecordError: when a file is missing or damaged, or the files are not of the same seeds.
-    """
+    """Reads a run folder; RecordError when a file is missing or damaged, or the files are not of the same seeds."""
     remedy = f"take it back: git checkout -- {folder}, or train and evaluate the run again: repro train {folder.name}"
 
     def part(name: str, parse: Callable[[bytes], _Content]) -> _Content:
@@ -264,11 +245,7 @@ def _misshapen(run: Run) -> Iterator[str]:
 
 
 def read_runs(root: Path = RUNS) -> dict[str, Run]:
-    """All recorded runs by name.
-
-    Raises:
-        RecordError: when one is damaged, is no folder, or is missing since its writer was killed.
-    """
+    """All recorded runs by name; RecordError for one that is damaged, no folder, or missing since a kill."""
     for place, aside in left_behind(root).items():
         raise RecordError(f"{place} is missing: its writer was killed; evaluate it again: repro evaluate {place.name}; "
                           f"or put back what is left, if it is whole: mv {aside} {place}")  # fmt: skip
@@ -280,11 +257,7 @@ def read_runs(root: Path = RUNS) -> dict[str, Run]:
 
 
 def read_record(path: Path, parse: Callable[[bytes], _Content], remedy: str) -> _Content:
-    """What `parse` makes of a file's content.
-
-    Raises:
-        RecordError: when the file is missing, cannot be opened, or is none that `parse` takes.
-    """
+    """What `parse` makes of a file's content; RecordError for none, or none that it takes."""
     try:
         content = read_whole(path)
     except FileNotFoundError:
@@ -299,11 +272,7 @@ def read_record(path: Path, parse: Callable[[bytes], _Content], remedy: str) -> 
 
 
 def arrays_of(content: bytes) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file, without pickles.
-
-    Raises:
-        ValueError: when an array holds anything but numbers, or all would take more than 2 GiB.
-    """
+    """The arrays of an .npz file, without pickles; an error where they are not numbers, or take more than 2 GiB."""
     with zipfile.ZipFile(io.BytesIO(content)) as packed:
         if sum(member.file_size for member in packed.infolist()) > _MOST_BYTES:
             raise ValueError(f"its arrays take more than {_MOST_BYTES:,} bytes")
@@ -352,7 +321,3 @@ def seeds_table(rows: pd.DataFrame) -> pd.DataFrame:
         return column.map(lambda value: "" if pd.isna(value) else str(value))
 
     return rows.apply(typed)
-
-
-def _table(frame: pd.DataFrame, float_format: str | None = None, index: bool = True) -> bytes:
-    return frame.to_csv(index=index, float_format=float_format, lineterminator="\n").encode()

@@ -97,13 +97,7 @@ class _Block:
 
 
 class Streams:
-    """All named streams of one seed, or of several stacked seeds.
-
-    Args:
-        seeds: one seed, giving draws of shape `shape`; or a sequence of R seeds, giving draws of shape [R, *shape] in
-            which row r depends on `seeds[r]` alone.
-        device: where the draws are made.
-    """
+    """All named streams of one seed; or of R stacked seeds: draws [R, *shape], whose row r is of `seeds[r]` alone."""
 
     def __init__(self, seeds: int | Sequence[int], device: torch.device | str = "cpu") -> None:
         self.seeds = seeds
@@ -128,8 +122,7 @@ class Streams:
     def bits(self, name: str, step: Step, shape: Sequence[int]) -> Tensor:
         """Uniform 64-bit integers, int64 [*lead, *shape].
 
-        A stream that is read step after step is computed some steps ahead: most of the cost of a small draw is the
-        call.
+        A stream that is read step after step is computed some steps ahead: a small draw costs little but the call.
         """
         count = math.prod(shape)
         if isinstance(step, Tensor):

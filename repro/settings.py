@@ -9,14 +9,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, dataclass_transform, get_args
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
 from yaml._yaml import CParser
@@ -46,12 +45,6 @@ def settings(cls: type[T]) -> type[T]:
     return made  # type: ignore[no-any-return]
 
 
-def changed(these: T, **values: Any) -> T:
-    """The same settings with other values, checked."""
-    found: Any = replace(these, **values)  # type: ignore[type-var]
-    return found  # type: ignore[no-any-return]
-
-
 Text = Annotated[str, Field(strict=True)]
 Switch = Annotated[bool, Field(strict=True)]
 
@@ -60,8 +53,7 @@ Switch = Annotated[bool, Field(strict=True)]
 class Range:
     """Of a number: from `least` to `most`, or 0 for what is switched off.
 
-    The upper ends are far above what an experiment wants: beyond them a step overflows float32, memory runs out, or the
-    value is a slip of the pen. Those that follow from something say so.
+    Beyond the upper ends a step overflows float32, memory runs out, or the value is a slip of the pen.
     """
 
     least: float
@@ -78,11 +70,7 @@ class Range:
         return core_schema.no_info_after_validator_function(self.checked, schema)
 
     def checked(self, value: float) -> float:
-        """The same number.
-
-        Raises:
-            ValueError: when it lies outside; the message lacks the key and the value.
-        """
+        """The same number; ValueError, without key and value, where it lies outside."""
         inside = self.least <= value <= self.most and not (self.below and value >= self.most)
         if not inside and not (self.or_zero and value == 0):
             interval = f"[{self.least:,}, {self.most:,}{')' if self.below else ']'}"
@@ -132,9 +120,7 @@ class Optimiser:
     warmup_steps: Steps = 0
     momentum: ShareBelowOne = 0.0  # Nesterov's
     weight_decay: Annotated[float, Range(0, 10)] = 0.0  # added to the gradient of all but batch-norm parameters
-    clip_norm: Annotated[float, Range(1e-6, 1_000_000, or_zero=True, why="0 does not clip")] = (
-        0.0  # global gradient norm
-    )
+    clip_norm: Annotated[float, Range(1e-6, 1_000_000, or_zero=True, why="0 does not clip")] = 0.0  # of all gradients
 
 
 class AverageStart(StrEnum):
@@ -162,9 +148,7 @@ class Budget:
     labelled_batch: Batch = 32
     unlabelled_batch: Batch = 128
     log_every: StepsAtLeastOne = 50  # steps between rows of metrics.csv; probes (noise floor, gradient norms) run then
-    snapshots: Annotated[int, Range(0, 10_000, why="each keeps all weights")] = (
-        20  # weights kept along the way, for the curves; the last step's come on top
-    )
+    snapshots: Annotated[int, Range(0, 10_000, why="each keeps all weights")] = 20  # for the curves; besides the last
     late: Annotated[int, Range(1, 1000)] = 20  # last checkpoints of the network that counts, for their median
     stack: Annotated[int, Range(1, 10_000)] = 1  # seeds trained as one stacked model; 1 trains them one by one
     workers: Processes = 2  # processes, one thread each
@@ -195,10 +179,7 @@ class Flip(StrEnum):
 
 @settings
 class Plant:
-    """Confirmation bias planted: labels are wrong in the first steps, in which nothing is fed back; then they are true.
-
-    So the teacher begins confidently wrong on known examples, and what an arm does about it can be counted.
-    """
+    """Confirmation bias planted: labels are wrong in the first steps, in which nothing is fed back, and then true."""
 
     steps: Steps = 0  # with wrong labels; 0 plants nothing
     flip: Flip = Flip.random
@@ -251,26 +232,12 @@ def closest(word: str, known: Sequence[str]) -> str:
 _LISTED = 40  # names in a sentence
 
 
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
 def validated(kind: type[T], mapping: Any, where: str = "") -> T:
-    """What a mapping of plain values says.
-
-    Args:
-        kind: the class of settings.
-        mapping: as YAML has it.
-        where: stands before each key in a message.
-
-    Raises:
-        ConfigError: for all that is wrong, a sentence each.
-    """
+    """The settings of class `kind` that a mapping says; ConfigError, with `where` before each key, for all wrong."""
     try:
         for problem in _endless(mapping):
             raise ConfigError(f"{where}{problem}")
-        found: T = _adapter(kind).validate_python(mapping)  # type: ignore[arg-type]
+        found: T = kind.__pydantic_validator__.validate_python(mapping)  # type: ignore[attr-defined]
     except ValidationError as error:
         problems = [in_words(detail, mapping, kind) for detail in error.errors(include_url=False)]
         raise ConfigError("; ".join(f"{where}{problem}" for problem in dict.fromkeys(problems))) from None
@@ -293,13 +260,15 @@ def _endless(value: Any, key: str = "") -> Iterator[str]:
 
 
 _WANTED = {"int_type": "a whole number", "float_type": "a number", "bool_type": "true or false", "string_type": "text"}
+_GIVEN = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "nothing"}
 
 
 def in_words(detail: ErrorDetails, mapping: Any, kind_of_all: Any) -> str:  # noqa: PLR0911 - one for each kind
     """One of pydantic's errors as a sentence with key, value and remedy."""
     key, kind, value, context = _key(detail["loc"], mapping), detail["type"], detail["input"], detail.get("ctx", {})
     if kind in {"unexpected_keyword_argument", "extra_forbidden"}:
-        return f"{key} is not a setting; {closest(str(detail['loc'][-1]), known_keys(kind_of_all, detail['loc'][:-1]))}"
+        known = sorted({one for kind in _kinds_at(kind_of_all, detail["loc"][:-1]) for one in kind.__pydantic_fields__})
+        return f"{key} is not a setting; {closest(str(detail['loc'][-1]), known)}"
     if kind == "value_error":
         said = str(context["error"])
         return f"{key} = {short(value)}: {said}" if key and said.startswith("must ") else said
@@ -307,7 +276,8 @@ def in_words(detail: ErrorDetails, mapping: Any, kind_of_all: Any) -> str:  # no
         return f"{key} = {short(value)}: is too large for a number; write a smaller one"
     if kind in _WANTED:
         hint = " (YAML reads 1e-5 as text: write 1.0e-5)" if kind == "float_type" and isinstance(value, str) else ""
-        return f"{key} = {short(value)}: wants {_WANTED[kind]}, not {article(value)}{hint}"
+        given = _GIVEN.get(type(value), f"a {type(value).__name__}")
+        return f"{key} = {short(value)}: wants {_WANTED[kind]}, not {given}{hint}"
     if kind == "enum":
         choices = [str(choice).strip("'") for choice in str(context["expected"]).replace(" or ", ", ").split(", ")]
         return f"{key} = {short(value)} is unknown; {closest(short(value), choices)}"
@@ -346,17 +316,6 @@ def _kinds_at(kind: Any, loc: Sequence[int | str]) -> list[Any]:
     return [one for one in get_args(kind) or (kind,) if hasattr(one, "__pydantic_fields__")]
 
 
-def known_keys(kind: Any, loc: Sequence[int | str]) -> list[str]:
-    """The keys of the settings at a place."""
-    return sorted({key for one in _kinds_at(kind, loc) for key in one.__pydantic_fields__})
-
-
-def article(value: Any) -> str:
-    """What a value is, in words."""
-    kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "nothing"}
-    return kinds.get(type(value), f"a {type(value).__name__}")
-
-
 def short(value: Any) -> str:
     """A value as it is quoted: not all of it where it is long."""
     text = repr(value)
@@ -364,11 +323,7 @@ def short(value: Any) -> str:
 
 
 def parse_seeds(text: str | int) -> tuple[int, ...]:
-    """`3`, `0-4` or `0-4,10` to seeds in ascending order.
-
-    Raises:
-        ConfigError: for anything else, or a seed given twice.
-    """
+    """`3`, `0-4` or `0-4,10` to seeds in ascending order; ConfigError for anything else, or a seed given twice."""
     seeds: list[int] = []
     for part in str(text).split(","):
         match = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", part)
@@ -387,9 +342,7 @@ _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*|[0-9]*\.[0-9]*([eE][-+]?[0-9]+)?|\.(
 
 
 class _UniqueKeys(Composer, CParser, SafeConstructor, Resolver):
-    """Refuses a key that stands twice in one mapping; YAML itself would take the last without a word.
-
-    It refuses references to lists and mappings too, and numbers that are not decimal.
+    """Refuses a key that stands twice in one mapping, references to lists and mappings, numbers that are not decimal.
 
     The C library reads the text, five times as fast as Python; PyYAML's own composer puts it together.
     """
@@ -444,12 +397,7 @@ for _kind, _construct in (("int", _UniqueKeys.construct_yaml_int), ("float", _Un
 
 
 def parse_yaml(text: bytes) -> Any:
-    """What a text in YAML holds.
-
-    Raises:
-        ConfigError: when it is no YAML in UTF-8, a key stands twice in one mapping, it has references, or a number that
-            YAML reads as another; the message lacks the file.
-    """
+    """What a text in YAML holds; ConfigError, without the file, where it is none or `_UniqueKeys` refuses it."""
     try:
         return _UniqueKeys(text).get_single_data()
     except yaml.MarkedYAMLError as error:
@@ -464,12 +412,7 @@ def parse_yaml(text: bytes) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds.
-
-    Raises:
-        ConfigError: as `parse_yaml`, naming the file; and when it is no file, or larger than 1 MiB.
-        FileNotFoundError: when it is missing.
-    """
+    """What a YAML file holds; ConfigError where it is no such file or larger than 1 MiB, FileNotFoundError for none."""
     try:
         return parse_yaml(read_whole(path, _MOST_BYTES))
     except ConfigError as error:

@@ -252,7 +252,7 @@ class Task:
             sys.exit(status)
 
     def _train(self) -> int:
-        """By torchrun where several processes share the run, whom a signal to it tells to save; waits for them."""
+        """By torchrun where several processes share the run, whom a signal to it tells to save."""
         if self.processes == 1:
             from repro.train.launch import train
 

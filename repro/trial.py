@@ -6,6 +6,13 @@
 It is a trial: nothing of it goes to results/, and no claim is judged by it. It lies in
 artifacts/trials/<run>,<changes>/, a folder for each seed with its weights and its record. The same command again goes
 on where it was; a seed that is done stays, whichever others are named with it.
+
+    repro verify --retrain 3                          three recorded seeds at random, of data that are at hand
+    repro verify --retrain digits_mpl:4 digits_uda:0  these
+
+are trained again, and held against their records. Another processor, thread count or version rounds otherwise, and
+training enlarges that: a seed then ends like another one of the run. So a seed is not as recorded where its accuracy is
+further from the recorded one than `SPREADS` deviations of the run's seeds, and at least `LEAST` points.
 """
 
 from __future__ import annotations
@@ -15,11 +22,12 @@ import hashlib
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from secrets import SystemRandom
 
 import pandas as pd
 
@@ -29,15 +37,14 @@ from repro.engine.device import set_up_process, worker_pool
 from repro.evaluate.evaluate import evaluate, processes
 from repro.files import only_writer
 from repro.plan import compose
-from repro.results import RUNS, RecordError, Run, joined, read_run, settings_of, write_run
-from repro.settings import ConfigError, parse_seeds
-from repro.train.checkpoint import load_result, refuse_newest
+from repro.results import RUNS, RecordError, Run, joined, read_run, read_runs, settings_of, write_run
+from repro.settings import ConfigError, closest, parse_seeds
+from repro.train.checkpoint import Damaged, OtherFormat, load_result, refuse_newest
 from repro.train.job import jobs_of
 from repro.train.launch import train_all
 from repro.train.prepare import with_prepared_data
 from repro.train.stopping import die_with_parent
-from repro.train.storage import Damaged, OtherFormat
-from repro.verify.statistics import in_percent, paired_difference
+from repro.verify.statistics import in_percent, paired_difference, spread
 
 TRIALS = Path("artifacts/trials")
 _RECORD = "record"
@@ -48,7 +55,12 @@ def run(arguments: argparse.Namespace) -> None:
     seeds = list(parse_seeds(arguments.seeds))
     sides = [side for side in ([arguments.run, *arguments.overrides], arguments.against) if side]
     configs = [compose(name, changes) for name, *changes in sides]
-    _refuse_what_cannot_be_compared(sides, configs)
+    for (name, *_), config in zip(sides, configs, strict=True):
+        if getattr(config.data, "test", None) == "":
+            raise ConfigError(f"{name}: data.test is empty: a trial is evaluated, so name a folder of test images")
+        if config.data.name != configs[0].data.name:
+            raise ConfigError(f"--against {name}: is on data.name = {config.data.name}, {sides[0][0]} on "
+                              f"{configs[0].data.name}; seeds pair only runs on the same data")  # fmt: skip
     set_up_process()  # before workers are forked
     found: list[Run] = []
     for side, config in zip(sides, [ready(config) for config in with_prepared_data(configs)], strict=True):
@@ -62,18 +74,8 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"\nA trial, in {TRIALS / trial_name(*sides[0])}: in no record, and judged by no claim.")
 
 
-def _refuse_what_cannot_be_compared(sides: list[list[str]], configs: list[Config]) -> None:
-    for (name, *_), config in zip(sides, configs, strict=True):
-        if getattr(config.data, "test", None) == "":
-            raise ConfigError(f"{name}: data.test is empty: a trial is evaluated, so name a folder of test images")
-    one, other = configs[0].data.name, configs[-1].data.name
-    if one != other:
-        raise ConfigError(f"--against {sides[-1][0]}: is on data.name = {other}, {sides[0][0]} on {one}; "
-                          "seeds pair only runs on the same data")  # fmt: skip
-
-
 def ready(config: Config) -> Config:
-    """The settings as a run is trained; their hash of the data is that of seed 0, so that seeds can be added."""
+    """The settings as a run is trained; the hash of the data is that of seed 0, so that seeds can be added."""
     source = source_of(config.data)
     return replace(config, data=source.recorded(), data_hash=source.training_hash([0]))
 
@@ -116,11 +118,7 @@ def same_data(record: Run, config: Config, seeds: list[int]) -> bool:
 
 
 def trained(side: list[str], config: Config, seeds: list[int]) -> Run:
-    """All seeds, trained and evaluated as far as they are not yet.
-
-    Raises:
-        SystemExit: with the status of what stopped the training before its end; its state is saved.
-    """
+    """All seeds, trained and evaluated as far as they are not yet; exits with the status of what stopped that."""
     name = trial_name(*side)
     what = f"trial {name}"
     jobs = jobs_of(what, config, TRIALS / name, seeds)
@@ -148,21 +146,17 @@ def _evaluated(folder: Path) -> Path:
         result = load_result(folder)
         if result is None:
             raise Damaged(f"{folder} has lost its result")  # noqa: TRY301 - one remedy for all that is damaged
-        if _finished(record) != result.environment["finished"]:
+        try:
+            finished = str(read_run(record).seeds["finished"].iloc[0])
+        except RecordError:
+            finished = ""  # there is none, or none that is whole
+        if finished != result.environment["finished"]:
             write_run(evaluate(_RECORD, result), folder)
         for checkpoint in folder.glob("checkpoint-*.pt"):  # nothing goes on from it any more
             checkpoint.unlink()
     except (Damaged, OtherFormat) as error:
         raise ValueError(f"{error}; train it again: rm -r {folder}, and the same command") from error
     return record
-
-
-def _finished(record: Path) -> str:
-    """When the training ended that a record is of; empty where there is none."""
-    try:
-        return str(read_run(record).seeds["finished"].iloc[0])
-    except RecordError:
-        return ""
 
 
 def _counted(run: Run) -> str:
@@ -195,3 +189,75 @@ def paired_in_words(one: Mapping[int, float], other: Mapping[int, float]) -> str
         said = "no interval: " + ("name two seeds or more" if pair.n < 2 else "it is the same for all seeds")
     return (f"{pair.n} seed{'s' if pair.n > 1 else ''}: {pair.mean:+.2f} points, {said}\n"
             f"seed by seed: {'  '.join(f'{value:+.2f}' for value in pair.differences)}")  # fmt: skip
+
+
+# Recorded seeds trained again
+
+SPREADS, LEAST = 4.0, 1.0
+"""Deviations of the recorded seeds, and points."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """One recorded seed, or a group of stacked ones, beside the same trained again."""
+
+    equal: float  # share of the predictions of the network that counts
+    points: float  # largest difference of accuracy of a seed, new minus recorded
+    bound: float  # points; a seed further away is not as recorded
+    as_recorded: bool  # whether other arithmetic explains the difference
+
+
+def retrain(wanted: Sequence[str]) -> int:
+    """Prints a line for each; 1 where any is not as recorded."""
+    set_up_process()  # before workers are forked
+    runs = read_runs()
+    chosen = [part for word in wanted for part in _chosen(word, runs)]
+    seconds = sum(float(runs[name].seeds.loc[group, "seconds"].sum()) for name, group in chosen)
+    print(f"{len(chosen)} to train again; when recorded they took {seconds:,.0f} s", flush=True)
+    wrong = 0
+    for name, group in chosen:
+        held = against_record(runs[name], group)
+        wrong += not held.as_recorded
+        said = "the same predictions" if held.equal == 1 else f"{100 * held.equal:.2f} % of the predictions equal"
+        which = f"seed {group[0]}" if len(group) == 1 else f"seeds {group[0]} to {group[-1]}"
+        print(f"{name} {which}: {said}, accuracy {held.points:+.2f} points (bound ± {held.bound:.2f}): "
+              f"{'as recorded' if held.as_recorded else 'NOT AS RECORDED'}", flush=True)  # fmt: skip
+    return 1 if wrong else 0
+
+
+def _chosen(word: str, runs: Mapping[str, Run]) -> list[tuple[str, list[int]]]:
+    """`3` for so many at random, `run:seed` for the group of that seed."""
+    groups = [(name, group) for name, run in runs.items() for group in run.groups().values()]
+    if word.isdecimal() and 0 < int(word) <= len(groups):
+        return SystemRandom().sample(groups, int(word))
+    name, _, seed = word.partition(":")
+    if name not in runs:
+        raise ConfigError(f"--retrain {word}: wants a number up to {len(groups)}, or run:seed of a recorded run; "
+                          f"{closest(name, list(runs))}")  # fmt: skip
+    found = [group for group in runs[name].groups().values() if seed in map(str, group)]
+    if not found:
+        raise ConfigError(f"--retrain {word}: {name} has no seed {seed or '(none named)'}; its seeds are "
+                          f"{', '.join(map(str, runs[name].seeds.index[:20]))}")  # fmt: skip
+    return [(name, found[0])]
+
+
+def against_record(run: Run, group: Sequence[int]) -> Held:
+    """Trains and evaluates a group of seeds with the recorded settings."""
+    (config,) = with_prepared_data([read_config(run.config)])
+    seeds = list(group)
+    if not same_data(run, config, seeds):
+        raise ValueError(f"{run.name}: the data here are not those of the record (hash differs); take the files of the "
+                         "data set's home")  # fmt: skip
+    return compared(run, trained([run.name, "again"], ready(config), seeds), seeds)
+
+
+def compared(recorded: Run, again: Run, seeds: Sequence[int]) -> Held:
+    """The network that counts, of these seeds."""
+    network = _counted(recorded)
+    ours, theirs = (run.predictions(network)[run.rows(seeds)] for run in (again, recorded))
+    column = f"accuracy.{network}"
+    new, old = (run.seeds[column].loc[list(seeds)].to_numpy(float) for run in (again, recorded))
+    points = float(max(100 * (new - old), key=abs))
+    deviation = spread((100 * recorded.seeds[column]).tolist())
+    bound = max(LEAST, SPREADS * deviation) if math.isfinite(deviation) else LEAST
+    return Held(float((ours == theirs).mean()), points, bound, abs(points) <= bound)

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from repro.train import checkpoint
-from repro.train.checkpoint import Refused
-from repro.train.storage import FORMAT, Damaged, OtherFormat, Series, load, save
+from repro.train.checkpoint import FORMAT, Damaged, OtherFormat, Refused, Series, load, save
 
 MADE_BY = {"config": {"budget": {"steps": 9}}, "seeds": 0, "source": {"train/loop.py": "a"}}
 
@@ -146,18 +145,21 @@ def test_weights_are_written_before_the_checkpoint_that_lists_them(
 
 @pytest.mark.parametrize(("made_by", "difference"), [
     ({"config": {"budget": {"steps": 8}}}, "budget.steps = 9 there, 8 here"),
+    ({"config": MADE_BY["config"] | {"data_hash": "f00"}}, "data_hash (data or split) = absent there, f00 here"),
     ({"seeds": [0, 1]}, "seeds = 0 there, [0, 1] here"),
     ({"source": {"train/loop.py": "a", "losses.py": "c"}}, "losses.py of the training code differs"),
 ])  # fmt: skip
 def test_a_state_made_otherwise_is_refused_by_difference(
     made_by: dict[str, Any], difference: str, tmp_path: Path
 ) -> None:
-    """And by nothing else."""
+    """And by nothing else; days of another training are not thrown away."""
     write(tmp_path, 10)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
 
     with pytest.raises(Refused) as error:
         checkpoint.read(tmp_path, MADE_BY | made_by, print)
 
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert f"of a run made otherwise: {difference}; undo the difference" in str(error.value)
 
 

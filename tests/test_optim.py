@@ -136,15 +136,6 @@ def averaged(decay: float, steps: int) -> Learner:
     return learner
 
 
-def test_average_with_tiny_decay_copies() -> None:
-    """At a vanishing decay the average is the weights and statistics themselves, bit for bit; at 0 none is kept."""
-    learner = averaged(1e-30, 3)
-
-    assert set(learner.model.state_dict()) == set(learner.average)
-    assert all(torch.equal(value, learner.average[key]) for key, value in learner.model.state_dict().items())
-    assert {} == averaged(0.0, 1).average
-
-
 def test_average_by_hand() -> None:
     """After two steps the average is 2/11 (0.1 w0 + 0.9 w1) + 9/11 w2, running statistics included."""
     w0, w1, w2 = (averaged(0.0, steps).model.state_dict() for steps in (0, 1, 2))
@@ -154,19 +145,3 @@ def test_average_by_hand() -> None:
         expected = 2 / 11 * (0.1 * w0[key] + 0.9 * w1[key]) + 9 / 11 * w2[key]
         torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-7)  # float32 rounding of three terms
         assert not torch.equal(w2[key], value)
-
-
-def test_state_of_a_learner_survives() -> None:
-    """Weights, momentum and average come back; a missing entry is an error."""
-    config = Optimiser(0.3, momentum=0.9)
-    source, target = (Learner(TinyNet(seed), config, 9, 0.9) for seed in (0, 1))
-    x = torch.ones((1, 4), dtype=torch.float64)
-    source.apply(source.gradients(source.model(x).sum()), 0)
-    saved = {key: value.clone() for key, value in source.state_dict().items()}
-
-    target.load_state_dict(saved)
-
-    assert 12 == len(saved)
-    assert all(torch.equal(value, target.state_dict()[key]) for key, value in saved.items())
-    with pytest.raises(KeyError, match=r"momentum\.3"):
-        target.load_state_dict({key: value for key, value in saved.items() if key != "momentum.3"})

@@ -268,16 +268,3 @@ def test_several_processes_are_refused() -> None:
     """Their messages are no part of a recorded step."""
     with pytest.raises(ConfigError, match=r"engine.cuda_graph = True: is trained by one process, not by 2"):
         Trainer(long("digits", "mpl", engine__cuda_graph=True), 0, CPU, world=World(0, 2))
-
-
-@pytest.mark.parametrize("method", ["mpl", "mpl_released"])
-def test_only_rounding_tells_them_from_steps_with_plain_rates(method: str, tapes: list[Tape], tmp_path: Path) -> None:
-    """The product of rate and gradient is rounded before it is added; no pseudo label falls otherwise here."""
-    config = long("digits", method, budget__steps=20)
-    one_by_one = run(Trainer(config, 0, CPU), tmp_path / "a")
-
-    recorded = run(Trainer(config, 0, CPU, record=CudaGraph), tmp_path / "b")
-
-    assert tapes
-    for name, tensor in all_weights(one_by_one).items():
-        torch.testing.assert_close(all_weights(recorded)[name], tensor, rtol=1e-4, atol=1e-5)

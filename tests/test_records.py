@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 from repro import results
-from repro.files import sweep
 from repro.results import (
     RecordError,
     Run,
@@ -88,50 +87,14 @@ def test_a_failed_write_keeps_the_old_record(tmp_path: Path, monkeypatch: pytest
     assert {"arm": [1]} == {name: run.seeds.index.tolist() for name, run in read_runs(tmp_path).items()}
 
 
-class Killed(BaseException):
-    """Stands in for SIGKILL: nothing catches it."""
-
-
-@pytest.mark.parametrize("renames", [0, 1])
-def test_a_run_whose_writer_was_killed_is_never_passed_over(
-    renames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Before the first of the two renames the old record is there; before the second it is named, and `mv` is told."""
-    write_run(a_run(1), tmp_path)
-    write_run(replace(a_run(1), name="beside"), tmp_path)
-    left, rename = [renames], Path.replace
-
-    def killed(path: Path, target: Path) -> Path:
-        if path.is_dir() and not left[0]:
-            raise Killed
-        left[0] -= path.is_dir()
-        return rename(path, target)
-
-    second = a_run(2)
-    monkeypatch.setattr(Path, "replace", killed)
-    with pytest.raises(Killed):
-        write_run(second, tmp_path)
-    monkeypatch.setattr(Path, "replace", rename)
-
-    if not renames:
-        assert {"arm": [1], "beside": [1]} == {name: [*run.seeds.index] for name, run in read_runs(tmp_path).items()}
-        return
-    aside, place = tmp_path / ".replaced-arm", tmp_path / "arm"
-    with pytest.raises(RecordError, match="its writer was killed; evaluate it again: repro evaluate arm; ") as caught:
-        read_runs(tmp_path)
-    assert str(caught.value).startswith(f"{place} is missing: ")
-    assert str(caught.value).endswith(f"mv {aside} {place}")
-    sweep(tmp_path)
-    assert {"arm": [1], "beside": [1]} == {name: [*run.seeds.index] for name, run in read_runs(tmp_path).items()}
-
-
-def test_a_first_record_that_was_not_finished_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [".partly-other", ".replaced-other"])
+def test_a_record_whose_writer_was_killed_is_named(left: str, tmp_path: Path) -> None:
     """It is no run, and nobody should take it for one that was not trained; nor a file for a run."""
     write_run(a_run(1), tmp_path)
-    (tmp_path / ".partly-other").mkdir()
-    with pytest.raises(RecordError, match=r"other is missing: its writer was killed; .* mv .*\.partly-other .*other$"):
+    (tmp_path / left).mkdir()
+    with pytest.raises(RecordError, match=rf"other is missing: its writer was killed; .* mv .*\{left} .*other$"):
         read_runs(tmp_path)
-    sweep(tmp_path)
+    shutil.rmtree(tmp_path / left)
     (tmp_path / "notes.txt").touch()
     with pytest.raises(RecordError, match=r"notes\.txt is no folder of a run; remove it$"):
         read_runs(tmp_path)

@@ -102,14 +102,6 @@ def test_stacked_rows_are_the_single_seeds_draws(kind: str) -> None:
     assert torch.equal(getattr(Streams([5, 7]), kind)("a", 3, (2, 4)), stacked[:2])
 
 
-@pytest.mark.parametrize(("seed", "name", "step"), [(1, "a", 0), (0, "b", 0), (0, "a", 1)])
-def test_seed_name_and_step_all_matter(seed: int, name: str, step: int) -> None:
-    """Another seed, name or step shares no number with (0, "a", 0)."""
-    numbers = set(Streams(0).bits("a", 0, (500,)).tolist())
-
-    assert set() == numbers & set(Streams(seed).bits(name, step, (500,)).tolist())
-
-
 def test_neighbouring_seeds_are_uncorrelated() -> None:
     """The first numbers of 4,000 seeds are uniform, and so are those of 4,000 names."""
     seeds = torch.cat([Streams(s).uniform("a", 0, (1,)) for s in range(4000)])

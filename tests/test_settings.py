@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from repro.config import Config, as_mapping, read_config
 from repro.settings import ConfigError
-from tests.all_settings import CHOSEN, EVERY, IMAGES, Choice, Setting, all_settings, odd_values, small, with_changes
+from tests.all_settings import EVERY, IMAGES, Choice, Setting, odd_values, small, with_changes
 
 NUMBERS = {key: case for key, case in EVERY.items() if case[1].range}
 
@@ -63,12 +61,3 @@ def test_whatever_stands_at_a_key_is_taken_or_refused_by_name(choice: Choice, se
     taken = [value for value in odd_values(setting) if answer(choice, {setting.key: value})]
 
     assert len(taken) < len(odd_values(setting))
-
-
-@settings(derandomize=True, deadline=None, database=None, max_examples=200, suppress_health_check=list(HealthCheck))
-@given(st.data())
-def test_several_odd_values_are_refused_by_name(data: st.DataObject) -> None:
-    """Of three changes at once the refusal names at least one."""
-    choice = data.draw(st.sampled_from(CHOSEN))
-    chosen = data.draw(st.lists(st.sampled_from(list(all_settings(choice))), min_size=3, max_size=3))
-    answer(choice, {setting.key: data.draw(st.sampled_from(odd_values(setting))) for setting in chosen})

@@ -21,8 +21,7 @@ from repro.data.svhn import Svhn
 from repro.evaluate.predict import Predictor
 from repro.settings import ConfigError
 from repro.train.kept import late_steps, networks, snapshot_steps
-from repro.train.loop import Trainer, finetune
-from repro.train.metrics import NotFinite
+from repro.train.loop import NotFinite, Trainer, finetune
 from tests.all_settings import (
     CHOICES,
     DEEP_IMAGES,
@@ -144,20 +143,3 @@ def test_every_pair_of_switches_trains(problem: Choice) -> None:
             refused.add(pair)
 
     assert IMPOSSIBLE | IN_MIXED_PRECISION == refused
-
-
-@pytest.mark.slow
-def test_all_forms_of_meta_pseudo_labels_train() -> None:
-    """Any combination of the method's switches, not only every pair, takes a step on the two moons."""
-    choice = {**MOONS, "method": "mpl"}
-    switches = {s.key: possible_values(s) for s in all_settings(choice) if s.is_switch and s.key.startswith("method.")}
-    trained = 0
-    for row in Random(0).sample(list(itertools.product(*switches.values())), 800):  # noqa: S311 - no secret
-        changes = dict(zip(switches, row, strict=True))
-        config = answer(choice, changes)
-        assert (config is None) == any(set(pair) <= changes.items() for pair in IMPOSSIBLE)
-        if config:
-            Trainer(config, 0, CPU).advance()
-            trained += 1
-
-    assert trained > 200

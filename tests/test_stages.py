@@ -48,23 +48,6 @@ def test_compiled_files_do_not_change_a_stage(tmp_path: Path) -> None:
     assert (0, LEFT) == (done.returncode, done.stdout.splitlines()), done.stderr
 
 
-@pytest.mark.parametrize("linked", [False, True])
-def test_git_passes_over_the_environment(linked: bool, tmp_path: Path) -> None:
-    """A folder or a link to one."""
-    shutil.copy(ROOT / ".gitignore", tmp_path)
-    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)  # noqa: S607 - as everywhere
-    if linked:
-        (tmp_path / ".venv").symlink_to(tmp_path)
-    else:
-        (tmp_path / ".venv").mkdir()
-        (tmp_path / ".venv/file").touch()
-
-    status = ["git", "status", "--porcelain"]
-    done = subprocess.run(status, cwd=tmp_path, capture_output=True, text=True, check=True)  # noqa: S603 - as above
-
-    assert "?? .gitignore\n" == done.stdout
-
-
 def declared(stage: str) -> set[str]:
     """The files and folders of the package that a stage depends on."""
     found = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]

@@ -7,15 +7,13 @@ import random
 from pathlib import Path
 
 import pytest
-import torch
 
-from tests.entry_points import clean_processes
-from tests.survival import ROOT, RUNS, STRIKES, prepared, trials
+from tests.survival import ROOT, STRIKES, trials
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("run", "kinds"), [
-    ("digits_mpl", ("all SIGKILL", "all SIGINT")),
+    ("digits_mpl", ("leader SIGKILL", "all SIGINT")),
     ("moons_tuned_mpl", ("worker SIGKILL", "all, and SIGKILL while they save SIGTERM")),
 ])  # fmt: skip
 def test_what_is_struck_down_ends_as_if_it_had_not_been(run: str, kinds: tuple[str, ...], tmp_path: Path) -> None:
@@ -35,20 +33,3 @@ def test_the_table_shows_the_recorded_trials() -> None:
 
     assert [] == [row for row in rows if row not in shown]
     assert all(row["survived"] == row["trials"] > 0 for row in trials)
-
-
-def two_threads(place: Path) -> None:
-    """A process that has computed with two threads forks one that prepares."""
-    torch.set_num_threads(2)
-    torch.ones(1 << 22).exp()  # starts the second
-    prepared(place, list(RUNS)[:1])
-
-
-def test_a_forked_process_ends_whatever_threads_its_parent_used(tmp_path: Path) -> None:
-    """The threads that a parent has started are not there in its child, who would wait for them for ever."""
-    process = clean_processes().Process(target=two_threads, args=(tmp_path,))
-
-    process.start()
-    process.join(130)
-
-    assert 0 == process.exitcode

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,9 @@ import torch
 from torch.nn import functional
 
 from repro.config import Config
-from repro.train.checkpoint import Refused, Result, load_results, save_result
+from repro.train.checkpoint import Result, Series, load_results, save_result
 from repro.train.kept import late_steps
-from repro.train.loop import OutOfTime, Stopped, Trainer, finetune
-from repro.train.metrics import NotFinite, Window
+from repro.train.loop import NotFinite, Stopped, Trainer, Window, finetune
 from tests.tiny import CPU, METHODS, all_weights, assert_same, settings
 
 VARIANTS: dict[str, dict[str, Any]] = METHODS | {
@@ -65,21 +66,6 @@ def test_killed_runs_resume_bit_for_bit(data: str, seeds: int | list[int], metho
 
     assert 8 == len(last.rows)
     assert_same_run(whole, last)
-
-
-def test_state_made_otherwise_is_refused_and_kept(tmp_path: Path) -> None:
-    """Of another seed, split or code; days of another training are not thrown away."""
-    other = Trainer(long("two_moons", "uda", data_hash="f00"), 1, CPU, {"train/loop.py": "1"})
-    with pytest.raises(OutOfTime):
-        other.run(tmp_path / "state", deadline=0)
-    before = {path.name: path.read_bytes() for path in (tmp_path / "state").iterdir()}
-
-    with pytest.raises(Refused, match=r"holds step 1 of a run made otherwise: .*start anew: rm -r") as error:
-        Trainer(long("two_moons", "uda"), 0, CPU).run(tmp_path / "state")
-
-    for difference in ("seeds = 1 there, 0 here", "data_hash (data or split) = f00 there", "train/loop.py of the"):
-        assert difference in str(error.value)
-    assert before == {path.name: path.read_bytes() for path in (tmp_path / "state").iterdir()}
 
 
 def test_one_bad_run_of_a_stack_stops_it() -> None:
@@ -214,7 +200,7 @@ def test_every_seed_and_role_starts_elsewhere(data: str) -> None:
 
 def test_more_time_goes_on_from_the_state(tmp_path: Path) -> None:
     """A longer time limit or other workers decide no number: the saved state is gone on from."""
-    with pytest.raises(OutOfTime):
+    with pytest.raises(Stopped):
         Trainer(long("two_moons", "uda", budget__max_minutes=1.0), 0, CPU).run(tmp_path / "state", deadline=0)
     told: list[int] = []
     trainer = Trainer(long("two_moons", "uda", budget__max_minutes=9.0, budget__workers=1), 0, CPU)
@@ -225,9 +211,74 @@ def test_more_time_goes_on_from_the_state(tmp_path: Path) -> None:
 
 def test_results_come_back_in_order(tmp_path: Path) -> None:
     """Results of several seeds are read in the order of seeds; none at all is an error with the remedy."""
+    none = Series("snapshots"), Series("late")
     for seed in (10, 2):
-        save_result(tmp_path / f"seed-{seed}", Result({}, [seed], False, "student", {}, [], [], [], {}, {}))
+        save_result(tmp_path / f"seed-{seed}", Result({}, [seed], False, "student", {}, [], *none, {}, {}))
 
     assert [[2], [10]] == [result.seeds for result in load_results(tmp_path)]
     with pytest.raises(FileNotFoundError, match="dvc repro train@"):
         load_results(tmp_path / "none")
+
+
+# Minutes that are kept: as many steps as fit until an end, by a clock that the test turns
+
+
+class Clock:
+    """Each step of training takes as long as `seconds` says of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.seconds = 0.0, [1.0]
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        advance = Trainer.advance
+
+        def slow(trainer: Trainer) -> bool:
+            self.now += self.seconds.pop(0) if len(self.seconds) > 1 else self.seconds[0]
+            return advance(trainer)
+
+        monkeypatch.setattr(Trainer, "advance", slow)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Of the training loop."""
+    return Clock(monkeypatch)
+
+
+def trainer(steps: int) -> Trainer:
+    """A run that is planned to have so many steps, on a falling rate after a warm-up of a tenth."""
+    optimiser = {"learning_rate": 0.01, "schedule": "cosine", "warmup_steps": steps // 10}
+    return Trainer(settings("two_moons", {"name": "supervised"}, budget__steps=steps,
+                            optim__teacher=optimiser, budget__snapshots=2), 0, CPU)  # fmt: skip
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [
+    ([1.0], (99, 100)),  # as planned
+    ([4.0], (24, 26)),  # four times as slow as was measured
+    ([0.5], (196, 200)),  # twice as fast
+    ([1.0] * 50 + [5.0], (60, 61)),  # others begin to compute half way
+])  # fmt: skip
+def test_training_ends_when_it_shall(
+    seconds: list[float], steps: tuple[int, int], clock: Clock, tmp_path: Path
+) -> None:
+    """100 steps are planned for 100 seconds; whatever the machine does, it ends within a step or two of them."""
+    run, clock.seconds = trainer(100), list(seconds)
+    run.run(tmp_path, ends=100.0)
+
+    assert steps[0] <= run.state.step <= steps[1]
+    assert 93 <= clock.now <= 100 + seconds[-1]
+    learner = run.state.learners["teacher"]
+    assert (run.state.step, run.state.step) == (learner.total_steps, run.config.budget.steps)
+    assert learner.config.warmup_steps == round(0.1 * run.state.step)
+    assert float(learner.learning_rate(run.state.step)) == pytest.approx(0)  # the schedule came to its end
+    assert run.rows[-1]["step"] == run.state.step == run.kept.series["snapshots"].steps[-1]
+
+
+def test_a_run_that_stopped_goes_on_with_the_steps_it_had(clock: Clock, tmp_path: Path) -> None:
+    """Its schedule is the one it was on, and what it was begun with still names its state."""
+    first, clock.seconds = trainer(100), [4.0]
+    with pytest.raises(Stopped):
+        first.run(tmp_path, ends=100.0, stop=lambda: first.state.step == 10)
+    second = trainer(100)
+    second.run(tmp_path, ends=math.inf)
+
+    assert second.state.step == first.config.budget.steps < 30

@@ -16,7 +16,7 @@ from repro.evaluate.predict import Predictor
 from repro.plan import compose
 from repro.train.batches import Batches
 from repro.train.kept import networks
-from repro.train.loop import OutOfTime, Trainer, finetune
+from repro.train.loop import Stopped, Trainer, finetune
 from tests.folders import write_folder
 from tests.samples import TINY_IMAGENET
 from tests.tiny import CPU, METHODS, all_weights, assert_same
@@ -115,7 +115,7 @@ def test_a_stopped_run_on_files_resumes_bit_for_bit(mixed: Path, tmp_path: Path)
     config = on(mixed, "folder_mpl", "finetune={steps: 2, learning_rate: 1.0e-5, batch: 4}")
     whole = Trainer(config, 0, CPU)
     whole.run(tmp_path / "none")
-    with pytest.raises(OutOfTime):
+    with pytest.raises(Stopped):
         Trainer(config, 0, CPU).run(tmp_path / "state", deadline=time.monotonic() - 1)
     resumed = Trainer(config, 0, CPU)
     resumed.run(tmp_path / "state")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from repro.config import Config
 from repro.plan import compose, run_names
-from repro.train.loop import OutOfTime, Trainer, finetune
+from repro.train.loop import Stopped, Trainer, finetune
 from tests.recording import Watch
 from tests.tiny import CPU, all_weights, assert_same
 
@@ -93,7 +93,7 @@ def test_stopped_runs_on_images_resume_bit_for_bit(arm: str, tmp_path: Path) -> 
     config = settings(arm, "budget.shortened_to=8", "finetune.steps=2")
     whole, state = Trainer(config, 0, CPU), tmp_path / "state"
     whole.run(tmp_path / "none")
-    with pytest.raises(OutOfTime):
+    with pytest.raises(Stopped):
         Trainer(config, 0, CPU).run(state, deadline=time.monotonic() - 1)
     resumed = Trainer(config, 0, CPU)
     resumed.run(state)

@@ -42,11 +42,7 @@ def set_up_process(threads: int = 1) -> None:
 
 
 def free_processors() -> int:
-    """Processors that the load of the last minute leaves free, at least one.
-
-    More threads than free processors are slow: on two processors with two busy processes, two threads took 18 times as
-    long as one.
-    """
+    """Processors that the load of the last minute leaves free, at least one: more threads take far longer."""
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return max(1, (os.cpu_count() or 1) - round(busy))
 
@@ -108,16 +104,13 @@ def visible_gpus() -> list[str]:
 
 def describe_device(device: torch.device) -> dict[str, Any]:
     """What a number was computed on."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        known = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+        names = (line.split(":", 1)[1].strip() for line in known if line.startswith("model name"))
+        name = next(names, platform.processor() or platform.machine())
     return {"device": device.type, "device_name": name, "processors": os.cpu_count(), "platform": platform.platform()}
-
-
-def _processor() -> str:
-    try:
-        with Path("/proc/cpuinfo").open() as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def place(model: nn.Module, engine: Engine, device: torch.device) -> nn.Module:

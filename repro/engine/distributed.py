@@ -44,11 +44,7 @@ class World:
         return Shard(self.rank, self.size)
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """The tensors of all processes, [size, *shape], without gradient.
-
-        Raises:
-            Gone: when another process does not take part.
-        """
+        """The tensors of all processes, [size, *shape], without gradient."""
         found = tensor.new_empty(self.size, *tensor.shape)
         with or_gone():
             dist.all_gather(list(found.unbind()), tensor.detach().contiguous())
@@ -63,11 +59,7 @@ class World:
         return self.means([tensor])[0]
 
     def means(self, tensors: list[Tensor]) -> list[Tensor]:
-        """The mean of each tensor over processes, in one message.
-
-        Raises:
-            Gone: when another process does not take part.
-        """
+        """The mean of each tensor over processes, in one message."""
         if self.size == 1:
             return tensors
         flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
@@ -77,11 +69,7 @@ class World:
         return [piece.reshape(tensor.shape) for piece, tensor in zip(pieces, tensors, strict=True)]
 
     def most(self, values: Sequence[float]) -> list[float]:
-        """The largest of each value over processes.
-
-        Raises:
-            Gone: when another process does not take part.
-        """
+        """The largest of each value over processes."""
         if self.size == 1:
             return list(values)
         found = torch.tensor(values, dtype=torch.float64)
@@ -90,11 +78,7 @@ class World:
         return found.tolist()
 
     def all_of(self, value: Value) -> list[Value]:
-        """The plain values of all processes, in order of rank.
-
-        Raises:
-            Gone: when another process does not take part.
-        """
+        """The plain values of all processes, in order of rank."""
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
@@ -102,48 +86,29 @@ class World:
             dist.all_gather_object(found, value, group=self.agreements)
         return found
 
-    def each(self, action: Callable[[], Value]) -> Value:
-        """Runs `action` in every process; returns its value here once all have succeeded.
-
-        Raises:
-            Exception: in all processes when it failed in any: the process's own error, or else the first one.
-        """
-        value, error = _tried(action)
-        self._agree(error)
+    def each(self, action: Callable[[], Value], here: bool = True) -> Value:
+        """Runs `action` in every process, or those that say `here`; its value once all succeed, or the first error."""
+        value, error = None, None
+        try:
+            value = action() if here else None
+        except Exception as failed:  # noqa: BLE001 - it is raised in every process
+            error = failed
+        for found in self.all_of(error if self.size == 1 else _sendable(error)):
+            if found is not None:
+                raise error or found
         return value  # type: ignore[return-value]
 
     def after_first(self, action: Callable[[], Value]) -> Value:
         """Like `each`, but the others begin after the first process has succeeded."""
-        if self.rank == 0:
-            value, error = _tried(action)
-            self._agree(error)
-        else:
-            self._agree(None)
-            value, error = _tried(action)
-        self._agree(error)
-        return value  # type: ignore[return-value]
+        first, other = (self.each(action, turn == (self.rank > 0)) for turn in (False, True))
+        return other if self.rank else first
 
     def first(self, action: Callable[[], Value]) -> Value:
-        """Runs `action` in the first process alone; returns its plain value in all processes.
-
-        Raises:
-            Exception: in all processes, when it failed.
-        """
-        value, error = _tried(action) if self.rank == 0 else (None, None)
-        self._agree(error)
-        return self.all_of(value)[0]  # type: ignore[return-value]
-
-    def _agree(self, error: Exception | None) -> None:
-        """Raises an error here when any process had one."""
-        for found in self.all_of(error if self.size == 1 else _sendable(error)):
-            if found is not None:
-                raise error or found
+        """Runs `action` in the first process alone; returns its plain value, or raises its error, in all processes."""
+        return self.all_of(self.each(action, self.rank == 0))[0]
 
     def says(self, error: Exception) -> bool:
-        """Whether this process reports the error: the first that asks does.
-
-        If no answer comes, the process that keeps count has ended: it has reported the error, or it was killed.
-        """
+        """Whether this process reports the error: the first that asks. Without an answer, who counts has ended."""
         if self.size == 1:
             return True
         try:
@@ -157,11 +122,7 @@ ALONE = World()
 
 @contextlib.contextmanager
 def or_gone() -> Iterator[None]:
-    """Turns PyTorch's error for a lost connection into one sentence.
-
-    Raises:
-        Gone: for an error within the block.
-    """
+    """Turns PyTorch's error for a lost connection within the block into one sentence."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -171,13 +132,6 @@ def or_gone() -> Iterator[None]:
             "another process of this training ended or does not answer; what it said stands above or in its own log; "
             "run the same command again to go on from the last saved state"
         ) from error
-
-
-def _tried(action: Callable[[], Value]) -> tuple[Value | None, Exception | None]:
-    try:
-        return action(), None
-    except Exception as error:  # noqa: BLE001 - it is raised in every process
-        return None, error
 
 
 def _sendable(error: Exception | None) -> Exception | None:
@@ -204,11 +158,7 @@ class Differing(RuntimeError):
 
 
 class Pace:
-    """Asks all processes from time to time whether any of them wants something.
-
-    Args:
-        world: the processes; a single process is asked at every step.
-    """
+    """Asks all processes from time to time whether any of them wants something; a single one at every step."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -217,9 +167,7 @@ class Pace:
     def wanted(self, wishes: Sequence[bool], last: bool) -> list[bool]:
         """After a step: whether any process has each wish; all False while it is not yet time to ask.
 
-        Args:
-            wishes: of this process; each stays True until it is asked for.
-            last: whether this is the last step, after which it always asks.
+        A wish of this process stays True until it is asked for. After the `last` step it always asks.
         """
         if self._world.size == 1:
             return list(wishes)
@@ -233,26 +181,18 @@ class Pace:
 
 
 def require_same(world: World, state: Mapping[str, Tensor], step: int, why: str) -> None:
-    """Compares the states of all processes.
-
-    Raises:
-        Differing: when the step or any bit of a tensor differs; `why` ends the sentence.
-    """
+    """Raises `Differing` when the step, or any bit of a state, is not the same in all processes; `why` ends it."""
     if world.size == 1:
         return
-    mine = {"step": str(step)} | {name: _digest(tensor) for name, tensor in state.items()}
+    bits = {name: tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8) for name, tensor in state.items()}
+    mine = {name: hashlib.blake2b(some.numpy().tobytes(), digest_size=8).hexdigest() for name, some in bits.items()}
+    mine |= {"step": str(step)}
     first, *others = world.all_of(mine)
     for rank, other in enumerate(others, start=1):
         names = [name for name, digest in first.items() if other.get(name) != digest]
         if names:
             where = f"step {other['step']} in place of {first['step']}" if "step" in names else names[0]
             raise Differing(f"process {rank} does not hold the state of process 0 ({where}); {why}")
-
-
-def _digest(tensor: Tensor) -> str:
-    """A hash of its bits."""
-    content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return hashlib.blake2b(content.numpy().tobytes(), digest_size=8).hexdigest()
 
 
 PATIENCE = timedelta(minutes=10)
@@ -264,12 +204,7 @@ It must exceed the time in which the first process saves a state: the others wai
 
 @contextlib.contextmanager
 def connected() -> Iterator[World]:
-    """The processes that the environment names, until the block ends; a single one if it names none.
-
-    Raises:
-        ValueError: when the environment is incomplete, or this machine has fewer GPUs than processes.
-        Gone: when not all processes arrive.
-    """
+    """The processes that the environment names, until the block ends; a single one if it names none."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield ALONE
@@ -277,36 +212,22 @@ def connected() -> Iterator[World]:
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         raise ValueError(f"WORLD_SIZE = {size}: {', '.join(missing)} are not set; start the processes with torchrun")
+    backend = "gloo"
+    if torch.cuda.is_available():
+        local, there, backend = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count(), "cpu:gloo,cuda:nccl"
+        if local >= there:
+            raise ValueError(f"LOCAL_RANK = {local}: this machine has {there} GPUs; set --nproc-per-node {there}")
+        torch.cuda.set_device(local)
     with or_gone():
         store, rank, _ = next(iter(rendezvous("env://", timeout=PATIENCE)))
-        dist.init_process_group(_backend(), store=store, rank=rank, world_size=size, timeout=PATIENCE)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
         agreements = dist.new_group(backend="gloo", timeout=PATIENCE)
     yield World(rank, size, store, agreements)
     dist.destroy_process_group()
 
 
-def _backend() -> str:
-    """Gives this process its GPU; then NCCL, or gloo where there is no GPU."""
-    if not torch.cuda.is_available():
-        return "gloo"
-    local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-    if local >= there:
-        raise ValueError(f"LOCAL_RANK = {local}: this machine has {there} GPUs; set --nproc-per-node {there}")
-    torch.cuda.set_device(local)
-    return "cpu:gloo,cuda:nccl"
-
-
 def share(learners: Iterable[Learner], world: World, together: int) -> None:
-    """Gives learners the gradients of the whole batch, and their batch norm the statistics of a group of processes.
-
-    Args:
-        learners: of this process.
-        world: the processes that share the batch; with a single one nothing changes.
-        together: consecutive processes in a group; 0 puts all into one group.
-
-    Raises:
-        ConfigError: when the groups would not be of equal size.
-    """
+    """Gives learners gradients of the whole batch, and batch norm the statistics of `together` processes; 0: all."""
     if world.size == 1:
         return
     count = together or world.size

@@ -53,9 +53,8 @@ from repro.results import (
     write_run,
 )
 from repro.seeding import seeds_label, seeds_listed
-from repro.train.checkpoint import Result, load_results
+from repro.train.checkpoint import Damaged, OtherFormat, Result, load_results
 from repro.train.stopping import die_with_parent
-from repro.train.storage import Damaged, OtherFormat
 
 TRAINED = Path("artifacts/runs")
 

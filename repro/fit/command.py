@@ -38,12 +38,11 @@ from repro.models import Pretrained
 from repro.models.pretrained import named
 from repro.plan import compose
 from repro.settings import ConfigError, parse_seeds, read_yaml
-from repro.train.checkpoint import load_result, seconds_spent
+from repro.train.checkpoint import Damaged, load_result, seconds_spent
 from repro.train.job import jobs_of
 from repro.train.kept import counted
 from repro.train.launch import refuse_other_states, train_all
 from repro.train.loop import Trainer
-from repro.train.storage import Damaged
 from repro.trial import paired_in_words
 from repro.verify.statistics import mean_interval
 

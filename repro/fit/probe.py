@@ -24,7 +24,7 @@ from repro.data.images import ImageFiles
 from repro.engine.device import choose_device, free_processors
 from repro.models.pretrained import PretrainedNet
 from repro.settings import ConfigError
-from repro.train.storage import Damaged, OtherFormat, load, save
+from repro.train.checkpoint import Damaged, OtherFormat, load, save
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of scikit-learn: the inverse of the weight of L2
 LEAST = 0.1  # of the mean deviation: what few of the images show must not decide, nor upset what trains from here

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import field, replace
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -26,7 +26,6 @@ from repro.settings import (
     Switch,
     View,
     Weight,
-    changed,
     settings,
 )
 
@@ -174,7 +173,7 @@ class PseudoLabelMethod(MethodSettings):
 
     def shortened(self, factor: float) -> Self:
         """Both phases shrink."""
-        return changed(self, teacher_steps=max(1, round(self.teacher_steps * factor)))
+        return replace(self, teacher_steps=max(1, round(self.teacher_steps * factor)))
 
     def problems(self, config: Any) -> Iterator[str]:
         """The student has steps."""
@@ -205,7 +204,7 @@ class Uda(MethodSettings):
 
     def shortened(self, factor: float) -> Self:
         """Its weight rises over a shorter ramp."""
-        return changed(self, ramp_steps=round(self.ramp_steps * factor))
+        return replace(self, ramp_steps=round(self.ramp_steps * factor))
 
 
 @settings
@@ -283,12 +282,12 @@ class Mpl(MethodSettings):
 
     def shortened(self, factor: float) -> Self:
         """The weights of the teacher's other losses rise over shorter ramps."""
-        own = changed(self.teacher_pseudo_label, ramp_steps=round(self.teacher_pseudo_label.ramp_steps * factor))
-        return changed(self, uda=self.uda.shortened(factor), teacher_pseudo_label=own)
+        own = replace(self.teacher_pseudo_label, ramp_steps=round(self.teacher_pseudo_label.ramp_steps * factor))
+        return replace(self, uda=self.uda.shortened(factor), teacher_pseudo_label=own)
 
     def while_planting(self) -> Self:
         """The teacher learns from labels and by consistency, the student from sampled labels; nothing is fed back."""
-        return changed(
+        return replace(
             self,
             feedback=Feedback.none,
             feedback_scope=FeedbackScope.batch,

@@ -23,12 +23,8 @@ _AHEAD = 2  # steps whose image files are read while a step is computed
 class Batches:
     """The training data of one seed, or of R seeds stacked, in batches.
 
-    Args:
-        config: the settings of data, batch sizes, and readers.
-        views: of the unlabelled examples that the method looks at.
-        seeds: one seed, or R seeds.
-        device: where examples in memory are kept and views are made; the host draws which files a step reads.
-        world: the processes that share every batch in equal parts.
+    `views` are those of the unlabelled examples that the method looks at. Examples in memory are kept on `device`, and
+    views made there; the host draws which files a step reads. The processes of `world` share every batch equally.
     """
 
     def __init__(
@@ -164,9 +160,8 @@ def refuse_to_share(config: Config, processes: int, unlabelled_batch: int) -> No
                 f"budget.{name}_batch = {getattr(config.budget, f'{name}_batch')}: {processes} processes cannot share "
                 f"{examples} examples equally; set a multiple of {processes}, or start another number of processes"
             )
-    alone = {"mixup": "method.mixup", "teacher_mixup": "method.teacher_mixup"}
-    used = [f"{key} = {getattr(config.method, name)}" for name, key in alone.items() if getattr(config.method, name, 0)]
-    used += [f"engine.{name} = True" for name in ("cuda_graph", "compile", "fastest") if getattr(config.engine, name)]
-    if used:
-        raise ConfigError(f"{used[0]}: is for one process, not for {processes}; take it out of the settings, or start "
-                          "one process")  # fmt: skip
+    for key in ("method.mixup", "method.teacher_mixup", "engine.cuda_graph", "engine.compile", "engine.fastest"):
+        part, name = key.split(".")
+        if value := getattr(getattr(config, part), name, 0):
+            raise ConfigError(f"{key} = {value}: is for one process, not for {processes}; take it out of the settings, "
+                              "or start one process")  # fmt: skip

@@ -8,7 +8,6 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -27,8 +26,9 @@ from repro.files import partly, replace_folder
 from repro.seeding import seeds_label
 from repro.settings import parse_seeds
 from repro.train.checkpoint import (
-    RESULT,
     SERIES,
+    Damaged,
+    OtherFormat,
     Refused,
     Result,
     kept_in,
@@ -38,9 +38,7 @@ from repro.train.checkpoint import (
     refuse_other,
     save_result,
 )
-from repro.train.loop import OutOfTime, Progress, Say, Stopped, Trainer, finetune
-from repro.train.metrics import NotFinite, line
-from repro.train.storage import Damaged, OtherFormat
+from repro.train.loop import NotFinite, Progress, Say, Stopped, Trainer, finetune
 
 
 @dataclass(frozen=True)
@@ -64,11 +62,6 @@ class Job:
     def folder(self) -> Path:
         """Of the state, and of the result until all jobs of the run are done."""
         return self.state / seeds_label(self.seeds)
-
-    @property
-    def result(self) -> Path:
-        """The file of the result; it exists once the job is finished."""
-        return self.folder / RESULT
 
     @property
     def trained_as(self) -> int | list[int]:
@@ -113,37 +106,39 @@ class Listener:
             self.say(text)
 
 
+_LOSSES = {
+    "labelled_loss": "labelled",
+    "teacher_labelled_loss": "teacher labelled",
+    "unlabelled_loss": "unlabelled",
+    "uda_loss": "UDA",
+    "pseudo_label_loss": "pseudo label",
+    "student_loss": "student",
+    "student_labelled_loss": "student labelled",
+}
+
+
+def line(name: str, row: Mapping[str, float], steps: int) -> str:
+    """`name: step 200 of 300000; losses: student 1.92, UDA 0.31; 43.1 % of pseudo labels wrong; h +1.2e-03 ± 4.0e-03`.
+
+    `row` is one of metrics.csv: means over the steps since the row before; `steps` are those of the whole run.
+    """
+    losses = [f"{words} {row[key]:.3f}" for key, words in _LOSSES.items() if key in row]
+    parts = [f"losses: {', '.join(losses)}"] if losses else []
+    if "pseudo_label_wrong" in row:
+        parts.append(f"{100 * row['pseudo_label_wrong']:.1f} % of pseudo labels wrong")
+    if "feedback" in row:
+        parts.append(f"h {row['feedback']:+.1e} ± {row['feedback_spread']:.1e}")
+    if row.get("noise_floor"):
+        parts.append(f"of which noise {row['noise_floor']:+.1e}")
+    return f"{name}: step {row['step']:.0f} of {steps}; {'; '.join(parts)}"
+
+
 class OutOfMemory(RuntimeError):
     """An allocation failed; the message says what to change, and what is kept."""
 
 
 def train_job(job: Job, listener: Listener, world: World = ALONE) -> bool:
-    """Trains a job unless it is finished; False when it stopped before the end.
-
-    Each process of `world` has its own listener; the first process writes.
-
-    Raises:
-        OutOfMemory: when memory runs out; the checkpoints before it are kept.
-    """
-    try:
-        return _train(job, listener, world)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemory(f"{job.name}: memory ran out; {less_memory(job.config)}; {kept_in(job.folder)}, from which "
-                          "other budget.workers may go on") from None  # fmt: skip
-
-
-def less_memory(config: Config) -> str:
-    """Which settings to lower when memory has run out, with their values."""
-    budget = config.budget
-    fewer = f"lower budget.workers = {budget.workers}, or " if budget.workers > 1 else ""
-    fewer += f"lower budget.stack = {budget.stack}, or " if budget.stack > 1 else ""
-    return (f"{fewer}take smaller batches (budget.labelled_batch = {budget.labelled_batch}, budget.unlabelled_batch = "
-            f"{budget.unlabelled_batch})")  # fmt: skip
-
-
-def _train(job: Job, listener: Listener, world: World) -> bool:
+    """Trains a job unless it is finished; False when it stopped before the end. The first process of `world` writes."""
     config = job.config
 
     def say(text: str) -> None:
@@ -153,21 +148,36 @@ def _train(job: Job, listener: Listener, world: World) -> bool:
         listener.log(line(job.name, row, config.budget.steps))
 
     set_up_process(config.engine.threads)
-    if world.first(lambda: is_finished(job, say)):
-        listener.count(config.budget.steps)
-        return True
-    device = choose_device()
-    here = session(device) | {"processes": world.size}
-    trainer = world.each(lambda: Trainer(config, job.trained_as, device, job.source, here, world))
     try:
-        trainer.run(job.folder, listener.count, job.deadline, report, listener.stops, say, job.ends)
-        tuned = finetune(trainer, listener.stops) if config.finetune.steps else {}
-    except (OutOfTime, Stopped):
+        if world.first(lambda: is_finished(job, say)):
+            listener.count(config.budget.steps)
+            return True
+        device = choose_device()
+        here = session(device) | {"processes": world.size}
+        trainer = world.each(lambda: Trainer(config, job.trained_as, device, job.source, here, world))
+        try:
+            trainer.run(job.folder, listener.count, job.deadline, report, listener.stops, say, job.ends)
+            tuned = finetune(trainer, listener.stops) if config.finetune.steps else {}
+        except NotFinite as error:
+            raise NotFinite(f"{job.name}: {error}") from None
+        world.first(lambda: save_result(job.folder, result_of(job, trainer, tuned)))
+    except Stopped:
         return False
-    except NotFinite as error:
-        raise NotFinite(f"{job.name}: {error}") from None
-    world.first(lambda: save_result(job.folder, result_of(job, trainer, tuned)))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(f"{job.name}: memory ran out; {less_memory(config)}; {kept_in(job.folder)}, from which "
+                          "other budget.workers may go on") from None  # fmt: skip
     return True
+
+
+def less_memory(config: Config) -> str:
+    """Which settings to lower when memory has run out, with their values."""
+    budget = config.budget
+    fewer = f"lower budget.workers = {budget.workers}, or " if budget.workers > 1 else ""
+    fewer += f"lower budget.stack = {budget.stack}, or " if budget.stack > 1 else ""
+    return (f"{fewer}take smaller batches (budget.labelled_batch = {budget.labelled_batch}, budget.unlabelled_batch = "
+            f"{budget.unlabelled_batch})")  # fmt: skip
 
 
 def result_of(job: Job, trainer: Trainer, tuned: dict[str, Tensor]) -> Result:
@@ -182,11 +192,7 @@ def result_of(job: Job, trainer: Trainer, tuned: dict[str, Tensor]) -> Result:
 
 
 def is_finished(job: Job, say: Say) -> bool:
-    """Whether its result exists and is intact; a damaged one is made again from the last checkpoint.
-
-    Raises:
-        Refused: when other settings, seeds or code made it.
-    """
+    """Whether its result is there and intact; refuses one that other settings, seeds or code made."""
     try:
         finished = load_result(job.folder)
     except Damaged as error:
@@ -217,11 +223,10 @@ def environment(
     device: torch.device, sessions: Sequence[Mapping[str, Any]], source: Mapping[str, str]
 ) -> dict[str, Any]:
     """Revision, versions, device, date and seconds of all sessions; lists the sessions if there are several."""
-    head = revision()
     changes = _git("status", "--porcelain", "--", *CODE)
     return (
         {
-            "revision": head,
+            "revision": revision(),
             "clean": None if changes is None else changes == "",
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(sum(one["seconds"] for one in sessions), 2),
@@ -238,16 +243,9 @@ def environment(
 
 def revision() -> str:
     """The project's commit: from git, or from the note that `git archive` writes."""
-    return _git("rev-parse", "HEAD") or _archived() or "unknown"
-
-
-def _archived() -> str:
-    try:
-        text = Path(".git_archival.txt").read_text()
-    except OSError:
-        return ""
-    node = text.partition("node: ")[2].strip()
-    return "" if node.startswith("$") else node
+    note = Path(".git_archival.txt")
+    node = note.read_text().partition("node: ")[2].strip() if note.is_file() else ""
+    return _git("rev-parse", "HEAD") or ("" if node.startswith("$") else node) or "unknown"
 
 
 @cache
@@ -280,11 +278,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def take_over(jobs: Sequence[Job], trained: Path) -> None:
-    """Takes over the results of an earlier plan that trained these seeds in the same way.
-
-    Each result gets the settings of the new plan; only the list of seeds, and settings that decide nothing, may differ.
-    A stack of other seeds is trained again. Evaluation records whether results had been seen before.
-    """
+    """Takes over the results of an earlier plan that trained these seeds, or stacks, in the same way."""
     kept = []
     for job in jobs:
         there, label = trained / job.folder.name, job.folder.name
@@ -309,9 +303,10 @@ def take_over(jobs: Sequence[Job], trained: Path) -> None:
 
 def _otherwise(found: Result, job: Job) -> str:
     """How a result differs from what the new plan would train; empty if only the list of seeds differs."""
-    there, here = (_but_for_seeds(made_by) for made_by in (found.made_by, job.made_by))
-    if there["source"] != here["source"]:
+    if found.made_by["source"] != job.made_by["source"]:
         return "what is there was trained by other code"
+    free = dict.fromkeys(("planned_seeds", "data_hash"))
+    there, here = (made_by | {"config": made_by["config"] | free} for made_by in (found.made_by, job.made_by))
     if there != here:
         return "what is there has other settings"
     before, now = str(found.config.get("planned_seeds", "")), job.config.planned_seeds
@@ -320,10 +315,3 @@ def _otherwise(found: Result, job: Job) -> str:
     if source_of(read_config(found.config).data).training_hash(parse_seeds(before)) != found.config["data_hash"]:
         return "what is there was trained on other data"
     return ""
-
-
-def _but_for_seeds(made_by: Mapping[str, Any]) -> dict[str, Any]:
-    rest = deepcopy(dict(made_by))
-    for key in ("planned_seeds", "data_hash"):
-        rest["config"].pop(key, None)
-    return rest

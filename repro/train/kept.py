@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,19 +14,15 @@ from repro.data import source_of
 from repro.data.images import ImageFiles
 from repro.data.sets import Source, TrainingSet
 from repro.losses import cross_entropy
-from repro.methods import PseudoLabelMethod
 from repro.methods.state import State
 from repro.models.layers import frozen_statistics
 from repro.optim import Learner
 from repro.settings import Optimiser
-from repro.train.storage import Networks, Series
+from repro.train.checkpoint import Networks, Series
 
 
 class Kept:
-    """Snapshots of all networks, and the last checkpoints of the network that counts, which has this role.
-
-    If several processes hold the same weights, one of them `copies` them; all check the network on labelled examples.
-    """
+    """Snapshots of all networks, and last checkpoints of the one in this role, which counts; one process `copies`."""
 
     def __init__(self, config: Config, role: str, data: TrainingSet, copies: bool = True) -> None:
         self._role, self._data, self._copies = role, data, copies
@@ -91,18 +87,22 @@ def late_steps(steps: int, count: int = 20) -> list[int]:
     return sorted({max(1, steps - i * max(1, steps // 1000)) for i in range(count)})
 
 
+def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v.detach().clone().cpu() for k, v in weights.items()}
+
+
 def counted(learner: Learner) -> dict[str, Tensor]:
     """A copy of the weights that count: the averaged ones where there are any."""
-    return {k: v.detach().clone().cpu() for k, v in (learner.average or learner.model.state_dict()).items()}
+    return _copied(learner.average or learner.model.state_dict())
 
 
 def networks(state: State) -> Networks:
     """A copy of every network's weights by name: roles, and `<role>_average` where weights are averaged."""
     found = {}
     for role, learner in state.learners.items():
-        found[role] = {k: v.detach().clone().cpu() for k, v in learner.model.state_dict().items()}
+        found[role] = _copied(learner.model.state_dict())
         if learner.average:
-            found[f"{role}_average"] = {k: v.clone().cpu() for k, v in learner.average.items()}
+            found[f"{role}_average"] = _copied(learner.average)
     return found
 
 
@@ -114,23 +114,15 @@ DIVERGED = 5.0
 
 
 def learns(config: Config, role: str, step: int) -> bool:
-    """Whether this network has taken a step at its full rate, and a tenth of training is over.
-
-    Before that, its running statistics may still lag behind its weights.
-    """
+    """Whether this network took a step at its full rate, and a tenth of training is over: statistics lag till then."""
     optimiser: Optimiser = getattr(config.optim, role)
-    method = config.method
-    begins = method.teacher_steps if isinstance(method, PseudoLabelMethod) and role == "student" else 0
+    begins = config.method.fixed_teacher_steps if role == "student" else 0
     return step > max(begins + optimiser.wait_steps + optimiser.warmup_steps, begins + config.budget.steps // 10)
 
 
 @torch.no_grad()
 def complaints(learner: Learner, data: TrainingSet, source: Source[Any]) -> list[str]:
-    """What is wrong with a network in evaluation mode, on some of the labelled examples.
-
-    Collapse: it predicts one class for all of them, though they have several. Divergence: its mean loss is more than
-    `DIVERGED` times ln K.
-    """
+    """What is wrong with a network in evaluation mode, on some labelled examples: collapse to a class, divergence."""
     lead = len(learner.lead)
     count = data.labels.shape[lead]
     wanted = min(count, EXAMPLES)
@@ -148,8 +140,8 @@ def complaints(learner: Learner, data: TrainingSet, source: Source[Any]) -> list
     diverged = cross_entropy(logits, labels).mean(dim=-1) > most
     found = {f"predicts one class for all of {labels.shape[-1]} labelled examples": collapsed,
              f"has a labelled loss above {most:.1f}, {DIVERGED:.0f} times that of a guess": diverged}  # fmt: skip
-    return [f"{what}{_of(which)}" for what, which in found.items() if bool(which.any())]
-
-
-def _of(which: Tensor) -> str:
-    return f" in {int(which.sum())} of {which.numel()} runs" if which.numel() > 1 else ""
+    return [
+        what + (f" in {int(which.sum())} of {which.numel()} runs" if which.numel() > 1 else "")
+        for what, which in found.items()
+        if bool(which.any())
+    ]

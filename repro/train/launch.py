@@ -5,8 +5,7 @@
     torchrun --nproc-per-node 4 -m repro train <run> --seeds 0-4    # four processes share every batch of each seed
 
 Reads artifacts/configs/<run>.yaml, writes artifacts/runs/<run>/. The state stays in state/<run>/ until all seeds are
-done: after an interruption, the same command resumes from it. Seeds that a shorter plan trained in the same way are
-kept. `opened` gives the jobs of a run, and `train_jobs` is the one loop that trains jobs.
+done: after an interruption, the same command resumes from it.
 """
 
 from __future__ import annotations
@@ -57,12 +56,9 @@ def train(run: str, seeds: str) -> int:
 
 
 def train_plan(runs: Mapping[str, Mapping[str, Any]], label: str, workers: int) -> int:
-    """Trains the missing seeds of a plan in one pool; opens a run when its first seed is next; returns the exit status.
+    """Trains the missing seeds of a plan, laid out as `runs`, in one pool; returns the exit status.
 
-    Args:
-        runs: from `lay_out`.
-        label: the plan's name.
-        workers: how many at most; 0 takes the smallest `budget.workers` of the runs.
+    A run is opened when its first seed is next. 0 `workers` are as many as the smallest `budget.workers` of the runs.
     """
     under_way: dict[str, tuple[ExitStack, list[Job]]] = {}
 
@@ -94,9 +90,8 @@ def train_plan(runs: Mapping[str, Mapping[str, Any]], label: str, workers: int) 
 def opened(run: str, seeds_text: str, world: World = ALONE) -> Iterator[list[Job]]:
     """Checks a run and gives its jobs to train; at the end publishes the results for evaluation.
 
-    To train all planned seeds, this process holds the run's lock. To train only some, it does not: other machines may
-    train the rest, and no lock reaches them. The results then stay in the seeds' own folders until one process joins
-    them.
+    To train only some of the planned seeds, it takes no lock of the run: other machines may train the rest, and no lock
+    reaches them. The results then stay in the seeds' own folders until one process joins them.
     """
     every, jobs = world.each(lambda: _prepared(run, seeds_text))
     config, whole = every[0].config, jobs == every
@@ -127,11 +122,7 @@ def _close(jobs: list[Job], whole: bool) -> None:
 
 
 def _prepared(run: str, seeds_text: str) -> tuple[list[Job], list[Job]]:
-    """The jobs of all planned seeds, and those of them to train now.
-
-    Raises:
-        ConfigError: when seeds or data are not the prepared ones.
-    """
+    """The jobs of all planned seeds, and those of them to train now; ConfigError where they are not as prepared."""
     seeds = list(parse_seeds(seeds_text))
     if Path(run).name != run:
         raise ConfigError(f"{run!r} is no run of a plan: it names a folder, so has no slash")
@@ -152,11 +143,7 @@ def _prepared(run: str, seeds_text: str) -> tuple[list[Job], list[Job]]:
 
 
 def finished_already(every: list[Job], jobs: list[Job]) -> bool:
-    """Whether all planned jobs of a run are finished, so that `jobs` of them need no training.
-
-    Raises:
-        Refused: when other settings, data or code made what is left of this run.
-    """
+    """Whether all planned jobs of a run are finished; refuses what other settings, data or code left of it."""
     refuse_other_states(every, jobs)
     run, state = every[0].run, every[0].state
     if not is_published(RUNS / run, [job.made_by for job in every]):
@@ -168,11 +155,7 @@ def finished_already(every: list[Job], jobs: list[Job]) -> bool:
 
 
 def refuse_other_states(every: list[Job], jobs: list[Job]) -> None:
-    """Checks, before any work, the states that are left of these jobs and of seeds outside the run.
-
-    Raises:
-        Refused: when other settings, data or code made one, or it is of other seeds or another stack.
-    """
+    """Refuses, before any work, states that other settings, data or code left, or that are of other seeds."""
     state, stack = every[0].state, every[0].config.budget.stack
     partly(state)  # what a kill left of its removal
     other = {path.name for path in state.glob("seed*")} - {job.folder.name for job in every}
@@ -199,16 +182,9 @@ def train_jobs(
 ) -> int:  # fmt: skip
     """Trains jobs of one run or several; returns 0 when all are done, else the exit status of what stopped them.
 
-    Args:
-        jobs: each is taken shortly before a worker is free.
-        label: the name of the whole, for messages.
-        steps: of all jobs.
-        workers: how many at most; on GPUs, one each.
-        done: called with each finished job.
-        world: the processes that train each job together; they have no workers.
-
-    Raises:
-        Exception: the first error of a job, once the other jobs have ended.
+    Each job, all of which have so many `steps`, is taken shortly before one of at most `workers` is free; on GPUs it is
+    one each. `done` is called with each finished job; the first error is raised once the others have ended. The
+    processes of `world` train each job together, without workers. `label` is for messages.
     """
     first = next(jobs, None)
     if first is None:
@@ -238,10 +214,6 @@ def train_jobs(
     return status or EXIT_OUT_OF_TIME
 
 
-Outcome = bool | Exception
-"""Whether a job is finished, or an error that its user can mend."""
-
-
 def _train_by_workers(
     jobs: Iterator[Job], workers: int, progress: Progress, flags: Flags, done: Callable[[Job], object]
 ) -> tuple[list[Job], list[Exception]]:
@@ -253,7 +225,7 @@ def _train_by_workers(
         places.put(place)
     heard, lines = context.Pipe(duplex=False)
     os.set_blocking(lines.fileno(), False)
-    waiting: dict[Future[Outcome], Job] = {}
+    waiting: dict[Future[bool | Exception], Job] = {}
     late: list[Job] = []
     failed: list[Exception] = []
     with ProcessPoolExecutor(len(gpus), context, _start_worker, (places, counts, lines, flags)) as pool:
@@ -313,7 +285,8 @@ def _start_worker(places: Any, counts: Any, lines: Any, flags: Flags) -> None:
     die_with_parent(or_when=lambda: flags.ends and not _worker["busy"])
 
 
-def _work(job: Job) -> Outcome:
+def _work(job: Job) -> bool | Exception:
+    """Whether the job is finished, or an error that its user can mend."""
     began = _worker["began"]
     _worker.update(busy=True, began=True)
     try:
@@ -328,27 +301,25 @@ def _train_together(
     jobs: Iterator[Job], progress: Progress, flags: Flags, world: World
 ) -> tuple[list[Job], list[Exception]]:
     """Trains jobs in this process, on its part of each batch; returns a job that stopped before its end."""
-    steps_done = 0
+    steps_done, parent = 0, os.getppid()
 
     def count(steps: int) -> None:
         nonlocal steps_done
         steps_done += steps
         progress.show(steps_done)
 
+    def stop_with_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        flags.stop()
+
     if "TORCHELASTIC_RUN_ID" in os.environ:  # other launchers may leave their processes on purpose
-        threading.Thread(target=_stop_with_parent, args=(flags, os.getppid()), daemon=True).start()
+        threading.Thread(target=stop_with_parent, daemon=True).start()
     listener = Listener(count, progress.say, lambda: flags.stops)
     for number, job in enumerate(jobs):
         if not _train_one(job, listener, number > 0, world):
             return [job], []
     return [], []
-
-
-def _stop_with_parent(flags: Flags, parent: int) -> None:
-    """Saves and stops when `torchrun` has ended, for whatever reason."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    flags.stop()
 
 
 def _train_one(job: Job, listener: Listener, began: bool, world: World = ALONE) -> bool:

@@ -27,17 +27,11 @@ from repro.seeding import Streams
 from repro.train import checkpoint
 from repro.train.batches import Batches
 from repro.train.kept import Kept
-from repro.train.metrics import NotFinite, Window, check_finite, not_finite
 from repro.train.recorded import Record, Steps
 
-Progress = Callable[[int], None]
-"""Called with the number of steps done since the last call."""
-
-Report = Callable[[dict[str, float]], None]
-"""Called with each new row."""
-
-Say = Callable[[str], None]
-"""Called with what a person should know."""
+Progress = Callable[[int], None]  # told the number of steps done since the last call
+Report = Callable[[dict[str, float]], None]  # told each new row
+Say = Callable[[str], None]  # told what a person should know
 
 
 _WINDOW, _FEWEST = 30.0, 5  # speed is measured over so many seconds and, at least, steps
@@ -45,11 +39,7 @@ _SLACK = 0.02  # share of the steps that are left: a smaller change is ignored
 
 
 class Timetable:
-    """The number of steps of training that ends at a given time, from the speed of its last steps.
-
-    Args:
-        ends: by time.monotonic().
-    """
+    """The number of steps of training that `ends` at a time, by time.monotonic(), from the speed of its last steps."""
 
     def __init__(self, ends: float) -> None:
         self._ends, self._seen = ends, deque[tuple[float, int]]()
@@ -68,25 +58,97 @@ class Timetable:
         return planned if abs(fitting - planned) <= _SLACK * (planned - done) else fitting
 
 
-class OutOfTime(Exception):
-    """The time budget is spent; the state is saved, and the same command goes on from it."""
+_REMEDY = "lower optim.*.learning_rate, or clip with optim.*.clip_norm"
+
+
+class NotFinite(RuntimeError):
+    """A metric became NaN or infinite."""
+
+
+class Window:
+    """Sums metrics [*lead] over steps without waiting for the device."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, ...], Tensor] = {}  # names of metrics that come together -> [2, metrics, *lead]
+        self._counts: dict[tuple[str, ...], int] = {}
+
+    def add(self, metrics: dict[str, Tensor]) -> None:
+        """One step's metrics; a metric may be absent from some steps."""
+        names = tuple(metrics)
+        values = torch.stack(list(metrics.values())).to(torch.float64)
+        if names not in self._sums:
+            self._sums[names] = values.new_zeros(2, *values.shape)
+            self._counts[names] = 0
+        self._sums[names][0] += values
+        self._sums[names][1].addcmul_(values, values)
+        self._counts[names] += 1
+
+    def close(self, step: int) -> dict[str, float]:
+        """A row: means over the window's steps and all stacked runs, and h's spread over steps. Empties the window."""
+        sums: dict[str, Tensor] = {}
+        counts: dict[str, int] = {}
+        for names, moments in self._sums.items():
+            for i, name in enumerate(names):
+                sums[name] = sums.get(name, 0) + moments[:, i]
+                counts[name] = counts.get(name, 0) + self._counts[names]
+        self._sums, self._counts = {}, {}
+        row: dict[str, float] = {}
+        for name, total in sums.items():
+            mean, square = total / counts[name]
+            row[name] = float(mean.mean())
+            if not math.isfinite(row[name]):
+                raise NotFinite(f"{name} = {row[name]} within the {counts[name]} steps before step {step}; {_REMEDY}")
+            if name == "feedback":
+                row["feedback_spread"] = float((square - mean * mean).clamp_min(0).sqrt().mean())
+                row["feedback_positive"] = float((mean > 0).to(torch.float64).mean())
+        return row
+
+    def state_dict(self) -> list[tuple[list[str], int, Tensor]]:
+        """For a checkpoint in the middle of a window."""
+        return [(list(names), self._counts[names], sums) for names, sums in self._sums.items()]
+
+    def load_state_dict(self, state: list[tuple[list[str], int, Tensor]], device: torch.device) -> None:
+        """The inverse of `state_dict`."""
+        self._counts = {tuple(names): count for names, count, _ in state}
+        self._sums = {tuple(names): sums.to(device) for names, _, sums in state}
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors with a NaN or an infinity.
+
+    Each precision has a call of its own, since PyTorch takes a list of mixed ones one by one; the host waits once.
+    """
+    kinds: dict[torch.dtype, list[str]] = {}
+    for name, tensor in tensors.items():
+        if tensor.numel() and tensor.is_floating_point():
+            kinds.setdefault(tensor.dtype, []).append(name)
+    if not kinds:
+        return []
+    norms = [torch._foreach_norm([tensors[name] for name in names], math.inf) for names in kinds.values()]  # noqa: SLF001
+    finite = torch.cat([torch.isfinite(torch.stack(list(some))) for some in norms]).tolist()
+    found = dict(zip((name for names in kinds.values() for name in names), finite, strict=True))
+    return [name for name in tensors if not found.get(name, True)]
+
+
+def check_finite(state: State, window: Window) -> None:
+    """Raises NotFinite where weights, averages, momenta or the metrics since the last row hold a NaN or an infinity."""
+    sums = {f"the mean of {', '.join(names)}": values for names, _, values in window.state_dict()}
+    if names := not_finite(state.state_dict() | sums):
+        others = ", ".join(names[1:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        said = f"{names[0]} is not finite after step {state.step}{f', with {others}' * bool(others)}; {_REMEDY}"
+        raise NotFinite(said)
 
 
 class Stopped(Exception):
-    """Someone asked for an end; the state is saved, and the same command goes on from it."""
+    """Someone asked for an end, or the time is over; the state is saved, and the same command goes on from it."""
 
 
 class Trainer:
     """One run, or R runs stacked.
 
-    Args:
-        config: the settings.
-        seeds: one seed, or R seeds to train as one stacked model.
-        device: where to train.
-        source: hashes of the files of the training code; a state that other code saved is not resumed.
-        session: what this process runs on, kept with the state.
-        world: the processes that train together, each with its part of every batch; all call the same methods.
-        record: how steps are recorded; by default as settings and device allow.
+    A state is resumed by the code that saved it, of these hashes in `source`; `session`, what this process runs on, is
+    kept with it. Each process of `world` has its part of every batch; all call the same methods. `record` says how
+    steps are recorded; by default as settings and device allow.
     """
 
     def __init__(
@@ -94,8 +156,8 @@ class Trainer:
         session: Mapping[str, Any] | None = None, world: World = ALONE, record: Record | None = None,
     ) -> None:  # fmt: skip
         self.config, self.seeds, self.device, self.world = config, seeds, device, world
-        self._asked = config
-        self.source, self.session = dict(source or {}), dict(session or {})
+        self._asked, self._made_by = config, checkpoint.made_by(config, seeds, source or {})
+        self.session = dict(session or {})
         self.method = method_of(config.method)
         self.batches = Batches(config, config.method.views, seeds, device, world)
         self.batch, self.streams, self.data = self.batches.at, self.batches.streams, self.batches.data
@@ -121,20 +183,9 @@ class Trainer:
     ) -> None:  # fmt: skip
         """Trains to the end of the budget, from the checkpoint in `folder` if there is one.
 
-        Args:
-            folder: of this run's state; it has one writer.
-            progress: told of steps done.
-            deadline: by time.monotonic().
-            report: told of each row of metrics.
-            stop: asked after each step whether to save and stop.
-            say: told what a person should know.
-            ends: time.monotonic() at which training ends, after as many steps as fit; for a single process.
-
-        Raises:
-            OutOfTime, Stopped: when `deadline` passes or `stop` says so; the state is saved first.
-            NotFinite: when a loss or a weight becomes NaN or infinite; the checkpoints before that are kept.
-            Refused: when `folder` holds a state that must not be resumed.
-            OSError: when the state cannot be saved; the checkpoints before it are kept.
+        When `deadline` passes, by time.monotonic(), or `stop`, asked after each step, says so, it saves and raises
+        Stopped. `progress` is told of steps done, `report` of each row, and `say` what a person should know. At `ends`,
+        training ends after as many steps as fit, for a single process. `folder` has one writer.
         """
         self._resume(folder, say)
         if way := self.steps.choose(self.sessions[-1].get("way", "") if self.sessions else "", say):
@@ -161,9 +212,7 @@ class Trainer:
                     check_finite(self.state, self.window)
                 self._save(folder)
                 next_save = now + 60 * budget.checkpoint_minutes
-            if not ended and late:
-                raise OutOfTime
-            if not ended and stops:
+            if not ended and (late or stops):
                 raise Stopped
         progress(budget.steps - told)
 
@@ -178,11 +227,7 @@ class Trainer:
             learner.config, learner.total_steps = getattr(self.config.optim, role), steps
 
     def advance_and_keep(self, say: Say, report: Report = lambda _: None) -> None:
-        """One step, with the weights that are kept before and after it; checks and reports the row it completes.
-
-        Raises:
-            NotFinite: when a loss or a weight becomes NaN or infinite.
-        """
+        """One step, with the weights that are kept before and after it; checks and reports the row it completes."""
         self.kept.before_step(self.state, say)
         if self.advance():
             check_finite(self.state, self.window)
@@ -190,21 +235,12 @@ class Trainer:
         self.kept.after_step(self.state, say)
 
     def advance(self) -> bool:
-        """Takes a step; returns whether it completed a row of metrics.
-
-        Raises:
-            NotFinite: when a mean of the row is NaN or infinite.
-        """
-        logs = self._step()
-        if logs:
-            self.rows.append({"step": self.state.step} | self.window.close(self.state.step))
-        return logs
-
-    def _step(self) -> bool:
-        """Takes a step; returns whether a row of metrics ends with it."""
+        """Takes a step; returns whether it completed a row of metrics, whose means must be finite."""
         budget, step = self.config.budget, self.state.step + 1
         logs = step % budget.log_every == 0 or step == budget.steps
         self.window.add(self.steps.take(self.batch, probe=logs))
+        if logs:
+            self.rows.append({"step": self.state.step} | self.window.close(self.state.step))
         return logs
 
     @contextlib.contextmanager
@@ -221,13 +257,9 @@ class Trainer:
                 f"{checkpoint.kept_in(folder)}; to start anew: rm -r {folder}"
             ) from None
 
-    def made_by(self) -> dict[str, Any]:
-        """What must be equal for training to resume from a saved state; finetuning comes after it."""
-        return checkpoint.made_by(self._asked, self.seeds, self.source)
-
     def _save(self, folder: Path) -> None:
         content: dict[str, Any] = {
-            "made_by": self.made_by(),
+            "made_by": self._made_by,
             "step": self.state.step,
             "steps": self.config.budget.steps,
             "state": self.state.state_dict(),
@@ -240,7 +272,7 @@ class Trainer:
         self.world.first(lambda: checkpoint.write(folder, self.state.step, content, self.kept.series))
 
     def _resume(self, folder: Path, say: Say) -> None:
-        content = self.world.after_first(lambda: checkpoint.read(folder, self.made_by(), say))
+        content = self.world.after_first(lambda: checkpoint.read(folder, self._made_by, say))
         require_same(self.world, {}, content["step"] if content else 0, f"all must see the files in {folder}")
         if content is None:
             return
@@ -256,12 +288,8 @@ class Trainer:
 def finetune(trainer: Trainer, stop: Callable[[], bool] = lambda: False) -> dict[str, Tensor]:
     """Weights of the counted network after plain gradient descent at a fixed rate; the trainer's own stay as they are.
 
-    Starts from the averaged weights where there are any. The network is in evaluation mode: running statistics, no
-    dropout. Several processes each compute the same, from the whole batch.
-
-    Raises:
-        Stopped: when `stop`, asked after each step, says so; it starts over the next time.
-        NotFinite: when a weight has become NaN or infinite.
+    Starts from the averaged weights where there are any, in evaluation mode: running statistics, no dropout. Several
+    processes each compute the same, from the whole batch. Stopped, when `stop` says so, it starts over the next time.
     """
     config, steps_before = trainer.config.finetune, trainer.config.budget.steps
     source: Learner = trainer.state.learners[trainer.config.method.networks[-1]]
@@ -283,9 +311,7 @@ def finetune(trainer: Trainer, stop: Callable[[], bool] = lambda: False) -> dict
     tuned = {k: v.detach().clone().cpu() for k, v in source.model.state_dict().items()}
     source.model.load_state_dict(kept)
     source.model.train()
-    bad = not_finite(tuned)
-    if bad:
-        raise NotFinite(
-            f"finetuning made {bad[0]} NaN or infinite; lower finetune.learning_rate = {config.learning_rate}"
-        )
+    if bad := not_finite(tuned):
+        why = f"finetuning made {bad[0]} NaN or infinite; lower finetune.learning_rate = {config.learning_rate}"
+        raise NotFinite(why)
     return tuned

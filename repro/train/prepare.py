@@ -8,7 +8,6 @@ stand below the settings, as a comment.
 from __future__ import annotations
 
 import ast
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -29,6 +28,7 @@ from repro.plan import PlannedRun, compose_planned, read_plan
 from repro.seeding import seeds_listed
 from repro.settings import ConfigError, parse_seeds
 from repro.train.batches import refuse_to_share
+from repro.train.checkpoint import RESULT
 from repro.train.job import hash_of, is_finished, jobs_of, revision, source_hashes, take_over
 from repro.train.launch import RUNS, STATE, finished_already
 
@@ -70,18 +70,16 @@ def prepare(path: Path, gpus: bool | None = None, processes: int = 1) -> dict[st
         prepared[planned.name] = one = replace(
             config, data=source.recorded(), data_hash=hashes[key], planned_seeds=seeds_listed(planned.seeds)
         )
-        text = yaml.dump(as_mapping(one), Dumper=CSafeDumper, sort_keys=False) + _footnote(config)
-        _write_new(CONFIGS / f"{planned.name}.yaml", text.encode())
+        made = made_of(type(source).__module__, method_of(config.method).__name__)
+        code = "".join(f"#   {part} {digest(_PACKAGE.parent / part)}\n" for part in made)
+        text = yaml.dump(as_mapping(one), Dumper=CSafeDumper, sort_keys=False)
+        content, place = f"{text}# data set and method are made of\n{code}".encode(), CONFIGS / f"{planned.name}.yaml"
+        if not place.is_file() or place.read_bytes() != content:  # a job of the same plan may be reading it
+            write_whole(place, content)
         settled = [d for d in departures(config) if not d.open]
         print(f"{planned.name}: {len(planned.seeds)} seeds, {config.budget.steps} steps, recipe {config.recipe.name}, "
               f"{len(settled)} departures from it")  # fmt: skip
     return prepared
-
-
-def _write_new(path: Path, content: bytes) -> None:
-    """Writes a whole file, unless it is there already: a job of the same plan may be reading it."""
-    if not path.is_file() or path.read_bytes() != content:
-        write_whole(path, content)
 
 
 def lay_out(path: Path, gpus: bool | None = None, processes: int = 1) -> dict[str, Any]:
@@ -93,8 +91,8 @@ def lay_out(path: Path, gpus: bool | None = None, processes: int = 1) -> dict[st
         if not finished:
             take_over(jobs, RUNS / name)
             for job in jobs:
-                if job.result.is_file() and not is_finished(job, print):
-                    job.result.unlink()  # damaged
+                if (job.folder / RESULT).is_file() and not is_finished(job, print):
+                    (job.folder / RESULT).unlink()  # damaged
         others = not finished and (RUNS / name).is_dir()
         runs[name] = {
             "seeds": config.planned_seeds,
@@ -115,14 +113,6 @@ def _composed(plan: Sequence[PlannedRun], path: Path) -> Iterator[Config]:
         if time.monotonic() - said > _SILENCE:
             said = time.monotonic()
             print(f"{number} of {len(plan)} runs composed", flush=True)
-
-
-def _footnote(config: Config) -> str:
-    """The code files of the run's data set and method, with hashes, as a YAML comment."""
-    modules = (type(source_of(config.data)).__module__, method_of(config.method).__name__)
-    lines = [f"#   {path} {hashlib.sha256((_PACKAGE.parent / path).read_bytes()).hexdigest()}\n"
-             for path in made_of(*modules)]  # fmt: skip
-    return "".join(["# data set and method are made of\n", *lines])
 
 
 @cache

@@ -37,13 +37,10 @@ _WARM = 3  # calls before the recording, in which libraries choose their kernels
 class CudaGraph:
     """`function`: its first calls run as usual, the next one is recorded, and all later ones replay the recording.
 
-    All are on one stream, since allocator and libraries keep memory for each stream. It is the current stream, or a new
-    one where the current one is the default, on which nothing can be recorded.
-
-    Args:
-        function: of tensors of the same shapes and types at every call; it waits for nothing and draws no random
-            numbers of PyTorch's. It must not refer to this graph: the cycle would keep the graph's memory until garbage
-            collection.
+    All are on one stream, since allocator and libraries keep memory for each stream: the current one, or a new one
+    where that is the default, on which nothing can be recorded. The function is of tensors of the same shapes and types
+    at every call, waits for nothing, draws no random numbers of PyTorch's, and does not refer to this graph, whose
+    memory the cycle would keep.
     """
 
     def __init__(self, function: Function) -> None:
@@ -80,31 +77,22 @@ class CudaGraph:
 def _nothing_collected() -> Iterator[None]:
     """Collects garbage, then turns collection off for the block: to free another graph would end the recording."""
     gc.collect()
-    was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was_on:
-            gc.enable()
+        gc.enable()
 
 
 class Steps:
     """Takes the steps of a run, changing its state in place.
 
     A recorded step computes the same things in the same order, but its number and what depends on it are tensors. So it
-    rounds a little differently: the product of learning rate and gradient before it is subtracted, weight averages, and
-    a rising weight of the UDA loss. The device computes the schedule's cosine. PyTorch's compiler decides where a
-    compiled network rounds.
+    rounds a little differently: the product of learning rate and gradient before it is subtracted, weight averages, a
+    rising weight of the UDA loss, the schedule's cosine. PyTorch's compiler decides where a compiled network rounds.
 
-    Args:
-        config: of the run. Recording needs a method that does the same at every step, and examples in memory.
-        method: a module of `repro.methods`.
-        state: of the run.
-        batches: of the run.
-        world: the processes that train together.
-        record: turns a function of tensors into a recorded one; by default into a CUDA graph, if the settings ask for
-            it, the steps can be recorded and there is a GPU.
+    `record` turns a function of tensors into a recorded one; by default into a CUDA graph, if the settings ask for it,
+    the steps can be recorded and there is a GPU.
     """
 
     def __init__(
@@ -138,12 +126,7 @@ class Steps:
         self._config = config.method
 
     def take(self, batch: Callable[..., Batch], probe: bool) -> dict[str, Tensor]:
-        """Takes the next step; returns its metrics, means over the processes.
-
-        Args:
-            batch: from a step to its data, for a step that is not recorded; `Batches.at`, or a timed version of it.
-            probe: asks for the metrics that cost extra passes; such a step is not recorded.
-        """
+        """Takes the next step, on what `batch` gives where it is not recorded; its metrics, means over processes."""
         now = self._state.step
         planting = now < self._planted
         config = self._config.while_planting() if planting else self._config

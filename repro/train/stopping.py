@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import RawArray, connection
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 from tqdm import tqdm
@@ -35,15 +35,14 @@ _ONE_WISH = 2.0
 class Flags:
     """Two shared bytes that are only ever raised. So they need no lock, which a killed process might hold for ever."""
 
-    shared: Any = field(default_factory=lambda: RawArray("b", 2))  # [save and stop; and end, which no idle worker
-    # of a broken pool would do otherwise]
+    shared: Any = field(default_factory=lambda: RawArray("b", 2))
 
     def stop(self) -> None:
         """Workers save and stop after this step."""
         self.shared[0] = 1
 
     def end(self) -> None:
-        """Workers save, stop and end."""
+        """Workers save, stop and end, which no idle worker of a broken pool would do otherwise."""
         self.shared[0] = self.shared[1] = 1
 
     @property
@@ -58,10 +57,7 @@ class Flags:
 
 
 class Stopping:
-    """Within the block, SIGTERM, SIGHUP, SIGUSR2 and Ctrl-C raise the flag that workers look at after each step.
-
-    A second one, some seconds later, ends the process at once. What `nohup` ignores stays ignored.
-    """
+    """Within the block, signals raise the flag that workers look at after each step; a second one, later, ends all."""
 
     def __init__(self, flags: Flags) -> None:
         self._flags = flags
@@ -71,13 +67,11 @@ class Stopping:
         self.name = ""  # of that signal
 
     def __enter__(self) -> Self:
-        heard = [number for number in _STATUS if signal.getsignal(number) is not signal.SIG_IGN]
+        heard = [number for number in _STATUS if signal.getsignal(number) is not signal.SIG_IGN]  # as of nohup
         self._before = {number: signal.signal(number, self._raise) for number in heard}
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -111,13 +105,8 @@ class Stopping:
 
 
 def die_with_parent(or_when: Callable[[], bool] = lambda: False) -> None:
-    """Ends this worker as soon as its parent has ended, so that no two processes write one state.
-
-    `or_when`, asked twice a second, ends it too.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        raise RuntimeError("only a worker process has a parent to die with")
+    """Ends this worker with its parent, so that no two processes write one state, or when `or_when`, asked often."""
+    parent: Any = multiprocessing.parent_process()
 
     def watch() -> None:
         while not connection.wait([parent.sentinel], timeout=0.5) and not or_when():
@@ -131,7 +120,7 @@ _INTERVAL = 15.0  # seconds between plain lines
 _LINES = 20  # the last ones, from which the time left is estimated
 
 
-class Progress:
+class Progress(contextlib.AbstractContextManager["Progress", None]):
     """Shows the steps done of `total`, which is a guess if training gets as many steps as fit before it `ends`.
 
     It is `silent` where another process of this training shows them.
@@ -147,12 +136,7 @@ class Progress:
             timed = None if math.isinf(ends) else "{desc}: {n} steps, {elapsed} gone{postfix}"
             self._bar = tqdm(total=total, desc=label, unit="step", bar_format=timed)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
         elif kind is None:

@@ -123,8 +123,7 @@ def _asked(config: Any, watch: Any) -> dict[str, Any]:
     """Of a step in the middle of training, that logs nothing: what it asks of the device."""
     import torch
 
-    from repro.train.loop import Trainer
-    from repro.train.metrics import not_finite
+    from repro.train.loop import Trainer, not_finite
 
     def counted(call: Any) -> list[dict[str, int]]:
         watch.standin_reset()
@@ -136,21 +135,21 @@ def _asked(config: Any, watch: Any) -> dict[str, Any]:
         trainer = Trainer(replace(config, engine=engine), 0, torch.device("cuda"))
         trainer.state.step = config.budget.steps // 2 + 3
         for _ in range(3):
-            trainer._step()
+            trainer.advance()
         return trainer
 
     trainer = begun(config.engine)
-    found: dict[str, Any] = {"taken": counted(trainer._step)[0]}
+    found: dict[str, Any] = {"taken": counted(trainer.advance)[0]}
     with _devices() as seen:
-        trainer._step()
+        trainer.advance()
     found["elsewhere"] = sorted(seen.elsewhere)
     found["search for NaN"] = counted(lambda: not_finite(trainer.state.state_dict()))[0]
     del trainer
     if not config.method.unrecordable():
         trainer = begun(replace(config.engine, cuda_graph=True))
-        found["beside"], found["recorded"] = counted(trainer._step)
+        found["beside"], found["recorded"] = counted(trainer.advance)
         found["faults"] = watch.standin_faults().decode().splitlines()
-        found["replayed"] = counted(trainer._step)[0]
+        found["replayed"] = counted(trainer.advance)[0]
     return found
 
 

@@ -17,7 +17,7 @@ import yaml
 from repro.evaluate.evaluate import evaluate_runs
 from repro.results import Run, read_run
 from repro.train.launch import train
-from repro.train.metrics import NotFinite
+from repro.train.loop import NotFinite
 from repro.train.prepare import prepare
 
 PROJECT = Path(__file__).parents[2]
