@@ -168,18 +168,19 @@ def test_the_recorded_ones_are_on_the_page() -> None:
 
 def test_own_images_are_as_their_predictions_say() -> None:
     """Accuracies and intervals of the page, and what the README quotes, from what each model says of each image."""
-    table, methods = pd.read_csv(BENCH / "own_images.csv"), {}
-    for column in table.columns[2:]:
-        name, seed = column.split()
-        methods.setdefault(name, {})[int(seed)] = 100 * float((table[column] == table["label"]).mean())
+    table = pd.read_csv(BENCH / "own_images.csv")
     page, readme = (BENCH / "own_images.md").read_text(), (PROJECT / "README.md").read_text()
-    rows = {line.split("|")[1].strip().lower(): line for line in page.splitlines() if line.startswith("| ")}
-
-    for name, accuracies in methods.items():
-        row = rows["linear probe" if name == "probe" else name]
-        assert " ".join(f"{accuracies[seed]:.2f}" for seed in (0, 1, 2)) in row
-        if name != "probe":
-            found = paired_difference(accuracies, methods["probe"])
-            assert f"{signed(found.mean)} [{signed(found.low)}, {signed(found.high)}]" in row
-            assert f"{found.p_value:.2g}" in row
-    assert f"probe's {np.mean(list(methods['probe'].values())):.1f} %" in readme
+    for name, images in table.groupby("set"):
+        rows = {line.split("|")[1].strip(): line for line in page.split(f"## {name}")[1].splitlines() if "|" in line}
+        methods: dict[str, dict[int, float]] = {}
+        for column in images.columns[3:]:
+            method, seed = column.split()
+            methods.setdefault(method, {})[int(seed)] = 100 * float((images[column] == images["label"]).mean())
+        for method, accuracies in methods.items():
+            assert f"| {' '.join(f'{accuracies[seed]:.1f}' for seed in range(5))} |" in rows[method]
+            quoted = f"{np.mean(list(accuracies.values())):.1f}"
+            if method != "probe":
+                found = paired_difference(accuracies, methods["probe"])
+                quoted = f"{signed(found.mean, 1)} [{signed(found.low, 1)}, {signed(found.high, 1)}]"
+                assert f"| {quoted} | {found.p_value:.2g} |" in rows[method]
+            assert method == "fastai" or quoted in readme.split(f"| {name} ")[1].splitlines()[0]

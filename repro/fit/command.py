@@ -226,7 +226,7 @@ _PICTURES = 4.0  # seconds for what a person looks at, and to write it
 _EVALUATED = 32  # images by which the time to evaluate one is told
 _TIMED = 8.0  # seconds of training, after the first steps, by which its speed is told; it is told again all along
 _FEW = 1000  # steps, fewer than which are too few to expect much of a network that starts at random
-_FEW_FROM_PROBE = 50  # the same of one that starts from a probe, which is kept unless training betters it
+_FEW_FROM_PROBE = 100  # the same of one that starts from a probe, which is kept unless training betters it
 _WIDTHS = {"wide_resnet_10": 1, "resnet50_narrow": 16, "resnet50": 64}  # of the networks that can be named
 _SET_ASIDE = 0.2  # of the labelled images, where there is no other estimate, or two to choose from
 _FIRST_SIZE = 128  # pixels that a pretrained network sees at first: at 224 a step takes three times as long
@@ -401,7 +401,7 @@ def _steps_within(left: float, seconds: float, given: argparse.Namespace) -> int
     print(f"{seconds:.2f} s a step here: about {steps:,} step{'s' * (steps > 1)} in {given.minutes:g} minutes",
           flush=True)  # fmt: skip
     if steps < (_FEW_FROM_PROBE if given.backbone else _FEW):
-        other = "" if given.backbone else "a --backbone, "
+        other = "a --backbone, " if not given.backbone else "--method supervised, " * (given.method != "supervised")
         print(f"NOTE: these are few; {other}more --minutes, a smaller --size or a GPU would do better", flush=True)
     return steps
 
