@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
     for (name, *_), config in zip(sides, configs, strict=True):
         if getattr(config.data, "test", None) == "":
             raise ConfigError(f"{name}: data.test is empty: a trial is evaluated, so name a folder of test images")
-        if config.data.name != configs[0].data.name:
+        if type(config.data) is not type(configs[0].data):
             raise ConfigError(f"--against {name}: is on data.name = {config.data.name}, {sides[0][0]} on "
                               f"{configs[0].data.name}; seeds pair only runs on the same data")  # fmt: skip
     set_up_process()  # before workers are forked

@@ -171,7 +171,11 @@ def test_own_images_are_as_their_predictions_say() -> None:
     table = pd.read_csv(BENCH / "own_images.csv")
     page, readme = (BENCH / "own_images.md").read_text(), (PROJECT / "README.md").read_text()
     for name, images in table.groupby("set"):
-        rows = {line.split("|")[1].strip(): line for line in page.split(f"## {name}")[1].splitlines() if "|" in line}
+        rows = {
+            line.split("|")[1].strip(): line
+            for line in page.split(f"## {name}")[1].split("## ")[0].splitlines()
+            if "|" in line
+        }
         methods: dict[str, dict[int, float]] = {}
         for column in images.columns[3:]:
             method, seed = column.split()

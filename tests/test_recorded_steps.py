@@ -266,5 +266,5 @@ def test_the_fastest_way_that_computes_the_same(tapes: list[Tape]) -> None:
 
 def test_several_processes_are_refused() -> None:
     """Their messages are no part of a recorded step."""
-    with pytest.raises(ConfigError, match=r"engine.cuda_graph = True: is trained by one process, not by 2"):
+    with pytest.raises(ConfigError, match=r"engine.cuda_graph = True: is for one process, not for 2"):
         Trainer(long("digits", "mpl", engine__cuda_graph=True), 0, CPU, world=World(0, 2))
