@@ -92,7 +92,9 @@ def tabulate(place: Path, seeds: Iterable[int]) -> pd.DataFrame:
     table.index = [str(Path(path).relative_to(place / "images/test")) for path in table.index]
     table.insert(0, "label", [Path(path).parent.name for path in table.index])
     numbers = {label: number for number, label in enumerate(sorted(table["label"].unique()))}
-    return table.replace(numbers).rename_axis("image").reset_index()
+    table = table.replace(numbers).rename_axis("image").reset_index()
+    table.insert(0, "set", place.name)
+    return table
 
 
 def main() -> int:

@@ -18,7 +18,6 @@ import json
 import os
 import platform
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -235,7 +234,7 @@ def _watch(place: Path, arguments: argparse.Namespace) -> int:
 def states(place: Path, begun: Container[Seed] = ()) -> Iterator[tuple[Seed, str, dict[str, Any]]]:
     """Each seed with its state, which is that of its job where there is one, and what it noted; `begun` have a log."""
     here = _driver(place.name)
-    at_work = _in_queue(place, here)
+    at_work = queued(place, here)
     here = 0 if at_work else here
     for run, one in read(place)["runs"].items():
         joined = _joined(run, one)
@@ -292,7 +291,7 @@ def cancel(arguments: argparse.Namespace) -> None:
     place = _place(arguments.plan)
     file = read(place)["file"]
     driver = _driver(place.name)
-    at_work = _in_queue(place, driver)
+    at_work = queued(place, driver)
     if not at_work and not driver:
         print(f"{place.name}: nothing of it is at work")
         return
@@ -304,11 +303,6 @@ def cancel(arguments: argparse.Namespace) -> None:
     whom = f"jobs of {len(at_work)} seeds were" if at_work else f"process {driver} was"
     again = f"repro run {file}" + " --on slurm --slurm ..." * bool(at_work)
     print(f"{place.name}: {whom} told to save and stop; to go on: {again}")
-
-
-def _in_queue(place: Path, driver: int) -> dict[Seed, tuple[str, str, str]]:
-    """What the queue shows of a plan; where Slurm is not here, a process that drives it here trains it itself."""
-    return {} if driver and not shutil.which("squeue") else queued(place)
 
 
 def _driver(name: str) -> int:

@@ -159,12 +159,15 @@ def submit(place: Path, plan: Mapping[str, Any], seeds: Sequence[Seed], argument
               f"{sent[0].job_id.split('_')[0]}", flush=True)  # fmt: skip
 
 
-def queued(place: Path) -> dict[Seed, tuple[str, str, str]]:
-    """Each seed that a job of the plan is to train: "running" or "waiting", its node, and the job's number."""
-    submissions = _submissions(place)
-    if not submissions:
+def queued(place: Path, driver: int = 0) -> dict[Seed, tuple[str, str, str]]:
+    """Each seed that a job of the plan is to train: "running" or "waiting", its node, and the job's number.
+
+    Where Slurm is not here, a process that drives the plan here, `driver`, trains it itself, and there are no jobs.
+    """
+    submissions, slurm = _submissions(place), shutil.which("squeue")
+    if not submissions or (driver and not slurm):
         return {}
-    if not shutil.which("squeue"):
+    if not slurm:
         ends = "; ".join(f"rm -r {folder}" for folder in submissions)
         raise Unreachable(f"{place.name} was sent out to Slurm, and squeue is not here; ask where it is, or, if those "
                           f"jobs are gone, forget them: {ends}")  # fmt: skip
