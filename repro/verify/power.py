@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from repro.verify.absolute import Gap, gap_of
 from repro.verify.claims import Absolute, Claim, Ordering, seeds
 from repro.verify.evidence import Scores
-from repro.verify.statistics import FEWEST_SEEDS, in_percent, paired_difference, seeds_needed, spread
+from repro.verify.statistics import FEWEST_SEEDS, Gap, gap_of, in_percent, paired_difference, seeds_needed, spread
 
 POWER = 0.8
 MOST_SEEDS = 100
