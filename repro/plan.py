@@ -284,16 +284,16 @@ def plan_names(root: Path = ROOT) -> dict[str, str]:
     return found
 
 
-def put_in_use(name: str, root: Path = ROOT, chosen: Path = Path("params.yaml")) -> None:
+def put_in_use(name: str) -> None:
     """Makes a plan the one that `dvc repro` runs: copies its file to params.yaml, whose own changes are not lost."""
-    plans = {path.stem: path.read_bytes() for path in sorted((root / "plan").glob("*.yaml"))}
+    folder, chosen = ROOT / "plan", Path("params.yaml")
+    plans = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.yaml"))}
     if name not in plans:
-        raise ConfigError(f"PLAN = {name} has no file in {root / 'plan'}; {closest(name, list(plans))}")
+        raise ConfigError(f"PLAN = {name} has no file in {folder}; {closest(name, list(plans))}")
     before = chosen.read_bytes() if chosen.is_file() else plans[name]
     if before not in plans.values():
         raise ConfigError(f"{chosen} is none of the plans as they are now; run it as it is: dvc repro; make it a plan: "
-                          f"cp {chosen} {root / 'plan'}/<name>.yaml; or give it up: "
-                          f"cp {root / 'plan' / name}.yaml {chosen}")  # fmt: skip
+                          f"cp {chosen} {folder}/<name>.yaml; or give it up: cp {folder / name}.yaml {chosen}")
     if chosen.is_symlink() or not chosen.is_file() or before != plans[name]:
         write_whole(chosen, plans[name])
 

@@ -278,14 +278,12 @@ def in_words(detail: ErrorDetails, mapping: Any, kind_of_all: Any) -> str:  # no
         hint = " (YAML reads 1e-5 as text: write 1.0e-5)" if kind == "float_type" and isinstance(value, str) else ""
         given = _GIVEN.get(type(value), f"a {type(value).__name__}")
         return f"{key} = {short(value)}: wants {_WANTED[kind]}, not {given}{hint}"
-    if kind == "enum":
+    if kind in {"enum", "literal_error"}:
         choices = [str(choice).strip("'") for choice in str(context["expected"]).replace(" or ", ", ").split(", ")]
         return f"{key} = {short(value)} is unknown; {closest(short(value), choices)}"
-    if kind in {"union_tag_invalid", "union_tag_not_found", "literal_error"}:
-        named = kind == "literal_error"  # else the section, whose `name` does not say which of several it is
-        tags = [one.name for one in _kinds_at(kind_of_all, detail["loc"][:-1] if named else detail["loc"])]
-        name = value.get("name") if isinstance(value, Mapping) else value
-        return f"{key}{'' if named else '.name'} = {short(name)} is unknown; {closest(short(name), tags)}"
+    if kind in {"union_tag_invalid", "union_tag_not_found"}:  # a section whose `name` says which of several it is
+        tags = [one.name for one in _kinds_at(kind_of_all, detail["loc"])]
+        return f"{key}.name = {short(value.get('name'))} is unknown; {closest(short(value.get('name')), tags)}"
     if kind in {"dataclass_type", "dict_type", "model_attributes_type", "mapping_type"}:
         return f"{key or 'configuration'} = {short(value)}: wants a mapping of settings"
     if kind in {"missing", "missing_argument"}:

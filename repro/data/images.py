@@ -335,10 +335,10 @@ def common_levels(seen: Sequence[Seen]) -> Levels | None:
     return low, high
 
 
-def look_at_all(folder: Path, names: Sequence[str], kept: Path, say: Callable[[str], None] = print) -> dict[str, Seen]:
+def look_at_all(folder: Path, names: Sequence[str], kept: Path) -> dict[str, Seen]:
     """What is known of every file of a folder, by name; only those that are new or changed are read, in threads.
 
-    It is kept in the file `kept` from one time to the next; `say` is told how far it is, where it takes some seconds.
+    It is kept in the file `kept` from one time to the next. It says how far it is, where it takes some seconds.
     """
     before = _read_seen(kept)
     found = {name: seen for name in names if (seen := before.get(name)) and _unchanged(folder / name, seen)}
@@ -351,7 +351,7 @@ def look_at_all(folder: Path, names: Sequence[str], kept: Path, say: Callable[[s
             now, done = time.monotonic(), first + len(some)
             if now - told > _SAY_EVERY:
                 told, left = now, (now - begun) / done * (len(missing) - done)
-                say(f"{folder}: looked at {done:,} of {len(missing):,} images, about {left:.0f} s left")
+                print(f"{folder}: looked at {done:,} of {len(missing):,} images, about {left:.0f} s left")
             if now - written > _WRITE_EVERY:
                 written = now
                 _write_seen(kept, found)

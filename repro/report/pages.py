@@ -151,10 +151,10 @@ def readme_rows(record: Record) -> str:
     return _render("readme.md.j2", a=answers(record, claim_rows(record))).strip()
 
 
-def read_for_answers(root: Path = RESULTS) -> Record:
+def read_for_answers() -> Record:
     """The record with those runs alone that the three answers need: seconds instead of a minute."""
-    verdicts = {verdict.claim: verdict for verdict in read_verdicts(root / "verdicts.json")}
-    return read_all(root, needed_runs(verdicts))
+    verdicts = {verdict.claim: verdict for verdict in read_verdicts()}
+    return read_all(only=needed_runs(verdicts))
 
 
 # ---------------------------------------------------------------------------------------------- answers

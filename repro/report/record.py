@@ -155,9 +155,9 @@ class Record:
         return sorted(ran, key=lambda one: ([*FIRST, one.setting].index(one.setting), one.setting))
 
 
-def read_all(root: Path = RESULTS, only: Sequence[str] | None = None, experiments: Path = ROOT) -> Record:
+def read_all(root: Path = RESULTS, only: Sequence[str] | None = None) -> Record:
     """What is recorded in a folder of results, recomputed: of all runs, or of those that are needed `only`."""
-    claims = read_claims(experiments / "claims.yaml")
+    claims = read_claims(ROOT / "claims.yaml")
     verdicts = {verdict.claim: verdict for verdict in read_verdicts(root / "verdicts.json")}
     folders = [folder for folder in sorted((root / "runs").glob("[!.]*")) if folder.is_dir()]
     runs = {folder.name: read_run(folder) for folder in folders if only is None or folder.name in only}

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,6 @@ from scipy import stats
 
 from repro.config import EXECUTION, as_mapping, lookup, read_config
 from repro.results import LABELS, RUNS, Run, read_runs
-from repro.settings import ConfigError
 from repro.verify.claims import (
     CLAIMS,
     VERDICTS,
@@ -101,28 +99,22 @@ def _refused(claim: Claim, used: list[Scores]) -> Iterator[str]:
         named = rule.network if run is first and not isinstance(rule, SuccessRate) else None
         measure = Measure.accuracy if isinstance(rule, SuccessRate) else rule.measure
         network = named or run.counted
-        accuracies = run.measured(measure).get(network, {})
-        if not accuracies:
+        if not run.measured(measure).get(network):
             what = "top-5 accuracy" if measure is Measure.top5 else "accuracy"
             yield f"{run.name}: has no {what} of the network {network!r}"
-        for seed, accuracy in accuracies.items():
-            if not (math.isfinite(accuracy) and 0 <= accuracy <= 1):
-                yield f"{run.name}, seed {seed}: accuracy {accuracy} is not a share; train and evaluate it again"
         recipe = lookup(run.config, "recipe.name")
         if claim.recipe and recipe != claim.recipe:
             yield f"{run.name}: follows recipe {recipe!r}, but the claim is about {claim.recipe!r}"
-    if not isinstance(rule, Absolute):
+    if not isinstance(rule, Absolute) and not any(run.problems for run in used):
         for other in used[1:]:
             yield from _not_comparable(first, other, rule.differ_in)
 
 
 def _not_comparable(better: Scores, worse: Scores, may_differ: tuple[str, ...]) -> Iterator[str]:
     """Pairing by seed is sound only on the same data; a control is one only if nothing else changed."""
-    keys = [
-        key
-        for key in differing_keys(_complete(better.config), _complete(worse.config))
-        if not _within(key, _DECIDES_NOTHING)
-    ]
+    # A record that is older than a setting was made under its default.
+    complete = (as_mapping(read_config(run.config)) for run in (better, worse))
+    keys = [key for key in differing_keys(*complete) if not _within(key, _DECIDES_NOTHING)]
     pair = f"{better.name} and {worse.name}"
     if not keys:
         yield f"{pair}: have the same settings, so nothing is compared"
@@ -139,14 +131,6 @@ def _not_comparable(better: Scores, worse: Scores, may_differ: tuple[str, ...]) 
 
 def _within(key: str, parts: tuple[str, ...]) -> bool:
     return any(key == part or key.startswith(f"{part}.") for part in parts)
-
-
-def _complete(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The settings of a record, with the defaults of those that are newer than it: under them it was made."""
-    try:
-        return as_mapping(read_config(config))
-    except ConfigError:
-        return config  # compared as it stands
 
 
 def judge_absolute(claim: Claim, rule: Absolute, scores: Scores) -> Verdict:
