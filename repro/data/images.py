@@ -107,14 +107,13 @@ class ImageFiles:
 
     def centre(self, readers: int = 1) -> Tensor:
         """The centre squares that evaluation looks at, resized: uint8 [N, 3, size, size]."""
-        return self.read(centres(self.sides, self.views.evaluated_share), readers)
+        return self.start_reading(centres(self.sides, self.views.evaluated_share), readers)()
 
-    def read(self, boxes: np.ndarray, readers: int = 1) -> Tensor:
-        """All images, each cropped to its box, float [N, 4], and resized: uint8 [N, 3, size, size]."""
-        return self.start_reading(boxes, readers)()
+    def start_reading(self, boxes: np.ndarray, readers: int = 1) -> Callable[[], Tensor]:
+        """Begins to read in `readers` threads; what is returned waits for the end.
 
-    def start_reading(self, boxes: np.ndarray, readers: int) -> Callable[[], Tensor]:
-        """Begins to read in `readers` threads; what is returned waits for the end and gives what `read` gives."""
+        That gives all images, each cropped to its box, float [N, 4], and resized: uint8 [N, 3, size, size].
+        """
 
         def one(path: Path, box: Box) -> np.ndarray:
             try:
