@@ -25,7 +25,7 @@ from repro.results import Run, read_run
 from repro.verify.claims import Absolute, Claim, Measure, Status, SuccessRate, Verdict, read_claims, read_verdicts
 from repro.verify.evidence import Scores, scores_of
 from repro.verify.power import SeedsNeeded, needed
-from repro.verify.statistics import PairedDifference, holm, in_percent, mean_interval, paired_difference
+from repro.verify.statistics import PairedDifference, holm, mean_interval, paired_difference
 
 RESULTS = Path("results")
 PAGES = {
@@ -101,7 +101,7 @@ class Record:
         """Seed -> %; empty where there is none."""
         if place.measure not in CURVES:
             known = self.scores.get(place.run)
-            return in_percent(known.measured(Measure(place.measure)).get(place.network, {})) if known else {}
+            return known.percent(Measure(place.measure), place.network) if known else {}
         name, summary = CURVES[place.measure]
         curve = self.curve(place.run, name.format(network=place.network))
         if curve.empty:

@@ -42,7 +42,6 @@ from repro.verify.statistics import (
     Gap,
     PairedRates,
     gap_of,
-    in_percent,
     paired_difference,
     paired_rates,
     rate_difference_interval,
@@ -98,10 +97,9 @@ def _refused(claim: Claim, used: list[Scores]) -> Iterator[str]:
         yield from run.problems
         named = rule.network if run is first and not isinstance(rule, SuccessRate) else None
         measure = Measure.accuracy if isinstance(rule, SuccessRate) else rule.measure
-        network = named or run.counted
-        if not run.measured(measure).get(network):
+        if not run.percent(measure, named):
             what = "top-5 accuracy" if measure is Measure.top5 else "accuracy"
-            yield f"{run.name}: has no {what} of the network {network!r}"
+            yield f"{run.name}: has no {what} of the network {named or run.counted!r}"
         recipe = lookup(run.config, "recipe.name")
         if claim.recipe and recipe != claim.recipe:
             yield f"{run.name}: follows recipe {recipe!r}, but the claim is about {claim.recipe!r}"
@@ -135,7 +133,7 @@ def _within(key: str, parts: tuple[str, ...]) -> bool:
 
 def judge_absolute(claim: Claim, rule: Absolute, scores: Scores) -> Verdict:
     """The verdict on a number: a few runs may refute it, but only `FEWEST_SEEDS` or more confirm or exceed it."""
-    ours = [100 * accuracy for accuracy in scores.measured(rule.measure)[rule.network or scores.counted].values()]
+    ours = [*scores.percent(rule.measure, rule.network).values()]
     m, mean = len(ours), sum(ours) / len(ours)
     paper = f"{rule.value:.2f}{'' if rule.spread is None else f' ± {rule.spread:.2f}'} %"
     numbers = f"{mean:.2f} % over {seeds(m)}, the paper {paper}"
@@ -215,9 +213,8 @@ def judge_comparison(claim: Claim, rule: Ordering | SuccessRate, better: Scores,
 
 
 def _ordering(claim: Claim, rule: Ordering, better: Scores, other: Scores) -> Verdict:
-    first = better.measured(rule.measure)[rule.network or better.counted]
-    second = other.measured(rule.measure)[other.counted]
-    pair = paired_difference(in_percent(first), in_percent(second), 1 - claim.alpha)
+    first, second = better.percent(rule.measure, rule.network), other.percent(rule.measure)
+    pair = paired_difference(first, second, 1 - claim.alpha)
     who = f"{better.name}{f' ({rule.network})' if rule.network else ''} against {other.name}"
     if pair.n < FEWEST_SEEDS:
         reason = f"{who}: {seeds(pair.n)} in common, too few to know the spread"
@@ -318,8 +315,8 @@ def verify(elsewhere: Path | None = None, *, check: bool = False) -> int:
     claims = next((one for one in (CLAIMS, _PROJECT / CLAIMS) if one.is_file()), None)
     verdicts, scores = judged(runs, root / LABELS.name, claims) if claims else ([], scores_of(runs, root / LABELS.name))
     for run in scores.values() if elsewhere else ():
-        if shares := in_percent(run.accuracy.get(run.counted, {})).values():
-            print(f"{run.name}: {run.counted} {sum(shares) / len(shares):.2f} % over {seeds(len(shares))}")
+        if ours := run.percent().values():
+            print(f"{run.name}: {run.counted} {sum(ours) / len(ours):.2f} % over {seeds(len(ours))}")
     changed = _said(scores, root, runs)
     if not claims:
         print(f"no claim was judged: {CLAIMS} is not here; run this in a checkout of the project")
