@@ -287,8 +287,10 @@ def put_in_use(name: str) -> None:
         raise ConfigError(f"PLAN = {name} has no file in {folder}; {closest(name, list(plans))}")
     before = chosen.read_bytes() if chosen.is_file() else plans[name]
     if before not in plans.values():
-        raise ConfigError(f"{chosen} is none of the plans as they are now; run it as it is: dvc repro; make it a plan: "
-                          f"cp {chosen} {folder}/<name>.yaml; or give it up: cp {folder / name}.yaml {chosen}")
+        raise ConfigError(
+            f"{chosen} is none of the plans as they are now; run it as it is: dvc repro; make it a plan: "
+            f"cp {chosen} {folder}/<name>.yaml; or give it up: cp {folder / name}.yaml {chosen}"
+        )
     if chosen.is_symlink() or not chosen.is_file() or before != plans[name]:
         write_whole(chosen, plans[name])
 
