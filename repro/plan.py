@@ -54,7 +54,6 @@ class Arm:
     title: str
     method: str
     changes: Changes = field(default_factory=dict)
-    family: str = ""  # arms that share a panel where there are many
     colour: str = "#888888"
     line: str = "-"
 
