@@ -111,8 +111,8 @@ def _refused(claim: Claim, used: list[Scores]) -> Iterator[str]:
 def _not_comparable(better: Scores, worse: Scores, may_differ: tuple[str, ...]) -> Iterator[str]:
     """Pairing by seed is sound only on the same data; a control is one only if nothing else changed."""
     # A record that is older than a setting was made under its default.
-    complete = (as_mapping(read_config(run.config)) for run in (better, worse))
-    keys = [key for key in differing_keys(*complete) if not _within(key, _DECIDES_NOTHING)]
+    first, second = (as_mapping(read_config(run.config)) for run in (better, worse))
+    keys = [key for key in differing_keys(first, second) if not _within(key, _DECIDES_NOTHING)]
     pair = f"{better.name} and {worse.name}"
     if not keys:
         yield f"{pair}: have the same settings, so nothing is compared"
