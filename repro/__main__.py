@@ -280,7 +280,7 @@ def verify(arguments: argparse.Namespace) -> int:
 
     if arguments.retrain:
         return of("trial.retrain")(arguments.retrain) or 0
-    return rules.verify_elsewhere(arguments.results) if arguments.results else rules.verify(check=arguments.check)
+    return rules.verify(arguments.results, check=arguments.check)
 
 
 def report(_: argparse.Namespace) -> None:

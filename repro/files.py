@@ -241,7 +241,7 @@ def refuse_other_settings(run: str, settings: str) -> None:
                          "has prepared the run anew; start this plan again: repro run")  # fmt: skip
 
 
-def plan_path(what: str | Path, root: Path = ROOT) -> str:
+def plan_path(what: str | Path) -> str:
     """The file of a plan that is named; anything else as it is."""
-    named = root / "plan" / f"{what}.yaml"
+    named = ROOT / "plan" / f"{what}.yaml"
     return str(named if named.is_file() else what)

@@ -17,12 +17,13 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import yaml
+from pydantic import BeforeValidator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from repro.config import Config, as_mapping, checked, departures, read_config, shortened
@@ -41,6 +42,10 @@ _DAMAGED = (yaml.YAMLError, ValueError, LookupError, OSError, RecursionError, Ty
 """What Hydra lets through."""
 
 
+Changes = Annotated[dict[str, Any], BeforeValidator(lambda given: {} if given is None else given)]
+"""Dotted key, or config group -> value."""
+
+
 @pydantic_dataclass(frozen=True, config={"extra": "forbid"})
 class Arm:
     """One row of the table of ablations."""
@@ -48,8 +53,7 @@ class Arm:
     name: str
     title: str
     method: str
-    changes: dict[str, Any] = field(default_factory=dict)  # dotted key or config group -> value
-    family: str = ""  # arms that share a panel where there are many
+    changes: Changes = field(default_factory=dict)
     colour: str = "#888888"
     line: str = "-"
 
@@ -63,8 +67,8 @@ class Comparison:
     heading: str
     introduction: str
     reference: str  # the arm that differences are taken to; empty: none
-    arms: dict[str, dict[str, Any]]  # arm -> what it changes in this setting, and its title here
-    methods: dict[str, dict[str, Any]]  # method -> what all its arms share in this setting
+    arms: dict[str, Changes]  # arm -> what it changes in this setting, and its title here
+    methods: dict[str, Changes] = field(default_factory=dict)  # method -> what all its arms share in this setting
     good: tuple[float, ...] = ()  # accuracies that count as a good separator
     regions: tuple[str, ...] = ()  # arms whose decision regions are drawn
     again: str = ""  # the setting of whose recorded runs some seeds were trained again
@@ -130,20 +134,16 @@ def _comparison(path: Path, root: Path, above: tuple[str, ...] = ()) -> Comparis
             why = "is no setting" if name not in (*above, path.stem) else "comes back to itself"
             raise ConfigError(f"{path}: comparison.like = {short(name)}: {why}; {closest(str(name), known)}")
         base = _comparison(path.with_name(f"{name}.yaml"), root, (*above, path.stem))
-    arms, methods = (
-        {name: _entry(changes or {}, f"{path}: comparison.{key}.{name}") for name, changes in entries.items()}
-        for key in ("arms", "methods")
-        for entries in [_entry(content.pop(key, None) or {}, f"{path}: comparison.{key}")]
-    )
-    for arm in arms:
+    found = validated(Comparison, content | {"setting": path.stem}, f"{path}: comparison: ")
+    for arm in found.arms:
         if arm not in all_arms(root):
             raise ConfigError(f"{path}: comparison.arms.{arm} has no row in {root / 'arms.yaml'}; "
                               f"{closest(arm, list(all_arms(root)))}")  # fmt: skip
-    if base:
-        arms = {arm: base.arms.get(arm, {}) | changes for arm, changes in arms.items()}
-        methods = {name: base.methods.get(name, {}) | methods.get(name, {}) for name in base.methods | methods}
-    found = content | {"setting": path.stem, "arms": arms, "methods": methods}
-    return validated(Comparison, found, f"{path}: comparison: ")
+    if base is None:
+        return found
+    arms = {arm: base.arms.get(arm, {}) | changes for arm, changes in found.arms.items()}
+    methods = {name: base.methods.get(name, {}) | found.methods.get(name, {}) for name in base.methods | found.methods}
+    return replace(found, arms=arms, methods=methods)
 
 
 def run_names(root: Path = ROOT) -> list[str]:
@@ -173,14 +173,8 @@ def compose(run: str, overrides: Sequence[str] = (), root: Path = ROOT) -> Confi
             raise ConfigError(f"{run}: override {override!r} would compose another setting; name that instead")
         if _REFERENCE in override:
             raise ConfigError(f"{run}: override {short(override)} refers to another value; write the value itself")
-    named = [re.split(r"[=@]", override.lstrip("+~"))[0] for override in overrides]
-    plain = {
-        key: value
-        for key, value in changes.items()
-        if key not in _GROUPS
-        and isinstance(value, str | int | float | None)
-        and not any(f"{key}.".startswith(f"{one}.") or one.startswith(f"{key}.") for one in named)
-    }
+    plain = {key: value for key, value in changes.items() if key not in _GROUPS and not overrides
+             and isinstance(value, str | int | float | None)}  # fmt: skip
     rest = (f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in changes.items() if key not in plain)
     try:
         mapping = deepcopy(_composed(comparison.setting, arm.method, tuple(rest), tuple(overrides), root))
@@ -284,16 +278,18 @@ def plan_names(root: Path = ROOT) -> dict[str, str]:
     return found
 
 
-def put_in_use(name: str, root: Path = ROOT, chosen: Path = Path("params.yaml")) -> None:
+def put_in_use(name: str) -> None:
     """Makes a plan the one that `dvc repro` runs: copies its file to params.yaml, whose own changes are not lost."""
-    plans = {path.stem: path.read_bytes() for path in sorted((root / "plan").glob("*.yaml"))}
+    folder, chosen = ROOT / "plan", Path("params.yaml")
+    plans = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.yaml"))}
     if name not in plans:
-        raise ConfigError(f"PLAN = {name} has no file in {root / 'plan'}; {closest(name, list(plans))}")
+        raise ConfigError(f"PLAN = {name} has no file in {folder}; {closest(name, list(plans))}")
     before = chosen.read_bytes() if chosen.is_file() else plans[name]
     if before not in plans.values():
-        raise ConfigError(f"{chosen} is none of the plans as they are now; run it as it is: dvc repro; make it a plan: "
-                          f"cp {chosen} {root / 'plan'}/<name>.yaml; or give it up: "
-                          f"cp {root / 'plan' / name}.yaml {chosen}")  # fmt: skip
+        raise ConfigError(
+            f"{chosen} is none of the plans as they are now; run it as it is: dvc repro; make it a plan: "
+            f"cp {chosen} {folder}/<name>.yaml; or give it up: cp {folder / name}.yaml {chosen}"
+        )
     if chosen.is_symlink() or not chosen.is_file() or before != plans[name]:
         write_whole(chosen, plans[name])
 

@@ -278,14 +278,13 @@ def in_words(detail: ErrorDetails, mapping: Any, kind_of_all: Any) -> str:  # no
         hint = " (YAML reads 1e-5 as text: write 1.0e-5)" if kind == "float_type" and isinstance(value, str) else ""
         given = _GIVEN.get(type(value), f"a {type(value).__name__}")
         return f"{key} = {short(value)}: wants {_WANTED[kind]}, not {given}{hint}"
-    if kind == "enum":
+    if kind in {"enum", "literal_error"}:
         choices = [str(choice).strip("'") for choice in str(context["expected"]).replace(" or ", ", ").split(", ")]
         return f"{key} = {short(value)} is unknown; {closest(short(value), choices)}"
-    if kind in {"union_tag_invalid", "union_tag_not_found", "literal_error"}:
-        named = kind == "literal_error"  # else the section, whose `name` does not say which of several it is
-        tags = [one.name for one in _kinds_at(kind_of_all, detail["loc"][:-1] if named else detail["loc"])]
-        name = value.get("name") if isinstance(value, Mapping) else value
-        return f"{key}{'' if named else '.name'} = {short(name)} is unknown; {closest(short(name), tags)}"
+    if kind in {"union_tag_invalid", "union_tag_not_found"}:  # a section whose `name` or `kind` says which one it is
+        which = context["discriminator"].strip("'")
+        tags = [getattr(one, which) for one in _kinds_at(kind_of_all, detail["loc"])]
+        return f"{key}.{which} = {short(value.get(which))} is unknown; {closest(short(value.get(which)), tags)}"
     if kind in {"dataclass_type", "dict_type", "model_attributes_type", "mapping_type"}:
         return f"{key or 'configuration'} = {short(value)}: wants a mapping of settings"
     if kind in {"missing", "missing_argument"}:
@@ -298,7 +297,7 @@ def _key(loc: tuple[int | str, ...], mapping: Any) -> str:
     parts: list[str] = []
     here = mapping
     for part in loc:
-        if isinstance(here, Mapping) and part not in here and here.get("name") == part:
+        if isinstance(here, Mapping) and part not in here and part in (here.get("name"), here.get("kind")):
             continue
         parts.append(str(part))
         here = here.get(part) if isinstance(here, Mapping) else None
@@ -308,7 +307,7 @@ def _key(loc: tuple[int | str, ...], mapping: Any) -> str:
 def _kinds_at(kind: Any, loc: Sequence[int | str]) -> list[Any]:
     """The classes of settings that a place may hold; `loc` also names the chosen members of unions."""
     for part in loc:
-        chosen = [one for one in get_args(kind) if getattr(one, "name", None) == part]
+        chosen = [one for one in get_args(kind) if part in (getattr(one, "name", None), getattr(one, "kind", None))]
         if chosen:
             kind = chosen[0]
         elif str(part) in getattr(kind, "__pydantic_fields__", {}):

@@ -160,3 +160,9 @@ def test_misspelt_recipe_keys_are_refused(part: str, key: str) -> None:
     """A recipe's key that no run has cannot pass for a setting that this run lacks."""
     with pytest.raises(ConfigError, match=key):
         departures(read_config(changed(recipe={"name": "paper", part: {key: "x"}})))
+
+
+def test_a_word_that_is_none_of_a_few_is_refused_with_the_nearest() -> None:
+    """Of the words that its setting takes, not of the names that a section goes by."""
+    with pytest.raises(ConfigError, match=r"^model\.library = 'tim' is unknown; did you mean 'timm'"):
+        read_config(changed("digits", model={"name": "pretrained", "library": "tim"}))

@@ -89,13 +89,6 @@ def test_points_are_compared_within_their_seed() -> None:
     assert (1, 0) == counts(duplicates(train, negative, (2,)))
 
 
-@pytest.mark.parametrize("other", [IMAGES.float(), IMAGES.reshape(12, 48), IMAGES.to(torch.int16)])
-def test_examples_that_cannot_be_compared_are_refused(other: Tensor) -> None:
-    """Another type or shape would never be found alike, and 0 would be no answer."""
-    with pytest.raises(ValueError, match="they are not of one data set; prepare the data again"):
-        duplicates(TRAIN, HeldOutSet(other, torch.zeros(12, dtype=torch.int64)), ())
-
-
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """A run of a few steps on digits."""

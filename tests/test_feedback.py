@@ -71,7 +71,7 @@ def by_class(rate: float, unlabelled: int) -> tuple[Tensor, Tensor, list[Tensor]
     student.apply(gradient, 0)
     labelled_gradient = student.gradients(functional.cross_entropy(student.model(batch.labelled), batch.labels))
     return (
-        -rate * slope_of_log_probabilities(student, before, labelled_gradient, batch.weak, None),
+        -rate * slope_of_log_probabilities(student, before, labelled_gradient, [batch.weak], batch.draws),
         labels,
         gradient,
         labelled_gradient,

@@ -178,11 +178,11 @@ def test_reading_is_pillows_reading_bit_for_bit(tmp_path: Path) -> None:
     expected = torch.from_numpy(np.stack(plain)).permute(0, 3, 1, 2)
 
     assert (25, 3, 16, 16) == some.shape
-    assert torch.equal(expected, some.read(boxes))
-    assert torch.equal(expected, some.read(boxes, readers=4))
+    assert torch.equal(expected, some.start_reading(boxes)())
+    assert torch.equal(expected, some.start_reading(boxes, readers=4)())
     index = torch.tensor([7, 7, 0, 24])
-    assert torch.equal(expected[index], some[index].read(boxes[index.numpy()], readers=2))
-    assert some.read(boxes).is_contiguous()
+    assert torch.equal(expected[index], some[index].start_reading(boxes[index.numpy()], readers=2)())
+    assert some.start_reading(boxes)().is_contiguous()
 
 
 def test_a_large_jpeg_decoded_at_a_fraction_shows_the_same(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_images_are_read_the_way_up_that_exif_says(orientation: int, suffix: str
         stored.save(root / label / f"a.{suffix}", exif=exif, **how)
     listing = listed(prepared(root, image_size=16))
     boxes = np.array([[4.0, 2.0, 40.0, 20.5], [0.0, 0.0, 48.0, 32.0]])
-    read = files_of(FolderData(root=str(root), image_size=16)).read(boxes)
+    read = files_of(FolderData(root=str(root), image_size=16)).start_reading(boxes)()
 
     assert [[48, 32]] * 2 == listing.sides.tolist()
     for image, box in zip(read, boxes.tolist(), strict=True):

@@ -7,11 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from repro.verify.absolute import gap
 from repro.verify.claims import Absolute, Status
 from repro.verify.power import chance_to_confirm, chance_to_refute, needed
 from repro.verify.rules import judge
-from repro.verify.statistics import FEWEST_SEEDS
+from repro.verify.statistics import FEWEST_SEEDS, gap_of
 from tests.verify_cases import HIGH, MPL, NUMBER, ORDERING, SUCCESS, SUPERVISED, claim, scores, with_rule
 
 RULE = Absolute("mpl", value=96.11, spread=0.3, runs=10, margin=0.5)
@@ -25,7 +24,8 @@ def test_the_chance_of_a_verdict_is_that_of_simulated_runs(true_gap: float, seed
     confirmed = refuted = 0
     for _ in range(draws):
         papers = replace(RULE, value=96.11 + rng.normal(0, 0.3 / np.sqrt(10)))
-        found = gap(list(96.11 + true_gap + rng.normal(0, 0.3, seeds)), papers)
+        ours = 96.11 + true_gap + rng.normal(0, 0.3, seeds)
+        found = gap_of(ours.mean(), ours.std(ddof=1), seeds, papers)
         assert found is not None
         confirmed += found.p_within(0.5) < 0.05
         refuted += found.p_below(-0.5) < 0.05

@@ -107,14 +107,13 @@ class ImageFiles:
 
     def centre(self, readers: int = 1) -> Tensor:
         """The centre squares that evaluation looks at, resized: uint8 [N, 3, size, size]."""
-        return self.read(centres(self.sides, self.views.evaluated_share), readers)
+        return self.start_reading(centres(self.sides, self.views.evaluated_share), readers)()
 
-    def read(self, boxes: np.ndarray, readers: int = 1) -> Tensor:
-        """All images, each cropped to its box, float [N, 4], and resized: uint8 [N, 3, size, size]."""
-        return self.start_reading(boxes, readers)()
+    def start_reading(self, boxes: np.ndarray, readers: int = 1) -> Callable[[], Tensor]:
+        """Begins to read in `readers` threads; what is returned waits for the end.
 
-    def start_reading(self, boxes: np.ndarray, readers: int) -> Callable[[], Tensor]:
-        """Begins to read in `readers` threads; what is returned waits for the end and gives what `read` gives."""
+        That gives all images, each cropped to its box, float [N, 4], and resized: uint8 [N, 3, size, size].
+        """
 
         def one(path: Path, box: Box) -> np.ndarray:
             try:
@@ -335,10 +334,10 @@ def common_levels(seen: Sequence[Seen]) -> Levels | None:
     return low, high
 
 
-def look_at_all(folder: Path, names: Sequence[str], kept: Path, say: Callable[[str], None] = print) -> dict[str, Seen]:
+def look_at_all(folder: Path, names: Sequence[str], kept: Path) -> dict[str, Seen]:
     """What is known of every file of a folder, by name; only those that are new or changed are read, in threads.
 
-    It is kept in the file `kept` from one time to the next; `say` is told how far it is, where it takes some seconds.
+    It is kept in the file `kept` from one time to the next. It says how far it is, where it takes some seconds.
     """
     before = _read_seen(kept)
     found = {name: seen for name in names if (seen := before.get(name)) and _unchanged(folder / name, seen)}
@@ -351,7 +350,7 @@ def look_at_all(folder: Path, names: Sequence[str], kept: Path, say: Callable[[s
             now, done = time.monotonic(), first + len(some)
             if now - told > _SAY_EVERY:
                 told, left = now, (now - begun) / done * (len(missing) - done)
-                say(f"{folder}: looked at {done:,} of {len(missing):,} images, about {left:.0f} s left")
+                print(f"{folder}: looked at {done:,} of {len(missing):,} images, about {left:.0f} s left")
             if now - written > _WRITE_EVERY:
                 written = now
                 _write_seen(kept, found)

@@ -333,8 +333,6 @@ class Order:
     """
 
     def __init__(self, streams: Streams, name: str, n: int, batch: int) -> None:
-        if batch < 1 or n < 1:
-            raise ValueError(f"{name}: batch = {batch} from n = {n} examples; both must be at least 1")
         self._streams, self._name, self._n, self._batch = streams, name, n, batch
         self._epochs: dict[int, Tensor] = {}
 

@@ -22,10 +22,10 @@ from repro.config import Config
 from repro.data import source_of
 from repro.data.sets import Seeds
 from repro.engine.device import choose_device, place
-from repro.losses import cross_entropy, one_hot, probabilities, soft_cross_entropy
+from repro.losses import cross_entropy, probabilities, soft_cross_entropy
 from repro.methods import Mpl, mpl
 from repro.methods.feedback import labelled_loss, slope_of_log_probabilities
-from repro.methods.state import Batch, State, dropout_noise, logits_of
+from repro.methods.state import Batch, State, logits_of
 from repro.models.layers import frozen_statistics
 from repro.models.networks import build_model
 from repro.optim import Learner, cosine, norm
@@ -83,10 +83,8 @@ class FeedbackProbe:
 
         def h_of(direction: Sequence[Tensor]) -> Tensor:
             """h[i, k] for a rate of 1, [*lead, U, K]."""
-            noise = dropout_noise(student, inputs, batch.draws, "student dropout")
             weights = [weight.detach() for weight in student.parameters]
-            x = torch.cat(inputs, dim=len(lead))
-            return -slope_of_log_probabilities(student, weights, direction, x, noise)[..., : p.shape[-2], :]
+            return -slope_of_log_probabilities(student, weights, direction, inputs, batch.draws)[..., : p.shape[-2], :]
 
         inputs = mpl.student_inputs(batch, self._config)
         own = student.gradients(labelled_loss(student, batch, with_gradient=True))
@@ -97,7 +95,7 @@ class FeedbackProbe:
         squares = {"": torch.zeros_like(size), "_baseline": torch.zeros_like(size)}
         drawn_cosine = torch.zeros_like(size)
         for draw in range(DRAWS):
-            targets = self._drawn(p, step, draw)
+            targets = mpl.sampled(p, self._streams.uniform(f"pseudo label again {draw}", step, (p.shape[-2],)))
             loss = soft_cross_entropy(logits, targets).mean(dim=-1)
             slope = teacher.gradients(loss, retain_graph=True)
             one_h, length = (h * targets).sum(dim=-1).mean(dim=-1), norm(slope, lead)
@@ -106,12 +104,6 @@ class FeedbackProbe:
             drawn_cosine += one_h.sign() * cosine(slope, oracle, lead) / DRAWS
         found = {f"signal_to_noise{which}": _ratio(size, square) for which, square in squares.items()}
         return found | {"oracle_cosine": cosine(signal, oracle, lead), "oracle_cosine_drawn": drawn_cosine}
-
-    def _drawn(self, p: Tensor, step: int, draw: int) -> Tensor:
-        """Pseudo labels drawn anew, one-hot [*lead, U, K]."""
-        uniform = self._streams.uniform(f"pseudo label again {draw}", step, (p.shape[-2],))
-        below = (p.cumsum(dim=-1) <= uniform[..., None]).sum(dim=-1)
-        return one_hot(below.clamp_max(p.shape[-1] - 1), p.shape[-1]).to(p.dtype)
 
     def _oracle(self, student: Learner, step: int) -> list[Tensor]:
         """The gradient of the student's loss on true labels of unlabelled examples."""

@@ -16,10 +16,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from repro.losses import cross_entropy, log_probabilities
 from repro.methods import Baseline, BatchNormBatch, Feedback, FeedbackScope, FeedbackSign, Mpl
-from repro.methods.state import Batch, Noise, State, dropout_noise, logits_of
+from repro.methods.state import Batch, State, dropout_noise, logits_of
 from repro.models.layers import frozen_statistics
 from repro.optim import Learner, cosine, inner_product, norm
-from repro.seeding import Step
+from repro.seeding import Draws, Step
 
 NORM_RATE = 0.1
 """The rate of the moving averages of the norms that `feedback_share` compares."""
@@ -107,7 +107,7 @@ def feedback(
 
 def gradient_feedback(
     student: Learner,
-    before: Sequence[Tensor],
+    weights: Sequence[Tensor],
     gradient: Sequence[Tensor],
     inputs: Sequence[Tensor],
     targets: Tensor,
@@ -117,19 +117,18 @@ def gradient_feedback(
 ) -> Tensor:
     """Feedback h from the labelled gradient at theta' (the student now) and that of the pseudo labels at theta.
 
-    Arguments are as of `feedback`, but `before` is theta itself. Gives [*lead]: eta <grad L_l(theta'), grad CE(y^,
-    S(x_u; theta))> (Eq. 12), or the cosine of the two (Appendix C.3); [*lead, U] for each pseudo label, [*lead, U, K]
-    for each class of each example when exact.
+    `weights` are theta, where h is of each example; the other arguments are as of `feedback`. Gives [*lead]:
+    eta <grad L_l(theta'), grad CE(y^, S(x_u; theta))> (Eq. 12), or the cosine of the two (Appendix C.3); [*lead, U] for
+    each pseudo label, [*lead, U, K] for each class of each example when exact.
     """
     labelled_gradient = student.gradients(labelled_loss(student, batch, with_gradient=True))
-    rate = student.learning_rate(step)
     if config.feedback is Feedback.cosine:
         return cosine(labelled_gradient, gradient, student.lead)
+    rate = student.learning_rate(step)
     if config.feedback is Feedback.dot_product and config.feedback_scope is FeedbackScope.batch:
         return rate * inner_product(labelled_gradient, gradient, student.lead)
-    noise = dropout_noise(student, inputs, batch.draws, "student dropout")
-    x = torch.cat(list(inputs), dim=len(student.lead))
-    slope = slope_of_log_probabilities(student, before, labelled_gradient, x, noise)[..., : targets.shape[-2], :]
+    slope = slope_of_log_probabilities(student, weights, labelled_gradient, inputs, batch.draws)
+    slope = slope[..., : targets.shape[-2], :]
     smoothing = config.student_label_smoothing
     if smoothing:
         slope = (1 - smoothing) * slope + smoothing * slope.mean(dim=-1, keepdim=True)
@@ -138,23 +137,24 @@ def gradient_feedback(
 
 
 def slope_of_log_probabilities(
-    student: Learner, before: Sequence[Tensor], direction: Sequence[Tensor], inputs: Tensor, noise: Noise
+    student: Learner, weights: Sequence[Tensor], direction: Sequence[Tensor], inputs: Sequence[Tensor], draws: Draws
 ) -> Tensor:
-    """Derivative of log S(x_i; theta)_k along a direction of the weights, [*lead, N, K], in one forward-mode pass.
+    """Derivative of log S(x_i; theta)_k along a direction of theta, the weights, [*lead, N, K], by forward mode.
 
     Along the labelled gradient, -eta times the derivative is h[i, k] = eta <grad L_l(theta'), grad CE(k, S(x_i;
     theta))>: h if class k were the pseudo label of example i. The mean over the pseudo labels is the paper's h.
     """
     names = [name for name, parameter in student.model.named_parameters() if parameter.requires_grad]
+    noise, x = dropout_noise(student, inputs, draws, "student dropout"), torch.cat(list(inputs), dim=len(student.lead))
 
     def log_probabilities_at(parameters: dict[str, Tensor]) -> Tensor:
-        return log_probabilities(functional_call(student.model, parameters, (inputs, noise)))
+        return log_probabilities(functional_call(student.model, parameters, (x, noise)))
 
     # Only this form of PyTorch's attention has a forward-mode derivative.
     with frozen_statistics(student.model), sdpa_kernel(SDPBackend.MATH):
         slope: Tensor = torch.func.jvp(
             log_probabilities_at,
-            (dict(zip(names, before, strict=True)),),
+            (dict(zip(names, weights, strict=True)),),
             (dict(zip(names, direction, strict=True)),),
         )[1]
     return slope.detach()

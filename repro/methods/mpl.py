@@ -93,12 +93,18 @@ def pseudo_label_targets(logits: Tensor, batch: Batch, config: Mpl) -> Tensor:
     if config.pseudo_label is PseudoLabel.soft:
         return p
     if config.pseudo_label is PseudoLabel.argmax:
-        labels = p.argmax(dim=-1)
-    else:  # inversion: the first class whose cumulated probability exceeds a uniform number
-        uniform = batch.draws.uniform("pseudo label", (logits.shape[-2],))
-        below = p.cumsum(dim=-1) <= uniform[..., None].to(p.dtype)
-        labels = below.sum(dim=-1).clamp_max(logits.shape[-1] - 1)
-    return one_hot(labels, logits.shape[-1]).to(logits.dtype)
+        return one_hot(p.argmax(dim=-1), p.shape[-1]).to(p.dtype)
+    return sampled(p, batch.draws.uniform("pseudo label", (p.shape[-2],)))
+
+
+def sampled(p: Tensor, uniform: Tensor) -> Tensor:
+    """Classes drawn from p [*lead, U, K], one-hot: the first one whose cumulated probability exceeds a uniform number.
+
+    `uniform`, [*lead, U], has one for each example (inversion).
+    """
+    below = p.cumsum(dim=-1) <= uniform[..., None].to(p.dtype)
+    labels = below.sum(dim=-1).clamp_max(p.shape[-1] - 1)
+    return one_hot(labels, p.shape[-1]).to(p.dtype)
 
 
 def student_inputs(batch: Batch, config: Mpl) -> list[Tensor]:
@@ -119,7 +125,7 @@ def teacher_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """What the teacher learns besides feedback, [*lead]: labels, UDA, its own pseudo labels; each may be left out."""
     loss, metrics = torch.zeros_like(labelled_logits[..., 0, 0]), {}
-    if config.teacher_supervised:
+    if config.teacher_supervised:  # smoothed as UDA's labels are, whatever the weight of its other loss
         loss = labelled_loss_of(labelled_logits, batch, config.teacher_mixup, config.uda.label_smoothing)
         metrics["teacher_labelled_loss"] = loss.detach()
     if config.uda.weight:

@@ -215,13 +215,8 @@ def name_lines(axes: Axes, names: Sequence[str]) -> None:
 # ---------------------------------------------------------------------------------------------- files
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A drawn figure as files."""
-
-    png: bytes
-    svg: bytes
-
+Picture = dict[str, bytes]
+"""A drawn figure as files, by suffix: svg and png."""
 
 _waiting: dict[str, Figure] = {}
 """Figures by key, which the processes that turn them into files inherit."""
@@ -229,8 +224,6 @@ _waiting: dict[str, Figure] = {}
 
 def as_pictures(drawn: Sequence[Drawn]) -> dict[str, Picture]:
     """All figures as files, made side by side: that is half of the report's time."""
-    if not drawn:
-        return {}
     _waiting.update({one.key: one.figure for one in drawn})
     workers = max(1, min(os.cpu_count() or 1, len(drawn), 8))
     with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
@@ -246,7 +239,7 @@ def _picture(key: str) -> Picture:
         _waiting[key].savefig(svg, format="svg", dpi=90, bbox_inches="tight", metadata={"Date": None, "Creator": None})
     with Image.open(png) as image:
         image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
-    return Picture(small.getvalue(), _renumbered(svg.getvalue()))
+    return {"svg": _renumbered(svg.getvalue()), "png": small.getvalue()}
 
 
 def _renumbered(svg: bytes) -> bytes:

@@ -203,7 +203,6 @@ class Line:
     """A network's mean accuracy over seeds along training."""
 
     arm: str
-    network: str
     name: str
     counts: bool
     steps: np.ndarray
@@ -220,7 +219,7 @@ def _accuracy_lines(record: Record, comparison: Comparison) -> list[Line]:
             if not curve.empty:
                 name = f"{brief(arm)}, {place.network.split('_')[0]}" if len(places) > 1 else brief(arm)
                 mean = curve.to_numpy().mean(axis=0)
-                lines.append(Line(arm, place.network, name, place == counted, curve.columns.to_numpy(), mean))
+                lines.append(Line(arm, name, place == counted, curve.columns.to_numpy(), mean))
     return lines
 
 

@@ -11,23 +11,25 @@ import math
 import re
 import shutil
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from repro.files import partly, readable_json, replace_folder, restore_folder, write_whole
-from repro.plan import Comparison
+from repro.plan import Comparison, comparisons
 from repro.report import tables
-from repro.report.answers import answers, metrics, needed_runs
 from repro.report.record import (
     CONFIRMATORY,
     HOLDS,
     NETWORKS,
     PAGES,
     RESULTS,
+    ClaimRow,
     Record,
     chance_of_false_pass,
     claim_rows,
@@ -37,7 +39,7 @@ from repro.report.record import (
     signed,
     waiting,
 )
-from repro.verify.claims import Status, read_verdicts
+from repro.verify.claims import Measure, Ordering, Origin, Status, Verdict, read_verdicts
 
 if TYPE_CHECKING:
     from repro.report.drawing import Drawn, Picture
@@ -65,8 +67,8 @@ def write_report(root: Path = RESULTS) -> list[Path]:
     fresh = partly(root / "figures")
     try:
         for key, picture in pictures.items():
-            write_whole(fresh / f"{key}.png", picture.png)
-            write_whole(fresh / f"{key}.svg", picture.svg)
+            for suffix, content in picture.items():
+                write_whole(fresh / f"{key}.{suffix}", content)
         if pictures:
             replace_folder(fresh, root / "figures")
     finally:
@@ -149,10 +151,84 @@ def readme_rows(record: Record) -> str:
     return _render("readme.md.j2", a=answers(record, claim_rows(record))).strip()
 
 
-def read_for_answers(root: Path = RESULTS) -> Record:
+def read_for_answers() -> Record:
     """The record with those runs alone that the three answers need: seconds instead of a minute."""
-    verdicts = {verdict.claim: verdict for verdict in read_verdicts(root / "verdicts.json")}
-    return read_all(root, needed_runs(verdicts))
+    verdicts = {verdict.claim: verdict for verdict in read_verdicts()}
+    return read_all(only=needed_runs(verdicts))
+
+
+# ---------------------------------------------------------------------------------------------- answers
+
+
+ANSWERING = {
+    "cifar10_small": ("cifar10_small_uda_over_supervised", "cifar10_small_feedback"),
+    "digits_long": ("digits_long_over_uda", "digits_long_feedback"),
+    "digits": ("digits_uda_over_supervised", "digits_feedback"),
+}
+"""Settings that answer which part carries the result, the best first, and the claims that must have run for it.
+
+In `digits` the student is still behind its teacher when training ends; five times as long, it has caught up.
+"""
+ALONE = "moons_paper_feedback_teaches"
+PLANTED = "moons_planted"
+PLANTED_ARMS = ("mpl_no_feedback", "mpl", "consistency_alone", "feedback_alone")
+
+
+def answers(record: Record, rows: Sequence[ClaimRow]) -> dict[str, Any]:
+    """What the verdicts and the recorded runs say to the three questions; templates/answers.j2 has the words."""
+    setting = best_setting(record.verdicts)
+    arms = ("mpl", "mpl_no_feedback", "mpl_held")
+    mpl, without, held = (record.counted(setting.runs.get(arm, "") if setting else "") for arm in arms)
+    known = setting if record.has(mpl.run) and record.has(without.run) else None
+    steps = tables.attribution(record, known) if known else []
+    gains = {step.number.gain.mean: step for step in steps if step.number.gain and step.number.gain.low > 0}
+    pair = (mpl.run, without.run)
+    compares = [row for row in rows if row.claim.runs == pair and isinstance(row.claim.rule, Ordering)]
+    wrong = tables.wrong_labels(record, known) if known else []
+    labels = {row.arm: row for row in tables.planted(record, comparisons()[PLANTED]) if row.arm in PLANTED_ARMS}
+    return {
+        "numbers": [row for row in rows if row.number],  # of the paper
+        "orderings": [row for row in rows if not row.number and row.claim.by is Origin.paper],
+        "counts": counts(row.verdict for row in rows),  # all claims, by status
+        "setting": known,  # that answers the other two questions; all that follows is of it
+        "steps": steps,
+        "carried": gains[max(gains)] if gains else None,  # the step with the largest gain that is clearly above zero
+        "feedback": record.paired(mpl, without) if known else None,  # MPL minus h = 0, on the networks that count
+        "place": mpl if known else None,
+        "verdict": next(iter(compares), None),  # on the claim that compares the two
+        "held": record.paired(held, without) if known and record.has(held.run) else None,  # at a tenth, minus h = 0
+        "wrong": next((row for row in wrong if row.arm == "mpl"), None),  # pseudo labels, against h = 0
+        "size": tables.feedback_size(record, known, "mpl") if known else None,
+        "alone": next((row for row in rows if row.claim.id == ALONE and row.verdict.estimate is not None), None),
+        "planted": labels if len(labels) == len(PLANTED_ARMS) else {},  # once all of these arms have run
+    }
+
+
+def best_setting(verdicts: Mapping[str, Verdict]) -> Comparison | None:
+    """The first setting in `ANSWERING` whose claims have run."""
+    ran = {name for name, verdict in verdicts.items() if verdict.status is not Status.NOT_RUN}
+    return next((comparisons()[setting] for setting, claims in ANSWERING.items() if ran.issuperset(claims)), None)
+
+
+def needed_runs(verdicts: Mapping[str, Verdict]) -> list[str]:
+    """The runs that the answers are computed from, besides the verdicts."""
+    setting = best_setting(verdicts)
+    wanted = ("supervised", "uda", "mpl_no_feedback", "mpl", "mpl_held")
+    found = [run for arm, run in setting.runs.items() if arm in wanted] if setting else []
+    return found + [comparisons()[PLANTED].run(arm) for arm in PLANTED_ARMS]
+
+
+def metrics(record: Record) -> dict[str, Any]:
+    """Mean accuracy in % by run and network, seeds, verdicts by status: flat and sorted, for `dvc metrics diff`."""
+    found: dict[str, Any] = {}
+    for run, scores in record.scores.items():
+        for measure in Measure:
+            for network, shares in scores.measured(measure).items():
+                if shares:
+                    share = np.mean([*shares.values()])
+                    found |= {f"{measure} %/{run}/{network}": round(100 * float(share), 4), f"seeds/{run}": len(shares)}
+    by_status = Counter(verdict.status for verdict in record.verdicts.values())
+    return dict(sorted((found | {f"verdicts/{status}": by_status[status] for status in Status}).items()))
 
 
 # ---------------------------------------------------------------------------------------------- HTML
@@ -208,9 +284,9 @@ def _inside(child: Any, page: str, pictures: Mapping[str, Picture]) -> None:
             target = "REPORT" if found[1] == "index" else found[1] or page
             child.attrSet("href", "#" + "-".join(part for part in (target, found[2]) if part))
     if child.type == "image":
-        picture = pictures[Path(str(child.attrGet("src"))).stem]
-        kind, data = min((("svg+xml", picture.svg), ("png", picture.png)), key=lambda one: len(one[1]))
-        child.attrSet("src", f"data:image/{kind};base64,{base64.b64encode(data).decode()}")
+        kind, data = min(pictures[Path(str(child.attrGet("src"))).stem].items(), key=lambda one: len(one[1]))
+        mime = {"svg": "svg+xml"}.get(kind, kind)
+        child.attrSet("src", f"data:image/{mime};base64,{base64.b64encode(data).decode()}")
 
 
 def slug(heading: str) -> str:

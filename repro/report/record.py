@@ -25,7 +25,7 @@ from repro.results import Run, read_run
 from repro.verify.claims import Absolute, Claim, Measure, Status, SuccessRate, Verdict, read_claims, read_verdicts
 from repro.verify.evidence import Scores, scores_of
 from repro.verify.power import SeedsNeeded, needed
-from repro.verify.statistics import PairedDifference, holm, in_percent, mean_interval, paired_difference
+from repro.verify.statistics import PairedDifference, holm, mean_interval, paired_difference
 
 RESULTS = Path("results")
 PAGES = {
@@ -101,7 +101,7 @@ class Record:
         """Seed -> %; empty where there is none."""
         if place.measure not in CURVES:
             known = self.scores.get(place.run)
-            return in_percent(known.measured(Measure(place.measure)).get(place.network, {})) if known else {}
+            return known.percent(Measure(place.measure), place.network) if known else {}
         name, summary = CURVES[place.measure]
         curve = self.curve(place.run, name.format(network=place.network))
         if curve.empty:
@@ -155,9 +155,9 @@ class Record:
         return sorted(ran, key=lambda one: ([*FIRST, one.setting].index(one.setting), one.setting))
 
 
-def read_all(root: Path = RESULTS, only: Sequence[str] | None = None, experiments: Path = ROOT) -> Record:
+def read_all(root: Path = RESULTS, only: Sequence[str] | None = None) -> Record:
     """What is recorded in a folder of results, recomputed: of all runs, or of those that are needed `only`."""
-    claims = read_claims(experiments / "claims.yaml")
+    claims = read_claims(ROOT / "claims.yaml")
     verdicts = {verdict.claim: verdict for verdict in read_verdicts(root / "verdicts.json")}
     folders = [folder for folder in sorted((root / "runs").glob("[!.]*")) if folder.is_dir()]
     runs = {folder.name: read_run(folder) for folder in folders if only is None or folder.name in only}

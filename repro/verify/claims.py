@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from repro.files import write_whole
 from repro.results import read_record
-from repro.settings import Range, closest, read_yaml, short, validated
+from repro.settings import Range, read_yaml, validated
 
 CLAIMS = Path("experiments/claims.yaml")
 VERDICTS = Path("results/verdicts.json")
@@ -55,6 +55,7 @@ class Absolute:
     margin: Annotated[float, Range(0.01, 5, why="larger passes too easily")]  # points; so near counts as the same
     network: Text | None = None  # null: the network that counts for the method
     measure: Measure = Measure.accuracy
+    kind: Literal["absolute"] = "absolute"
 
 
 @_as_read
@@ -70,6 +71,7 @@ class Ordering:
     differ_in: tuple[Text, ...] = ()  # if given, the only settings in which the runs may differ
     spread: Spread | None = None  # points; of the paired differences over seeds, as expected before any has run
     measure: Measure = Measure.accuracy
+    kind: Literal["ordering"] = "ordering"
 
 
 @_as_read
@@ -82,6 +84,7 @@ class SuccessRate:
     at_least: Points  # of success rate
     meaningful: Counts  # points of success rate
     differ_in: tuple[Text, ...] = ()
+    kind: Literal["success_rate"] = "success_rate"
 
 
 @_as_read
@@ -93,7 +96,7 @@ class Claim:
     source: Text  # section or table of the paper
     why: Text  # of the margins in the rule
     method: Text  # of the run that the claim is about; another method's run is refused
-    rule: Absolute | Ordering | SuccessRate
+    rule: Annotated[Absolute | Ordering | SuccessRate, Field(discriminator="kind")]
     by: Origin = Origin.paper
     recipe: str = ""  # that the runs must name; empty: any
     alpha: Annotated[float, Range(0.001, 0.1, why="larger passes too easily")] = 0.05  # of every test and interval
@@ -109,9 +112,6 @@ class Claim:
         return (self.rule.better, *self.rule.worse) if self.rule.better else ()
 
 
-KINDS: dict[str, type] = {"absolute": Absolute, "ordering": Ordering, "success_rate": SuccessRate}
-
-
 def read_claims(path: Path) -> list[Claim]:
     """The claims in `path`, in its order; a ValueError names what is unknown, missing, impossible or twice there."""
     content = read_yaml(path)
@@ -120,28 +120,16 @@ def read_claims(path: Path) -> list[Claim]:
         raise ValueError(f"{path}: wants a list `claims:`")
     claims: dict[str, Claim] = {}
     for number, entry in enumerate(entries, start=1):
-        named = isinstance(entry, Mapping) and isinstance(entry.get("id"), str)
-        claim = _claim(entry, f"{path}: {entry['id'] if named else f'claim {number}'}")
+        if not isinstance(entry, Mapping):
+            raise ValueError(f"{path}: claim {number}: wants a mapping with a `rule`, itself a mapping")
+        where = f"{path}: {entry['id'] if isinstance(entry.get('id'), str) else f'claim {number}'}"
+        claim = validated(Claim, entry, f"{where}.")
+        for problem in _impossible(claim, entry["rule"]):
+            raise ValueError(f"{where}{problem}")
         if claim.id in claims:
             raise ValueError(f"{path}: id = {claim.id!r} is used twice; rename one")
         claims[claim.id] = claim
     return list(claims.values())
-
-
-def _claim(entry: Any, where: str) -> Claim:
-    rule = entry.get("rule") if isinstance(entry, Mapping) else None
-    if not isinstance(rule, Mapping):
-        raise ValueError(f"{where}{'' if rule is None else f'.rule = {short(rule)}'}: wants a mapping with a `rule`, "
-                         "itself a mapping")  # fmt: skip
-    kind = rule.get("kind")
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(f"{where}.rule.kind = {kind!r} is unknown; {closest(str(kind), list(KINDS))}")
-    values = {key: value for key, value in rule.items() if key != "kind"}
-    found: Any = validated(KINDS[kind], values, f"{where}.rule.")
-    claim = validated(Claim, {**entry, "rule": found}, f"{where}.")
-    for problem in _impossible(claim, values):
-        raise ValueError(f"{where}{problem}")
-    return claim
 
 
 def _impossible(claim: Claim, values: Mapping[str, Any]) -> Iterator[str]:

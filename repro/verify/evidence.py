@@ -18,6 +18,7 @@ from repro.evaluate.labels import labels_of
 from repro.results import LABELS, TOP, Run, has_top5, in_top5, predictions_hash, record_hashes
 from repro.verify.claims import Measure
 from repro.verify.flags import flags
+from repro.verify.statistics import in_percent
 
 LabelsOf = Callable[[Run, Sequence[int]], tuple[np.ndarray, str]]
 """The labels of the test examples of some seeds, int64 [R, N], and the hash of the test data they belong to."""
@@ -52,6 +53,10 @@ class Scores:
     def measured(self, measure: Measure) -> dict[str, dict[int, float]]:
         """Network -> seed -> share of the test examples that this measure counts as right."""
         return self.top5 if measure is Measure.top5 else self.accuracy
+
+    def percent(self, measure: Measure = Measure.accuracy, network: str | None = None) -> dict[int, float]:
+        """Seed -> % of the test examples, of the network that counts or another; differences are points."""
+        return in_percent(self.measured(measure).get(network or self.counted, {}))
 
 
 def scores_of(runs: Mapping[str, Run], stored: Path = LABELS) -> dict[str, Scores]:

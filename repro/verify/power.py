@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from repro.verify.absolute import Gap, gap_of
 from repro.verify.claims import Absolute, Claim, Ordering, seeds
 from repro.verify.evidence import Scores
-from repro.verify.statistics import FEWEST_SEEDS, in_percent, paired_difference, seeds_needed, spread
+from repro.verify.statistics import FEWEST_SEEDS, Gap, gap_of, paired_difference, seeds_needed, spread
 
 POWER = 0.8
 MOST_SEEDS = 100
@@ -102,9 +101,7 @@ def _observed(rule: Ordering, scores: Mapping[str, Scores]) -> tuple[float, str]
     better = scores.get(rule.better or "")
     for other in (scores[name] for name in rule.worse if name in scores):
         if better:
-            first = better.measured(rule.measure).get(rule.network or better.counted, {})
-            second = other.measured(rule.measure).get(other.counted, {})
-            pair = paired_difference(in_percent(first), in_percent(second))
+            pair = paired_difference(better.percent(rule.measure, rule.network), other.percent(rule.measure))
             found.append(spread(pair.differences))
     return float(np.fmax.reduce(found)), "as recorded"
 

@@ -11,15 +11,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from scipy import stats
 
 from repro.config import EXECUTION, as_mapping, lookup, read_config
 from repro.results import LABELS, RUNS, Run, read_runs
-from repro.settings import ConfigError
-from repro.verify.absolute import judge_absolute
 from repro.verify.claims import (
     CLAIMS,
     VERDICTS,
@@ -41,8 +39,9 @@ from repro.verify.flags import before_registration
 from repro.verify.power import needed
 from repro.verify.statistics import (
     FEWEST_SEEDS,
+    Gap,
     PairedRates,
-    in_percent,
+    gap_of,
     paired_difference,
     paired_rates,
     rate_difference_interval,
@@ -98,29 +97,22 @@ def _refused(claim: Claim, used: list[Scores]) -> Iterator[str]:
         yield from run.problems
         named = rule.network if run is first and not isinstance(rule, SuccessRate) else None
         measure = Measure.accuracy if isinstance(rule, SuccessRate) else rule.measure
-        network = named or run.counted
-        accuracies = run.measured(measure).get(network, {})
-        if not accuracies:
+        if not run.percent(measure, named):
             what = "top-5 accuracy" if measure is Measure.top5 else "accuracy"
-            yield f"{run.name}: has no {what} of the network {network!r}"
-        for seed, accuracy in accuracies.items():
-            if not (math.isfinite(accuracy) and 0 <= accuracy <= 1):
-                yield f"{run.name}, seed {seed}: accuracy {accuracy} is not a share; train and evaluate it again"
+            yield f"{run.name}: has no {what} of the network {named or run.counted!r}"
         recipe = lookup(run.config, "recipe.name")
         if claim.recipe and recipe != claim.recipe:
             yield f"{run.name}: follows recipe {recipe!r}, but the claim is about {claim.recipe!r}"
-    if not isinstance(rule, Absolute):
+    if not isinstance(rule, Absolute) and not any(run.problems for run in used):
         for other in used[1:]:
             yield from _not_comparable(first, other, rule.differ_in)
 
 
 def _not_comparable(better: Scores, worse: Scores, may_differ: tuple[str, ...]) -> Iterator[str]:
     """Pairing by seed is sound only on the same data; a control is one only if nothing else changed."""
-    keys = [
-        key
-        for key in differing_keys(_complete(better.config), _complete(worse.config))
-        if not _within(key, _DECIDES_NOTHING)
-    ]
+    # A record that is older than a setting was made under its default.
+    first, second = (as_mapping(read_config(run.config)) for run in (better, worse))
+    keys = [key for key in differing_keys(first, second) if not _within(key, _DECIDES_NOTHING)]
     pair = f"{better.name} and {worse.name}"
     if not keys:
         yield f"{pair}: have the same settings, so nothing is compared"
@@ -139,12 +131,55 @@ def _within(key: str, parts: tuple[str, ...]) -> bool:
     return any(key == part or key.startswith(f"{part}.") for part in parts)
 
 
-def _complete(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The settings of a record, with the defaults of those that are newer than it: under them it was made."""
-    try:
-        return as_mapping(read_config(config))
-    except ConfigError:
-        return config  # compared as it stands
+def judge_absolute(claim: Claim, rule: Absolute, scores: Scores) -> Verdict:
+    """The verdict on a number: a few runs may refute it, but only `FEWEST_SEEDS` or more confirm or exceed it."""
+    ours = [*scores.percent(rule.measure, rule.network).values()]
+    m, mean = len(ours), sum(ours) / len(ours)
+    paper = f"{rule.value:.2f}{'' if rule.spread is None else f' ± {rule.spread:.2f}'} %"
+    numbers = f"{mean:.2f} % over {seeds(m)}, the paper {paper}"
+    if scores.reduced:
+        reason = f"a reduced budget does not judge an absolute number ({numbers})"
+        return undecided(claim, reason, "a run of the recipe without departures", estimate=mean - rule.value, n=m)
+    found = gap_of(mean, spread(ours), m, rule)
+    if found is None:
+        reason = f"{numbers}; nothing shows how much runs scatter"
+        missing = f"at least {FEWEST_SEEDS} seeds, with different results"
+        return undecided(claim, reason, missing, estimate=mean - rule.value, n=m)
+    status, why = _status_of_number(found, rule.margin, m, claim.alpha)
+    low, high = found.interval(2 * claim.alpha)  # that of the one-sided tests
+    assumes = f", taking it that {found.assumes}" if found.assumes else ""
+    level = f"{100 * (1 - 2 * claim.alpha):g} %"
+    reason = f"{numbers}: {found.mean:+z.2f} points [{low:+z.2f}, {high:+z.2f}] ({level}){assumes}; {why}"
+    p_value = float(2 * min(found.p_above(0), found.p_below(0)))
+    missing = _more_for_number(found, rule, m, spread(ours), claim.alpha) if status is Status.INCONCLUSIVE else ""
+    return Verdict(claim.id, status, reason, float(found.mean), low, high, m, p_value, missing)
+
+
+def _status_of_number(found: Gap, margin: float, m: int, alpha: float) -> tuple[Status, str]:
+    p_low, p_high = found.p_below(-margin), found.p_above(margin)
+    p_same = found.p_within(margin)
+    if p_low < alpha:
+        return Status.NOT_REPRODUCED, f"below by more than the margin of {margin:g} (p = {p_low:.2g})"
+    if m < FEWEST_SEEDS:
+        return Status.INCONCLUSIVE, f"so few seeds can refute a number, not confirm it; {FEWEST_SEEDS} are needed"
+    if p_high < alpha:
+        return Status.EXCEEDED, f"above by more than the margin of {margin:g} (p = {p_high:.2g})"
+    if p_same < alpha:
+        return Status.REPRODUCED, f"the same within {margin:g} points (p = {p_same:.2g})"
+    return Status.INCONCLUSIVE, f"neither within {margin:g} points nor outside (p = {p_same:.2g} for within)"
+
+
+def _more_for_number(found: Gap, rule: Absolute, m: int, ours_spread: float, alpha: float) -> str:
+    """Seeds until the gap is told from the nearer margin with 80 % power, normal approximation."""
+    deviation = ours_spread if ours_spread > 0 else (rule.spread or 0.0)
+    paper = deviation if rule.spread is None else rule.spread
+    quantiles = float(stats.norm.ppf(1 - alpha) + stats.norm.ppf(0.8))
+    distance = abs(abs(found.mean) - rule.margin)
+    left_for_ours = (distance / quantiles) ** 2 - paper**2 / rule.runs
+    if left_for_ours <= 0:
+        return "no number of our seeds would settle it: the paper's own runs leave its mean too uncertain"
+    total = max(FEWEST_SEEDS, math.ceil(deviation**2 / left_for_ours))
+    return _more(total, m, "mean and spread", "; 80 % power")
 
 
 _WORST_FIRST = (Status.NOT_REPRODUCED, Status.INCONCLUSIVE, Status.REPRODUCED, Status.EXCEEDED)
@@ -178,9 +213,8 @@ def judge_comparison(claim: Claim, rule: Ordering | SuccessRate, better: Scores,
 
 
 def _ordering(claim: Claim, rule: Ordering, better: Scores, other: Scores) -> Verdict:
-    first = better.measured(rule.measure)[rule.network or better.counted]
-    second = other.measured(rule.measure)[other.counted]
-    pair = paired_difference(in_percent(first), in_percent(second), 1 - claim.alpha)
+    first, second = better.percent(rule.measure, rule.network), other.percent(rule.measure)
+    pair = paired_difference(first, second, 1 - claim.alpha)
     who = f"{better.name}{f' ({rule.network})' if rule.network else ''} against {other.name}"
     if pair.n < FEWEST_SEEDS:
         reason = f"{who}: {seeds(pair.n)} in common, too few to know the spread"
@@ -266,48 +300,39 @@ def judged(
     return [judge(claim, scores) for claim in read_claims(claims)], scores
 
 
-def verify(*, check: bool = False) -> int:
+def verify(elsewhere: Path | None = None, *, check: bool = False) -> int:
     """Judges every claim on the recorded runs and writes results/verdicts.json; with `check` only compares.
 
-    Gives 1 where a record or a kept network is not what was written, or `check` finds other verdicts than are written.
+    Of another results folder, or project, `elsewhere` it says the accuracies too, and writes nothing. Gives 1 where a
+    record or a kept network is not what was written, or other verdicts are written than are found; else 0.
     """
     torch.set_num_threads(1)  # the tensors are small: more threads wait for each other
-    runs = read_runs()
-    verdicts, scores = judged(runs)
-    changed = _said(scores, RUNS.parent, runs)
-    if check:
-        return int(bool(_other(verdicts, scores, VERDICTS)) or changed)
-    write_verdicts(verdicts)
-    print(f"{len(verdicts)} claims judged on {len(scores)} runs")
-    return int(changed)
-
-
-def verify_elsewhere(place: Path) -> int:
-    """Recomputes what is recorded in another results folder, or project, and judges all claims on it; writes nothing.
-
-    Gives 1 where a record or a kept network is not what was written, or other verdicts are written there; else 0.
-    """
-    torch.set_num_threads(1)
-    root = next((one for one in (place, place / "results") if (one / "runs").is_dir()), None)
-    runs = read_runs(root / "runs") if root else {}
-    if not (root and runs):
-        raise ValueError(f"{place}: has no run in a folder runs; name a results folder, or the project that it is of")
+    places = (elsewhere, elsewhere / "results") if elsewhere else (RUNS.parent,)
+    root = next((place for place in places if (place / RUNS.name).is_dir()), places[0])
+    runs = read_runs(root / RUNS.name)
+    if elsewhere and not runs:
+        raise ValueError(f"{elsewhere}: has no run in a folder runs; name a results folder, or the project it is of")
     claims = next((one for one in (CLAIMS, _PROJECT / CLAIMS) if one.is_file()), None)
-    verdicts, scores = judged(runs, root / "labels", claims) if claims else ([], scores_of(runs, root / "labels"))
-    for run in scores.values():
-        shares = in_percent(run.accuracy.get(run.counted, {})).values()
-        if shares:
-            print(f"{run.name}: {run.counted} {sum(shares) / len(shares):.2f} % over {seeds(len(shares))}")
+    verdicts, scores = judged(runs, root / LABELS.name, claims) if claims else ([], scores_of(runs, root / LABELS.name))
+    for run in scores.values() if elsewhere else ():
+        if ours := run.percent().values():
+            print(f"{run.name}: {run.counted} {sum(ours) / len(ours):.2f} % over {seeds(len(ours))}")
     changed = _said(scores, root, runs)
     if not claims:
         print(f"no claim was judged: {CLAIMS} is not here; run this in a checkout of the project")
         return int(changed)
-    counts = Counter(verdict.status for verdict in verdicts)
-    print(f"judged by {claims}: " + ", ".join(f"{counts[one]} {one}" for one in Status if counts[one]))
-    if not (root / VERDICTS.name).exists():
-        print(f"{root / VERDICTS.name} is not there to compare with")
+    written = root / VERDICTS.name
+    if elsewhere:
+        counts = Counter(verdict.status for verdict in verdicts)
+        print(f"judged by {claims}: " + ", ".join(f"{counts[one]} {one}" for one in Status if counts[one]))
+        if not written.exists():
+            print(f"{written} is not there to compare with")
+            return int(changed)
+    elif not check:
+        write_verdicts(verdicts, written)
+        print(f"{len(verdicts)} claims judged on {len(scores)} runs")
         return int(changed)
-    return int(bool(_other(verdicts, scores, root / VERDICTS.name)) or changed)
+    return int(bool(_other(verdicts, scores, written)) or changed)
 
 
 _PROJECT = Path(__file__).parents[2]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import bisect
 import gc
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
+
+from repro.verify.claims import Absolute
+
+Number = Any
+"""A float, or an array of floats."""
 
 NO_SPREAD = 1e-9
 """Below this, a standard deviation is rounding: accuracies are multiples of 1/N, and no test set has 1e9 examples."""
@@ -135,13 +142,8 @@ def seeds_needed(mean: float, deviation: float, bound: float, alpha: float = 0.0
         effect = min(distance / deviation, 30 / math.sqrt(n))
         return bool(TTestPower().power(effect, n, alpha / 2, alternative="larger") >= power)
 
-    if not reached(_MOST_SEEDS):
-        return None
-    few, many = FEWEST_SEEDS - 1, _MOST_SEEDS
-    while many - few > 1:
-        middle = (few + many) // 2
-        few, many = (few, middle) if reached(middle) else (middle, many)
-    return many
+    found = bisect.bisect_left(range(_MOST_SEEDS + 1), True, lo=FEWEST_SEEDS, key=reached)
+    return found if found <= _MOST_SEEDS else None
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -155,3 +157,53 @@ def holm(p_values: Sequence[float]) -> list[float]:
         adjusted[known] = multipletests(adjusted[known], method="holm")[1]
         gc.unfreeze()
     return [float(p) for p in adjusted]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Our mean minus the paper's, with its standard error, in points; arrays for many sets of runs at once.
+
+    "No significant difference" would reward few and noisy runs, so equivalence must be shown: two one-sided t-tests
+    against +-margin (TOST, Schuirmann 1987).
+    """
+
+    mean: Number
+    error: Number
+    freedom: Number  # degrees of freedom of the error
+    assumes: str  # in words, empty when nothing
+
+    def p_above(self, bound: float) -> Number:
+        """One-sided p: small when the true gap lies above `bound`."""
+        return stats.t.sf((self.mean - bound) / self.error, self.freedom)
+
+    def p_below(self, bound: float) -> Number:
+        """One-sided p: small when the true gap lies below `bound`."""
+        return stats.t.cdf((self.mean - bound) / self.error, self.freedom)
+
+    def p_within(self, margin: float) -> Number:
+        """Of the two one-sided tests: small when the true gap lies within `margin` to both sides."""
+        return np.maximum(self.p_above(-margin), self.p_below(margin))
+
+    def interval(self, alpha: float) -> tuple[float, float]:
+        """Two-sided, of level 1 - alpha."""
+        half = float(stats.t.ppf(1 - alpha / 2, self.freedom)) * self.error
+        return float(self.mean) - half, float(self.mean) + half
+
+
+def gap_of(our_mean: Number, ours_spread: Number, m: int, rule: Absolute) -> Gap | None:
+    """How far m runs, by mean and standard deviation in %, are from the paper; None if neither tells how runs scatter.
+
+    With the paper's spread S over n runs and ours s over m: Welch. Without S: the paper's runs are taken to scatter as
+    ours. With fewer than three of ours: ours are taken to scatter as the paper's (prediction interval for m new runs).
+    """
+    n, paper_spread, mean = rule.runs, rule.spread, our_mean - rule.value
+    if m >= FEWEST_SEEDS and not np.all(ours_spread > 0):
+        return None
+    if m >= FEWEST_SEEDS and paper_spread is not None:
+        a, b = ours_spread**2 / m, paper_spread**2 / n
+        return Gap(mean, np.sqrt(a + b), (a + b) ** 2 / (a**2 / (m - 1) + b**2 / (n - 1)), "")
+    if m >= FEWEST_SEEDS:
+        return Gap(mean, ours_spread * math.sqrt(1 / m + 1 / n), m - 1, "the paper's runs scatter as ours")
+    if paper_spread is not None:
+        return Gap(mean, paper_spread * math.sqrt(1 / m + 1 / n), n - 1, "our runs scatter as the paper's")
+    return None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from repro.config import as_mapping, read_config
 from repro.report.record import Record
 from repro.results import Run
 from repro.verify.claims import Claim, Verdict, read_claims
@@ -39,16 +40,20 @@ WRONG = {"digits_mpl_no_feedback": [12, 10, 11, 7], "digits_mpl": [10, 9, 11, 6]
 
 
 def config(run: str, network: str = "student", **changes: Any) -> dict[str, Any]:
-    """Those settings that the report reads."""
-    method = "mpl" if "mpl" in run else run.rsplit("_", maxsplit=1)[-1]
+    """Resolved settings; those that are not changed decide nothing here."""
+    method: dict[str, Any] = {"name": run.rsplit("_", maxsplit=1)[-1]}
+    if method["name"] not in {"supervised", "uda"}:
+        method = {"name": "mpl", "uda": {"weight": 1.0}, "feedback": "none" if "no_feedback" in run else "cosine"}
     found: dict[str, Any] = {
-        "method": {"name": method, "uda": {"weight": 1.0}, "feedback": "none" if "no_feedback" in run else "cosine"},
+        "method": method,
+        "model": {"name": "small_conv"},
         "optim": {"average_decay": 0.98 if network.endswith("_average") else 0.0},
         "budget": {"steps": 20},
+        "finetune": {},
         "recipe": {"name": "none"},
         "data": {"name": "digits"},
     }
-    return found | changes
+    return as_mapping(read_config(found | changes))
 
 
 def make_run(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from repro.plan import comparisons
-from repro.report import answers
+from repro.report import pages
 from repro.report.figures import all_figures
 from repro.report.pages import readme_rows, verdict_lines
 from repro.report.record import Place, Record
@@ -124,18 +124,18 @@ def test_the_third_answer_says_what_became_of_planted_labels(
     monkeypatch: pytest.MonkeyPatch, mpl: list[float], says: str
 ) -> None:
     """By the interval to the own reference; nothing is said until all of its arms have run."""
-    monkeypatch.setattr(answers, "PLANTED", "digits_planted_random")
+    monkeypatch.setattr(pages, "PLANTED", "digits_planted_random")
     right = RIGHT | {"mpl": mpl, "feedback_alone": [30, 31, 42, 40]}
     found, some = planted(right), planted()
 
-    answer = answers.answers(found, []).planted
+    answer = pages.answers(found, [])["planted"]
 
-    assert set(answers.PLANTED_ARMS) == answer.keys()
+    assert set(pages.PLANTED_ARMS) == answer.keys()
     assert f"feedback {says} where the teacher sees labels, and puts more right where it sees none" in readme_rows(
         found
     )
     told = " ".join(verdict_lines(found))
     assert "h = 0 puts 50.0 % right; feedback adds " in told
     assert "consistency alone puts 15.0 % right; feedback adds +20.75 " in told
-    assert {} == answers.answers(some, []).planted
+    assert {} == pages.answers(some, [])["planted"]
     assert "lanted" not in readme_rows(some)

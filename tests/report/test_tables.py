@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import beta
 
 from repro.plan import comparisons
-from repro.report import answers, tables
+from repro.report import pages, tables
 from repro.report.pages import documents, readme_rows, verdict_lines
 from repro.report.record import Place, chance_of_false_pass, claim_rows, signed, waiting
 from repro.verify.claims import Status, Verdict
@@ -255,7 +255,7 @@ def test_answers_follow_from_the_verdicts_and_the_runs() -> None:
     found = record(logs={"digits_mpl": {"feedback_gradient_norm": 0.01, "other_gradient_norm": 0.5}})
     found = replace(found, verdicts=found.verdicts | judged(digits_uda_over_supervised=0.5, digits_feedback=0.5))
 
-    a = answers.answers(found, claim_rows(found))
+    a = SimpleNamespace(**pages.answers(found, claim_rows(found)))
 
     absolute = [claim for claim in CLAIMS if hasattr(claim.rule, "value")]
     assert absolute == [row.claim for row in a.numbers]
@@ -265,7 +265,7 @@ def test_answers_follow_from_the_verdicts_and_the_runs() -> None:
     assert a.wrong
     assert a.size
     assert ("+ UDA's consistency loss", "teacher") == (a.carried.title, a.carried.place.network)
-    assert (1.0, "digits_mpl", "student") == (about(a.feedback.mean), a.place.run, a.place.network)  # type: ignore[union-attr]
+    assert (1.0, "digits_mpl", "student") == (about(a.feedback.mean), a.place.run, a.place.network)
     assert (9.0, about(2.0)) == (about(a.wrong.number.mean), a.size.median)
     assert a.verdict
     assert "digits_feedback" == a.verdict.claim.id
@@ -283,7 +283,10 @@ def test_the_answers_of_study_1_say_what_a_tenth_of_the_gradient_does() -> None:
     judged_ = judged(cifar10_small_uda_over_supervised=0.5, cifar10_small_feedback=0.5)
     found = record(accuracy, {}, logs, judged_)
 
-    a, text = answers.answers(found, claim_rows(found)), " ".join(" ".join(verdict_lines(found)).split())
+    a, text = (
+        SimpleNamespace(**pages.answers(found, claim_rows(found))),
+        " ".join(" ".join(verdict_lines(found)).split()),
+    )
 
     assert a.held
     assert -1.5 == about(a.held.mean)
@@ -309,7 +312,7 @@ def test_a_large_gain_with_zero_in_its_interval_carries_nothing() -> None:
     }
     found = record(accuracy, {}, verdicts=judged(digits_uda_over_supervised=0.5, digits_feedback=0.5))
 
-    a = answers.answers(found, [])
+    a = SimpleNamespace(**pages.answers(found, []))
 
     assert [1.25, 0.0, 5.0] == [about(step.number.gain.mean) for step in a.steps if step.number.gain]
     assert a.carried
@@ -322,15 +325,15 @@ def test_the_best_setting_is_study_1_once_its_claims_on_uda_and_feedback_have_ru
     long = short | dict.fromkeys(["digits_long_over_uda", "digits_long_feedback"], 0.01)
     one = long | {"cifar10_small_feedback": 0.01}
 
-    best = [answers.best_setting(judged(**p)) for p in
+    best = [pages.best_setting(judged(**p)) for p in
             ({}, short, long, one, one | {"cifar10_small_uda_over_supervised": 0.01})]  # fmt: skip
 
     assert [None, "digits", "digits_long", "digits_long", "cifar10_small"] == [
         one.setting if one else None for one in best
     ]
     wanted = {"digits_supervised", "digits_uda", "digits_mpl", "digits_mpl_no_feedback"}
-    planted = {f"moons_planted_{arm}" for arm in answers.PLANTED_ARMS}
-    assert wanted | planted == set(answers.needed_runs(judged(**short)))
+    planted = {f"moons_planted_{arm}" for arm in pages.PLANTED_ARMS}
+    assert wanted | planted == set(pages.needed_runs(judged(**short)))
 
 
 def test_what_waits_is_counted_with_its_cost_and_plans() -> None:
@@ -344,7 +347,7 @@ def test_what_waits_is_counted_with_its_cost_and_plans() -> None:
 
 def test_metrics_are_flat_and_sorted() -> None:
     """Mean accuracy in % by run and network, its seeds, and the verdicts by status, zeros too."""
-    found = answers.metrics(record())
+    found = pages.metrics(record())
 
     assert list(found) == sorted(found)
     assert (90.0, 89.0, 4) == (
