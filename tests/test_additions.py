@@ -63,7 +63,7 @@ class NoiseData(DataSettings):
     labels: Annotated[int, Range(10, 10)] = 10
 
 
-Data = Annotated[NoiseData | ''',
+Data = Annotated[NoiseData | '''
     },
     "repro/data/noise.py": {
         "": """import torch

@@ -8,15 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.files import (
-    link_or_copy,
-    partly,
-    replace_between,
-    replace_folder,
-    restore_folder,
-    sweep,
-    write_whole,
-)
+from repro.files import link_or_copy, partly, replace_between, replace_folder, restore_folder, sweep, write_whole
 
 
 def folder(path: Path, content: str) -> Path:

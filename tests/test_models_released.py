@@ -9,14 +9,7 @@ from torch import nn
 from repro.models import Model, ResNet50, WideResNet
 from repro.models.networks import build_model
 from repro.seeding import Streams
-from tests.released import (
-    give_weights,
-    images,
-    in_released_layout,
-    kept,
-    released_name,
-    unpack,
-)
+from tests.released import give_weights, images, in_released_layout, kept, released_name, unpack
 
 RESNET = ResNet50(width=8, student_dropout=0.0)
 

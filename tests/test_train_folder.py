@@ -149,13 +149,7 @@ def test_real_jpegs_train_the_same_twice(tmp_path: Path, monkeypatch: pytest.Mon
     """Tiny ImageNet as the plan reads it, a few classes of it: finite steps, the same when run again."""
     (tmp_path / "experiments").symlink_to(ROOT.resolve())
     monkeypatch.chdir(tmp_path)
-    config = on(
-        TINY_IMAGENET,
-        "tiny_imagenet_mpl",
-        "finetune.batch=4",
-        labels=30,
-        classes=0,
-    )
+    config = on(TINY_IMAGENET, "tiny_imagenet_mpl", "finetune.batch=4", labels=30, classes=0)
     first, second = (Trainer(config, 0, CPU) for _ in range(2))
     first.run(tmp_path / "state")
     for _ in range(6):

@@ -28,11 +28,7 @@ ACCURACY: dict[str, dict[str, list[float]]] = {  # run -> network -> % of each s
         "student": [88, 88, 90, 90],
         "student_finetuned": [88, 89, 90, 91],
     },
-    "digits_mpl": {
-        "teacher": [90, 91, 92, 93],
-        "student": [89, 88, 90, 93],
-        "student_finetuned": [91, 90, 92, 95],
-    },
+    "digits_mpl": {"teacher": [90, 91, 92, 93], "student": [89, 88, 90, 93], "student_finetuned": [91, 90, 92, 95]},
 }
 WRONG = {"digits_mpl_no_feedback": [12, 10, 11, 7], "digits_mpl": [10, 9, 11, 6]}
 """Pseudo labels that are wrong at the end, % of each seed."""
