@@ -50,9 +50,7 @@ def prepared(root: Path, **settings: Any) -> FolderData:
     """The settings of a folder after `prepare`, in the working directory."""
     config = FolderData(root=str(root), **settings)
     source_of(config).prepare()
-    settled = source_of(config).settled()
-    assert isinstance(settled, FolderData)
-    return settled
+    return source_of(config).settled()
 
 
 def listed(config: FolderData, part: str = "train") -> Listing:

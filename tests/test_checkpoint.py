@@ -38,7 +38,6 @@ def read(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
 
 def steps(content: dict[str, Any] | None) -> tuple[int, list[int]]:
     """Of the checkpoint and of its snapshots, which must be the ones that were kept."""
-    assert content is not None
     for kept in content["snapshots"]:
         assert torch.equal(entry(kept["step"])["w"], kept["networks"]["student"]["w"])
     return content["step"], content["snapshots"].steps
@@ -90,7 +89,6 @@ def test_damaged_weights_along_the_way_count_too(tmp_path: Path) -> None:
 
     assert (10, [10]) == steps(found)
     assert "snapshots-0002.pt is not what was written" in said[0]
-    assert found is not None
     write(tmp_path, 20, series={name: found[name] for name in checkpoint.SERIES})
     assert (20, [10, 20]) == steps(read(tmp_path)[0])
 

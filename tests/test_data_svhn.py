@@ -121,7 +121,6 @@ def test_held_out_images_are_those_of_the_test_file(svhn_workplace: Svhn) -> Non
         assert torch.equal(labels[:count].repeat(2, 1), source.held_out_labels([3, 4]))
     run = {"data": asdict(SvhnData(test_images=9)), "model": {"name": "wide_resnet"}, "method": {"name": "supervised"}}
     stored = labels_to_store(run | {"optim": {}, "budget": {}, "finetune": {}, "recipe": {}})
-    assert stored is not None
     assert labels[:9].tolist() == stored.labels.tolist()
 
 
@@ -142,7 +141,6 @@ def test_the_training_hash_sees_the_split_and_the_files(svhn_workplace: Svhn, mo
 def test_a_digit_is_never_mirrored(svhn_workplace: Svhn) -> None:
     """The views of SVHN's settings shift and distort, but have no flip: a mirrored 2 is no 2."""
     config = compose("svhn_paper_mpl", root=ROOT).data
-    assert isinstance(config, SvhnData)
     pixels, _ = of(svhn_workplace, TRAIN)
     untouched = source_of(replace(config, views=replace(config.views, crop_padding=0)))
 

@@ -28,7 +28,7 @@ from torch import nn
 
 from repro.__main__ import parsers
 from repro.data import source_of
-from repro.data.folder import Folder, drawn_by_class
+from repro.data.folder import drawn_by_class
 from repro.evaluate.predict import scored
 from repro.fit import command
 from repro.fit.command import compare, fit, planned
@@ -192,7 +192,6 @@ def test_a_probe_is_logistic_regression_on_standardised_features(classes: int) -
     expected = LogisticRegression(C=found.strength, max_iter=5000, tol=1e-8).fit(scaled, labels)
     logits = torch.from_numpy(x).float() @ found.weight.T + found.bias
     assert found.strength in STRENGTHS
-    assert found.held_out is not None
     assert found.held_out.shape == (24, classes)
     np.testing.assert_allclose(torch.softmax(logits, 1).numpy(), expected.predict_proba(scaled), atol=5e-3)
 
@@ -202,7 +201,6 @@ def test_a_share_of_each_class_is_set_aside(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "images", {"a": 8, "bb": 3, "c": 1}, "png")
     source = source_of(prepared(tmp_path / "images", set_aside=0.2, labelled_in_unlabelled=True))
-    assert isinstance(source, Folder)
     aside, training = source.set_aside_set(0), source.training_set(0)
 
     assert [2, 1] == torch.bincount(aside.labels).tolist()

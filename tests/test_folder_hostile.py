@@ -38,9 +38,7 @@ def fitted(*words: str) -> FolderData:
     _options(given)
     data = _data(given, FolderData(image_size=8), {})
     source_of(data).prepare()
-    settled = source_of(data).settled()
-    assert isinstance(settled, FolderData)
-    return settled
+    return source_of(data).settled()
 
 
 def outcome(*words: str) -> str:

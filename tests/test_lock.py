@@ -37,7 +37,6 @@ def holder(workplace: Path) -> subprocess.Popen[str]:
         [sys.executable, "-c", HOLD], cwd=workplace, env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert started.stdout is not None
     assert started.stdout.readline() == "held\n"
     return started
 

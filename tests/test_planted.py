@@ -220,7 +220,6 @@ def test_a_recorded_run_has_the_curves(tmp_path: Path) -> None:
     job = Job("digits_planted_random_mpl", [3], config, tmp_path, {})
     assert train_job(job, Listener(lambda _: None, lambda _: None, lambda: False))
     result = load_result(job.folder)
-    assert result
     arrays = evaluate("digits_planted_random_mpl", result).arrays
 
     assert [0, 4, 12, 24] == arrays["curve.step"].tolist()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from repro.config import Config
-from repro.data import FolderData, source_of
+from repro.data import source_of
 from repro.engine.distributed import World
 from repro.evaluate.predict import Predictor
 from repro.plan import compose
@@ -30,7 +30,6 @@ SMALL = ["budget.steps=6", "budget.labelled_batch=4", "budget.unlabelled_batch=6
 def on(root: Path, experiment: str, *changes: str, **data: object) -> Config:
     """A few steps of an experiment on the images of a prepared folder."""
     config = compose(experiment, [*SMALL, *changes], ROOT)
-    assert isinstance(config.data, FolderData)
     given = replace(config.data, root=str(root), **data)  # type: ignore[arg-type]
     source_of(given).prepare()
     return replace(config, data=source_of(given).settled())

@@ -26,8 +26,6 @@ PLANNED = [
 def check(name: str = "check") -> Any:
     """The script."""
     spec = importlib.util.spec_from_file_location(f"gpu_{name}", PROJECT / f"experiments/gpu/{name}.py")
-    assert spec
-    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

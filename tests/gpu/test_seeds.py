@@ -29,8 +29,6 @@ SHORT = ["budget.steps=24", "budget.log_every=12", "budget.snapshots=2", "finetu
 def script(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The script, whose groups train in this process."""
     spec = importlib.util.spec_from_file_location("gpu_seeds", PROJECT / "experiments/gpu/seeds.py")
-    assert spec
-    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "gpu_seeds", module)  # where its dataclass looks for its types
     spec.loader.exec_module(module)
