@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from repro.models import SmallConv
 from repro.models.layers import BatchNorm
 from repro.models.networks import SmallConvNet
-from repro.optim import Learner, average_decay, clip_norm, inner_product, learning_rate, norm, ramp
+from repro.optim import Learner, average_decay, clip_norm, learning_rate, norm, ramp
 from repro.seeding import Streams
 from repro.settings import Optimiser, Schedule
 from tests.tiny import TinyNet
@@ -96,13 +96,6 @@ def test_clipping_is_by_replica() -> None:
 
     torch.testing.assert_close(norm(gradients, (2,)), torch.tensor([0.5, 5.0], dtype=torch.float64), **CLOSE)
     torch.testing.assert_close(gradients[0][:, 0], torch.tensor([0.3, 3.0], dtype=torch.float64), **CLOSE)
-
-
-def test_inner_product_is_by_replica() -> None:
-    """<a, b> sums over all tensors of one replica."""
-    actual = inner_product(vector(1.0, 2.0), vector(1.0, 3.0), (2,))
-
-    torch.testing.assert_close(actual, torch.tensor([25.0, 150.0], dtype=torch.float64), **CLOSE)
 
 
 def apply_once(config: Optimiser) -> tuple[list[Tensor], list[Tensor]]:
