@@ -50,7 +50,6 @@ def test_settings_that_are_no_more_may_stand_in_a_record() -> None:
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"optim__student__learning_rte": 0.1}, "learning_rte is not a setting; did you mean 'learning_rate'"),
-    ({"method__feedbak": "none"}, "method.feedbak is not a setting; did you mean 'feedback'"),
     ({"method__uda__wieght": 1.0}, "method.uda.wieght is not a setting; did you mean 'weight'"),
     ({"zzz": 1}, "zzz is not a setting; known: budget, data,"),
     ({"data__name": "two_mons"}, "data.name = 'two_mons' is unknown; did you mean 'two_moons'"),
@@ -58,12 +57,9 @@ def test_settings_that_are_no_more_may_stand_in_a_record() -> None:
     ({"method__feedback": "dot_prodct"}, "method.feedback = 'dot_prodct' is unknown; did you mean 'dot"),
     ({"optim__student__learning_rate": "1e-5"}, r"wants a number, not text \(YAML reads 1e-5 as text: write 1.0e-5\)"),
     ({"budget__steps": 10.0}, "budget.steps = 10.0: wants a whole number, not a number"),
-    ({"budget__steps": True}, "budget.steps = True: wants a whole number, not true or false"),
-    ({"data__noise": True}, "data.noise = True: wants a number, not true or false"),
     ({"method__teacher_supervised": 1}, "teacher_supervised = 1: wants true or false, not a whole number"),
     ({"title": 3}, "title = 3: wants text, not a whole number"),
     ({"optim": 3}, "optim = 3: wants a mapping of settings"),
-    ({"recipe__values": 3}, "recipe.values = 3: wants a mapping"),
     ({"budget": None}, "budget is missing; add it"),
 ])  # fmt: skip
 def test_what_cannot_be_read_is_refused(changes: dict[str, Any], message: str) -> None:

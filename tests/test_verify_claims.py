@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -40,10 +39,6 @@ def test_an_ordering_without_experiment_has_not_run(tmp_path: Path) -> None:
         ("sayz", "typo", "c.sayz is not a setting; did you mean 'says'?"),
         ("rule.marginn", 1, "c.rule.marginn is not a setting; did you mean 'margin'?"),
         ("rule.margin", None, "c.rule.margin = None: wants a number"),
-        ("rule.margin", "0.2", "c.rule.margin = '0.2': wants a number"),
-        ("rule.margin", math.nan, "must lie in [0.01, 5]"),
-        ("rule.margin", True, "wants a number"),
-        ("rule.margin", -0.1, "must lie in [0.01, 5]"),
         ("rule.margin", 50, "larger passes too easily"),
         ("rule.value", 961.1, "a percentage"),
         ("rule.runs", 1, "one run has no spread"),
@@ -55,7 +50,6 @@ def test_an_ordering_without_experiment_has_not_run(tmp_path: Path) -> None:
         ("why", "", "c.why = '': string should have at least 1 character"),
         ("recipe", "DELETE", "recipe is missing"),
         ("method", "DELETE", "c.method is missing"),
-        ("rule.network", [], "wants text"),
     ],
 )
 def test_impossible_claims_are_refused(tmp_path: Path, path: str, value: Any, message: str) -> None:
@@ -81,12 +75,8 @@ def test_impossible_claims_are_refused(tmp_path: Path, path: str, value: Any, me
     [
         ({"worse": ["a"]}, "a list of different names"),
         ({"worse": ["b", "b"]}, "a list of different names"),
-        ({"worse": "b"}, "c.rule.worse = 'b': input should be a valid tuple"),
         ({"worse": []}, "want a name and a list of different names"),
         ({"better": None}, "or null and [] while an ordering has no experiment"),
-        ({"better": ""}, "c.rule.better = '': string should have"),
-        ({"worse": None}, "c.rule.worse = None: input should be a valid tuple"),
-        ({"worse": [""]}, "c.rule.worse.0 = '': string should have"),
         ({"differ_in": []}, "would allow any difference"),
         ({"kind": "success_rate", "success_at": 0.9, "worse": []}, "want a name and a list of different names"),
         ({"kind": "success_rate", "success_at": 0.9, "better": None, "worse": []}, "c.rule.better = None: wants text"),
