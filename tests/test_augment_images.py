@@ -17,7 +17,6 @@ from repro.augment import Arithmetic, ImageViews, Operations, randaugment
 from repro.augment.randaugment import POOLS, Layer, Operation
 from repro.augment.views import Crop, Strong, apply_crop, apply_strong, draw_crop, draw_strong, normalise
 from repro.seeding import Streams
-from tests.recording import Watch
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -196,19 +195,6 @@ def test_constants_reach_the_operations() -> None:
 
 
 # On a device
-
-
-@pytest.mark.parametrize("views", [VIEWS, ImageViews(operations=Operations.paper, arithmetic=Arithmetic.standard)])
-def test_the_host_never_waits(views: ImageViews) -> None:
-    """Neither drawing nor applying asks for a value; applying a second time copies nothing to the device either."""
-    streams = Streams(0)
-    with Watch(copies=True):
-        crop, strong = draw_crop(streams, "weak view", 0, 64, views), draw_strong(streams, 0, 64, views)
-        apply_strong(apply_crop(IMAGES, crop, views), strong, views)
-        normalise(IMAGES, (0.5,) * 3, (0.25,) * 3)
-    with Watch():
-        apply_strong(apply_crop(IMAGES, crop, views), strong, views)
-        normalise(IMAGES, (0.5,) * 3, (0.25,) * 3)
 
 
 def test_everything_stays_on_the_device() -> None:

@@ -24,7 +24,7 @@ from repro.models.networks import build_model
 from repro.results import in_top5
 from repro.seeding import Streams
 from repro.train.checkpoint import Result
-from tests.folder_runs import CLASSES, TEST_IMAGES, config_of, images, trained_on
+from tests.folders import CLASSES, TEST_IMAGES, config_of, images, trained_on
 
 NETWORKS = {"teacher", "teacher_average", "student", "student_average"}
 

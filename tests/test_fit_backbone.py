@@ -41,8 +41,7 @@ from repro.models.pretrained import PretrainedNet, named
 from repro.optim import Learner
 from repro.seeding import Streams
 from repro.settings import Optimiser
-from tests.folder_runs import config_of, images
-from tests.folders import prepared, write_folder
+from tests.folders import config_of, images, prepared, write_folder
 
 PROJECT, NET = Path(__file__).parents[1], "shufflenet_v2_x0_5"
 

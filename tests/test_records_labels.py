@@ -15,7 +15,7 @@ from repro.evaluate import evaluate as entry
 from repro.evaluate.labels import StoredLabels, labels_to_store, read_labels, store_labels
 from repro.results import LABELS, RecordError, Run, read_runs, with_record_hashes
 from repro.verify.evidence import Scores, scores_of
-from tests.folder_runs import CLASSES, TEST_IMAGES, config_of, images, trained_on
+from tests.folders import CLASSES, TEST_IMAGES, config_of, images, trained_on
 from tests.tiny import settings
 
 REMEDY = r"take it back: git checkout -- .*, or evaluate a run of folder where its images are"
