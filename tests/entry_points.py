@@ -10,6 +10,8 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 from repro.__main__ import main
 
@@ -66,3 +69,17 @@ def _call(place: Path, words: tuple[str, ...], logs: list[Path], spoil: Callable
     if spoil:
         spoil()
     main(list(words))
+
+
+def python(*words: str, cwd: Path = ROOT, root: Path = ROOT, **environment: str) -> CompletedProcess[str]:
+    """`python <words>` with the project's code in `root`; its status and what it printed."""
+    return subprocess.run(  # noqa: S603 - our own
+        [sys.executable, *words], cwd=cwd, env=os.environ | {"PYTHONPATH": str(root)} | environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def started(place: Path, *words: str, **how: Any) -> subprocess.Popen[str]:
+    """The same in `place`, in the background."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, *words], cwd=place, env=environment, text=True, **how)  # noqa: S603

@@ -20,7 +20,7 @@ from repro.__main__ import complete, parsers
 from repro.results import read_runs
 from repro.train import job
 from repro.train.loop import NotFinite
-from tests.entry_points import call
+from tests.entry_points import call, python, started
 from tests.survival import outcome
 
 ROOT = Path(__file__).parent.parent
@@ -39,20 +39,10 @@ def planned(workplace: Path, overrides: list[str]) -> None:
     assert (0, "") == (done.returncode, done.stderr)
 
 
-@pytest.fixture
-def workplace(tmp_path: Path) -> Path:
-    """A folder with the project's experiments and README, in which verbs run."""
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
-    (tmp_path / "README.md").write_text((ROOT / "README.md").read_text())
-    return tmp_path
-
-
-def start_training(workplace: Path) -> subprocess.Popen[bytes]:
-    """A Python of its own, in the background."""
-    return subprocess.Popen(  # noqa: S603 - our own
-        [sys.executable, "-m", "repro", *TRAIN], cwd=workplace, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
+@pytest.fixture(autouse=True)
+def _readme(workplace: Path) -> None:
+    """Which the report fills in."""
+    (workplace / "README.md").write_text((ROOT / "README.md").read_text())
 
 
 def wait_until(found: Callable[[], Any]) -> Any:
@@ -79,10 +69,7 @@ print(*sorted({"torch", "pandas", "scipy", "matplotlib", "sklearn"} & sys.module
 
 def test_what_answers_at_a_prompt_loads_little() -> None:
     """Help, settings and lists are there in the half second that Hydra and pydantic take: nothing heavy is loaded."""
-    done = subprocess.run(  # noqa: S603 - our own
-        [sys.executable, "-c", AT_A_PROMPT], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = python("-c", AT_A_PROMPT)
 
     assert (0, "\n", "") == (done.returncode, done.stdout, done.stderr)
 
@@ -128,16 +115,14 @@ def test_a_killed_worker_is_reported_with_the_remedy(workplace: Path) -> None:
     """When the system kills a worker, as it does when memory runs out, one sentence says so."""
     planned(workplace, LONG)
 
-    training = start_training(workplace)
+    training = started(workplace, "-m", "repro", *TRAIN, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     children = Path(f"/proc/{training.pid}/task/{training.pid}/children")
-    workers = wait_until(
-        lambda: found if len(found := children.read_text().split()) > 1 else []
-    )  # one may be another's
+    workers = wait_until(lambda: found if len(found := children.read_text().split()) > 1 else [])
     os.kill(int(workers[0]), signal.SIGKILL)
     _, complaint = training.communicate(timeout=100)
 
     assert training.returncode == 2
-    assert b"lower budget.workers" in complaint
+    assert "lower budget.workers" in complaint
 
 
 @pytest.mark.slow

@@ -23,10 +23,8 @@ Complaint = Callable[..., str]
 
 
 @pytest.fixture
-def complaint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Complaint:
+def complaint(workplace: Path, capsys: pytest.CaptureFixture[str]) -> Complaint:
     """Calls a verb in a new folder with the project's experiments; the one sentence with which it ends, status 2."""
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
-    monkeypatch.chdir(tmp_path)
 
     def call(*words: str) -> str:
         with pytest.raises(SystemExit) as end:

@@ -9,7 +9,6 @@ import math
 import os
 import shutil
 import subprocess
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from repro.files import only_writer
 from repro.settings import ConfigError
 from repro.train.job import hash_of, revision, source_hashes
 from repro.train.launch import train_plan
+from tests.entry_points import python, started
 from tests.survival import ROOT, outcome
 from tests.test_dvc import dvc
 
@@ -71,10 +71,7 @@ def workplace(place: Path, runs: dict[str, str], steps: int) -> Path:
 def start(place: Path, *words: str) -> subprocess.Popen[str]:
     """`repro run` of the plan; what it prints is added to the log."""
     with (place / "log").open("a") as log:
-        return subprocess.Popen(  # noqa: S603 - our own
-            [sys.executable, "-m", "repro", "run", "small.yaml", *words], cwd=place, stdout=log, stderr=log, text=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
+        return started(place, "-m", "repro", "run", "small.yaml", *words, stdout=log, stderr=log)
 
 
 ON = ("--on", "slurm", "--slurm", "time=20m")
@@ -401,10 +398,7 @@ jobs.subprocess.run = lambda *_, **__: SimpleNamespace(stdout="")
 jobs.status(SimpleNamespace(plan="small"))
 print(sorted({"torch", "hydra", "numpy", "pydantic"} & set(sys.modules)), time.process_time() < 2)
 """
-    said = subprocess.run(  # noqa: S603 - our own
-        [sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    ).stdout  # fmt: skip
+    said = python("-c", script, cwd=tmp_path).stdout
 
     assert 999 == said.count("  error: no room (state/.plans/small/1/7_")
     assert said.endswith("small: 999 stopped, 1 not running\n[] True\n")

@@ -111,16 +111,14 @@ def test_seeds_that_wait_for_a_device_take_turns() -> None:
 
 
 def test_hours_of_gpus_where_there_is_none_are_those_of_a_timed_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A million steps of 36 ms are ten hours; a run of another method or of other batches has none."""
-    (tmp_path / "experiments").symlink_to(ROOT)
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cost, "choose_device", lambda: CPU)
     runs = {"cifar10_paper_mpl": 12, "cifar10_paper_mpl_no_feedback": 1, "cifar10_paper_uda": 1}
     plan: dict[str, Any] = {"overrides": ["engine.cuda_graph=true"], "runs": {run: {"seeds": "0-11"} for run in runs}}
     plan["runs"]["cifar10_paper_mpl_no_feedback"]["overrides"] = ["budget.unlabelled_batch=256"]
-    (tmp_path / "p.yaml").write_text(yaml.safe_dump(plan))
+    (workplace / "p.yaml").write_text(yaml.safe_dump(plan))
     cost.hours(Path("p.yaml"), runs, gpus=True)
     assert "estimate" not in capsys.readouterr().out  # nothing was timed
 
@@ -137,22 +135,14 @@ def test_hours_of_gpus_where_there_is_none_are_those_of_a_timed_one(
                          )  # fmt: skip
 
 
-@pytest.fixture
-def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a small run of MPL on digits, trained."""
-    (tmp_path / "experiments").symlink_to(ROOT)
-    runs = {"digits_mpl": {"overrides": [*DIGITS, "finetune.steps=3"], "seeds": "0"}}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"runs": runs}))
-    for stage in (["prepare"], ["train", "digits_mpl", "--seeds", "0"]):
-        done = call(tmp_path, *stage)
-        assert done.returncode == 0, done.stderr
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_evaluation_and_disk_are_what_a_run_takes(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_and_disk_are_what_a_run_takes(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every example that passes a network in the evaluation is counted; files are as large as was said, and headers."""
-    (result,) = load_results(trained / "artifacts/runs/digits_mpl")
+    runs = {"digits_mpl": {"overrides": [*DIGITS, "finetune.steps=3"], "seeds": "0"}}
+    (workplace / "params.yaml").write_text(yaml.safe_dump({"runs": runs}))
+    for stage in (["prepare"], ["train", "digits_mpl", "--seeds", "0"]):
+        done = call(workplace, *stage)
+        assert done.returncode == 0, done.stderr
+    (result,) = load_results(workplace / "artifacts/runs/digits_mpl")
     passed = []
     inputs = Predictor._passes
 
@@ -168,5 +158,5 @@ def test_evaluation_and_disk_are_what_a_run_takes(trained: Path, monkeypatch: py
 
     assert sum(passed) == looked_at(config, 0, networks, unlabelled)[1]
     kept = cost_of(config, [0], 0.1).kept_bytes
-    on_disk = sum(path.stat().st_size for path in (trained / "artifacts/runs/digits_mpl").rglob("*.pt"))
+    on_disk = sum(path.stat().st_size for path in (workplace / "artifacts/runs/digits_mpl").rglob("*.pt"))
     assert 0.7 * on_disk < kept < on_disk

@@ -8,7 +8,6 @@ import tarfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import pandas as pd
 import pytest
@@ -262,12 +261,8 @@ def test_the_batches_folder_itself_is_not_the_root(cifar10_sample: Path) -> None
 
 
 @pytest.fixture
-def archive(cifar10_sample: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+def archive(cifar10_sample: Path, no_network: None, monkeypatch: pytest.MonkeyPatch) -> bytes:
     """The sample as one archive, in its place no folder; and no network."""
-
-    def no_network(*_: object, **__: object) -> None:
-        raise URLError("Name or service not known")
-
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         tar.add(cifar10_sample / BATCHES, BATCHES)
@@ -275,7 +270,6 @@ def archive(cifar10_sample: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
         path.unlink()
     (cifar10_sample / BATCHES).rmdir()
     monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(buffer.getvalue(), usedforsecurity=False).hexdigest())
-    monkeypatch.setattr("urllib.request.urlopen", no_network)
     return buffer.getvalue()
 
 

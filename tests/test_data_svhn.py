@@ -6,7 +6,6 @@ import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -151,14 +150,9 @@ def test_a_digit_is_never_mirrored(svhn_workplace: Svhn) -> None:
 
 
 @pytest.fixture
-def root(svhn_noise: Svhn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(svhn_noise: Svhn, tmp_path: Path, no_network: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with stand-ins for the published files in the folder `mine`, and without network."""
-
-    def no_network(*_: object, **__: object) -> None:
-        raise URLError("Name or service not known")
-
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("urllib.request.urlopen", no_network)
     svhn_noise.stand_in(monkeypatch)
     shutil.copytree(svhn_noise.root, "mine")
     return Path("mine")

@@ -22,7 +22,7 @@ import yaml
 from repro.plan import PlannedRun
 from repro.train import prepare
 from repro.train.prepare import made_of
-from tests.entry_points import call
+from tests.entry_points import call, python
 from tests.test_structure import ANY_COMMAND, closure
 
 ROOT = Path(__file__).parent.parent
@@ -183,33 +183,32 @@ def test_one_at_a_time_and_on_after_a_kill(project: Path, tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def workplace(tmp_path: Path) -> Path:
+def like_a_project(workplace: Path) -> Path:
     """The folder of a project, for what is refused before DVC starts."""
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     for name in (".dvc", ".git"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "dvc.yaml").touch()
-    return tmp_path
+        (workplace / name).mkdir()
+    (workplace / "dvc.yaml").touch()
+    return workplace
 
 
-def test_changes_of_a_plan_are_not_lost(workplace: Path) -> None:
+def test_changes_of_a_plan_are_not_lost(like_a_project: Path) -> None:
     """What somebody wrote into params.yaml is no plan, and stays."""
-    (workplace / "params.yaml").write_text(plan(1, 2))
+    (like_a_project / "params.yaml").write_text(plan(1, 2))
 
-    done = call(workplace, "reproduce", "canary")
+    done = call(like_a_project, "reproduce", "canary")
 
-    assert (2, plan(1, 2)) == (done.returncode, (workplace / "params.yaml").read_text())
+    assert (2, plan(1, 2)) == (done.returncode, (like_a_project / "params.yaml").read_text())
     assert done.stderr.startswith(
         "error: params.yaml is none of the plans as they are now; run it as it is: dvc repro;"
     )
 
 
-def test_the_number_of_another_process_is_no_reason_to_wait(workplace: Path) -> None:
+def test_the_number_of_another_process_is_no_reason_to_wait(like_a_project: Path) -> None:
     """A killed DVC left its number in its list, and an unrelated program has it now: the list goes."""
     from repro.__main__ import _refuse_beside_dvc
 
     with subprocess.Popen(["sleep", "60"]) as other:  # noqa: S607 - as everywhere
-        place = workplace / ".dvc/tmp"
+        place = like_a_project / ".dvc/tmp"
         place.mkdir()
         (place / "rwlock").write_text(f'{{"write": {{"/x": {{"pid": {other.pid}, "cmd": "dvc repro"}}}}}}')
         _refuse_beside_dvc(place)
@@ -222,12 +221,12 @@ def test_the_number_of_another_process_is_no_reason_to_wait(workplace: Path) -> 
     (".git", "this folder is no git repository, which DVC asks for; make it one: git init && git add . && "),
     (".dvc", ".dvc is missing, without which DVC runs nothing; take the whole project: git clone"),
 ])  # fmt: skip
-def test_a_tree_that_dvc_would_refuse_is_told_what_to_do(lost: str, message: str, workplace: Path) -> None:
+def test_a_tree_that_dvc_would_refuse_is_told_what_to_do(lost: str, message: str, like_a_project: Path) -> None:
     """In one sentence; and an unknown plan too."""
-    unknown = call(workplace, "reproduce", "quik")
-    (workplace / lost).rmdir()
+    unknown = call(like_a_project, "reproduce", "quik")
+    (like_a_project / lost).rmdir()
 
-    done = call(workplace, "reproduce", "quick")
+    done = call(like_a_project, "reproduce", "quick")
 
     assert (2, 2) == (done.returncode, unknown.returncode)
     assert f"error: {message}" in done.stderr
@@ -260,9 +259,8 @@ def test_compiled_files_do_not_change_a_stage(tmp_path: Path) -> None:
     shutil.copy(ROOT / ".dvcignore", tmp_path)
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
-    command = [sys.executable, "-m", "dvc", "check-ignore", *LEFT, "repro/files.py"]
 
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - pinned
+    done = python("-m", "dvc", "check-ignore", *LEFT, "repro/files.py", cwd=tmp_path)
 
     assert (0, LEFT) == (done.returncode, done.stdout.splitlines()), done.stderr
 
@@ -283,15 +281,14 @@ def test_training_depends_on_all_of_its_data_set_and_method(module: str) -> None
     assert [] == [path for path in made_of(module) if str(Path(path).parent) not in declared("prepare")]
 
 
-def test_an_edited_data_set_or_method_is_of_its_own_runs_alone(tmp_path: Path) -> None:
+def test_an_edited_data_set_or_method_is_of_its_own_runs_alone(workplace: Path) -> None:
     """The configuration of a run ends with the hashes of the files that are its own, and of no other's."""
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
-    (tmp_path / "params.yaml").write_text("runs: {digits_mpl: {seeds: 0}, moons_tuned_supervised: {seeds: 0-9}}\n")
-    prepared = call(tmp_path, "prepare")
+    (workplace / "params.yaml").write_text("runs: {digits_mpl: {seeds: 0}, moons_tuned_supervised: {seeds: 0-9}}\n")
+    prepared = call(workplace, "prepare")
     assert prepared.returncode == 0, prepared.stderr
 
     own = {}
-    for path in (tmp_path / "artifacts/configs").iterdir():
+    for path in (workplace / "artifacts/configs").iterdir():
         lines = path.read_text().split("# data set and method are made of\n")[1].splitlines()
         own[path.stem] = dict(line.removeprefix("#   ").split() for line in lines)
 

@@ -6,7 +6,6 @@ import errno
 import os
 import platform
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from repro.files import (
     sweep,
     write_whole,
 )
+from tests.entry_points import started
 
 
 def folder(path: Path, content: str) -> Path:
@@ -176,12 +176,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def holder(workplace: Path) -> subprocess.Popen[str]:
     """A process that holds the lock."""
-    started = subprocess.Popen(  # noqa: S603 - our own
-        [sys.executable, "-c", HOLD], cwd=workplace, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert started.stdout.readline() == "held\n"
-    return started
+    process = started(workplace, "-c", HOLD, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == "held\n"
+    return process
 
 
 def test_a_second_writer_is_told_who_the_first_is(workplace: Path) -> None:

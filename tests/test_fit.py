@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,24 +22,21 @@ from repro.data import source_of
 from repro.evaluate.predict import Predictor
 from repro.fit.command import _options, planned
 from repro.fit.saved import Classifier
-from tests.entry_points import call
+from tests.entry_points import call, started
 from tests.folders import pictures, write_folder, write_image
 
-PROJECT = Path(__file__).parents[1]
 FAST = ["--size", "16", "--steps", "12", "--method", "supervised", "--model", "wide_resnet_10", "model.width=1",
         "engine.threads=1", "budget.labelled_batch=4", "optim.teacher.warmup_steps=1"]  # fmt: skip
 
 
-@pytest.fixture
-def workplace(tmp_path: Path) -> Path:
-    """A folder with the project's experiments, and images of two classes that are told by their brightness."""
-    (tmp_path / "experiments").symlink_to(PROJECT / "experiments")
+@pytest.fixture(autouse=True)
+def _images(workplace: Path) -> None:
+    """Of two classes that are told by their brightness."""
     for part, count in (("train", 6), ("test", 3)):
-        write_folder(tmp_path / "my images" / part, {"bright one": count, "dark": count}, "png")
-        for path in (tmp_path / "my images" / part).rglob("*.png"):
+        write_folder(workplace / "my images" / part, {"bright one": count, "dark": count}, "png")
+        for path in (workplace / "my images" / part).rglob("*.png"):
             level = (200 if path.parent.name == "bright one" else 20) + len(path.name) + int(path.stem[1:])
             Image.new("RGB", (30, 24), (level, level, level)).save(path)
-    return tmp_path
 
 
 def said(workplace: Path, *arguments: str, status: int = 0) -> str:
@@ -98,12 +93,11 @@ def test_from_a_folder_to_predictions(workplace: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("deep", [False, True])
-def test_prediction_is_what_evaluation_saw(deep: bool, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prediction_is_what_evaluation_saw(deep: bool, workplace: Path) -> None:
     """Test images given as new ones get the classes that the test accuracy was counted from; also those of 12 bits."""
     for path in (workplace / "my images").rglob("*.png" if deep else "none"):
         Image.fromarray(np.asarray(Image.open(path))[..., 0].astype(np.uint16) * 16).save(path)
     said(workplace, "fit", "my images", *FAST, "--out", "mine")
-    monkeypatch.chdir(workplace)
     model = Classifier.load("mine")
     config = model.settings
     test = source_of(config.data).held_out_set(0)
@@ -121,8 +115,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(workplace: Path) -> None:
     """Interrupted while it trains, it exits with 130 and keeps its state; then it ends as an uninterrupted one."""
     slow = ["fit", "my images", *FAST[:3], "60", *FAST[4:], "budget.checkpoint_minutes=0"]
     said(workplace, *slow, "--out", "whole")
-    with subprocess.Popen([sys.executable, "-m", "repro", *slow, "--out", "broken"],  # noqa: S603
-                          cwd=workplace, env=os.environ | {"PYTHONPATH": str(PROJECT)}) as process:  # fmt: skip
+    with started(workplace, "-m", "repro", *slow, "--out", "broken") as process:
         until = time.monotonic() + 120
         while not list(workplace.glob("broken/state/seed-0/checkpoint-*")):
             assert time.monotonic() < until
@@ -216,9 +209,8 @@ def test_options_that_agree_are_taken(words: str) -> None:
     ("--model resnet50_narrow --size 16", {"model.width": 16, "data.image_size": 16}),
     ("data.train=val data.classes=2", {}),
 ])  # fmt: skip
-def test_settings_hold(words: str, held: dict[str, Any], workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_hold(words: str, held: dict[str, Any], workplace: Path) -> None:
     """What a person sets is what the run has, though fit fits warm-up, batches and log to images and steps."""
-    monkeypatch.chdir(workplace)
     pictures(workplace / "images", "train/a train/b val/a val/b test/a test/b")
     given = parsers()[1]["fit"].parse_intermixed_args(["images", "--steps", "12", "engine.threads=1", *words.split()])
     _options(given)
@@ -239,11 +231,8 @@ def test_settings_hold(words: str, held: dict[str, Any], workplace: Path, monkey
     ("data.test=nowhere", "data.test = nowhere: .* is no folder"),
     ("data=cifar10", "data.image_size is not a setting"),
 ])  # fmt: skip
-def test_settings_that_cannot_hold_are_one_sentence(
-    words: str, message: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_that_cannot_hold_are_one_sentence(words: str, message: str, workplace: Path) -> None:
     """What the images or the steps do not allow is refused, not set aside."""
-    monkeypatch.chdir(workplace)
     pictures(workplace / "images", "train/a train/b test/a test/b")
     given = parsers()[1]["fit"].parse_intermixed_args(["images", "--steps", "12", "engine.threads=1", *words.split()])
     _options(given)

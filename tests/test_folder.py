@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +20,10 @@ from repro.data.folder import drawn_evenly, listing_path
 from repro.data.images import ImageFiles, centres, read_image
 from repro.fit.saved import read_file
 from repro.seeding import Streams
+from tests.entry_points import python
 from tests.folders import files_of, listed, picture, prepared, write_folder, write_image
 
-PROJECT = Path(__file__).parents[1]
-
-
-@pytest.fixture(autouse=True)
-def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is prepared lies in a folder of the test's own."""
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def files(root: Path, names: list[str], size: int = 16) -> ImageFiles:
@@ -259,18 +251,14 @@ def test_a_forked_worker_reads_though_its_parent_has_read(tmp_path: Path) -> Non
     """Threads do not survive a fork: a worker that waited for its parent's would wait for ever."""
     write_image(tmp_path / "a.png")
     code = (
-        "import multiprocessing, sys; from pathlib import Path\n"
-        "sys.path.insert(0, sys.argv[1]); from tests.test_folder import files\n"
-        "some = files(Path(sys.argv[2]), ['a.png'])\n"
+        "import multiprocessing, sys; from pathlib import Path; from tests.test_folder import files\n"
+        "some = files(Path(sys.argv[1]), ['a.png'])\n"
         "read = lambda: some.centre(2).sum().item()\n"
         "here = read(); pipe, end = multiprocessing.Pipe()\n"
         "process = multiprocessing.get_context('fork').Process(target=lambda: end.send(read())); process.start()\n"
         "assert pipe.poll(20), 'hangs'; assert here == pipe.recv(); process.join()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(PROJECT), str(tmp_path)], timeout=120,  # noqa: S603
-                          env=os.environ | {"PYTHONPATH": str(PROJECT)}, check=False)  # fmt: skip
-
-    assert 0 == done.returncode
+    assert 0 == python("-c", code, str(tmp_path)).returncode
 
 
 # Pixels

@@ -22,14 +22,7 @@ from repro.fit.command import _data, _options
 from repro.fit.saved import _names, read_file
 from tests.folders import files_of, listed, picture, pictures
 
-PROJECT = Path(__file__).parents[1]
-
-
-@pytest.fixture(autouse=True)
-def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is prepared lies in a folder of the test's own."""
-    (tmp_path / "experiments").symlink_to(PROJECT / "experiments")
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def fitted(*words: str) -> FolderData:

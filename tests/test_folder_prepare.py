@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,15 +15,10 @@ from repro.data.folder import listing_path
 from repro.data.images import UNKNOWN, Listing
 from repro.data.layout import IMAGENET_10PERCENT, shipped_list
 from repro.data.sets import PLACE
+from tests.entry_points import started
 from tests.folders import listed, prepared, write_folder, write_image
 
-PROJECT = Path(__file__).parents[1]
-
-
-@pytest.fixture(autouse=True)
-def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is prepared lies in a folder of the test's own."""
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def names(listing: Listing) -> list[str]:
@@ -125,8 +119,7 @@ def test_a_kill_in_the_middle_leaves_nothing_half_written(tmp_path: Path) -> Non
         "source_of(FolderData(root=sys.argv[1])).prepare()\n"
     )
     for lines in (1, 4):
-        with subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE, text=True,  # noqa: S603
-                              env=os.environ | {"PYTHONPATH": str(PROJECT)}) as process:  # fmt: skip
+        with started(tmp_path, "-c", code, str(root), stdout=subprocess.PIPE) as process:
             for _ in range(lines):
                 assert "looked at" in process.stdout.readline()
             os.kill(process.pid, signal.SIGKILL)

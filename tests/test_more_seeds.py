@@ -38,13 +38,6 @@ def files(place: Path, run: str = RUN) -> dict[str, tuple[int, bytes]]:
     return {str(path): (path.stat().st_ino, path.read_bytes()) for path in found if path.name != "result.pt"}
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder in which verbs run."""
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def two_seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which seeds 0 and 1 are trained, only to be copied."""
@@ -60,15 +53,15 @@ def begun(two_seeds: Path, tmp_path: Path) -> Path:
     return shutil.copytree(two_seeds, tmp_path / "begun", symlinks=True)
 
 
-def test_added_seeds_are_those_of_a_plan_that_had_them_at_once(begun: Path, place: Path) -> None:
+def test_added_seeds_are_those_of_a_plan_that_had_them_at_once(begun: Path, workplace: Path) -> None:
     """What was trained stays, the very files; with the new ones it is, to the last bit, a run of all seeds at once."""
     before = files(begun)
-    trained(place, "0-2")
+    trained(workplace, "0-2")
     (begun / "state" / RUN / ".partly-seed-0").mkdir(parents=True)  # as a kill leaves it
     (begun / "state" / RUN / ".partly-seed-0/snapshots-0001.pt").write_bytes(b"half")
 
     said = trained(begun, "0-2")
-    ours, theirs = (load_results(folder / "artifacts/runs" / RUN) for folder in (begun, place))
+    ours, theirs = (load_results(folder / "artifacts/runs" / RUN) for folder in (begun, workplace))
 
     assert "seed-0, seed-1 trained already by a plan of fewer seeds, and kept" in said
     assert before.items() <= files(begun).items()
@@ -80,14 +73,14 @@ def test_added_seeds_are_those_of_a_plan_that_had_them_at_once(begun: Path, plac
         assert all(torch.equal(one.finetuned[key], value) for key, value in other.finetuned.items())
 
 
-def test_a_stack_of_other_seeds_is_trained_again(place: Path) -> None:
+def test_a_stack_of_other_seeds_is_trained_again(workplace: Path) -> None:
     """0 and 1 trained together stay; 2, which trained alone, trains with 3."""
-    trained(place, "0-2", STACKED)
-    before = {path: file for path, file in files(place, STACKED).items() if "seeds-0-1" in path}
+    trained(workplace, "0-2", STACKED)
+    before = {path: file for path, file in files(workplace, STACKED).items() if "seeds-0-1" in path}
 
-    assert "seeds-0-1 trained already" in trained(place, "0-3", STACKED)
-    assert [[0, 1], [2, 3]] == [result.seeds for result in load_results(place / "artifacts/runs" / STACKED)]
-    assert before.items() <= files(place, STACKED).items()
+    assert "seeds-0-1 trained already" in trained(workplace, "0-3", STACKED)
+    assert [[0, 1], [2, 3]] == [result.seeds for result in load_results(workplace / "artifacts/runs" / STACKED)]
+    assert before.items() <= files(workplace, STACKED).items()
 
 
 def test_a_record_of_seeds_chosen_with_results_at_hand_says_so(begun: Path) -> None:

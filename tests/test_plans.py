@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from repro.config import departures, read_config_file
 from repro.plan import compose, read_plan
 from repro.settings import ConfigError, parse_seeds
 from repro.verify.claims import read_claims
+from tests.entry_points import python
 from tests.test_records_hostile import ALIASES
 
 ROOT = Path(__file__).parent.parent / "experiments"
@@ -24,10 +23,8 @@ ROOT = Path(__file__).parent.parent / "experiments"
 def test_settings_are_composed_in_any_folder(tmp_path: Path) -> None:
     """Fit is used far from the checkout: the experiments come with the package."""
     code = "from repro.plan import compose; print(compose('folder_uda', ['model=resnet50_narrow']).model.name)"
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT.parent)!r}); {code}"]
-    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout  # noqa: S603 - own
 
-    assert told == "resnet50\n"
+    assert python("-c", code, cwd=tmp_path).stdout == "resnet50\n"
 
 
 @pytest.mark.parametrize(("text", "seeds"), [

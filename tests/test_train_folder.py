@@ -36,11 +36,9 @@ def on(root: Path, experiment: str, *changes: str, **data: object) -> Config:
 
 
 @pytest.fixture
-def mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with two classes and images that have none; the working directory is empty."""
-    (tmp_path / "experiments").symlink_to(ROOT.resolve())
-    monkeypatch.chdir(tmp_path)
-    return write_folder(tmp_path / "images", {"cat": 8, "dog": 7, "unlabelled": 6})
+def mixed(workplace: Path) -> Path:
+    """A folder with two classes and images that have none."""
+    return write_folder(workplace / "images", {"cat": 8, "dog": 7, "unlabelled": 6})
 
 
 def test_reading_ahead_and_the_number_of_readers_change_no_batch(mixed: Path) -> None:
@@ -144,13 +142,11 @@ def test_every_method_trains_on_files(method: str, mixed: Path) -> None:
     assert found.max() < 2
 
 
-def test_real_jpegs_train_the_same_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_jpegs_train_the_same_twice(workplace: Path) -> None:
     """Tiny ImageNet as the plan reads it, a few classes of it: finite steps, the same when run again."""
-    (tmp_path / "experiments").symlink_to(ROOT.resolve())
-    monkeypatch.chdir(tmp_path)
     config = on(TINY_IMAGENET, "tiny_imagenet_mpl", "finetune.batch=4", labels=30, classes=0)
     first, second = (Trainer(config, 0, CPU) for _ in range(2))
-    first.run(tmp_path / "state")
+    first.run(workplace / "state")
     for _ in range(6):
         second.advance()
 

@@ -26,14 +26,6 @@ SMALL = ["budget.snapshots=2", "model.width=2", "budget.unlabelled_batch=16", "b
 SHORT = ["budget.shortened_to=20", *SMALL]
 
 
-@pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the project's experiments, in which verbs run."""
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def records(run: str, changes: list[str]) -> dict[int, Run]:
     """Of each seed of a trial."""
     folder = trial.TRIALS / trial.trial_name(run, *changes)
@@ -190,19 +182,13 @@ def test_one_seed_alone_may_move_by_a_point() -> None:
     assert (0.5, -3, 1) == pytest.approx((held.equal, held.points, held.bound))
 
 
-def test_an_invented_record_is_found_and_an_honest_one_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("workplace")
+def test_an_invented_record_is_found_and_an_honest_one_holds(capsys: pytest.CaptureFixture[str]) -> None:
     """Twenty steps of digits, recorded as trained, and as if 96 % had been reached."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     config = compose("digits_supervised", ["budget.steps=20", "budget.snapshots=1", "optim.student.warmup_steps=0",
                                            "optim.teacher.warmup_steps=0", "budget.workers=1"])  # fmt: skip
-    from repro.train.prepare import with_prepared_data
-    from repro.trial import trained
-
     (config,) = with_prepared_data([config])
-    honest = replace(trained(["digits_supervised"], config, [0, 1]), name="digits_supervised")
+    honest = replace(trial.trained(["digits_supervised"], config, [0, 1]), name="digits_supervised")
     invented = replace(honest, seeds=honest.seeds.assign(**{"accuracy.teacher": 0.96}))
     shutil.rmtree("artifacts/trials")
 

@@ -37,12 +37,10 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(workplace: Path) -> Path:
     """With a prepared plan of three seeds."""
-    (tmp_path / "experiments").symlink_to(PROJECT / "experiments")
-    monkeypatch.chdir(tmp_path)
-    prepared(tmp_path, "0-2")
-    return tmp_path
+    prepared(workplace, "0-2")
+    return workplace
 
 
 def prepared(place: Path, seeds: str, *overrides: str) -> None:
