@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Self
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -61,20 +63,8 @@ def test_seeds_that_do_not_train_side_by_side_take_turns(monkeypatch: pytest.Mon
     """Five seeds by two workers are three turns, and five evaluations by one process; weights and checkpoints stay."""
     one = Cost(step=0.5, training=100.0, evaluation=20.0, peak_bytes=7, disk_bytes=50, kept_bytes=30)
     asked = []
-
-    class Pool:
-        def __init__(self, count: int, _: object) -> None:
-            asked.append(count)
-
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-        map = staticmethod(lambda _, configs, *__: [one] * len(configs))
-
-    monkeypatch.setattr(cost, "ProcessPoolExecutor", Pool)
+    pool = SimpleNamespace(map=lambda _, configs, *__: [one] * len(configs))
+    monkeypatch.setattr(cost, "ProcessPoolExecutor", lambda count, _: nullcontext(asked.append(count) or pool))
     monkeypatch.setattr(cost, "worker_pool", lambda wanted: (wanted, None))
     config = compose("digits_mpl", ["budget.workers=2"], ROOT)
     found = cost_of(config, [0, 1, 2, 3, 4], 1.0)
@@ -97,11 +87,6 @@ def test_a_plan_is_named_and_so_are_runs(monkeypatch: pytest.MonkeyPatch) -> Non
 
     assert planned(["digits"]) == planned(["experiments/plan/digits.yaml"])
     assert [(0,), (0,)] == [run.seeds for run in planned(["digits_mpl", "digits_uda"]).runs]
-
-
-def test_durations_are_in_the_unit_a_person_would_choose() -> None:
-    """Seconds, minutes, hours, days."""
-    assert ["42 s", "2 min", "1.7 h", "3.1 days"] == [cost.duration(s) for s in (42, 119, 6000, 270_000)]
 
 
 def test_seeds_that_wait_for_a_device_take_turns() -> None:

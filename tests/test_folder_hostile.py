@@ -51,7 +51,7 @@ TRAIN = ["train", "Training", "TRAIN", "trainset", "01_train", "train2017", "Tra
 TEST = ["held+out", "Testing", "testset", "02-test", "val", "Validation", "dev", "test_images", "seg_test"]
 
 
-@pytest.mark.parametrize(("train", "test"), zip(TRAIN, TEST, strict=True))
+@pytest.mark.parametrize(("train", "test"), list(zip(TRAIN, TEST, strict=True)))
 def test_parts_are_taken_whatever_they_are_called(train: str, test: str, tmp_path: Path) -> None:
     """A folder of training images and one of test images, each with the folders of the classes, and one beside them."""
     images = pictures(tmp_path / "images", f"{train}/a {train}/b {test}/a {test}/b masks")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from repro.losses import consistency, cross_entropy
+from repro.losses import consistency, cross_entropy, one_hot, smooth
 
 CLOSE = {"rtol": 0.0, "atol": 1e-13}  # float64 rounding over ten classes of numbers below 10
 
@@ -27,6 +27,13 @@ def test_cross_entropy_is_pytorchs(lead: tuple[int, ...], smoothing: float) -> N
     )
 
     torch.testing.assert_close(cross_entropy(x, labels, smoothing), expected.reshape(*lead, 7), **CLOSE)
+
+
+def test_smoothing_mixes_with_the_uniform_distribution() -> None:
+    """One-hot of 4 classes at smoothing 0.2 is 0.85 and 0.05."""
+    found = smooth(one_hot(torch.tensor([1]), 4), 0.2)
+
+    torch.testing.assert_close(found, torch.tensor([[0.05, 0.85, 0.05, 0.05]]))
 
 
 def test_consistency_masks_on_the_sharpened_probability() -> None:

@@ -117,7 +117,7 @@ def one_learner_step(module: Any, config: Any, batch: Batch) -> tuple[Any, list[
 def test_fixmatch_by_plain_functions() -> None:
     """FixMatch adds, over all examples, the strong view's loss where the weak view, unsharpened, is sure enough."""
     model, batch = TinyNet(1), tiny_batch(4)
-    batch = replace(batch, strong=batch.weak.flip(1))
+    batch = replace(batch, strong=batch.weak.roll(1, 0))
     confidence, labels = model(batch.weak).softmax(-1).detach().max(-1)
     threshold = float(confidence.sort().values[2])  # two of four pass
     losses = functional.cross_entropy(model(batch.strong), labels, reduction="none")

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from repro.verify.absolute import gap
-from repro.verify.claims import Absolute, Ordering, Status, Verdict
+from repro.verify.claims import Absolute, Claim, Ordering, Status, Verdict
 from repro.verify.power import chance_to_confirm, chance_to_refute, needed
 from repro.verify.rules import judge, status_of
 from repro.verify.statistics import FEWEST_SEEDS
@@ -174,19 +174,16 @@ def test_all_others_must_be_beaten() -> None:
 
 
 def test_numbers_of_the_verdict() -> None:
-    """Differences 2, 3, 4 points: estimate 3, interval 3 +- 4.303 / sqrt 3, p of t = 5.196 with n - 1 = 2."""
-    verdict = compared([920, 930, 940], [900, 900, 900])
+    """Differences 2, 3, 4 points: estimate 3, interval 3 +- 4.303 / sqrt 3, p of t = 5.196 with n - 1 = 2.
+
+    With alpha = 0.1 the interval is of level 90 %: 3 +- 2.920 / sqrt 3.
+    """
+    verdict, wider = (compared([920, 930, 940], [900] * 3, replace(ORDERING, alpha=alpha)) for alpha in (0.05, 0.1))
 
     assert pytest.approx((3, 3 - 2.4841, 3 + 2.4841), abs=1e-4) == (verdict.estimate, verdict.low, verdict.high)
     assert pytest.approx(0.0351, abs=1e-4) == verdict.p_value
     assert 3 == verdict.n
-
-
-def test_the_level_is_the_claims_own() -> None:
-    """With alpha = 0.1 the interval of the same differences is 3 +- 2.920 / sqrt 3, of level 90 %."""
-    verdict = compared([920, 930, 940], [900, 900, 900], replace(ORDERING, alpha=0.1))
-
-    assert pytest.approx((3 - 1.6859, 3 + 1.6859), abs=1e-4) == (verdict.low, verdict.high)
+    assert pytest.approx((3 - 1.6859, 3 + 1.6859), abs=1e-4) == (wider.low, wider.high)
 
 
 def test_reaching_the_bound_is_success() -> None:
@@ -241,11 +238,7 @@ def test_the_chance_of_a_verdict_is_that_of_simulated_runs(true_gap: float, seed
 
     assert pytest.approx(confirmed / draws, abs=0.025) == chance_to_confirm(RULE, true_gap, seeds, 0.05)
     assert pytest.approx(refuted / draws, abs=0.025) == chance_to_refute(RULE, true_gap, seeds, 0.05)
-
-
-def test_two_seeds_never_confirm_a_number() -> None:
-    """The rule wants three, whatever the spread."""
-    assert 0 == chance_to_confirm(replace(RULE, spread=1e-3), 0.0, 2, 0.05)
+    assert 0 == chance_to_confirm(replace(RULE, spread=1e-3), 0.0, 2, 0.05)  # the rule wants three
 
 
 def test_a_margin_within_the_papers_own_error_cannot_be_confirmed() -> None:
@@ -258,9 +251,10 @@ def test_a_margin_within_the_papers_own_error_cannot_be_confirmed() -> None:
     assert "no affordable number of seeds if the claim holds" in found.in_words()
 
 
-def test_a_number_without_spread_says_nothing_before_it_runs() -> None:
-    """A single run of the paper does not tell how many seeds are needed."""
-    assert needed(claim(replace(RULE, spread=None, runs=1)), {}) is None
+@pytest.mark.parametrize("of", [claim(replace(RULE, spread=None, runs=1)), ORDERING, SUCCESS])
+def test_a_claim_without_spread_says_nothing_before_it_runs(of: Claim) -> None:
+    """Neither a single run of the paper, nor what is neither recorded nor declared, tells how many seeds are needed."""
+    assert needed(of, {}) is None
 
 
 def test_an_ordering_takes_the_recorded_spread_before_the_declared_one() -> None:
@@ -273,12 +267,6 @@ def test_an_ordering_takes_the_recorded_spread_before_the_declared_one() -> None
     assert (before.confirm, before.refute) == (FEWEST_SEEDS, FEWEST_SEEDS)
     assert after.refute > 500
     assert "5.77 points, as recorded" in after.assumes
-
-
-def test_an_ordering_without_any_spread_says_nothing() -> None:
-    """Neither recorded nor declared."""
-    assert needed(ORDERING, {}) is None
-    assert needed(SUCCESS, {}) is None
 
 
 def test_open_verdicts_say_how_many_seeds_they_need() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -86,30 +87,28 @@ def test_what_is_not_measured_is_not_said() -> None:
     assert "noise" not in line("run", {"step": 5.0, "feedback": 1.0, "feedback_spread": 0.0, "noise_floor": 0.0}, 9)
 
 
+@pytest.mark.parametrize(("steps", "shown", "said"), [
+    (1010, (1000, 1001, 1002), ["1000/1010 steps", "1001/1010 steps, about 135 s left",
+                                "1002/1010 steps, about 120 s left"]),
+    (1000, (0, 300, 600, *range(601, 621)), ["620/1000 steps, about 5700 s left"]),
+])  # fmt: skip
 def test_the_time_left_is_of_what_is_done_now(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    steps: int,
+    shown: Sequence[int],
+    said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """1,000 steps that an earlier start left count at once, and say nothing of the pace: 1 step in 15 seconds."""
+    """Every 15 seconds. Steps that an earlier start left count at once, and say nothing of the pace; nor do jumps.
+
+    Seeds that go on from saved states say so one after another: after five minutes only the pace of now counts.
+    """
     now = [0.0]
     monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(stopping.sys.stderr, "isatty", lambda: False)
-    bar = stopping.Progress("run", 1010)
-    for done in (1000, 1001, 1002):
+    bar = stopping.Progress("run", steps)
+    for done in shown:
         now[0] += 15
         bar.show(done)
 
-    assert ["run: 1000/1010 steps", "run: 1001/1010 steps, about 135 s left",
-            "run: 1002/1010 steps, about 120 s left"] == capsys.readouterr().out.splitlines()  # fmt: skip
-
-
-def test_the_time_left_forgets_a_jump(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Seeds that go on from saved states say so one after another: after five minutes only the pace of now counts."""
-    now = [0.0]
-    monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(stopping.sys.stderr, "isatty", lambda: False)
-    bar = stopping.Progress("run", 1000)
-    for done in (0, 300, 600, *range(601, 621)):
-        now[0] += 15
-        bar.show(done)
-
-    assert "run: 620/1000 steps, about 5700 s left" == capsys.readouterr().out.splitlines()[-1]
+    assert [f"run: {line}" for line in said] == capsys.readouterr().out.splitlines()[-len(said) :]
