@@ -238,15 +238,12 @@ def test_normalise() -> None:
     assert torch.equal(torch.from_numpy(expected), normalise(IMAGES, mean, std))
 
 
-@pytest.mark.parametrize(
-    ("call", "wanted"),
-    [
-        (lambda: apply_crop(IMAGES.float(), PLAIN, VIEWS), r"torch.float32 .* need torch.uint8 \[64, C, H, W\]"),
-        (lambda: apply_crop(IMAGES[:1], PLAIN, VIEWS), r"\[1, 3, 32, 32\]; need torch.uint8 \[64, C, H, W\]"),
-        (lambda: apply_strong(IMAGES[:, :1], STRONG, VIEWS), r"\[64, 1, 32, 32\]; need torch.uint8 \[64, 3, H, W\]"),
-        (lambda: normalise(IMAGES.float(), (0.5,) * 3, (0.5,) * 3), r"need torch.uint8 \[64, 3, H, W\]"),
-    ],
-)
+@pytest.mark.parametrize(("call", "wanted"), [
+    (lambda: apply_crop(IMAGES.float(), PLAIN, VIEWS), r"torch.float32 .* need torch.uint8 \[64, C, H, W\]"),
+    (lambda: apply_crop(IMAGES[:1], PLAIN, VIEWS), r"\[1, 3, 32, 32\]; need torch.uint8 \[64, C, H, W\]"),
+    (lambda: apply_strong(IMAGES[:, :1], STRONG, VIEWS), r"\[64, 1, 32, 32\]; need torch.uint8 \[64, 3, H, W\]"),
+    (lambda: normalise(IMAGES.float(), (0.5,) * 3, (0.5,) * 3), r"need torch.uint8 \[64, 3, H, W\]"),
+])  # fmt: skip
 def test_other_images_are_refused(call: Callable[[], Tensor], wanted: str) -> None:
     """The message names what was given and what is wanted."""
     with pytest.raises(ValueError, match=wanted):

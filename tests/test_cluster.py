@@ -336,11 +336,10 @@ def test_options_of_slurm() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("setting", "says"),
-    [("budget.labelled_batch=4", r"budget.labelled_batch = 4: 3 processes c"),
-     ("engine.fastest=true", r"engine.fastest = True: is for one process")],
-)  # fmt: skip
+@pytest.mark.parametrize(("setting", "says"), [
+    ("budget.labelled_batch=4", r"budget.labelled_batch = 4: 3 processes c"),
+    ("engine.fastest=true", r"engine.fastest = True: is for one process"),
+])  # fmt: skip
 def test_what_gpus_cannot_share_is_refused_before_jobs_go_out(setting: str, says: str, tmp_path: Path) -> None:
     """The driver names run, setting and remedy: not each job, three times."""
     sizes = ["budget.labelled_batch=6", "budget.unlabelled_batch=6"]

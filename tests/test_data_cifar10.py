@@ -40,19 +40,16 @@ def split(config: Cifar10Data, seed: int = 0) -> tuple[Tensor, Tensor]:
 # Splits
 
 
-@pytest.mark.parametrize(
-    ("changes", "labelled", "unlabelled"),
-    [
-        ({}, (5000, 9000), (9000, 50_000)),
-        ({"labelled_in_unlabelled": True}, (5000, 9000), (5000, 50_000)),
-        ({"labelled_in_unlabelled": True, "train_images": 9000}, (5000, 9000), (5000, 9000)),  # Table 9: no others
-        ({"split": Split.released}, (0, 4000), (4000, 50_000)),
-        ({"split": Split.released, "labelled_in_unlabelled": True}, (0, 4000), (0, 50_000)),
-        ({"split": Split.released, "labels": 50_000, "labelled_in_unlabelled": True}, (0, 50_000), (0, 50_000)),
-        ({"labels": 500, "train_images": 6000}, (5000, 5500), (5500, 6000)),
-        ({"split": Split.released, "labels": 500, "train_images": 6000}, (0, 500), (500, 6000)),
-    ],
-)
+@pytest.mark.parametrize(("changes", "labelled", "unlabelled"), [
+    ({}, (5000, 9000), (9000, 50_000)),
+    ({"labelled_in_unlabelled": True}, (5000, 9000), (5000, 50_000)),
+    ({"labelled_in_unlabelled": True, "train_images": 9000}, (5000, 9000), (5000, 9000)),  # Table 9: no others
+    ({"split": Split.released}, (0, 4000), (4000, 50_000)),
+    ({"split": Split.released, "labelled_in_unlabelled": True}, (0, 4000), (0, 50_000)),
+    ({"split": Split.released, "labels": 50_000, "labelled_in_unlabelled": True}, (0, 50_000), (0, 50_000)),
+    ({"labels": 500, "train_images": 6000}, (5000, 5500), (5500, 6000)),
+    ({"split": Split.released, "labels": 500, "train_images": 6000}, (0, 500), (500, 6000)),
+])  # fmt: skip
 def test_splits_in_file_order(changes: dict[str, Any], labelled: tuple[int, int], unlabelled: tuple[int, int]) -> None:
     """Which records are labelled and unlabelled, exactly, under every seed."""
     config = replace(PAPER, **changes)
@@ -83,16 +80,12 @@ def test_a_balanced_split_of_too_few_images_is_refused() -> None:
 # All of it, where it is
 
 
-@pytest.mark.parametrize(
-    ("config", "recorded"),
-    [
-        (PAPER, "b066d67dd6e40506040b09ea7fef6abe83adc8c8cfb22961936e3ab72b7ed47d"),
-        (RELEASED, "aa62e5d9a8135dfa402439d1cec9f0726dc572ec6011d14fbc08a379caccfb29"),
-        (BALANCED, "a43da7789cd08e68f323e322b0240930f2af4ca8fba84a1852edcc48248b907c"),
-        (ALL, "8991afb3814f3f5916936ef7475290efc470a09e87dd6484b9d85ece38090772"),
-    ],
-    ids=["paper", "released", "balanced", "all"],
-)
+@pytest.mark.parametrize(("config", "recorded"), [
+    (PAPER, "b066d67dd6e40506040b09ea7fef6abe83adc8c8cfb22961936e3ab72b7ed47d"),
+    (RELEASED, "aa62e5d9a8135dfa402439d1cec9f0726dc572ec6011d14fbc08a379caccfb29"),
+    (BALANCED, "a43da7789cd08e68f323e322b0240930f2af4ca8fba84a1852edcc48248b907c"),
+    (ALL, "8991afb3814f3f5916936ef7475290efc470a09e87dd6484b9d85ece38090772"),
+], ids=["paper", "released", "balanced", "all"])  # fmt: skip
 def test_training_data_are_the_recorded_ones(all_of_cifar10: Path, config: Cifar10Data, recorded: str) -> None:
     """The hash over data and split of two seeds; pixels and labels are the records' own, in order of the indices."""
     images, labels = source_of(config).read("train")

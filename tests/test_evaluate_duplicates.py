@@ -38,17 +38,14 @@ def counts(found: dict[str, int]) -> tuple[int, int]:
 TRAIN = train_on(IMAGES[:2], IMAGES[2:6], [0, 1], [2, 3, 4, 5])
 
 
-@pytest.mark.parametrize(
-    ("test", "labels", "expected"),
-    [
-        ([8, 9, 10], [0, 0, 0], (0, 0)),
-        ([0, 8], [0, 0], (1, 0)),  # labelled
-        ([5, 8], [5, 0], (1, 0)),  # unlabelled
-        ([0, 5, 8], [1, 4, 0], (2, 2)),
-        ([1, 1, 2], [1, 0, 2], (3, 1)),
-        ([1, 1], [1, 1], (2, 0)),  # a test example that is there twice counts twice
-    ],
-)
+@pytest.mark.parametrize(("test", "labels", "expected"), [
+    ([8, 9, 10], [0, 0, 0], (0, 0)),
+    ([0, 8], [0, 0], (1, 0)),  # labelled
+    ([5, 8], [5, 0], (1, 0)),  # unlabelled
+    ([0, 5, 8], [1, 4, 0], (2, 2)),
+    ([1, 1, 2], [1, 0, 2], (3, 1)),
+    ([1, 1], [1, 1], (2, 0)),  # a test example that is there twice counts twice
+])  # fmt: skip
 def test_images_that_were_trained_on_are_counted(test: list[int], labels: list[int], expected: tuple[int, int]) -> None:
     """Labelled and unlabelled ones, and of these the ones with another label."""
     assert expected == counts(duplicates(TRAIN, HeldOutSet(IMAGES[test], torch.tensor(labels)), ()))

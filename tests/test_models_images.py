@@ -194,10 +194,9 @@ def test_variables_are_the_released_ones() -> None:
         }
 
 
-@pytest.mark.parametrize(
-    ("config", "classes", "count"),
-    [(WideResNet(), 10, 1_472_170), (WideResNet(width=1), 10, 369_498), (ResNet50(), 1000, 25_557_032)],
-)
+@pytest.mark.parametrize(("config", "classes", "count"), [
+    (WideResNet(), 10, 1_472_170), (WideResNet(width=1), 10, 369_498), (ResNet50(), 1000, 25_557_032),
+])  # fmt: skip
 def test_size(config: Model, classes: int, count: int) -> None:
     """Trainable numbers as in the released code."""
     assert count == sum(p.numel() for p in student(config, classes).parameters())

@@ -82,14 +82,11 @@ def test_all_arms_share_the_planted_teacher_and_then_part() -> None:
     assert all(not torch.equal(a, b) for a, b in itertools.combinations(teachers, 2))
 
 
-@pytest.mark.parametrize(
-    ("run", "changes", "says"),
-    [
-        ("digits_uda", ["plant.steps=5"], "plant.steps = 5: is for method.name = mpl, not uda; set it to 0"),
-        ("digits_mpl", ["plant.steps=600"], "plant.steps = 600: leaves none of budget.steps = 600; set fewer"),
-        ("digits_uda", ["budget.probe_feedback=true"], "budget.probe_feedback = True: is for method.name = mpl"),
-    ],
-)
+@pytest.mark.parametrize(("run", "changes", "says"), [
+    ("digits_uda", ["plant.steps=5"], "plant.steps = 5: is for method.name = mpl, not uda; set it to 0"),
+    ("digits_mpl", ["plant.steps=600"], "plant.steps = 600: leaves none of budget.steps = 600; set fewer"),
+    ("digits_uda", ["budget.probe_feedback=true"], "budget.probe_feedback = True: is for method.name = mpl"),
+])  # fmt: skip
 def test_what_cannot_be_planted_or_probed_is_one_sentence(run: str, changes: list[str], says: str) -> None:
     """With key, value and remedy."""
     with pytest.raises(ConfigError, match=says):

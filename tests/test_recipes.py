@@ -120,17 +120,14 @@ def test_other_teachers_differ_from_uda_s_in_what_they_are_named_for(name: str) 
     assert wanted == values(name, wanted)
 
 
-@pytest.mark.parametrize(
-    ("name", "override"),
-    [
-        ("cifar10_paper_mpl_mixup", "method.uda.weight=1.0"),
-        ("cifar10_paper_mpl_randaugment", "method.teacher_labelled_view=weak"),
-        ("cifar10_paper_mpl_pseudo_label", "method.teacher_mixup=1.0"),
-        ("cifar10_paper_mpl", "method.teacher_pseudo_label.weight=1.0"),
-        ("cifar10_paper_supervised", "method.labelled_view=strong"),
-        ("cifar10_paper_randaugment", "method.mixup=1.0"),
-    ],
-)
+@pytest.mark.parametrize(("name", "override"), [
+    ("cifar10_paper_mpl_mixup", "method.uda.weight=1.0"),
+    ("cifar10_paper_mpl_randaugment", "method.teacher_labelled_view=weak"),
+    ("cifar10_paper_mpl_pseudo_label", "method.teacher_mixup=1.0"),
+    ("cifar10_paper_mpl", "method.teacher_pseudo_label.weight=1.0"),
+    ("cifar10_paper_supervised", "method.labelled_view=strong"),
+    ("cifar10_paper_randaugment", "method.mixup=1.0"),
+])  # fmt: skip
 def test_another_teacher_departs_from_a_recipe(name: str, override: str) -> None:
     """A row of Table 10 cannot stand for another one."""
     assert [override.partition("=")[0]] == departing(compose(name, [override], ROOT))
@@ -189,17 +186,14 @@ def test_an_arm_switches_only_what_it_names(like: str, arm: str, differs_in: set
     assert differs_in == changed(like, f"{like}_{arm}")
 
 
-@pytest.mark.parametrize(
-    ("like", "arm", "differs_in"),
-    [
-        ("cifar10_paper_mpl_finite_difference", "cifar10_paper_mpl_shuffled", {"method.feedback"}),
-        ("cifar10_paper_supervised_alone", "cifar10_paper_supervised_smoothing", {"method.label_smoothing"}),
-        ("svhn_paper_supervised_alone", "svhn_paper_supervised_smoothing", {"method.label_smoothing"}),
-        ("imagenet_paper_mpl", "imagenet_paper_supervised_mpl",
-         {"method.uda.weight", "method.pseudo_label_view", "method.student_view"}),
-        ("imagenet_paper_supervised", "imagenet_paper_randaugment", {"method.labelled_view"}),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("like", "arm", "differs_in"), [
+    ("cifar10_paper_mpl_finite_difference", "cifar10_paper_mpl_shuffled", {"method.feedback"}),
+    ("cifar10_paper_supervised_alone", "cifar10_paper_supervised_smoothing", {"method.label_smoothing"}),
+    ("svhn_paper_supervised_alone", "svhn_paper_supervised_smoothing", {"method.label_smoothing"}),
+    ("imagenet_paper_mpl", "imagenet_paper_supervised_mpl",
+     {"method.uda.weight", "method.pseudo_label_view", "method.student_view"}),
+    ("imagenet_paper_supervised", "imagenet_paper_randaugment", {"method.labelled_view"}),
+])  # fmt: skip
 def test_two_arms_differ_in_what_the_step_between_them_is_named_for(like: str, arm: str, differs_in: set[str]) -> None:
     """An arm beside its own control: of shuffled feedback, of Table 9 and of Figure 3, on the same data."""
     assert differs_in == changed(like, arm)

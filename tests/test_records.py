@@ -136,16 +136,12 @@ def test_a_seed_twice_is_not_joined() -> None:
         joined([a_run(1, 3), a_run(3)])
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        replace(a_run(3), config=a_run(3).config | {"finetune": {"steps": 3}}),
-        replace(a_run(3), name="other"),
-        replace(a_run(3), arrays={"predictions.student": a_run(3).arrays["predictions.student"]}),
-        replace(a_run(3), arrays=a_run(3).arrays | {"curve.step": np.array([0, 400])}),
-    ],
-    ids=["settings", "name", "networks", "steps"],
-)
+@pytest.mark.parametrize("other", [
+    replace(a_run(3), config=a_run(3).config | {"finetune": {"steps": 3}}),
+    replace(a_run(3), name="other"),
+    replace(a_run(3), arrays={"predictions.student": a_run(3).arrays["predictions.student"]}),
+    replace(a_run(3), arrays=a_run(3).arrays | {"curve.step": np.array([0, 400])}),
+], ids=["settings", "name", "networks", "steps"])  # fmt: skip
 def test_other_settings_are_not_joined(other: Run) -> None:
     """Seeds of one run differ in nothing else."""
     with pytest.raises(

@@ -117,18 +117,15 @@ def test_every_network_of_every_seed_has_the_hash_of_its_own_weights(exported: P
     assert 5 * 2 == runs["digits_mpl"].seeds.filter(like="weights_hash.").stack().nunique()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["digits_mpl", "--seed", "7"], "digits_mpl has no seed 7; --seed takes one of 0, 1"),
-        (
-            ["digits_mpl", "--network", "uncle"],
-            "digits_mpl has no network uncle; --network takes one of student, student_average,",
-        ),
-        (["moons_tuned_mpl"], "its seeds are one stacked model"),
-        (["absent"], "no trained weights in artifacts/runs/absent"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (["digits_mpl", "--seed", "7"], "digits_mpl has no seed 7; --seed takes one of 0, 1"),
+    (
+        ["digits_mpl", "--network", "uncle"],
+        "digits_mpl has no network uncle; --network takes one of student, student_average,",
+    ),
+    (["moons_tuned_mpl"], "its seeds are one stacked model"),
+    (["absent"], "no trained weights in artifacts/runs/absent"),
+])  # fmt: skip
 def test_what_cannot_be_exported_is_one_sentence(exported: Path, arguments: list[str], sentence: str) -> None:
     """With the choice there is."""
     done = call(exported, "export", *arguments)

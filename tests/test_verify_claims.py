@@ -33,25 +33,22 @@ def test_an_ordering_without_experiment_has_not_run(tmp_path: Path) -> None:
         assert "a week" == verdict.missing
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "message"),
-    [
-        ("sayz", "typo", "c.sayz is not a setting; did you mean 'says'?"),
-        ("rule.marginn", 1, "c.rule.marginn is not a setting; did you mean 'margin'?"),
-        ("rule.margin", None, "c.rule.margin = None: wants a number"),
-        ("rule.margin", 50, "larger passes too easily"),
-        ("rule.value", 961.1, "a percentage"),
-        ("rule.runs", 1, "one run has no spread"),
-        ("rule.spread", 0.0, "null where nothing is known"),
-        ("rule.kind", "absolut", "did you mean 'absolute'?"),
-        ("rule", [1], "wants a mapping"),
-        ("alpha", 0.5, "larger passes too easily"),
-        ("by", "us", "c.by = 'us' is unknown; known: control, paper"),
-        ("why", "", "c.why = '': string should have at least 1 character"),
-        ("recipe", "DELETE", "recipe is missing"),
-        ("method", "DELETE", "c.method is missing"),
-    ],
-)
+@pytest.mark.parametrize(("path", "value", "message"), [
+    ("sayz", "typo", "c.sayz is not a setting; did you mean 'says'?"),
+    ("rule.marginn", 1, "c.rule.marginn is not a setting; did you mean 'margin'?"),
+    ("rule.margin", None, "c.rule.margin = None: wants a number"),
+    ("rule.margin", 50, "larger passes too easily"),
+    ("rule.value", 961.1, "a percentage"),
+    ("rule.runs", 1, "one run has no spread"),
+    ("rule.spread", 0.0, "null where nothing is known"),
+    ("rule.kind", "absolut", "did you mean 'absolute'?"),
+    ("rule", [1], "wants a mapping"),
+    ("alpha", 0.5, "larger passes too easily"),
+    ("by", "us", "c.by = 'us' is unknown; known: control, paper"),
+    ("why", "", "c.why = '': string should have at least 1 character"),
+    ("recipe", "DELETE", "recipe is missing"),
+    ("method", "DELETE", "c.method is missing"),
+])  # fmt: skip
 def test_impossible_claims_are_refused(tmp_path: Path, path: str, value: Any, message: str) -> None:
     """Each mistake in the file is refused by claim, key and remedy."""
     rule = {"kind": "absolute", "experiment": "mpl", "value": 96.11, "spread": 0.07, "runs": 10, "margin": 0.2}
@@ -70,22 +67,19 @@ def test_impossible_claims_are_refused(tmp_path: Path, path: str, value: Any, me
         read_claims(file)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"worse": ["a"]}, "a list of different names"),
-        ({"worse": ["b", "b"]}, "a list of different names"),
-        ({"worse": []}, "want a name and a list of different names"),
-        ({"better": None}, "or null and [] while an ordering has no experiment"),
-        ({"differ_in": []}, "would allow any difference"),
-        ({"kind": "success_rate", "success_at": 0.9, "worse": []}, "want a name and a list of different names"),
-        ({"kind": "success_rate", "success_at": 0.9, "better": None, "worse": []}, "c.rule.better = None: wants text"),
-        ({"at_least": 1.0}, "c.rule.at_least = 1.0: must be at most meaningful, 0.5"),
-        ({"at_least": -1.0}, "c.rule.at_least = -1.0: must lie in [0, 100)"),
-        ({"meaningful": 0.0}, "nothing could ever refute"),
-        ({"kind": "success_rate", "success_at": 95}, "a share"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"worse": ["a"]}, "a list of different names"),
+    ({"worse": ["b", "b"]}, "a list of different names"),
+    ({"worse": []}, "want a name and a list of different names"),
+    ({"better": None}, "or null and [] while an ordering has no experiment"),
+    ({"differ_in": []}, "would allow any difference"),
+    ({"kind": "success_rate", "success_at": 0.9, "worse": []}, "want a name and a list of different names"),
+    ({"kind": "success_rate", "success_at": 0.9, "better": None, "worse": []}, "c.rule.better = None: wants text"),
+    ({"at_least": 1.0}, "c.rule.at_least = 1.0: must be at most meaningful, 0.5"),
+    ({"at_least": -1.0}, "c.rule.at_least = -1.0: must lie in [0, 100)"),
+    ({"meaningful": 0.0}, "nothing could ever refute"),
+    ({"kind": "success_rate", "success_at": 95}, "a share"),
+])  # fmt: skip
 def test_impossible_comparisons_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     """A comparison that could not fail, or compares nothing, is refused."""
     rule = {"kind": "ordering", "better": "a", "worse": ["b"], "at_least": 0, "meaningful": 0.5} | changes

@@ -273,17 +273,14 @@ def test_expected_networks_are_those_that_the_methods_train(name: str) -> None:
     assert set(trained(small, steps=0).state.learners) == expected_networks(small)[0]
 
 
-@pytest.mark.parametrize(
-    ("changes", "networks", "counted"),
-    [
-        ({"finetune__steps": 3}, {"teacher", "student", "student_finetuned"}, "student"),
-        (
-            {"optim__average_decay": 0.9},
-            {"teacher", "student", "teacher_average", "student_average"},
-            "student_average",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("changes", "networks", "counted"), [
+    ({"finetune__steps": 3}, {"teacher", "student", "student_finetuned"}, "student"),
+    (
+        {"optim__average_decay": 0.9},
+        {"teacher", "student", "teacher_average", "student_average"},
+        "student_average",
+    ),
+])  # fmt: skip
 def test_averages_and_finetuned_weights_are_expected(changes: dict[str, Any], networks: set[str], counted: str) -> None:
     """Averaged weights count where there are any, finetuned ones never."""
     assert (networks, counted) == expected_networks(read_config(config(MPL, **changes)))

@@ -152,11 +152,10 @@ def test_a_number_that_is_not_judged_is_still_told_from_the_papers() -> None:
 # One method against others
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [(0.1, 0.4, Status.NOT_REPRODUCED), (0.1, 0.6, Status.REPRODUCED), (0.0, 0.6, Status.INCONCLUSIVE),
-     (-0.1, 0.5, Status.INCONCLUSIVE), (2.0, 3.0, Status.REPRODUCED), (2.1, 3.0, Status.EXCEEDED)],
-)  # fmt: skip
+@pytest.mark.parametrize(("low", "high", "expected"), [
+    (0.1, 0.4, Status.NOT_REPRODUCED), (0.1, 0.6, Status.REPRODUCED), (0.0, 0.6, Status.INCONCLUSIVE),
+    (-0.1, 0.5, Status.INCONCLUSIVE), (2.0, 3.0, Status.REPRODUCED), (2.1, 3.0, Status.EXCEEDED),
+])  # fmt: skip
 def test_bounds_of_the_rule(low: float, high: float, expected: Status) -> None:
     """At a bound the answer is the weaker one; an interval between nothing and what counts refutes the claim."""
     assert expected == status_of(low, high, Ordering("a", ("b",), at_least=0.0, meaningful=0.5, claimed=1.5))

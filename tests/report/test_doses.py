@@ -110,14 +110,11 @@ def test_the_figures_show_arms_by_name() -> None:
     assert {DOSE.title("mpl_held"), DOSE.title("exact_held")} == set(named)
 
 
-@pytest.mark.parametrize(
-    ("mpl", "says"),
-    [
-        ([50, 62, 39, 50], "has no clear effect"),
-        ([60, 69, 52, 61], "puts more right"),
-        ([30, 42, 19, 30], "puts fewer right"),
-    ],
-)
+@pytest.mark.parametrize(("mpl", "says"), [
+    ([50, 62, 39, 50], "has no clear effect"),
+    ([60, 69, 52, 61], "puts more right"),
+    ([30, 42, 19, 30], "puts fewer right"),
+])  # fmt: skip
 def test_the_third_answer_says_what_became_of_planted_labels(
     monkeypatch: pytest.MonkeyPatch, mpl: list[float], says: str
 ) -> None:

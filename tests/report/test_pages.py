@@ -67,11 +67,10 @@ def test_the_answers_are_those_of_the_numbers() -> None:
     assert "Held at 10 %" not in text
 
 
-@pytest.mark.parametrize(
-    ("status", "words"),
-    [(Status.REPRODUCED, "Feedback helps here:"), (Status.NOT_REPRODUCED, "No gain that would count:"),
-     (Status.INCONCLUSIVE, "Not settled:")],
-)  # fmt: skip
+@pytest.mark.parametrize(("status", "words"), [
+    (Status.REPRODUCED, "Feedback helps here:"), (Status.NOT_REPRODUCED, "No gain that would count:"),
+    (Status.INCONCLUSIVE, "Not settled:"),
+])  # fmt: skip
 def test_the_third_answer_follows_the_verdict(status: Status, words: str) -> None:
     """One phrase for each verdict on the claim that compares MPL with h = 0."""
     verdict = replace(made_up().verdicts["digits_feedback"], status=status)
