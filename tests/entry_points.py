@@ -14,13 +14,15 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
+
+import yaml
 
 from repro.__main__ import main
 
@@ -56,6 +58,20 @@ def call(place: Path, *words: str, spoil: Callable[[], None] | None = None) -> C
             os.killpg(process.pid, signal.SIGKILL)
             process.join()
         return CompletedProcess(words, process.exitcode, *(log.read_text() for log in logs))
+
+
+def ran(place: Path, *words: str, spoil: Callable[[], None] | None = None) -> str:
+    """What it printed where it ends well, without a word of complaint."""
+    done = call(place, *words, spoil=spoil)
+    assert (0, "") == (done.returncode, done.stderr), done.stdout
+    return done.stdout
+
+
+def trained(place: Path, runs: Mapping[str, Mapping[str, Any]], spoil: Callable[[], None] | None = None) -> str:
+    """Plans these runs (seeds and overrides of each), prepares and trains them; what training printed."""
+    (place / "params.yaml").write_text(yaml.safe_dump({"runs": {name: {**run} for name, run in runs.items()}}))
+    ran(place, "prepare", spoil=spoil)
+    return "".join(ran(place, "train", name, "--seeds", run["seeds"], spoil=spoil) for name, run in runs.items())
 
 
 def _call(place: Path, words: tuple[str, ...], logs: list[Path], spoil: Callable[[], None] | None) -> None:

@@ -20,7 +20,7 @@ from repro.__main__ import complete, parsers
 from repro.results import read_runs
 from repro.train import job
 from repro.train.loop import NotFinite
-from tests.entry_points import call, python, started
+from tests.entry_points import call, python, ran, started
 from tests.survival import outcome
 
 ROOT = Path(__file__).parent.parent
@@ -35,8 +35,7 @@ def planned(workplace: Path, overrides: list[str]) -> None:
     """Plans the run with these changes, and prepares it."""
     plan = {"runs": {RUN: {"overrides": overrides, "seeds": "0-3"}}}
     (workplace / "params.yaml").write_text(yaml.safe_dump(plan))
-    done = call(workplace, "prepare")
-    assert (0, "") == (done.returncode, done.stderr)
+    ran(workplace, "prepare")
 
 
 @pytest.fixture(autouse=True)
@@ -98,14 +97,13 @@ def test_the_chain_from_plan_to_report(workplace: Path) -> None:
     """prepare, train, evaluate, verify, report and verdicts leave a record that reads back, and judge what is there."""
     planned(workplace, SHORT)
 
-    calls = [call(workplace, *words) for words in (TRAIN, ["evaluate"], ["verify"], ["report"], ["verdicts"])]
+    said = [ran(workplace, *words) for words in (TRAIN, ["evaluate"], ["verify"], ["report"], ["verdicts"])]
 
-    assert [(0, "")] * 5 == [(done.returncode, done.stderr) for done in calls]
     assert {"0-1": [0, 1], "2-3": [2, 3]} == {
         name.removeprefix("seeds-"): seeds
         for name, seeds in read_runs(workplace / "results/runs")[RUN].groups().items()
     }
-    assert "NOT RUN" in calls[-1].stdout
+    assert "NOT RUN" in said[-1]
     assert (workplace / "results/REPORT.md").is_file()
     assert "finished already" in call(workplace, *TRAIN).stdout
 
@@ -154,7 +152,7 @@ def test_one_bad_seed_stops_no_other(workplace: Path) -> None:
 def test_damaged_weights_are_refused_and_trained_anew(workplace: Path) -> None:
     """Evaluation names the remedy; training makes the same weights again."""
     planned(workplace, SHORT)
-    assert call(workplace, *TRAIN).returncode == 0
+    ran(workplace, *TRAIN)
     finished = outcome(workplace, RUN)
     damaged = workplace / "artifacts/runs" / RUN / "seeds-0-1/snapshots-0001.pt"
     damaged.write_bytes(damaged.read_bytes()[:-5])

@@ -20,7 +20,7 @@ from repro.evaluate.evaluate import evaluate
 from repro.evaluate.predict import Predictor
 from repro.plan import compose
 from repro.train.checkpoint import load_results
-from tests.entry_points import call
+from tests.entry_points import trained
 from tests.tiny import CPU
 
 ROOT = Path(__file__).parents[1] / "experiments"
@@ -122,11 +122,7 @@ def test_hours_of_gpus_where_there_is_none_are_those_of_a_timed_one(
 
 def test_evaluation_and_disk_are_what_a_run_takes(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every example that passes a network in the evaluation is counted; files are as large as was said, and headers."""
-    runs = {"digits_mpl": {"overrides": [*DIGITS, "finetune.steps=3"], "seeds": "0"}}
-    (workplace / "params.yaml").write_text(yaml.safe_dump({"runs": runs}))
-    for stage in (["prepare"], ["train", "digits_mpl", "--seeds", "0"]):
-        done = call(workplace, *stage)
-        assert done.returncode == 0, done.stderr
+    trained(workplace, {"digits_mpl": {"overrides": [*DIGITS, "finetune.steps=3"], "seeds": "0"}})
     (result,) = load_results(workplace / "artifacts/runs/digits_mpl")
     passed = []
     inputs = Predictor._passes

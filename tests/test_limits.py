@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from repro.train.loop import Trainer
-from tests.tiny import CPU, METHODS, all_weights, assert_same, settings, trained
+from tests.tiny import CPU, METHODS, VARIANTS, all_weights, assert_same, settings, trained
 
 UDA = {"weight": 2.0, "temperature": 0.8, "threshold": 0.6, "ramp_steps": 5, "label_smoothing": 0.1}
 
@@ -52,17 +52,6 @@ def test_full_mask_leaves_the_supervised_gradient(method: str) -> None:
     for key, value in all_weights(supervised).items():
         # Not bit for bit: a matrix product over more rows sums the same numbers in another order.
         torch.testing.assert_close(masked.state.state_dict()[key], value, rtol=1e-5, atol=1e-6)
-
-
-VARIANTS = METHODS | {
-    "supervised_mixup": {"name": "supervised", "mixup": 0.5},
-    "mpl_exact": {"name": "mpl", "feedback": "exact", "pseudo_label": "soft"},
-    "mpl_example": {"name": "mpl", "feedback_scope": "example", "baseline": "moving_average"},
-    "mpl_cosine": {"name": "mpl", "feedback": "cosine", "baseline": "moving_average"},
-    "mpl_difference": {"name": "mpl", "feedback": "finite_difference", "pseudo_label": "argmax"},
-    "mpl_released": {"name": "mpl", "feedback": "finite_difference", "feedback_batch_norm": "released"},
-    "mpl_shuffled": {"name": "mpl", "feedback": "shuffled", "shuffle_window": 5},
-}
 
 
 @pytest.mark.parametrize("method", VARIANTS)

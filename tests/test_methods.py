@@ -16,21 +16,8 @@ from repro.methods import FixMatch, Method, Mpl, PseudoLabel, PseudoLabelMethod,
 from repro.methods.state import Batch
 from repro.settings import Optim, Optimiser
 from repro.train.loop import Trainer
-from tests.tiny import CPU, METHODS, TinyNet, settings, tiny_batch, weights
+from tests.tiny import CPU, VARIANTS, TinyNet, settings, tiny_batch, weights
 
-UDA = METHODS["mpl"]["uda"]
-VARIANTS: dict[str, dict[str, Any]] = METHODS | {
-    "supervised_mixup": {"name": "supervised", "mixup": 0.5, "labelled_view": "strong"},
-    "mpl_own_labels": {"name": "mpl", "teacher_mixup": 1.0, "teacher_labelled_view": "strong",
-                       "teacher_pseudo_label": {"weight": 1.0, "threshold": 0.5, "ramp_steps": 10}},
-    "mpl_example": {"name": "mpl", "feedback_scope": "example", "uda": UDA},
-    "mpl_exact": {"name": "mpl", "feedback": "exact", "pseudo_label": "soft", "uda": UDA},
-    "mpl_released": {"name": "mpl", "feedback": "finite_difference", "feedback_sign": "new_minus_old",
-                     "pseudo_label": "soft", "feedback_batch_norm": "released", "student_label_smoothing": 0.15,
-                     "uda": UDA},
-    "mpl_shuffled": {"name": "mpl", "feedback": "shuffled", "shuffle_window": 8, "pseudo_label": "argmax"},
-    "mpl_cosine": {"name": "mpl", "feedback": "cosine", "baseline": "moving_average", "uda": UDA},
-}  # fmt: skip
 COMMON = {"step", "pseudo_label_wrong"}
 FIXED = COMMON | {"teacher_labelled_loss", "pseudo_label_loss", "mask_rate"}
 FEEDBACK = COMMON | {"student_loss", "student_labelled_loss", "feedback", "feedback_spread", "feedback_positive",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from repro.models import Airbench, Model, ResNet50, WideResNet
+from repro.models import Airbench, Model, ResNet50, SmallConv, WideResNet
 from repro.models.layers import BatchNorm, frozen_statistics
 from repro.models.networks import build_model, decorrelating_kernels
 from repro.seeding import Streams
@@ -35,7 +35,7 @@ def ones(model: nn.Module, x: Tensor) -> Tensor:
     return torch.ones(len(x), model.noise_features, dtype=x.dtype)  # type: ignore[call-overload, no-any-return]
 
 
-@pytest.mark.parametrize("config", [WideResNet(width=1), ResNet50(width=8)])
+@pytest.mark.parametrize("config", [WideResNet(width=1), ResNet50(width=8), SmallConv(width=16)])
 def test_initial_spread(config: Model) -> None:
     """Kernels start normal, variance 2 / (k^2 outputs); dense uniform within 1 / sqrt(classes); norms at 1 and 0."""
     for key, value in student(config).state_dict().items():

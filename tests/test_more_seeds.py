@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from repro.results import read_run
 from repro.train.checkpoint import load_result, load_results, save_result
-from tests.entry_points import call
+from tests import entry_points
+from tests.entry_points import ran
 
 ROOT = Path(__file__).parent.parent
 RUN, STACKED = "digits_mpl", "moons_tuned_mpl"
@@ -23,13 +23,8 @@ OVERRIDES = {RUN: SHORT, STACKED: ["budget.steps=40", "budget.stack=2"]}
 
 
 def trained(place: Path, seeds: str, run: str = RUN, overrides: list[str] | None = None) -> str:
-    """Prepares and trains a run with these seeds; what training printed."""
-    plan = {"runs": {run: {"overrides": overrides or OVERRIDES[run], "seeds": seeds}}}
-    (place / "params.yaml").write_text(yaml.safe_dump(plan))
-    for words in (["prepare"], ["train", run, "--seeds", seeds]):
-        done = call(place, *words)
-        assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    """What training a run with these seeds printed."""
+    return entry_points.trained(place, {run: {"overrides": overrides or OVERRIDES[run], "seeds": seeds}})
 
 
 def files(place: Path, run: str = RUN) -> dict[str, tuple[int, bytes]]:
@@ -88,8 +83,7 @@ def test_a_record_of_seeds_chosen_with_results_at_hand_says_so(begun: Path) -> N
 
     def said(seeds: str) -> str:
         trained(begun, seeds)
-        done = call(begun, "evaluate")
-        assert done.returncode == 0, done.stderr
+        ran(begun, "evaluate")
         seeds_of = read_run(begun / "results/runs" / RUN).seeds
         (found,) = seeds_of["seeds_before"].unique() if "seeds_before" in seeds_of else ("",)
         return str(found)

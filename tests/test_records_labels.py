@@ -58,12 +58,6 @@ def scores(run: Run | None = None) -> Scores:
     return scores_of({"folder_uda": run or the_run()})["folder_uda"]
 
 
-def the_file() -> Path:
-    """The file of labels."""
-    (path,) = LABELS.glob("*.npz")
-    return path
-
-
 def test_labels_read_back_as_written(tmp_path: Path) -> None:
     """Labels, names and hash survive, under a name that tells data set and hash."""
     path = store_labels(STORED, tmp_path)
@@ -98,46 +92,29 @@ def test_labels_are_stored_once_and_small(elsewhere: Path) -> None:
     assert [f"c{label:03d}" for label in range(CLASSES)] == stored.class_names.tolist()
 
 
-def as_others(stored: StoredLabels, predicted: np.ndarray) -> StoredLabels:
-    """Labels that make every prediction right."""
+def flattering() -> StoredLabels:
+    """Labels by which every prediction is right."""
+    run = the_run()
+    stored, predicted = read_labels("folder", held_out_hash(run)), run.predictions("teacher_average")[0]
     return replace(stored, labels=predicted.astype(np.uint8))
 
 
-def missing(_run: Run) -> str:
-    """The file is not there."""
-    the_file().unlink()
-    return "is missing; "
+DAMAGED = r"is not what was recorded \(.*\); "
 
 
-def damaged(_run: Run) -> str:
-    """The file was cut short."""
-    the_file().write_bytes(the_file().read_bytes()[:-30])
-    return r"is not what was recorded \(.*\); "
-
-
-def no_labels(_run: Run) -> str:
-    """The file holds something else."""
-    np.savez_compressed(the_file(), labels=np.zeros((3, 3)), class_names=np.array(["a"]), examples=np.array("0" * 64))
-    return r"is not what was recorded \(.*\); "
-
-
-def flattering(run: Run) -> str:
-    """The labels are those that the network predicts."""
-    stored = read_labels("folder", held_out_hash(run))
-    other = as_others(stored, run.predictions("teacher_average")[0])
-    store_labels(other, LABELS).rename(the_file_of(run))
-    return r"holds labels of other test data than were evaluated on \(hash differs\); "
-
-
-def the_file_of(run: Run) -> Path:
-    """Where the run looks for its labels."""
-    return LABELS / f"folder-{held_out_hash(run)[:12]}.npz"
-
-
-@pytest.mark.parametrize("spoil", [missing, damaged, no_labels, flattering])
-def test_labels_that_are_not_the_runs_give_no_number(spoil: Callable[[Run], str], elsewhere: Path) -> None:
-    """Missing, damaged or exchanged labels are refused by name, with what to do."""
-    said = spoil(the_run())
+@pytest.mark.parametrize(("spoil", "said"), [
+    (lambda path: path.unlink(), "is missing; "),
+    (lambda path: path.write_bytes(path.read_bytes()[:-30]), DAMAGED),
+    (lambda path: np.savez(path, labels=np.zeros((3, 3)), class_names=np.array(["a"]), examples=np.array(0)), DAMAGED),
+    (lambda path: store_labels(flattering(), LABELS).rename(path),
+     r"holds labels of other test data than were evaluated on \(hash differs\); "),
+])  # fmt: skip
+def test_labels_that_are_not_the_runs_give_no_number(
+    spoil: Callable[[Path], object], said: str, elsewhere: Path
+) -> None:
+    """Missing, damaged, something else or exchanged: refused by name, with what to do."""
+    (path,) = LABELS.glob("*.npz")
+    spoil(path)
     found = scores()
 
     assert {} == found.accuracy["teacher"] == found.top5
@@ -150,7 +127,7 @@ def test_labels_that_are_not_the_runs_give_no_number(spoil: Callable[[Run], str]
 def test_labels_and_hash_exchanged_together_are_refused(elsewhere: Path) -> None:
     """Labels that flatter, with the hash in the record to match, leave the stored accuracy behind."""
     run = the_run()
-    other = as_others(read_labels("folder", held_out_hash(run)), run.predictions("teacher_average")[0])
+    other = flattering()
     store_labels(other)
     touched = with_record_hashes(replace(run, seeds=run.seeds.assign(held_out_hash=other.held_out_hash)))
 

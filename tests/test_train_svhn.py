@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from repro.config import Config, expected_networks, read_config
 from repro.data.svhn import TEST
 from repro.plan import compose, read_plan
 from repro.results import read_runs
 from repro.train.loop import Trainer
-from tests.entry_points import call
+from tests.entry_points import ran, trained
 from tests.samples import Svhn, taken_for_published
 from tests.tiny import CPU
 
@@ -50,23 +49,19 @@ def test_every_run_trains(run: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_way_on_real_digits(svhn_digits: Svhn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_whole_way_on_real_digits(svhn_digits: Svhn, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prepare, train and evaluate MPL by both settings as a user runs them: every test image has its prediction."""
     smaller = [f"data.root={svhn_digits.root}", "data.train_images=60", "data.labels=20", "budget.shortened_to=6",
                "data.test_images=20", "data.balanced=false", "model.depth=10", "model.width=1", "finetune.batch=8",
                "engine.channels_last=false", "engine.precision=float32", "budget.labelled_batch=8",
                "budget.unlabelled_batch=8", "budget.snapshots=2", "budget.curve_examples=10"]  # fmt: skip
-    names = ["svhn_released_mpl", "svhn_paper_mpl"]
-    plan = {"runs": {name: {"overrides": list(smaller), "seeds": "0"} for name in names}}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(plan))
-    (tmp_path / "experiments").symlink_to(ROOT)
+    names, published = ["svhn_released_mpl", "svhn_paper_mpl"], partial(taken_for_published, svhn_digits.published)
     svhn_digits.stand_in(monkeypatch)
 
-    for words in (["prepare"], *(["train", name, "--seeds", "0"] for name in names), ["evaluate"]):
-        done = call(tmp_path, *words, spoil=partial(taken_for_published, svhn_digits.published))
-        assert (0, "") == (done.returncode, done.stderr), done.stdout
+    trained(workplace, {name: {"overrides": list(smaller), "seeds": "0"} for name in names}, published)
+    ran(workplace, "evaluate", spoil=published)
 
-    labels, recorded = svhn_digits.labels[TEST], read_runs(tmp_path / "results/runs")
+    labels, recorded = svhn_digits.labels[TEST], read_runs(workplace / "results/runs")
     assert sorted(names) == sorted(recorded)
     for name, run in recorded.items():
         counted = expected_networks(read_config(run.config))[1]

@@ -17,7 +17,7 @@ from repro.plan import compose
 from repro.results import RUNS, Run, joined, read_run, settings_of, write_run
 from repro.settings import ConfigError
 from repro.train.prepare import with_prepared_data
-from tests.entry_points import call
+from tests.entry_points import call, ran
 from tests.verify_cases import MPL, config, run_of
 
 ROOT = Path(__file__).parents[1]
@@ -42,26 +42,24 @@ def accuracy(record: Run, network: str) -> float:
 def test_a_trial_trains_evaluates_and_compares(workplace: Path) -> None:
     """The difference and its interval are those of two seeds by hand; more seeds train what is missing alone."""
     words = ["run", "digits_mpl", *SHORT, "--against", "digits_supervised", *SHORT, "--seeds"]
-    done = call(workplace, *words, "0-1")
-    assert (0, "") == (done.returncode, done.stderr)
+    said = ran(workplace, *words, "0-1")
     mine, other = records("digits_mpl", SHORT), records("digits_supervised", SHORT)
     first, second = (accuracy(mine[seed], "student") - accuracy(other[seed], "teacher") for seed in (0, 1))
     mean, half = (first + second) / 2, 12.7062 * abs(first - second) / 2  # t of one degree of freedom
 
-    assert f"{accuracy(mine[1], 'student_finetuned'):.2f}" in done.stdout
-    assert f"student minus teacher, 2 seeds: {mean:+.2f} points" in done.stdout
-    assert f"95 % interval {mean - half:+.2f} to {mean + half:+.2f}" in done.stdout
-    assert f"seed by seed: {first:+.2f}  {second:+.2f}" in done.stdout
+    assert f"{accuracy(mine[1], 'student_finetuned'):.2f}" in said
+    assert f"student minus teacher, 2 seeds: {mean:+.2f} points" in said
+    assert f"95 % interval {mean - half:+.2f} to {mean + half:+.2f}" in said
+    assert f"seed by seed: {first:+.2f}  {second:+.2f}" in said
     assert not Path("results").exists()
     assert not list(trial.TRIALS.rglob("checkpoint-*"))
 
     results = sorted(trial.TRIALS.rglob("result.pt"))
     before = [path.stat().st_mtime_ns for path in results]
-    more = call(workplace, *words, "0-2")
-    assert (0, "") == (more.returncode, more.stderr)
+    more = ran(workplace, *words, "0-2")
     assert before == [path.stat().st_mtime_ns for path in results]
     assert {0, 1, 2} == set(records("digits_mpl", SHORT))
-    assert "3 seeds:" in more.stdout
+    assert "3 seeds:" in more
 
 
 @pytest.mark.slow
@@ -86,8 +84,7 @@ def test_a_record_of_the_same_settings_stands_in_for_training(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What it lacks is said: other settings, seeds that it does not have, other data."""
-    done = call(workplace, "run", "digits_uda", *SHORT, "--seeds", "0-1")
-    assert (0, "") == (done.returncode, done.stderr)
+    ran(workplace, "run", "digits_uda", *SHORT, "--seeds", "0-1")
     (config,) = map(trial.ready, with_prepared_data([compose("digits_uda", SHORT)]))
     recorded = replace(joined(list(records("digits_uda", SHORT).values())), name="digits_uda")
 
