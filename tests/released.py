@@ -66,9 +66,7 @@ def images(array: Vector) -> Tensor:
 def give_weights(network: nn.Module, arrays: Arrays, scope: str) -> None:
     """Sets weights and running statistics to the released variables under `scope`."""
     dtype = next(network.parameters()).dtype
-    network.load_state_dict(
-        {key: to_ours(arrays[scope + released_name(key)]).to(dtype) for key in network.state_dict()}
-    )
+    network.load_state_dict({k: to_ours(arrays[scope + released_name(k)]).to(dtype) for k in network.state_dict()})
 
 
 def evenly(values: Vector, count: int) -> Vector:

@@ -118,9 +118,7 @@ def trained_with(added: Mapping[str, Mapping[str, str]], place: Path, *words: st
     (METHOD, ["digits_supervised", "method=halved", "method.share=0.25"]),
     (DATA, ["digits_uda", "data=noise"]),
 ], ids=["method", "data"])  # fmt: skip
-def test_an_addition_takes_at_most_three_files(
-    added: Mapping[str, Mapping[str, str]], words: list[str], tmp_path: Path
-) -> None:
+def test_it_takes_at_most_3_files(added: Mapping[str, Mapping[str, str]], words: list[str], tmp_path: Path) -> None:
     """It is composed, trains three steps and is evaluated, with nothing else touched."""
     said = trained_with(added, tmp_path, *words)
 

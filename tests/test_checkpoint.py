@@ -125,9 +125,7 @@ def test_a_killed_writer_leaves_nothing(tmp_path: Path) -> None:
     assert {"checkpoint-000000010.pt", "snapshots-0001.pt", "notes.txt"} == {path.name for path in tmp_path.iterdir()}
 
 
-def test_weights_are_written_before_the_checkpoint_that_lists_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_are_written_before_what_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill in between leaves the checkpoint before, whole."""
     series = write(tmp_path, 10)
 
@@ -147,9 +145,7 @@ def test_weights_are_written_before_the_checkpoint_that_lists_them(
     ({"seeds": [0, 1]}, "seeds = 0 there, [0, 1] here"),
     ({"source": {"train/loop.py": "a", "losses.py": "c"}}, "losses.py of the training code differs"),
 ])  # fmt: skip
-def test_a_state_made_otherwise_is_refused_by_difference(
-    made_by: dict[str, Any], difference: str, tmp_path: Path
-) -> None:
+def test_a_state_made_otherwise_is_refused_by_name(made_by: dict[str, Any], difference: str, tmp_path: Path) -> None:
     """And by nothing else; days of another training are not thrown away."""
     write(tmp_path, 10)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}

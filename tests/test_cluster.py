@@ -263,9 +263,7 @@ def test_what_is_noted_of_a_plan_is_checked(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("damaged", [None, "[", "null", "[]", '[[["a", "seed-0"]]]', '[[["a", "seed-0"]], [3]]'])
-def test_what_was_sent_out_is_not_sent_out_twice(
-    damaged: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_sent_out_twice(damaged: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs whose seeds nobody can tell any more are ended before others are sent out; other folders are no matter."""
     monkeypatch.chdir(tmp_path)
     place = jobs.PLANS / "p"

@@ -179,9 +179,7 @@ def test_noise_moves_a_moons_points_in_both_directions_alike() -> None:
     (SvhnData(), (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
     (FolderData(), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # ImageNet's, released code
 ])  # fmt: skip
-def test_each_data_set_is_normalised_by_its_own_channels(
-    config: Data, mean: tuple[float, ...], deviation: tuple[float, ...]
-) -> None:
+def test_each_has_its_own_channels(config: Data, mean: tuple[float, ...], deviation: tuple[float, ...]) -> None:
     """Of a white pixel (1 - mean) / deviation is left, of a black one -mean / deviation."""
     pixels = torch.tensor([255, 0], dtype=torch.uint8).expand(1, 3, 1, 2).contiguous()
 

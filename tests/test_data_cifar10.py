@@ -184,9 +184,7 @@ def test_the_sample_is_read_as_it_was_written(cifar10_sample: Path) -> None:
     assert [59, 16, 25] == data.labelled[0, 0, :3, 0].tolist()
     assert torch.equal(shipped_labels()[:A_FILE], source_of(FEW).held_out_set(0).labels)
     published = CIFAR10(cifar10_sample, train=True)
-    label_of = {
-        image.transpose(2, 0, 1).tobytes(): k for image, k in zip(published.data, published.targets, strict=True)
-    }
+    label_of = {x.transpose(2, 0, 1).tobytes(): k for x, k in zip(published.data, published.targets, strict=True)}
     for images, labels in ((data.labelled, data.labels), (data.unlabelled, data.hidden_labels)):
         assert [label_of[image.numpy().tobytes()] for image in images] == labels.tolist()
 

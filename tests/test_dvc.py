@@ -198,9 +198,7 @@ def test_changes_of_a_plan_are_not_lost(like_a_project: Path) -> None:
     done = call(like_a_project, "reproduce", "canary")
 
     assert (2, plan(1, 2)) == (done.returncode, (like_a_project / "params.yaml").read_text())
-    assert done.stderr.startswith(
-        "error: params.yaml is none of the plans as they are now; run it as it is: dvc repro;"
-    )
+    assert done.stderr.startswith("error: params.yaml is none of the plans as they are now; run it as it is: dvc repro")
 
 
 def test_the_number_of_another_process_is_no_reason_to_wait(like_a_project: Path) -> None:

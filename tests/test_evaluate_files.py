@@ -37,9 +37,7 @@ def result(workplace: Path) -> Result:
 
 def random_networks(config: Config, classes: int, count: int) -> dict[str, dict[str, Tensor]]:
     """Weights of networks as they start, each from another seed."""
-    return {
-        f"net{seed}": build_model(config.model, classes, Streams(seed), "student").state_dict() for seed in range(count)
-    }
+    return {f"net{k}": build_model(config.model, classes, Streams(k), "student").state_dict() for k in range(count)}
 
 
 def counted_reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:

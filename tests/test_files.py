@@ -77,9 +77,7 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("killed_at", [1, 2])
-def test_a_kill_between_the_renames_loses_nothing(
-    killed_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_between_renames_loses_nothing(killed_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The old folder is there, or comes back with the next `sweep`."""
     place, calls = folder(tmp_path / "place", "old"), []
     replace = os.replace

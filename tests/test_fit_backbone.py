@@ -108,9 +108,7 @@ def test_weights_that_do_not_fit_are_one_sentence(name: str, file: str, message:
         named(name, Path(file), 2)
 
 
-def test_a_size_that_a_network_does_not_take_is_known_before_the_probe(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_size_that_a_network_does_not_take_is_known_early(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many transformers take one size: it is taken unless a person names another, which is refused in a sentence."""
 
     class Strict(nn.Module):
@@ -397,9 +395,7 @@ def test_the_better_one_on_images_set_aside_is_kept(right: int, kept: str, capsy
 
 
 @pytest.mark.parametrize("on", ["test", "aside"])
-def test_a_comparison_is_paired_by_seed(
-    on: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_comparisons_are_paired(on: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Of 10 images 8 and 9 right against 7 and 7: +10 and +20 points; t = 15 / 5 with one degree of freedom."""
     counts = {"probe-0": 7, "probe-1": 7, "uda-0": 8, "uda-1": 9}
 

@@ -22,9 +22,7 @@ def logits(*shape: int, seed: int = 0) -> Tensor:
 def test_cross_entropy_is_pytorchs(lead: tuple[int, ...], smoothing: float) -> None:
     """Cross-entropy with smoothing equals PyTorch's, one value for each example, for any leading shape."""
     x, labels = logits(*lead, 7, 10), torch.arange(7).expand(*lead, 7)
-    expected = functional.cross_entropy(
-        x.reshape(-1, 10), labels.reshape(-1), reduction="none", label_smoothing=smoothing
-    )
+    expected = functional.cross_entropy(x.flatten(0, -2), labels.flatten(), reduction="none", label_smoothing=smoothing)
 
     torch.testing.assert_close(cross_entropy(x, labels, smoothing), expected.reshape(*lead, 7), **CLOSE)
 

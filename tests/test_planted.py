@@ -133,9 +133,7 @@ def probe_of(config: Config, trainer: Trainer) -> tuple[FeedbackProbe, dict[str,
     return FeedbackProbe(config, [0, 1]), weights
 
 
-def test_signal_to_noise_is_that_of_all_pseudo_labels(
-    moons: tuple[Config, Trainer], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_signal_to_noise_is_that_of_all_labels(moons: tuple[Config, Trainer], monkeypatch: pytest.MonkeyPatch) -> None:
     """Against the sum over all 2^5 draws of a batch, each with its probability; the baseline's too."""
     config, trainer = moons
     probe, weights = probe_of(config, trainer)
@@ -190,9 +188,7 @@ def inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     return (flat(a) * flat(b)).sum(dim=1)
 
 
-def test_an_oracle_that_knows_no_more_points_the_same_way(
-    moons: tuple[Config, Trainer], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_oracle_without_more_points_alike(moons: tuple[Config, Trainer], monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cosine is 1 where its labels are the labelled ones, -1 where its gradient is the reverse."""
     config, trainer = moons
     probe, weights = probe_of(config, trainer)

@@ -109,9 +109,7 @@ DAMAGED = r"is not what was recorded \(.*\); "
     (lambda path: store_labels(flattering(), LABELS).rename(path),
      r"holds labels of other test data than were evaluated on \(hash differs\); "),
 ])  # fmt: skip
-def test_labels_that_are_not_the_runs_give_no_number(
-    spoil: Callable[[Path], object], said: str, elsewhere: Path
-) -> None:
+def test_labels_that_are_not_a_runs_give_no_number(spoil: Callable[[Path], object], said: str, elsewhere: Path) -> None:
     """Missing, damaged, something else or exchanged: refused by name, with what to do."""
     (path,) = LABELS.glob("*.npz")
     spoil(path)

@@ -251,9 +251,7 @@ def trainer(steps: int) -> Trainer:
     ([0.5], (196, 200)),  # twice as fast
     ([1.0] * 50 + [5.0], (60, 61)),  # others begin to compute half way
 ])  # fmt: skip
-def test_training_ends_when_it_shall(
-    seconds: list[float], steps: tuple[int, int], clock: Clock, tmp_path: Path
-) -> None:
+def test_training_ends_when_asked(seconds: list[float], steps: tuple[int, int], clock: Clock, tmp_path: Path) -> None:
     """100 steps are planned for 100 seconds; whatever the machine does, it ends within a step or two of them."""
     run, clock.seconds = trainer(100), list(seconds)
     run.run(tmp_path, ends=100.0)

@@ -80,9 +80,7 @@ def test_an_interrupted_trial_goes_on(workplace: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_record_of_the_same_settings_stands_in_for_training(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_record_of_the_same_settings_stands_for_training(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What it lacks is said: other settings, seeds that it does not have, other data."""
     ran(workplace, "run", "digits_uda", *SHORT, "--seeds", "0-1")
     (config,) = map(trial.ready, with_prepared_data([compose("digits_uda", SHORT)]))

@@ -18,9 +18,8 @@ from repro.train.loop import Trainer
 
 PROJECT = Path(__file__).parents[2]
 SMALL = ["model.depth=10", "model.width=1", "budget.labelled_batch=4", "budget.unlabelled_batch=4"]
-PLANNED = [
-    run for plan in ("gpu_canary", "gpu_arms") for run in read_plan(PROJECT / f"experiments/plan/{plan}.yaml").runs
-]
+PLANS = PROJECT / "experiments/plan"
+PLANNED = [run for plan in ("gpu_canary", "gpu_arms") for run in read_plan(PLANS / f"{plan}.yaml").runs]
 
 
 def check(name: str = "check") -> Any:

@@ -101,12 +101,8 @@ def record(
     **changes: Any,
 ) -> Record:
     """A record of these runs; claims are judged on it by the rules unless verdicts are given."""
-    runs = {
-        name: make_run(name, found, wrong.get(name, ()), (logs or {}).get(name)) for name, found in accuracy.items()
-    }
-    scores = {
-        name: make_scores(run, counted_of(accuracy[name]), accuracy[name], **changes) for name, run in runs.items()
-    }
+    runs = {k: make_run(k, found, wrong.get(k, ()), (logs or {}).get(k)) for k, found in accuracy.items()}
+    scores = {k: make_scores(run, counted_of(accuracy[k]), accuracy[k], **changes) for k, run in runs.items()}
     there = {claim.id: judge(claim, scores) for claim in claims if claim.runs and set(claim.runs) <= scores.keys()}
     judged = there if verdicts is None else dict(verdicts)  # a claim without a verdict has not run
     return Record(runs, scores, claims, judged)

@@ -64,9 +64,7 @@ def dosed() -> Record:
     """Two snapshots after the first; feedback of 1, 2 and 3 % of the other gradients."""
     accuracy = {"mpl_no_feedback": [80, 82, 84, 86], "mpl_held": [81, 83, 84, 90], "soft_no_feedback": [70, 72, 74, 76],
                 "exact_held": [71, 72, 76, 76]}  # fmt: skip
-    networks = {
-        DOSE.run(arm): {"teacher": [v + 1 for v in values], "student": values} for arm, values in accuracy.items()
-    }
+    networks = {DOSE.run(arm): {"teacher": [v + 1 for v in ends], "student": ends} for arm, ends in accuracy.items()}
     log = {"feedback_gradient_norm": [0.01, 0.02, 0.03, 0.02], "other_gradient_norm": 1.0}
     found = record(networks, {}, {DOSE.run(arm): log for arm in ("mpl_held", "exact_held")})
     for arm in accuracy:
@@ -115,9 +113,7 @@ def test_the_figures_show_arms_by_name() -> None:
     ([60, 69, 52, 61], "puts more right"),
     ([30, 42, 19, 30], "puts fewer right"),
 ])  # fmt: skip
-def test_the_third_answer_says_what_became_of_planted_labels(
-    monkeypatch: pytest.MonkeyPatch, mpl: list[float], says: str
-) -> None:
+def test_the_third_answer_is_of_planted_labels(monkeypatch: pytest.MonkeyPatch, mpl: list[float], says: str) -> None:
     """By the interval to the own reference; nothing is said until all of its arms have run."""
     monkeypatch.setattr(answers, "PLANTED", "digits_planted_random")
     right = RIGHT | {"mpl": mpl, "feedback_alone": [30, 31, 42, 40]}

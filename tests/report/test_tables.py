@@ -141,7 +141,7 @@ def test_wrong_pseudo_labels_are_compared_with_those_of_h_0() -> None:
 
 
 @pytest.mark.parametrize(("other", "relative", "median"), [(None, False, 0.02), (0.5, True, 4.0)])
-def test_size_of_feedback_is_relative_where_the_other_gradients_are_recorded(
+def test_feedback_is_relative_to_gradients_that_are_recorded(
     other: float | None, relative: bool, median: float
 ) -> None:
     """Norms 0.01 0.02 0.02 0.04: their median, or its share of the other gradients' norm in %."""

@@ -46,9 +46,7 @@ def differences(lock: str, resolved: str) -> list[str]:
     """Pins that resolving anew, with the existing ones kept where they can be, adds, drops or changes."""
     ours, theirs = (set(pins(text)) for text in (lock, resolved))
     problems = [f"requirements.lock lacks {pin}, which pyproject.toml leads to; {_REMEDY}" for pin in theirs - ours]
-    return problems + [
-        f"requirements.lock pins {pin}, which pyproject.toml does not; {_REMEDY}" for pin in ours - theirs
-    ]
+    return problems + [f"requirements.lock pins {pin}, and pyproject.toml not; {_REMEDY}" for pin in ours - theirs]
 
 
 def check(root: Path, uv: str = "uv") -> tuple[list[str], str]:
