@@ -28,7 +28,6 @@ from repro.verify.evidence import Scores, rebuild
 from tests.verify_cases import HIGH, MPL, cell, config, labels_of, run_of
 
 ROOT = Path(__file__).parent.parent
-FILES = ["config.yaml", "seeds.csv", "metrics.csv", "arrays.npz"]
 
 
 def a_run(*seeds: int) -> Run:
@@ -39,37 +38,15 @@ def a_run(*seeds: int) -> Run:
     return with_record_hashes(replace(run, metrics=metrics, config=settings))
 
 
-def test_a_run_reads_back_as_written(tmp_path: Path) -> None:
-    """Every field survives, numbers of the log to six digits; the hashes are those of what is read."""
-    run = a_run(3, 12)
-    back = read_run(write_run(run, tmp_path))
-
-    assert (run.name, run.config, run.groups()) == (back.name, back.config, back.groups())
-    pd.testing.assert_frame_equal(run.seeds, back.seeds)
-    pd.testing.assert_frame_equal(run.metrics, back.metrics, rtol=1e-5, check_column_type=False)
-    assert list(run.arrays) == list(back.arrays)
-    for name, array in run.arrays.items():
-        assert array.dtype == back.arrays[name].dtype
-        assert np.array_equal(array, back.arrays[name])
-    assert back.seeds["record_hash"].tolist() == [*record_hashes(back).values()] == [*record_hashes(run).values()]
-
-
 def test_writing_what_was_read_changes_no_byte(tmp_path: Path) -> None:
-    """Of a recorded run too, whose every hash is that of what is there."""
+    """Of a recorded run, whose every hash is that of what is there, arrays too."""
     recorded = read_run(ROOT / "results/runs/digits_mpl")
     place = write_run(recorded, tmp_path)
 
     assert recorded.seeds["record_hash"].tolist() == [*record_hashes(recorded).values()]
-    for name in FILES[:-1]:
+    assert record_hashes(recorded) == record_hashes(read_run(place))
+    for name in ("config.yaml", "seeds.csv", "metrics.csv"):
         assert (ROOT / "results/runs/digits_mpl" / name).read_bytes() == (place / name).read_bytes()
-
-
-def test_replacing_a_run_leaves_no_old_seed_behind(tmp_path: Path) -> None:
-    """A plan with fewer seeds does not keep the others' numbers."""
-    write_run(a_run(1, 2), tmp_path)
-    write_run(a_run(2), tmp_path)
-
-    assert {"arm": [2]} == {name: run.seeds.index.tolist() for name, run in read_runs(tmp_path).items()}
 
 
 def test_a_failed_write_keeps_the_old_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,25 +75,6 @@ def test_a_record_whose_writer_was_killed_is_named(left: str, tmp_path: Path) ->
     (tmp_path / "notes.txt").touch()
     with pytest.raises(RecordError, match=r"notes\.txt is no folder of a run; remove it$"):
         read_runs(tmp_path)
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_a_damaged_folder_is_refused_by_name(tmp_path: Path, name: str) -> None:
-    """A truncated, exchanged or missing file is named with what to do."""
-    folder = write_run(a_run(1), tmp_path)
-    content = (folder / name).read_bytes()
-    remedy = f"; take it back: git checkout -- {folder}, or train and evaluate the run again: repro train arm"
-
-    (folder / name).unlink()
-    with pytest.raises(RecordError) as missing:
-        read_run(folder)
-    assert f"{folder / name} is missing{remedy}" == str(missing.value)
-    for damage in [b"", b"text", *([content[: len(content) // 2]] if name == "arrays.npz" else [])]:
-        (folder / name).write_bytes(damage)
-        with pytest.raises(RecordError) as damaged:
-            read_run(folder)
-        assert str(damaged.value).startswith(str(folder))
-        assert str(damaged.value).endswith(remedy)
 
 
 def test_seeds_recorded_apart_are_joined_in_order() -> None:

@@ -129,13 +129,6 @@ def test_seeds_must_be_named(capsys: pytest.CaptureFixture[str], workplace: Path
         assert says in capsys.readouterr().err
 
 
-def test_no_name_is_that_of_a_run_and_of_a_plan() -> None:
-    """`repro run` takes both."""
-    from repro.plan import plan_names, run_names
-
-    assert not set(plan_names()) & set(run_names())
-
-
 def test_a_trial_is_compared_seed_by_seed() -> None:
     """Seeds 0, 1 and 2 with 2, 3 and 4 points: 3 +- 4.303 / sqrt 3, p of t = 5.196 with two degrees of freedom."""
     first, second = run_of("a", [930, 920, 950], config(MPL)), run_of("b", [910, 890, 910], config(MPL))

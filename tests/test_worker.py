@@ -70,7 +70,7 @@ def test_a_refused_allocation_of_this_machine_is_recognised() -> None:
 
 
 def test_a_row_reads_as_a_sentence() -> None:
-    """Step, losses, wrong pseudo labels, h with its spread and its noise."""
+    """Step, losses, wrong pseudo labels, h with its spread and its noise; what is not measured is not said."""
     row = {"step": 200.0, "student_loss": 1.9234, "teacher_labelled_loss": 0.5, "uda_loss": 0.0312,
            "pseudo_label_wrong": 0.4312, "feedback": -0.00123, "feedback_spread": 0.004,
            "noise_floor": 0.001}  # fmt: skip
@@ -79,10 +79,6 @@ def test_a_row_reads_as_a_sentence() -> None:
         "cifar10_mpl seed-0: step 200 of 300000; losses: teacher labelled 0.500, UDA 0.031, student 1.923; "
         "43.1 % of pseudo labels wrong; h -1.2e-03 ± 4.0e-03; of which noise +1.0e-03"
     ) == line("cifar10_mpl seed-0", row, 300_000)
-
-
-def test_what_is_not_measured_is_not_said() -> None:
-    """A supervised run has one loss and nothing else; a noise floor of exactly 0 is no news."""
     assert "run: step 5 of 9; losses: labelled 0.700" == line("run", {"step": 5.0, "labelled_loss": 0.7}, 9)
     assert "noise" not in line("run", {"step": 5.0, "feedback": 1.0, "feedback_spread": 0.0, "noise_floor": 0.0}, 9)
 
