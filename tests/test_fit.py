@@ -159,10 +159,13 @@ def test_mistakes_are_one_sentence(arguments: list[str], message: str, workplace
 
 @pytest.mark.parametrize(("words", "message"), [
     ("--minutes inf", "--minutes = inf: must be more than 0, up to 1,000,000"),
+    ("--minutes nan", "--minutes = nan: must be"),
     ("--minutes 0", "--minutes = 0.0: must be"),
     ("--steps -3", "--steps = -3: must be more than -1"),
     ("--seeds 5", "--seeds = 5: are those of a comparison"),
     ("--seed -1", "--seed = -1: must be more than -1, up to 999,999,999"),
+    ("--seed 99999999999999999999", "--seed = 99999999999999999999: must be"),
+    ("--labels -3", "--labels = -3: must be more than -1"),
     ("--minutes 5 --steps 10", "--minutes = 5.0 and --steps = 10 contradict each other"),
     ("--minutes 5 budget.steps=10", "--minutes = 5.0 and budget.steps = 10 contradict"),
     ("--minutes 5 ++budget.steps=10", "--minutes = 5.0 and budget.steps = 10 contradict"),

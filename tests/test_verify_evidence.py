@@ -117,6 +117,7 @@ REFUSED: dict[str, tuple[Callable[[Run], Run], str]] = {
         lambda run: hashed(without(run, "predictions.teacher", "accuracy.teacher")), "but its configuration trains"),
     "a log that ends early": (
         lambda run: hashed(with_log(run, lambda r: r.metrics["step"] < r.metrics["step"].max())), "log ends at step"),
+    "a log with a gap": (lambda run: hashed(with_log(run, lambda r: r.metrics.index != 3)), "its log ends at step"),
     "no log": (lambda run: hashed(with_log(run, lambda r: r.metrics["seed"] != "0")), "0: its log is empty"),
     "a log without numbers": (
         lambda run: hashed(replace(run, metrics=run.metrics[["seed", "step"]])), "no number in its last row"),
