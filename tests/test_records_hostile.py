@@ -163,7 +163,7 @@ RECORDS: dict[str, tuple[Damage, str]] = {
         (1 << 20).to_bytes(4, "little"), (1 << 32).__sub__(2).to_bytes(4, "little"))), "take more than 2,147,483,648"),
     "a single number": (arrays(predictions=np.uint8(3)), "predictions.student has not one row for each of 2 seeds"),
     "one example too many dimensions": (arrays(predictions=np.zeros((2, 9, 1), np.uint8)), "holds no classes of test"),
-    "classes that are shares": (arrays(predictions=np.zeros((2, 9))), "float64 .2, 9. holds no classes of test examples"),
+    "classes that are shares": (arrays(predictions=np.zeros((2, 9))), "float64 .2, 9. holds no classes of test ex"),
     "no predictions": (arrays(predictions=None), "the predictions are not those that were evaluated"),
     "no test example": (
         again(lambda run: run.arrays.update({f"predictions.{n}": np.zeros((2, 0), np.uint8) for n in run.networks})),
