@@ -16,23 +16,13 @@ Vector = np.ndarray[Any, Any]
 Arrays = dict[str, Vector]
 
 _RENAMED = (
-    (r"^blocks\.(\d+)\.", lambda match: f"block_{int(match[1]) + 1}."),
-    (r"^norm\.", "head.batch_norm."),
-    (r"^dense$", "head.dense.kernel"),
-    (r"^bias$", "head.dense.bias"),
-    (r"norm_(\d)\.", r"conv_3x3_\1.batch_norm."),
-    (r"convolution_(\d)$", r"conv_3x3_\1.kernel"),
-    (r"(^stem|shortcut)$", r"\1.kernel"),
-    (r"reduce\.", "conv_1x1_1."),
-    (r"spatial\.", "conv_3x3."),
-    (r"expand\.", "conv_1x1_2."),
-    (r"shortcut\.", "residual."),
-    (r"\.norm\.", ".batch_norm."),
-    (r"norm\.weight$", "norm.gamma"),
-    (r"norm\.bias$", "norm.beta"),
-    (r"running_", "moving_"),
-    (r"(?<!dense)\.kernel$", ".conv2d.kernel"),
-)
+    (r"^blocks\.(\d+)\.", lambda match: f"block_{int(match[1]) + 1}."), (r"^norm\.", "head.batch_norm."),
+    (r"^dense$", "head.dense.kernel"), (r"^bias$", "head.dense.bias"), (r"norm_(\d)\.", r"conv_3x3_\1.batch_norm."),
+    (r"convolution_(\d)$", r"conv_3x3_\1.kernel"), (r"(^stem|shortcut)$", r"\1.kernel"), (r"reduce\.", "conv_1x1_1."),
+    (r"spatial\.", "conv_3x3."), (r"expand\.", "conv_1x1_2."), (r"shortcut\.", "residual."),
+    (r"\.norm\.", ".batch_norm."), (r"norm\.weight$", "norm.gamma"), (r"norm\.bias$", "norm.beta"),
+    (r"running_", "moving_"), (r"(?<!dense)\.kernel$", ".conv2d.kernel"),
+)  # fmt: skip
 
 
 def released_name(key: str) -> str:

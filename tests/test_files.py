@@ -12,17 +12,7 @@ from pathlib import Path
 import pytest
 
 from repro import files
-from repro.files import (
-    Held,
-    link_or_copy,
-    only_writer,
-    partly,
-    replace_between,
-    replace_folder,
-    restore_folder,
-    sweep,
-    write_whole,
-)
+from repro.files import link_or_copy, partly, replace_between, replace_folder, restore_folder, sweep, write_whole
 from tests.entry_points import started
 
 
@@ -185,10 +175,10 @@ def test_a_second_writer_is_told_who_the_first_is(workplace: Path) -> None:
     began = time.monotonic()
 
     said = rf"^run x is being written by process {first.pid} on {platform.node()} since .*-c"
-    with pytest.raises(Held, match=said), only_writer("run", "run x"):
+    with pytest.raises(files.Held, match=said), files.only_writer("run", "run x"):
         pass
     assert time.monotonic() - began < 5
-    with only_writer("other", "run y"):
+    with files.only_writer("other", "run y"):
         pass
     first.kill()
     first.communicate()
@@ -200,7 +190,7 @@ def test_a_killed_holder_lets_go(workplace: Path) -> None:
     first.kill()
     first.communicate()
 
-    with only_writer("run", "run x"):
+    with files.only_writer("run", "run x"):
         assert f"process {os.getpid()} on" in (files.LOCKS / "run.lock").read_text()
     assert "" == (files.LOCKS / "run.lock").read_text()
 
@@ -215,12 +205,12 @@ def test_the_workers_of_a_dead_holder_are_waited_for(workplace: Path) -> None:
     patience, files._PATIENCE = files._PATIENCE, 0.5
     began = time.monotonic()
     try:
-        with pytest.raises(Held), only_writer("run", "run x"):
+        with pytest.raises(files.Held), files.only_writer("run", "run x"):
             pass
         waited = time.monotonic() - began
         path.write_text(said.replace(str(first.pid), "4194305").replace(platform.node(), "elsewhere"))
         began = time.monotonic()
-        with pytest.raises(Held, match="elsewhere"), only_writer("run", "run x"):
+        with pytest.raises(files.Held, match="elsewhere"), files.only_writer("run", "run x"):
             pass
         assert time.monotonic() - began < 0.4 < waited
     finally:
@@ -231,7 +221,7 @@ def test_the_workers_of_a_dead_holder_are_waited_for(workplace: Path) -> None:
 
 def test_the_lock_is_free_after_an_error() -> None:
     """However the block ends."""
-    with pytest.raises(ZeroDivisionError), only_writer("run", "run x"):
+    with pytest.raises(ZeroDivisionError), files.only_writer("run", "run x"):
         raise ZeroDivisionError
-    with only_writer("run", "run x"):
+    with files.only_writer("run", "run x"):
         pass

@@ -11,17 +11,7 @@ import pandas as pd
 import pytest
 
 from repro import results
-from repro.results import (
-    RecordError,
-    Run,
-    joined,
-    read_run,
-    read_runs,
-    record_hashes,
-    settings_of,
-    with_record_hashes,
-    write_run,
-)
+from repro.results import RecordError, Run, joined, read_run, read_runs, record_hashes, write_run
 from repro.verify import rules
 from repro.verify.claims import Status, Verdict, read_claims, read_verdicts, write_verdicts
 from repro.verify.evidence import Scores, rebuild
@@ -35,7 +25,7 @@ def a_run(*seeds: int) -> Run:
     run = run_of("arm", dict.fromkeys(seeds, 900), config(MPL))
     metrics = run.metrics.assign(loss=np.arange(len(run.metrics)) / 3, late=np.nan)
     settings = run.config | {"data_hash": "of all seeds"}
-    return with_record_hashes(replace(run, metrics=metrics, config=settings))
+    return results.with_record_hashes(replace(run, metrics=metrics, config=settings))
 
 
 def test_writing_what_was_read_changes_no_byte(tmp_path: Path) -> None:
@@ -117,11 +107,11 @@ def test_what_decides_a_seed_is_not_how_it_was_executed() -> None:
 
     for part, other in (("engine", {"precision": "bfloat16"}), ("engine", {"threads": 2}), ("budget", {"stack": 2}),
                         ("optim", {"average_decay": 0.5}), ("data", {"labels": 100})):  # fmt: skip
-        assert settings_of(changed(part, **other)) != settings_of(run), other
+        assert results.settings_of(changed(part, **other)) != results.settings_of(run), other
     described = replace(run, config=run.config | {"title": "other", "planned_seeds": "1,2", "data_hash": ""})
     executed = changed("budget", workers=1, max_minutes=9.0, checkpoint_minutes=1.0)
     for same in (described, executed, changed("engine", readers=1)):
-        assert settings_of(same) == settings_of(run)
+        assert results.settings_of(same) == results.settings_of(run)
 
 
 VERDICTS = [

@@ -16,6 +16,7 @@ from repro.verify.claims import Claim, Status, Verdict
 from repro.verify.rules import judge
 from tests.tiny import METHODS, settings, trained
 from tests.verify_cases import (
+    BASE,
     HIGH,
     LABELS,
     LOW,
@@ -39,7 +40,6 @@ from tests.verify_cases import (
     without,
 )
 
-BASE = scores("base", LOW, SUPERVISED)
 GOOD = scores("mpl", HIGH, MPL)
 STUDENT = "predictions.student"
 
