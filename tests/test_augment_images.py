@@ -180,13 +180,9 @@ def test_parts_of_the_strong_view_can_be_left_out() -> None:
 def test_constants_reach_the_operations() -> None:
     """Cutout and translations of larger images take their own constants."""
     views = ImageViews(layers=1, magnitude=10, cutout=0, recrop=False)
-    layer = Layer(
-        operation=torch.tensor([Operation.cutout, Operation.translate_x]),
-        negative=torch.zeros(2, dtype=torch.bool),
-        centre=torch.full((2, 2), 0.5),
-        partner=torch.arange(2),
-        applied=torch.ones(2, dtype=torch.bool),
-    )
+    no, yes = torch.zeros(2, dtype=torch.bool), torch.ones(2, dtype=torch.bool)
+    operations = torch.tensor([Operation.cutout, Operation.translate_x])
+    layer = Layer(operations, negative=no, centre=torch.full((2, 2), 0.5), partner=torch.arange(2), applied=yes)
     drawn = Strong(torch.ones(2), (layer,), torch.zeros(2, 2), PLAIN)
     black = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
     for cutout, translate in ((4, 4), (10, 25)):

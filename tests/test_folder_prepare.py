@@ -48,17 +48,6 @@ def test_a_folder_is_listed_by_path_with_classes_in_alphabetical_order(tmp_path:
     assert (2, 6) == (config.classes, config.labels)
 
 
-def test_the_test_folder_below_the_training_folder_is_passed_over(tmp_path: Path) -> None:
-    """Test images are no training images, and have a listing of their own."""
-    root = write_folder(tmp_path / "images", {"cat": 3, "dog": 3})
-    write_folder(root / "held out", {"cat": 2, "dog": 1})
-    config = prepared(root, test="held out")
-
-    assert 6 == len(listed(config).paths)
-    assert ["cat/c0.jpg", "cat/c1.jpg", "dog/d0.jpg"] == names(listed(config, "test"))
-    assert [0, 0, 1] == listed(config, "test").labels.tolist()
-
-
 def test_only_ten_damaged_images_are_named_on_the_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A thousand lines would hide everything else; the file has them all."""
     root = write_folder(tmp_path / "images", {"cat": 6, "dog": 6})

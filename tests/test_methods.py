@@ -23,19 +23,13 @@ FIXED = COMMON | {"teacher_labelled_loss", "pseudo_label_loss", "mask_rate"}
 FEEDBACK = COMMON | {"student_loss", "student_labelled_loss", "feedback", "feedback_spread", "feedback_positive",
                      "feedback_gradient_norm", "other_gradient_norm", "teacher_labelled_loss"}  # fmt: skip
 NAMES = {
-    "supervised_mixup": {"step", "labelled_loss"},
-    "mpl_own_labels": FEEDBACK | {"teacher_pseudo_label_loss", "teacher_mask_rate"},
-    "supervised": {"step", "labelled_loss"},
-    "pseudo_label": FIXED,
-    "uda": COMMON | {"labelled_loss", "uda_loss"},
+    **dict.fromkeys(("supervised", "supervised_mixup"), {"step", "labelled_loss"}),
+    "pseudo_label": FIXED, "uda": COMMON | {"labelled_loss", "uda_loss"},
     "fixmatch": COMMON | {"labelled_loss", "unlabelled_loss", "mask_rate"},
-    "mpl": FEEDBACK | {"uda_loss"},
-    "mpl_example": FEEDBACK | {"uda_loss"},
-    "mpl_exact": FEEDBACK | {"uda_loss"},
-    "mpl_released": FEEDBACK | {"uda_loss", "noise_floor"},
-    "mpl_shuffled": FEEDBACK | {"noise_floor"},
-    "mpl_cosine": FEEDBACK | {"uda_loss"},
-}
+    **dict.fromkeys(("mpl", "mpl_example", "mpl_exact", "mpl_cosine"), FEEDBACK | {"uda_loss"}),
+    "mpl_own_labels": FEEDBACK | {"teacher_pseudo_label_loss", "teacher_mask_rate"},
+    "mpl_released": FEEDBACK | {"uda_loss", "noise_floor"}, "mpl_shuffled": FEEDBACK | {"noise_floor"},
+}  # fmt: skip
 # Kernels of other processors sum in another order. Rounding, 1e-7, grows up to a thousandfold in twenty steps, while
 # the weights move by tenths: a rate that is 1 % off shows ten times over.
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-3}

@@ -62,16 +62,9 @@ def make_run(
     if len(wrong):
         arrays["curve.pseudo_label_wrong"] = np.array([[90, 50, end] for end in wrong]) / 100
         arrays["curve.wrong_stays"] = np.array([[np.nan, end + 40, end + 60] for end in wrong]) / 100
-    table = pd.DataFrame(
-        {
-            "group": [str(seed) for seed in seeds],
-            "seconds": [10.0 + seed for seed in seeds],
-            "device_name": "a CPU",
-            "revision": "0123456789abcdef",
-            "held_out_hash": "test",
-        },
-        index=pd.Index(seeds, name="seed"),
-    )
+    columns = {"group": [str(seed) for seed in seeds], "seconds": [10.0 + seed for seed in seeds],
+               "device_name": "a CPU", "revision": "0123456789abcdef", "held_out_hash": "test"}  # fmt: skip
+    table = pd.DataFrame(columns, index=pd.Index(seeds, name="seed"))
     metrics = pd.DataFrame({"seed": [str(seed) for seed in seeds], "step": 20} | dict(log or {}))
     return Run(name, config(name, next(reversed(accuracy))), table, metrics, arrays)
 
