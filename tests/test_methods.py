@@ -23,7 +23,7 @@ FIXED = COMMON | {"teacher_labelled_loss", "pseudo_label_loss", "mask_rate"}
 FEEDBACK = COMMON | {"student_loss", "student_labelled_loss", "feedback", "feedback_spread", "feedback_positive",
                      "feedback_gradient_norm", "other_gradient_norm", "teacher_labelled_loss"}  # fmt: skip
 NAMES = {
-    **dict.fromkeys(("supervised", "supervised_mixup"), {"step", "labelled_loss"}),
+    **{name: {"step", "labelled_loss"} for name in ("supervised", "supervised_mixup")},
     "pseudo_label": FIXED, "uda": COMMON | {"labelled_loss", "uda_loss"},
     "fixmatch": COMMON | {"labelled_loss", "unlabelled_loss", "mask_rate"},
     **dict.fromkeys(("mpl", "mpl_example", "mpl_exact", "mpl_cosine"), FEEDBACK | {"uda_loss"}),
