@@ -184,6 +184,16 @@ def test_a_csv_gives_classes_whatever_the_folders_say(text: str, tmp_path: Path)
     assert (2, 3) == (config.classes, config.labels)
 
 
+def test_with_a_csv_test_folders_are_called_as_its_classes(tmp_path: Path) -> None:
+    """A test folder of another name is refused; training folders may be called as they like."""
+    root = write_folder(tmp_path / "images", {"a": 2, "b": 2})
+    (root / "labels.csv").write_text("a0.jpg,cat\nb0.jpg,dog\n")
+    write_folder(root / "test", {"cat": 1, "kangaroo": 2})
+
+    with pytest.raises(ValueError, match=r"2 of 3 images lie in no folder .*kangaroo/k0\.jpg; training has cat, dog"):
+        prepared(root, test="test", labelled="labels.csv")
+
+
 def test_names_of_the_shipped_list_are_matched_by_file_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in ImageNet's own layout, train/<wnid>/<name>; here with two names of two classes."""
     some = [shipped_list()[0], shipped_list()[-1]]
