@@ -5,7 +5,7 @@
 # make bench                   time a step beside a plain implementation and the device's ceilings: results/bench/
 # make faults                  plant every fault of tests/faults, print which test catches it
 # make lock                    pin newer dependencies
-# make audit                   look up known vulnerabilities of what is pinned; status 3 where no database can be reached
+# make audit                   look up known vulnerabilities of what is pinned
 # make check-generated         is the lock what pyproject.toml asks for, and every generated file what the records give
 
 PLAN ?= quick
@@ -45,7 +45,7 @@ lock: $(VENV)/.ready
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --group dev pyproject.toml --output-file requirements.lock
 
 audit: $(VENV)/.ready
-	@python -m tests.supply.audit
+	@uv tool run pip-audit --requirement requirements.lock --disable-pip --require-hashes
 
 check-generated: $(VENV)/.ready
 	@python -m tests.supply.generated

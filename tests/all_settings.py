@@ -38,18 +38,12 @@ Choice = Mapping[str, str]
 """The name of the chosen `data`, `model` and `method`."""
 
 _SMALL: dict[str, dict[str, Any]] = {
-    "two_moons": {"points": 60},
-    "digits": {"labels": 20},
-    "cifar10": {"labels": 20, "train_images": 5060},
-    "svhn": {"labels": 20, "train_images": 60},
-    "folder": {"classes": 2, "image_size": 8},
-    "small_conv": {"width": 2},
-    "wide_resnet": {"depth": 10, "width": 1},
-    "resnet50": {"width": 4},
+    "two_moons": {"points": 60}, "digits": {"labels": 20}, "cifar10": {"labels": 20, "train_images": 5060},
+    "svhn": {"labels": 20, "train_images": 60}, "folder": {"classes": 2, "image_size": 8},
+    "small_conv": {"width": 2}, "wide_resnet": {"depth": 10, "width": 1}, "resnet50": {"width": 4},
     "airbench": {"first_width": 24, "width": 24},
-    "pseudo_label": {"teacher_steps": 9},
-    "mpl": {"uda": {"weight": 1.0}, "shuffle_window": 4},
-}
+    "pseudo_label": {"teacher_steps": 9}, "mpl": {"uda": {"weight": 1.0}, "shuffle_window": 4},
+}  # fmt: skip
 _MOST = {
     "points": 400, "test_points": 400, "train_images": 5200, "test_images": 400, "labels": 60, "width": 4, "depth": 16,
     "layers": 3, "shuffle_window": 1000, "labelled_batch": 16, "unlabelled_batch": 24, "batch": 16, "threads": 2,

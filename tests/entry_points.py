@@ -10,14 +10,19 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
+
+import yaml
 
 from repro.__main__ import main
 
@@ -55,6 +60,20 @@ def call(place: Path, *words: str, spoil: Callable[[], None] | None = None) -> C
         return CompletedProcess(words, process.exitcode, *(log.read_text() for log in logs))
 
 
+def ran(place: Path, *words: str, spoil: Callable[[], None] | None = None) -> str:
+    """What it printed where it ends well, without a word of complaint."""
+    done = call(place, *words, spoil=spoil)
+    assert (0, "") == (done.returncode, done.stderr), done.stdout
+    return done.stdout
+
+
+def trained(place: Path, runs: Mapping[str, Mapping[str, Any]], spoil: Callable[[], None] | None = None) -> str:
+    """Plans these runs (seeds and overrides of each), prepares and trains them; what training printed."""
+    (place / "params.yaml").write_text(yaml.safe_dump({"runs": {name: {**run} for name, run in runs.items()}}))
+    ran(place, "prepare", spoil=spoil)
+    return "".join(ran(place, "train", name, "--seeds", run["seeds"], spoil=spoil) for name, run in runs.items())
+
+
 def _call(place: Path, words: tuple[str, ...], logs: list[Path], spoil: Callable[[], None] | None) -> None:
     os.setsid()
     os.chdir(place)
@@ -66,3 +85,17 @@ def _call(place: Path, words: tuple[str, ...], logs: list[Path], spoil: Callable
     if spoil:
         spoil()
     main(list(words))
+
+
+def python(*words: str, cwd: Path = ROOT, root: Path = ROOT, **environment: str) -> CompletedProcess[str]:
+    """`python <words>` with the project's code in `root`; its status and what it printed."""
+    return subprocess.run(  # noqa: S603 - our own
+        [sys.executable, *words], cwd=cwd, env=os.environ | {"PYTHONPATH": str(root)} | environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def started(place: Path, *words: str, **how: Any) -> subprocess.Popen[str]:
+    """The same in `place`, in the background."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, *words], cwd=place, env=environment, text=True, **how)  # noqa: S603

@@ -88,14 +88,6 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if not (in_place or old._is_zerotensor()):  # zeros of forward mode, which take no memory
                     old.copy_(new)
 
-    def launches(self) -> int:
-        """Operations that write something: at least as many kernels would a GPU be given."""
-        count = 0
-        for func, args, kwargs, found in self.operations:
-            taken = {_storage(tensor) for tensor in _tensors((args, kwargs))}
-            count += func._schema.is_mutable or any(_storage(tensor) not in taken for tensor in _tensors(found))
-        return count
-
 
 def record_on_tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
     """Puts tapes in the place of CUDA graphs; gives those that will be made."""

@@ -16,23 +16,13 @@ Vector = np.ndarray[Any, Any]
 Arrays = dict[str, Vector]
 
 _RENAMED = (
-    (r"^blocks\.(\d+)\.", lambda match: f"block_{int(match[1]) + 1}."),
-    (r"^norm\.", "head.batch_norm."),
-    (r"^dense$", "head.dense.kernel"),
-    (r"^bias$", "head.dense.bias"),
-    (r"norm_(\d)\.", r"conv_3x3_\1.batch_norm."),
-    (r"convolution_(\d)$", r"conv_3x3_\1.kernel"),
-    (r"(^stem|shortcut)$", r"\1.kernel"),
-    (r"reduce\.", "conv_1x1_1."),
-    (r"spatial\.", "conv_3x3."),
-    (r"expand\.", "conv_1x1_2."),
-    (r"shortcut\.", "residual."),
-    (r"\.norm\.", ".batch_norm."),
-    (r"norm\.weight$", "norm.gamma"),
-    (r"norm\.bias$", "norm.beta"),
-    (r"running_", "moving_"),
-    (r"(?<!dense)\.kernel$", ".conv2d.kernel"),
-)
+    (r"^blocks\.(\d+)\.", lambda match: f"block_{int(match[1]) + 1}."), (r"^norm\.", "head.batch_norm."),
+    (r"^dense$", "head.dense.kernel"), (r"^bias$", "head.dense.bias"), (r"norm_(\d)\.", r"conv_3x3_\1.batch_norm."),
+    (r"convolution_(\d)$", r"conv_3x3_\1.kernel"), (r"(^stem|shortcut)$", r"\1.kernel"), (r"reduce\.", "conv_1x1_1."),
+    (r"spatial\.", "conv_3x3."), (r"expand\.", "conv_1x1_2."), (r"shortcut\.", "residual."),
+    (r"\.norm\.", ".batch_norm."), (r"norm\.weight$", "norm.gamma"), (r"norm\.bias$", "norm.beta"),
+    (r"running_", "moving_"), (r"(?<!dense)\.kernel$", ".conv2d.kernel"),
+)  # fmt: skip
 
 
 def released_name(key: str) -> str:
@@ -66,9 +56,7 @@ def images(array: Vector) -> Tensor:
 def give_weights(network: nn.Module, arrays: Arrays, scope: str) -> None:
     """Sets weights and running statistics to the released variables under `scope`."""
     dtype = next(network.parameters()).dtype
-    network.load_state_dict(
-        {key: to_ours(arrays[scope + released_name(key)]).to(dtype) for key in network.state_dict()}
-    )
+    network.load_state_dict({k: to_ours(arrays[scope + released_name(k)]).to(dtype) for k in network.state_dict()})
 
 
 def evenly(values: Vector, count: int) -> Vector:

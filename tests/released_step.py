@@ -26,15 +26,12 @@ RATE = 0.1 * 4 / 256  # of 0.1 for 256 labelled images; there are 4
 
 def released_method(ramp_steps: int) -> Mpl:
     """The released code's choices, as our options."""
+    uda = Uda(weight=8, ramp_steps=ramp_steps, temperature=0.7, threshold=0.6, label_smoothing=0.15)
     return Mpl(
-        pseudo_label=PseudoLabel.soft,
-        feedback=Feedback.finite_difference,
-        feedback_sign=FeedbackSign.new_minus_old,
-        feedback_batch_norm=BatchNormBatch.released,
-        baseline=Baseline.moving_average,
-        student_label_smoothing=0.15,
-        uda=Uda(weight=8, ramp_steps=ramp_steps, temperature=0.7, threshold=0.6, label_smoothing=0.15),
-    )
+        pseudo_label=PseudoLabel.soft, feedback=Feedback.finite_difference, feedback_sign=FeedbackSign.new_minus_old,
+        feedback_batch_norm=BatchNormBatch.released, baseline=Baseline.moving_average, student_label_smoothing=0.15,
+        uda=uda,
+    )  # fmt: skip
 
 
 def released_optim(wait: int, student_warmup: int, teacher_warmup: int, clip: float) -> Optim:
@@ -72,12 +69,9 @@ def setup(case: str) -> Setup:
 def start(given: Setup, golden: Arrays, dtype: torch.dtype = torch.float32) -> State:
     """Both networks at the released code's initial values."""
     state = mpl.init(
-        lambda role: build_model(given.model, 10, Streams(0), role).to(dtype),
-        given.method,
-        given.optim,
-        given.total_steps,
-        (),
-    )
+        lambda role: build_model(given.model, 10, Streams(0), role).to(dtype), given.method, given.optim,
+        given.total_steps, (),
+    )  # fmt: skip
     variables = unpack(golden, "state0")
     for role, scope in SCOPES.items():
         give_weights(state.learners[role].model, variables, f"state0/{scope}")

@@ -6,14 +6,13 @@ in the setting.
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
+from tests.entry_points import python
 
 ROOT = Path(__file__).parents[1]
 SHORT = ["budget.steps=3", "budget.snapshots=1", "budget.labelled_batch=10", "budget.unlabelled_batch=8",
@@ -63,7 +62,7 @@ class NoiseData(DataSettings):
     labels: Annotated[int, Range(10, 10)] = 10
 
 
-Data = Annotated[NoiseData | ''',
+Data = Annotated[NoiseData | '''
     },
     "repro/data/noise.py": {
         "": """import torch
@@ -109,10 +108,7 @@ def trained_with(added: Mapping[str, Mapping[str, str]], place: Path, *words: st
             assert text.count(before) == 1, (path, before)
             text = text.replace(before, after)
         (place / path).write_text(text)
-    done = subprocess.run(  # noqa: S603 - our own
-        [sys.executable, "-m", "repro", "run", *words, *SHORT], cwd=place, capture_output=True, text=True, check=False,
-        env=os.environ | {"PYTHONPATH": str(place)},
-    )  # fmt: skip
+    done = python("-m", "repro", "run", *words, *SHORT, cwd=place, root=place)
     assert (0, "") == (done.returncode, done.stderr)
     return done.stdout
 
@@ -122,9 +118,7 @@ def trained_with(added: Mapping[str, Mapping[str, str]], place: Path, *words: st
     (METHOD, ["digits_supervised", "method=halved", "method.share=0.25"]),
     (DATA, ["digits_uda", "data=noise"]),
 ], ids=["method", "data"])  # fmt: skip
-def test_an_addition_takes_at_most_three_files(
-    added: Mapping[str, Mapping[str, str]], words: list[str], tmp_path: Path
-) -> None:
+def test_it_takes_at_most_3_files(added: Mapping[str, Mapping[str, str]], words: list[str], tmp_path: Path) -> None:
     """It is composed, trains three steps and is evaluated, with nothing else touched."""
     said = trained_with(added, tmp_path, *words)
 

@@ -17,7 +17,6 @@ from repro.augment import Arithmetic, ImageViews, Operations, randaugment
 from repro.augment.randaugment import POOLS, Layer, Operation
 from repro.augment.views import Crop, Strong, apply_crop, apply_strong, draw_crop, draw_strong, normalise
 from repro.seeding import Streams
-from tests.recording import Watch
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -181,13 +180,9 @@ def test_parts_of_the_strong_view_can_be_left_out() -> None:
 def test_constants_reach_the_operations() -> None:
     """Cutout and translations of larger images take their own constants."""
     views = ImageViews(layers=1, magnitude=10, cutout=0, recrop=False)
-    layer = Layer(
-        operation=torch.tensor([Operation.cutout, Operation.translate_x]),
-        negative=torch.zeros(2, dtype=torch.bool),
-        centre=torch.full((2, 2), 0.5),
-        partner=torch.arange(2),
-        applied=torch.ones(2, dtype=torch.bool),
-    )
+    no, yes = torch.zeros(2, dtype=torch.bool), torch.ones(2, dtype=torch.bool)
+    operations = torch.tensor([Operation.cutout, Operation.translate_x])
+    layer = Layer(operations, negative=no, centre=torch.full((2, 2), 0.5), partner=torch.arange(2), applied=yes)
     drawn = Strong(torch.ones(2), (layer,), torch.zeros(2, 2), PLAIN)
     black = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
     for cutout, translate in ((4, 4), (10, 25)):
@@ -196,19 +191,6 @@ def test_constants_reach_the_operations() -> None:
 
 
 # On a device
-
-
-@pytest.mark.parametrize("views", [VIEWS, ImageViews(operations=Operations.paper, arithmetic=Arithmetic.standard)])
-def test_the_host_never_waits(views: ImageViews) -> None:
-    """Neither drawing nor applying asks for a value; applying a second time copies nothing to the device either."""
-    streams = Streams(0)
-    with Watch(copies=True):
-        crop, strong = draw_crop(streams, "weak view", 0, 64, views), draw_strong(streams, 0, 64, views)
-        apply_strong(apply_crop(IMAGES, crop, views), strong, views)
-        normalise(IMAGES, (0.5,) * 3, (0.25,) * 3)
-    with Watch():
-        apply_strong(apply_crop(IMAGES, crop, views), strong, views)
-        normalise(IMAGES, (0.5,) * 3, (0.25,) * 3)
 
 
 def test_everything_stays_on_the_device() -> None:
@@ -252,15 +234,12 @@ def test_normalise() -> None:
     assert torch.equal(torch.from_numpy(expected), normalise(IMAGES, mean, std))
 
 
-@pytest.mark.parametrize(
-    ("call", "wanted"),
-    [
-        (lambda: apply_crop(IMAGES.float(), PLAIN, VIEWS), r"torch.float32 .* need torch.uint8 \[64, C, H, W\]"),
-        (lambda: apply_crop(IMAGES[:1], PLAIN, VIEWS), r"\[1, 3, 32, 32\]; need torch.uint8 \[64, C, H, W\]"),
-        (lambda: apply_strong(IMAGES[:, :1], STRONG, VIEWS), r"\[64, 1, 32, 32\]; need torch.uint8 \[64, 3, H, W\]"),
-        (lambda: normalise(IMAGES.float(), (0.5,) * 3, (0.5,) * 3), r"need torch.uint8 \[64, 3, H, W\]"),
-    ],
-)
+@pytest.mark.parametrize(("call", "wanted"), [
+    (lambda: apply_crop(IMAGES.float(), PLAIN, VIEWS), r"torch.float32 .* need torch.uint8 \[64, C, H, W\]"),
+    (lambda: apply_crop(IMAGES[:1], PLAIN, VIEWS), r"\[1, 3, 32, 32\]; need torch.uint8 \[64, C, H, W\]"),
+    (lambda: apply_strong(IMAGES[:, :1], STRONG, VIEWS), r"\[64, 1, 32, 32\]; need torch.uint8 \[64, 3, H, W\]"),
+    (lambda: normalise(IMAGES.float(), (0.5,) * 3, (0.5,) * 3), r"need torch.uint8 \[64, 3, H, W\]"),
+])  # fmt: skip
 def test_other_images_are_refused(call: Callable[[], Tensor], wanted: str) -> None:
     """The message names what was given and what is wanted."""
     with pytest.raises(ValueError, match=wanted):

@@ -161,12 +161,9 @@ def test_counting_leaves_pytorch_as_strict_as_it_was() -> None:
 @pytest.mark.parametrize("magnitude", MAGNITUDES)
 @pytest.mark.parametrize("negative", [False, True])
 @pytest.mark.parametrize(
-    "operation",
-    [Operation.rotate, Operation.shear_x, Operation.shear_y, Operation.translate_x, Operation.translate_y],
+    "operation", [Operation.rotate, Operation.shear_x, Operation.shear_y, Operation.translate_x, Operation.translate_y]
 )
-def test_geometry_is_pillows_but_for_ties(
-    images: Tensor, magnitude: float, negative: bool, operation: Operation
-) -> None:
+def test_moves_are_pillows_but_for_ties(images: Tensor, magnitude: float, negative: bool, operation: Operation) -> None:
     """Pillow's nearest pixel wherever the place is not halfway between two.
 
     Pillow measures from the corner of the first pixel, the released code from its centre: a shear by s about the one is

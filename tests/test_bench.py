@@ -90,19 +90,16 @@ def forward_and_stem(config: Config) -> tuple[float, float]:
     return float(counter.get_total_flops()), 2.0 * 27 * 16 * 32 * 32
 
 
-@pytest.mark.parametrize(
-    ("name", "forward_only", "trained"),
-    [
-        ("cifar10_released_supervised", 0, 128),
-        ("cifar10_released_uda", 0, 128 + 2 * 896),
-        ("cifar10_released_fixmatch", 0, 128 + 2 * 896),
-        # teacher on labelled, weak and strong; student on strong; labelled loss before and after without gradients
-        ("cifar10_released_mpl", 2 * 128, 128 + 2 * 896 + 896),
-        # the labelled images in the student's joint pass too, and the loss alone before and after
-        ("cifar10_released_mpl_released", 2 * 128, 128 + 2 * 896 + 896 + 128),
-        ("cifar10_released_mpl_dot_product", 0, 128 + 2 * 896 + 896 + 128),
-    ],
-)
+@pytest.mark.parametrize(("name", "forward_only", "trained"), [
+    ("cifar10_released_supervised", 0, 128),
+    ("cifar10_released_uda", 0, 128 + 2 * 896),
+    ("cifar10_released_fixmatch", 0, 128 + 2 * 896),
+    # teacher on labelled, weak and strong; student on strong; labelled loss before and after without gradients
+    ("cifar10_released_mpl", 2 * 128, 128 + 2 * 896 + 896),
+    # the labelled images in the student's joint pass too, and the loss alone before and after
+    ("cifar10_released_mpl_released", 2 * 128, 128 + 2 * 896 + 896 + 128),
+    ("cifar10_released_mpl_dot_product", 0, 128 + 2 * 896 + 896 + 128),
+])  # fmt: skip
 def test_arithmetic_is_that_of_the_passes(name: str, forward_only: int, trained: int) -> None:
     """A trained image costs three forward passes less the stem's input gradient; nothing is computed twice."""
     config = compose(name, ["model.depth=10", "model.width=1"], PROJECT / "experiments")

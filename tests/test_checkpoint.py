@@ -38,7 +38,6 @@ def read(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
 
 def steps(content: dict[str, Any] | None) -> tuple[int, list[int]]:
     """Of the checkpoint and of its snapshots, which must be the ones that were kept."""
-    assert content is not None
     for kept in content["snapshots"]:
         assert torch.equal(entry(kept["step"])["w"], kept["networks"]["student"]["w"])
     return content["step"], content["snapshots"].steps
@@ -90,7 +89,6 @@ def test_damaged_weights_along_the_way_count_too(tmp_path: Path) -> None:
 
     assert (10, [10]) == steps(found)
     assert "snapshots-0002.pt is not what was written" in said[0]
-    assert found is not None
     write(tmp_path, 20, series={name: found[name] for name in checkpoint.SERIES})
     assert (20, [10, 20]) == steps(read(tmp_path)[0])
 
@@ -127,9 +125,7 @@ def test_a_killed_writer_leaves_nothing(tmp_path: Path) -> None:
     assert {"checkpoint-000000010.pt", "snapshots-0001.pt", "notes.txt"} == {path.name for path in tmp_path.iterdir()}
 
 
-def test_weights_are_written_before_the_checkpoint_that_lists_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_are_written_before_what_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill in between leaves the checkpoint before, whole."""
     series = write(tmp_path, 10)
 
@@ -149,9 +145,7 @@ def test_weights_are_written_before_the_checkpoint_that_lists_them(
     ({"seeds": [0, 1]}, "seeds = 0 there, [0, 1] here"),
     ({"source": {"train/loop.py": "a", "losses.py": "c"}}, "losses.py of the training code differs"),
 ])  # fmt: skip
-def test_a_state_made_otherwise_is_refused_by_difference(
-    made_by: dict[str, Any], difference: str, tmp_path: Path
-) -> None:
+def test_a_state_made_otherwise_is_refused_by_name(made_by: dict[str, Any], difference: str, tmp_path: Path) -> None:
     """And by nothing else; days of another training are not thrown away."""
     write(tmp_path, 10)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}

@@ -12,6 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from repro.config import read_config
+from repro.data import source_of
+from repro.evaluate.predict import Predictor
+from repro.evaluate.weights import read_weights
+from repro.plan import read_plan
 from repro.results import Run, read_run, read_runs
 from repro.verify.claims import Claim, Status, read_claims, read_verdicts
 from repro.verify.evidence import Scores, scores_of
@@ -19,6 +24,7 @@ from repro.verify.rules import judge
 
 ROOT = Path(__file__).parent.parent
 CLAIMS = read_claims(ROOT / "experiments/claims.yaml")
+ARMS = [run.name for run in read_plan(ROOT / "experiments/plan/cifar10_cpu.yaml").runs]
 NAMES = sorted(path.name for path in (ROOT / "results/runs").glob("[!.]*"))
 
 
@@ -96,12 +102,14 @@ def test_paired_arms_saw_the_same_data() -> None:
     assert all(len(found) == 1 for found in hashes.values())
 
 
-def test_h_0_teacher_is_the_uda_network_on_real_images() -> None:
-    """In the recorded digits runs, MPL's teacher without feedback predicts exactly what UDA's network predicts."""
-    uda, without = recorded()["digits_uda"], recorded()["digits_mpl_no_feedback"]
+@pytest.mark.parametrize("setting", ["digits", "cifar10_cpu"])
+def test_h_0_teacher_is_the_uda_network_on_real_images(setting: str) -> None:
+    """Bit for bit: the same losses and predictions from the same weights, batches and views."""
+    uda, without = (recorded()[f"{setting}_{arm}"] for arm in ("uda", "mpl_no_feedback"))
 
     assert uda.seeds.index.tolist() == without.seeds.index.tolist()
     assert np.array_equal(uda.predictions("teacher"), without.predictions("teacher"))
+    assert uda.metrics["uda_loss"].tolist() == without.metrics["uda_loss"].tolist()
 
 
 def test_released_feedback_moves_no_teacher() -> None:
@@ -111,3 +119,36 @@ def test_released_feedback_moves_no_teacher() -> None:
 
     assert max(medians["digits_mpl_released"]) < 1e-6
     assert max(medians["digits_mpl"]) > 1e-3
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_every_arm_of_cifar10_is_recorded_and_learned(name: str) -> None:
+    """Three seeds of 1,000 steps in bfloat16, all finite; the loss on labels fell with each; averages are recorded."""
+    run = recorded()[name]
+    budget = run.config["budget"]
+    loss = run.metrics["teacher_labelled_loss" if run.config["method"]["name"] == "mpl" else "labelled_loss"]
+
+    assert [0, 1, 2] == run.seeds.index.tolist()
+    assert (1000, 16, 112) == tuple(budget[key] for key in ("steps", "labelled_batch", "unlabelled_batch"))
+    assert "bfloat16" == run.config["engine"]["precision"]
+    assert np.isfinite(loss).all()
+    for group in run.groups():
+        mine = loss[run.metrics["seed"] == group].to_numpy()
+        assert mine[-5:].mean() < 0.95 * mine[:5].mean()
+    assert [name for name in run.networks if name.endswith("_average")]
+
+
+@pytest.mark.usefixtures("all_of_cifar10")
+@pytest.mark.parametrize("path", sorted((ROOT / "results/weights").glob("*.safetensors")), ids=lambda path: path.stem)
+def test_kept_weights_predict_what_is_recorded(path: Path) -> None:
+    """On the first test images, where CIFAR-10 is at hand: `recompute` takes all of them."""
+    kept = read_weights(path)
+    run = recorded()[kept.run]
+    assert kept.revision == run.seeds.loc[kept.seed, "revision"]
+    config = read_config(run.config)
+    images = source_of(config.data).held_out_set(kept.seed).examples
+
+    classes = Predictor(config, kept.seed).classes(kept.weights, images[:128])[0]
+
+    (row,) = run.rows([kept.seed])
+    assert np.mean(classes == run.predictions(kept.network)[row, :128]) > 0.97

@@ -20,7 +20,7 @@ from repro.__main__ import complete, parsers
 from repro.results import read_runs
 from repro.train import job
 from repro.train.loop import NotFinite
-from tests.entry_points import call
+from tests.entry_points import call, python, ran, started
 from tests.survival import outcome
 
 ROOT = Path(__file__).parent.parent
@@ -35,24 +35,13 @@ def planned(workplace: Path, overrides: list[str]) -> None:
     """Plans the run with these changes, and prepares it."""
     plan = {"runs": {RUN: {"overrides": overrides, "seeds": "0-3"}}}
     (workplace / "params.yaml").write_text(yaml.safe_dump(plan))
-    done = call(workplace, "prepare")
-    assert (0, "") == (done.returncode, done.stderr)
+    ran(workplace, "prepare")
 
 
-@pytest.fixture
-def workplace(tmp_path: Path) -> Path:
-    """A folder with the project's experiments and README, in which verbs run."""
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
-    (tmp_path / "README.md").write_text((ROOT / "README.md").read_text())
-    return tmp_path
-
-
-def start_training(workplace: Path) -> subprocess.Popen[bytes]:
-    """A Python of its own, in the background."""
-    return subprocess.Popen(  # noqa: S603 - our own
-        [sys.executable, "-m", "repro", *TRAIN], cwd=workplace, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
+@pytest.fixture(autouse=True)
+def _readme(workplace: Path) -> None:
+    """Which the report fills in."""
+    (workplace / "README.md").write_text((ROOT / "README.md").read_text())
 
 
 def wait_until(found: Callable[[], Any]) -> Any:
@@ -79,10 +68,7 @@ print(*sorted({"torch", "pandas", "scipy", "matplotlib", "sklearn"} & sys.module
 
 def test_what_answers_at_a_prompt_loads_little() -> None:
     """Help, settings and lists are there in the half second that Hydra and pydantic take: nothing heavy is loaded."""
-    done = subprocess.run(  # noqa: S603 - our own
-        [sys.executable, "-c", AT_A_PROMPT], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = python("-c", AT_A_PROMPT)
 
     assert (0, "\n", "") == (done.returncode, done.stdout, done.stderr)
 
@@ -111,14 +97,13 @@ def test_the_chain_from_plan_to_report(workplace: Path) -> None:
     """prepare, train, evaluate, verify, report and verdicts leave a record that reads back, and judge what is there."""
     planned(workplace, SHORT)
 
-    calls = [call(workplace, *words) for words in (TRAIN, ["evaluate"], ["verify"], ["report"], ["verdicts"])]
+    said = [ran(workplace, *words) for words in (TRAIN, ["evaluate"], ["verify"], ["report"], ["verdicts"])]
 
-    assert [(0, "")] * 5 == [(done.returncode, done.stderr) for done in calls]
     assert {"0-1": [0, 1], "2-3": [2, 3]} == {
         name.removeprefix("seeds-"): seeds
         for name, seeds in read_runs(workplace / "results/runs")[RUN].groups().items()
     }
-    assert "NOT RUN" in calls[-1].stdout
+    assert "NOT RUN" in said[-1]
     assert (workplace / "results/REPORT.md").is_file()
     assert "finished already" in call(workplace, *TRAIN).stdout
 
@@ -128,16 +113,14 @@ def test_a_killed_worker_is_reported_with_the_remedy(workplace: Path) -> None:
     """When the system kills a worker, as it does when memory runs out, one sentence says so."""
     planned(workplace, LONG)
 
-    training = start_training(workplace)
+    training = started(workplace, "-m", "repro", *TRAIN, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     children = Path(f"/proc/{training.pid}/task/{training.pid}/children")
-    workers = wait_until(
-        lambda: found if len(found := children.read_text().split()) > 1 else []
-    )  # one may be another's
+    workers = wait_until(lambda: found if len(found := children.read_text().split()) > 1 else [])
     os.kill(int(workers[0]), signal.SIGKILL)
     _, complaint = training.communicate(timeout=100)
 
     assert training.returncode == 2
-    assert b"lower budget.workers" in complaint
+    assert "lower budget.workers" in complaint
 
 
 @pytest.mark.slow
@@ -169,7 +152,7 @@ def test_one_bad_seed_stops_no_other(workplace: Path) -> None:
 def test_damaged_weights_are_refused_and_trained_anew(workplace: Path) -> None:
     """Evaluation names the remedy; training makes the same weights again."""
     planned(workplace, SHORT)
-    assert call(workplace, *TRAIN).returncode == 0
+    ran(workplace, *TRAIN)
     finished = outcome(workplace, RUN)
     damaged = workplace / "artifacts/runs" / RUN / "seeds-0-1/snapshots-0001.pt"
     damaged.write_bytes(damaged.read_bytes()[:-5])

@@ -23,10 +23,8 @@ Complaint = Callable[..., str]
 
 
 @pytest.fixture
-def complaint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Complaint:
+def complaint(workplace: Path, capsys: pytest.CaptureFixture[str]) -> Complaint:
     """Calls a verb in a new folder with the project's experiments; the one sentence with which it ends, status 2."""
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
-    monkeypatch.chdir(tmp_path)
 
     def call(*words: str) -> str:
         with pytest.raises(SystemExit) as end:
@@ -44,9 +42,7 @@ def complaint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     ({"digits_uda": {"seeds": 0}, "digits_mpl": {"seeds": 0, "overrides": ["budget.steps=0"]}},
      "params.yaml: runs.digits_mpl: budget.steps = 0: must lie in [1, 1,000,000,000]"),
 ])  # fmt: skip
-def test_prepare_refuses_a_wrong_plan_before_it_writes(
-    runs: dict[str, Any], message: str, complaint: Complaint
-) -> None:
+def test_prepare_refuses_a_bad_plan_before_it_writes(runs: dict[str, Any], message: str, complaint: Complaint) -> None:
     """By run and key, with what was meant; nothing is half-written."""
     Path("params.yaml").write_text(yaml.safe_dump({"runs": runs}))
 
@@ -145,9 +141,7 @@ def test_a_pipe_that_nobody_reads_is_no_error(words: list[str], unbuffered: str)
     assert (0 if swallowed else command.EXIT_NOBODY_READS, b"") == (done.returncode, done.stderr)
 
 
-def test_a_killed_evaluation_worker_is_reported_with_the_remedy(
-    complaint: Complaint, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_evaluation_worker_is_reported(complaint: Complaint, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the system kills it when memory runs out."""
     monkeypatch.setattr(evaluate, "restore_folder", lambda _: os._exit(9))
 

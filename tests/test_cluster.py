@@ -9,7 +9,6 @@ import math
 import os
 import shutil
 import subprocess
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from repro.files import only_writer
 from repro.settings import ConfigError
 from repro.train.job import hash_of, revision, source_hashes
 from repro.train.launch import train_plan
+from tests.entry_points import python, started
 from tests.survival import ROOT, outcome
 from tests.test_dvc import dvc
 
@@ -71,10 +71,7 @@ def workplace(place: Path, runs: dict[str, str], steps: int) -> Path:
 def start(place: Path, *words: str) -> subprocess.Popen[str]:
     """`repro run` of the plan; what it prints is added to the log."""
     with (place / "log").open("a") as log:
-        return subprocess.Popen(  # noqa: S603 - our own
-            [sys.executable, "-m", "repro", "run", "small.yaml", *words], cwd=place, stdout=log, stderr=log, text=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
+        return started(place, "-m", "repro", "run", "small.yaml", *words, stdout=log, stderr=log)
 
 
 ON = ("--on", "slurm", "--slurm", "time=20m")
@@ -266,9 +263,7 @@ def test_what_is_noted_of_a_plan_is_checked(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("damaged", [None, "[", "null", "[]", '[[["a", "seed-0"]]]', '[[["a", "seed-0"]], [3]]'])
-def test_what_was_sent_out_is_not_sent_out_twice(
-    damaged: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_sent_out_twice(damaged: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs whose seeds nobody can tell any more are ended before others are sent out; other folders are no matter."""
     monkeypatch.chdir(tmp_path)
     place = jobs.PLANS / "p"
@@ -339,11 +334,10 @@ def test_options_of_slurm() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("setting", "says"),
-    [("budget.labelled_batch=4", r"budget.labelled_batch = 4: 3 processes c"),
-     ("engine.fastest=true", r"engine.fastest = True: is for one process")],
-)  # fmt: skip
+@pytest.mark.parametrize(("setting", "says"), [
+    ("budget.labelled_batch=4", r"budget.labelled_batch = 4: 3 processes c"),
+    ("engine.fastest=true", r"engine.fastest = True: is for one process"),
+])  # fmt: skip
 def test_what_gpus_cannot_share_is_refused_before_jobs_go_out(setting: str, says: str, tmp_path: Path) -> None:
     """The driver names run, setting and remedy: not each job, three times."""
     sizes = ["budget.labelled_batch=6", "budget.unlabelled_batch=6"]
@@ -401,10 +395,7 @@ jobs.subprocess.run = lambda *_, **__: SimpleNamespace(stdout="")
 jobs.status(SimpleNamespace(plan="small"))
 print(sorted({"torch", "hydra", "numpy", "pydantic"} & set(sys.modules)), time.process_time() < 2)
 """
-    said = subprocess.run(  # noqa: S603 - our own
-        [sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    ).stdout  # fmt: skip
+    said = python("-c", script, cwd=tmp_path).stdout
 
     assert 999 == said.count("  error: no room (state/.plans/small/1/7_")
     assert said.endswith("small: 999 stopped, 1 not running\n[] True\n")

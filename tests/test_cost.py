@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Self
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from repro.evaluate.evaluate import evaluate
 from repro.evaluate.predict import Predictor
 from repro.plan import compose
 from repro.train.checkpoint import load_results
-from tests.entry_points import call
+from tests.entry_points import trained
 from tests.tiny import CPU
 
 ROOT = Path(__file__).parents[1] / "experiments"
@@ -61,20 +63,8 @@ def test_seeds_that_do_not_train_side_by_side_take_turns(monkeypatch: pytest.Mon
     """Five seeds by two workers are three turns, and five evaluations by one process; weights and checkpoints stay."""
     one = Cost(step=0.5, training=100.0, evaluation=20.0, peak_bytes=7, disk_bytes=50, kept_bytes=30)
     asked = []
-
-    class Pool:
-        def __init__(self, count: int, _: object) -> None:
-            asked.append(count)
-
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-        map = staticmethod(lambda _, configs, *__: [one] * len(configs))
-
-    monkeypatch.setattr(cost, "ProcessPoolExecutor", Pool)
+    pool = SimpleNamespace(map=lambda _, configs, *__: [one] * len(configs))
+    monkeypatch.setattr(cost, "ProcessPoolExecutor", lambda count, _: nullcontext(asked.append(count) or pool))
     monkeypatch.setattr(cost, "worker_pool", lambda wanted: (wanted, None))
     config = compose("digits_mpl", ["budget.workers=2"], ROOT)
     found = cost_of(config, [0, 1, 2, 3, 4], 1.0)
@@ -99,11 +89,6 @@ def test_a_plan_is_named_and_so_are_runs(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [(0,), (0,)] == [run.seeds for run in planned(["digits_mpl", "digits_uda"]).runs]
 
 
-def test_durations_are_in_the_unit_a_person_would_choose() -> None:
-    """Seconds, minutes, hours, days."""
-    assert ["42 s", "2 min", "1.7 h", "3.1 days"] == [cost.duration(s) for s in (42, 119, 6000, 270_000)]
-
-
 def test_seeds_that_wait_for_a_device_take_turns() -> None:
     """Twelve of ten hours on eight devices: two turns; the long one that comes last is not cut."""
     assert [120.0, 20.0, 10.0] == [cost.last_end([10.0] * 12, devices) for devices in (1, 8, 64)]
@@ -111,16 +96,14 @@ def test_seeds_that_wait_for_a_device_take_turns() -> None:
 
 
 def test_hours_of_gpus_where_there_is_none_are_those_of_a_timed_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A million steps of 36 ms are ten hours; a run of another method or of other batches has none."""
-    (tmp_path / "experiments").symlink_to(ROOT)
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cost, "choose_device", lambda: CPU)
     runs = {"cifar10_paper_mpl": 12, "cifar10_paper_mpl_no_feedback": 1, "cifar10_paper_uda": 1}
     plan: dict[str, Any] = {"overrides": ["engine.cuda_graph=true"], "runs": {run: {"seeds": "0-11"} for run in runs}}
     plan["runs"]["cifar10_paper_mpl_no_feedback"]["overrides"] = ["budget.unlabelled_batch=256"]
-    (tmp_path / "p.yaml").write_text(yaml.safe_dump(plan))
+    (workplace / "p.yaml").write_text(yaml.safe_dump(plan))
     cost.hours(Path("p.yaml"), runs, gpus=True)
     assert "estimate" not in capsys.readouterr().out  # nothing was timed
 
@@ -137,22 +120,10 @@ def test_hours_of_gpus_where_there_is_none_are_those_of_a_timed_one(
                          )  # fmt: skip
 
 
-@pytest.fixture
-def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a small run of MPL on digits, trained."""
-    (tmp_path / "experiments").symlink_to(ROOT)
-    runs = {"digits_mpl": {"overrides": [*DIGITS, "finetune.steps=3"], "seeds": "0"}}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"runs": runs}))
-    for stage in (["prepare"], ["train", "digits_mpl", "--seeds", "0"]):
-        done = call(tmp_path, *stage)
-        assert done.returncode == 0, done.stderr
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_evaluation_and_disk_are_what_a_run_takes(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_and_disk_are_what_a_run_takes(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every example that passes a network in the evaluation is counted; files are as large as was said, and headers."""
-    (result,) = load_results(trained / "artifacts/runs/digits_mpl")
+    trained(workplace, {"digits_mpl": {"overrides": [*DIGITS, "finetune.steps=3"], "seeds": "0"}})
+    (result,) = load_results(workplace / "artifacts/runs/digits_mpl")
     passed = []
     inputs = Predictor._passes
 
@@ -168,5 +139,5 @@ def test_evaluation_and_disk_are_what_a_run_takes(trained: Path, monkeypatch: py
 
     assert sum(passed) == looked_at(config, 0, networks, unlabelled)[1]
     kept = cost_of(config, [0], 0.1).kept_bytes
-    on_disk = sum(path.stat().st_size for path in (trained / "artifacts/runs/digits_mpl").rglob("*.pt"))
+    on_disk = sum(path.stat().st_size for path in (workplace / "artifacts/runs/digits_mpl").rglob("*.pt"))
     assert 0.7 * on_disk < kept < on_disk

@@ -30,18 +30,14 @@ def held_out_of(config: Data, seed: int | list[int] = 0) -> HeldOutSet:
     return source_of(config).held_out_set(seed)
 
 
-@pytest.mark.parametrize(
-    ("config", "training", "held_out"),
-    [
-        (MOONS, "05bc9a3daf7bb901a52eeb183c965377b82abb788890d0677e6f73f065b6be9f",
-         "011eb68ca0661ebde52e9c99fb47818721b1a83b8389d0fb90b34f0f8eafd760"),
-        (SPREAD, "5c469d1188d240ae78d1bc4923a0355db8c741dfd2214e8f38adcc235f601044",
-         "011eb68ca0661ebde52e9c99fb47818721b1a83b8389d0fb90b34f0f8eafd760"),
-        (DIGITS, "5726a3a7a0d84f6e7501e56153f76b5cb34fd2792f695f93fa52d9cdad113fda",
-         "892156b5b76993fc51961c20017768e63a5455c526d556f9b6159080381b0fc4"),
-    ],
-    ids=["moons", "spread", "digits"],
-)  # fmt: skip
+@pytest.mark.parametrize(("config", "training", "held_out"), [
+    (MOONS, "05bc9a3daf7bb901a52eeb183c965377b82abb788890d0677e6f73f065b6be9f",
+     "011eb68ca0661ebde52e9c99fb47818721b1a83b8389d0fb90b34f0f8eafd760"),
+    (SPREAD, "5c469d1188d240ae78d1bc4923a0355db8c741dfd2214e8f38adcc235f601044",
+     "011eb68ca0661ebde52e9c99fb47818721b1a83b8389d0fb90b34f0f8eafd760"),
+    (DIGITS, "5726a3a7a0d84f6e7501e56153f76b5cb34fd2792f695f93fa52d9cdad113fda",
+     "892156b5b76993fc51961c20017768e63a5455c526d556f9b6159080381b0fc4"),
+], ids=["moons", "spread", "digits"])  # fmt: skip
 def test_data_are_the_recorded_ones(config: Data, training: str, held_out: str) -> None:
     """The hashes over data and split of two seeds are those recorded here."""
     assert training == source_of(config).training_hash([0, 1])
@@ -183,9 +179,7 @@ def test_noise_moves_a_moons_points_in_both_directions_alike() -> None:
     (SvhnData(), (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
     (FolderData(), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # ImageNet's, released code
 ])  # fmt: skip
-def test_each_data_set_is_normalised_by_its_own_channels(
-    config: Data, mean: tuple[float, ...], deviation: tuple[float, ...]
-) -> None:
+def test_each_has_its_own_channels(config: Data, mean: tuple[float, ...], deviation: tuple[float, ...]) -> None:
     """Of a white pixel (1 - mean) / deviation is left, of a black one -mean / deviation."""
     pixels = torch.tensor([255, 0], dtype=torch.uint8).expand(1, 3, 1, 2).contiguous()
 

@@ -8,7 +8,6 @@ import tarfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import pandas as pd
 import pytest
@@ -41,19 +40,16 @@ def split(config: Cifar10Data, seed: int = 0) -> tuple[Tensor, Tensor]:
 # Splits
 
 
-@pytest.mark.parametrize(
-    ("changes", "labelled", "unlabelled"),
-    [
-        ({}, (5000, 9000), (9000, 50_000)),
-        ({"labelled_in_unlabelled": True}, (5000, 9000), (5000, 50_000)),
-        ({"labelled_in_unlabelled": True, "train_images": 9000}, (5000, 9000), (5000, 9000)),  # Table 9: no others
-        ({"split": Split.released}, (0, 4000), (4000, 50_000)),
-        ({"split": Split.released, "labelled_in_unlabelled": True}, (0, 4000), (0, 50_000)),
-        ({"split": Split.released, "labels": 50_000, "labelled_in_unlabelled": True}, (0, 50_000), (0, 50_000)),
-        ({"labels": 500, "train_images": 6000}, (5000, 5500), (5500, 6000)),
-        ({"split": Split.released, "labels": 500, "train_images": 6000}, (0, 500), (500, 6000)),
-    ],
-)
+@pytest.mark.parametrize(("changes", "labelled", "unlabelled"), [
+    ({}, (5000, 9000), (9000, 50_000)),
+    ({"labelled_in_unlabelled": True}, (5000, 9000), (5000, 50_000)),
+    ({"labelled_in_unlabelled": True, "train_images": 9000}, (5000, 9000), (5000, 9000)),  # Table 9: no others
+    ({"split": Split.released}, (0, 4000), (4000, 50_000)),
+    ({"split": Split.released, "labelled_in_unlabelled": True}, (0, 4000), (0, 50_000)),
+    ({"split": Split.released, "labels": 50_000, "labelled_in_unlabelled": True}, (0, 50_000), (0, 50_000)),
+    ({"labels": 500, "train_images": 6000}, (5000, 5500), (5500, 6000)),
+    ({"split": Split.released, "labels": 500, "train_images": 6000}, (0, 500), (500, 6000)),
+])  # fmt: skip
 def test_splits_in_file_order(changes: dict[str, Any], labelled: tuple[int, int], unlabelled: tuple[int, int]) -> None:
     """Which records are labelled and unlabelled, exactly, under every seed."""
     config = replace(PAPER, **changes)
@@ -84,16 +80,12 @@ def test_a_balanced_split_of_too_few_images_is_refused() -> None:
 # All of it, where it is
 
 
-@pytest.mark.parametrize(
-    ("config", "recorded"),
-    [
-        (PAPER, "b066d67dd6e40506040b09ea7fef6abe83adc8c8cfb22961936e3ab72b7ed47d"),
-        (RELEASED, "aa62e5d9a8135dfa402439d1cec9f0726dc572ec6011d14fbc08a379caccfb29"),
-        (BALANCED, "a43da7789cd08e68f323e322b0240930f2af4ca8fba84a1852edcc48248b907c"),
-        (ALL, "8991afb3814f3f5916936ef7475290efc470a09e87dd6484b9d85ece38090772"),
-    ],
-    ids=["paper", "released", "balanced", "all"],
-)
+@pytest.mark.parametrize(("config", "recorded"), [
+    (PAPER, "b066d67dd6e40506040b09ea7fef6abe83adc8c8cfb22961936e3ab72b7ed47d"),
+    (RELEASED, "aa62e5d9a8135dfa402439d1cec9f0726dc572ec6011d14fbc08a379caccfb29"),
+    (BALANCED, "a43da7789cd08e68f323e322b0240930f2af4ca8fba84a1852edcc48248b907c"),
+    (ALL, "8991afb3814f3f5916936ef7475290efc470a09e87dd6484b9d85ece38090772"),
+], ids=["paper", "released", "balanced", "all"])  # fmt: skip
 def test_training_data_are_the_recorded_ones(all_of_cifar10: Path, config: Cifar10Data, recorded: str) -> None:
     """The hash over data and split of two seeds; pixels and labels are the records' own, in order of the indices."""
     images, labels = source_of(config).read("train")
@@ -192,9 +184,7 @@ def test_the_sample_is_read_as_it_was_written(cifar10_sample: Path) -> None:
     assert [59, 16, 25] == data.labelled[0, 0, :3, 0].tolist()
     assert torch.equal(shipped_labels()[:A_FILE], source_of(FEW).held_out_set(0).labels)
     published = CIFAR10(cifar10_sample, train=True)
-    label_of = {
-        image.transpose(2, 0, 1).tobytes(): k for image, k in zip(published.data, published.targets, strict=True)
-    }
+    label_of = {x.transpose(2, 0, 1).tobytes(): k for x, k in zip(published.data, published.targets, strict=True)}
     for images, labels in ((data.labelled, data.labels), (data.unlabelled, data.hidden_labels)):
         assert [label_of[image.numpy().tobytes()] for image in images] == labels.tolist()
 
@@ -262,12 +252,8 @@ def test_the_batches_folder_itself_is_not_the_root(cifar10_sample: Path) -> None
 
 
 @pytest.fixture
-def archive(cifar10_sample: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+def archive(cifar10_sample: Path, no_network: None, monkeypatch: pytest.MonkeyPatch) -> bytes:
     """The sample as one archive, in its place no folder; and no network."""
-
-    def no_network(*_: object, **__: object) -> None:
-        raise URLError("Name or service not known")
-
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         tar.add(cifar10_sample / BATCHES, BATCHES)
@@ -275,7 +261,6 @@ def archive(cifar10_sample: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
         path.unlink()
     (cifar10_sample / BATCHES).rmdir()
     monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(buffer.getvalue(), usedforsecurity=False).hexdigest())
-    monkeypatch.setattr("urllib.request.urlopen", no_network)
     return buffer.getvalue()
 
 

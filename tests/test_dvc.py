@@ -6,6 +6,7 @@ reproduce` to show, which CI calls.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -18,7 +19,11 @@ from subprocess import CompletedProcess
 import pytest
 import yaml
 
-from tests.entry_points import call
+from repro.plan import PlannedRun
+from repro.train import prepare
+from repro.train.prepare import made_of
+from tests.entry_points import call, python, ran
+from tests.test_structure import ANY_COMMAND, closure
 
 ROOT = Path(__file__).parent.parent
 RUNS = ("digits_mpl", "digits_mpl_no_feedback")
@@ -178,33 +183,30 @@ def test_one_at_a_time_and_on_after_a_kill(project: Path, tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def workplace(tmp_path: Path) -> Path:
+def like_a_project(workplace: Path) -> Path:
     """The folder of a project, for what is refused before DVC starts."""
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     for name in (".dvc", ".git"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "dvc.yaml").touch()
-    return tmp_path
+        (workplace / name).mkdir()
+    (workplace / "dvc.yaml").touch()
+    return workplace
 
 
-def test_changes_of_a_plan_are_not_lost(workplace: Path) -> None:
+def test_changes_of_a_plan_are_not_lost(like_a_project: Path) -> None:
     """What somebody wrote into params.yaml is no plan, and stays."""
-    (workplace / "params.yaml").write_text(plan(1, 2))
+    (like_a_project / "params.yaml").write_text(plan(1, 2))
 
-    done = call(workplace, "reproduce", "canary")
+    done = call(like_a_project, "reproduce", "canary")
 
-    assert (2, plan(1, 2)) == (done.returncode, (workplace / "params.yaml").read_text())
-    assert done.stderr.startswith(
-        "error: params.yaml is none of the plans as they are now; run it as it is: dvc repro;"
-    )
+    assert (2, plan(1, 2)) == (done.returncode, (like_a_project / "params.yaml").read_text())
+    assert done.stderr.startswith("error: params.yaml is none of the plans as they are now; run it as it is: dvc repro")
 
 
-def test_the_number_of_another_process_is_no_reason_to_wait(workplace: Path) -> None:
+def test_the_number_of_another_process_is_no_reason_to_wait(like_a_project: Path) -> None:
     """A killed DVC left its number in its list, and an unrelated program has it now: the list goes."""
     from repro.__main__ import _refuse_beside_dvc
 
     with subprocess.Popen(["sleep", "60"]) as other:  # noqa: S607 - as everywhere
-        place = workplace / ".dvc/tmp"
+        place = like_a_project / ".dvc/tmp"
         place.mkdir()
         (place / "rwlock").write_text(f'{{"write": {{"/x": {{"pid": {other.pid}, "cmd": "dvc repro"}}}}}}')
         _refuse_beside_dvc(place)
@@ -217,13 +219,89 @@ def test_the_number_of_another_process_is_no_reason_to_wait(workplace: Path) -> 
     (".git", "this folder is no git repository, which DVC asks for; make it one: git init && git add . && "),
     (".dvc", ".dvc is missing, without which DVC runs nothing; take the whole project: git clone"),
 ])  # fmt: skip
-def test_a_tree_that_dvc_would_refuse_is_told_what_to_do(lost: str, message: str, workplace: Path) -> None:
+def test_a_tree_that_dvc_would_refuse_is_told_what_to_do(lost: str, message: str, like_a_project: Path) -> None:
     """In one sentence; and an unknown plan too."""
-    unknown = call(workplace, "reproduce", "quik")
-    (workplace / lost).rmdir()
+    unknown = call(like_a_project, "reproduce", "quik")
+    (like_a_project / lost).rmdir()
 
-    done = call(workplace, "reproduce", "quick")
+    done = call(like_a_project, "reproduce", "quick")
 
     assert (2, 2) == (done.returncode, unknown.returncode)
     assert f"error: {message}" in done.stderr
     assert "PLAN = quik has no file in experiments/plan; did you mean 'quick'?" in unknown.stderr
+
+
+# The stages as they are written
+
+
+SOURCES_AND_METHODS = sorted(f"repro.{path.parent.name}.{path.stem}" for room in ("data", "methods")
+                             for path in (ROOT / "repro" / room).glob("[!_]*.py"))  # fmt: skip
+LEFT = ["repro/__pycache__/files.cpython-311.pyc", "repro/old.pyc"]
+"""What Python leaves in folders that stages depend on."""
+
+
+def outs() -> dict[str, dict[str, bool]]:
+    """Everything that a stage makes, with what dvc.yaml says of it."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    return {path: says for stage in stages for out in stage.get("do", stage)["outs"] for path, says in out.items()}
+
+
+def test_nothing_finished_is_deleted_before_it_is_made_again() -> None:
+    """Only configurations are, which `prepare` writes in a moment: one of a run that is no longer planned must go."""
+    assert ["artifacts/configs"] == [path for path, says in outs().items() if not says.get("persist")]
+    assert not any(says["cache"] for says in outs().values())
+
+
+def test_compiled_files_do_not_change_a_stage(tmp_path: Path) -> None:
+    """DVC itself passes over them, and not over the sources beside them."""
+    shutil.copy(ROOT / ".dvcignore", tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
+
+    done = python("-m", "dvc", "check-ignore", *LEFT, "repro/files.py", cwd=tmp_path)
+
+    assert (0, LEFT) == (done.returncode, done.stdout.splitlines()), done.stderr
+
+
+def declared(stage: str) -> set[str]:
+    """The files and folders of the package that a stage depends on."""
+    found = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
+    return {dep for dep in found.get("do", found)["deps"] if dep.startswith("repro")}
+
+
+@pytest.mark.parametrize("module", SOURCES_AND_METHODS)
+def test_training_depends_on_all_of_its_data_set_and_method(module: str) -> None:
+    """What the stage does not declare stands in the run's configuration, for which the stage `prepare` looks at it."""
+    reached = {str(path.relative_to(ROOT)) for path in closure(ROOT / Path(*module.split(".")).with_suffix(".py"))}
+    known = declared("train") | ANY_COMMAND | set(made_of(module))
+
+    assert [] == sorted(path for path in reached if not any(path == dep or path.startswith(f"{dep}/") for dep in known))
+    assert [] == [path for path in made_of(module) if str(Path(path).parent) not in declared("prepare")]
+
+
+def test_an_edited_data_set_or_method_is_of_its_own_runs_alone(workplace: Path) -> None:
+    """The configuration of a run ends with the hashes of the files that are its own, and of no other's."""
+    (workplace / "params.yaml").write_text("runs: {digits_mpl: {seeds: 0}, moons_tuned_supervised: {seeds: 0-9}}\n")
+    ran(workplace, "prepare")
+
+    own = {}
+    for path in (workplace / "artifacts/configs").iterdir():
+        lines = path.read_text().split("# data set and method are made of\n")[1].splitlines()
+        own[path.stem] = dict(line.removeprefix("#   ").split() for line in lines)
+
+    common = {"repro/data/images.py", "repro/data/sets.py", "repro/data/toys.py", "repro/methods/state.py",
+              "repro/methods/supervised.py"}  # fmt: skip
+    assert common == own["moons_tuned_supervised"].keys()
+    assert common | {"repro/methods/mpl.py", "repro/methods/feedback.py"} == own["digits_mpl"].keys()
+    for name, recorded in own["digits_mpl"].items():
+        assert hashlib.sha256((ROOT / name).read_bytes()).hexdigest() == recorded
+
+
+def test_a_long_plan_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A tenth of a second for each run, in silence, is minutes for a thousand."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(prepare, "_SILENCE", 0.0)
+    plan = [PlannedRun(name, (), (0,)) for name in ("digits_mpl", "digits_uda")]
+
+    assert [50, 50] == [config.data.labels for config in prepare._composed(plan, Path("mine.yaml"))]
+    assert "1 of 2 runs composed\n2 of 2 runs composed\n" == capsys.readouterr().out

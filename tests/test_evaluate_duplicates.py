@@ -38,17 +38,14 @@ def counts(found: dict[str, int]) -> tuple[int, int]:
 TRAIN = train_on(IMAGES[:2], IMAGES[2:6], [0, 1], [2, 3, 4, 5])
 
 
-@pytest.mark.parametrize(
-    ("test", "labels", "expected"),
-    [
-        ([8, 9, 10], [0, 0, 0], (0, 0)),
-        ([0, 8], [0, 0], (1, 0)),  # labelled
-        ([5, 8], [5, 0], (1, 0)),  # unlabelled
-        ([0, 5, 8], [1, 4, 0], (2, 2)),
-        ([1, 1, 2], [1, 0, 2], (3, 1)),
-        ([1, 1], [1, 1], (2, 0)),  # a test example that is there twice counts twice
-    ],
-)
+@pytest.mark.parametrize(("test", "labels", "expected"), [
+    ([8, 9, 10], [0, 0, 0], (0, 0)),
+    ([0, 8], [0, 0], (1, 0)),  # labelled
+    ([5, 8], [5, 0], (1, 0)),  # unlabelled
+    ([0, 5, 8], [1, 4, 0], (2, 2)),
+    ([1, 1, 2], [1, 0, 2], (3, 1)),
+    ([1, 1], [1, 1], (2, 0)),  # a test example that is there twice counts twice
+])  # fmt: skip
 def test_images_that_were_trained_on_are_counted(test: list[int], labels: list[int], expected: tuple[int, int]) -> None:
     """Labelled and unlabelled ones, and of these the ones with another label."""
     assert expected == counts(duplicates(TRAIN, HeldOutSet(IMAGES[test], torch.tensor(labels)), ()))
@@ -62,18 +59,13 @@ def test_one_bit_makes_another_image() -> None:
     assert (0, 0) == counts(duplicates(TRAIN, HeldOutSet(near, torch.arange(6)), ()))
 
 
-def test_copies_of_several_labels_in_training_are_another_label() -> None:
-    """A test image that training has under its own label and under another one counts once, as both."""
-    train = train_on(IMAGES[:1], IMAGES[:1], [3], [4])
+def test_a_test_image_counts_once_however_often_training_has_it() -> None:
+    """Under its own label and another one: as both; as a labelled image that is among the unlabelled ones: once."""
+    several = train_on(IMAGES[:1], IMAGES[:1], [3], [4])
+    among = train_on(IMAGES[:2], IMAGES[:6], [0, 1], [0, 1, 2, 3, 4, 5])
 
-    assert (1, 1) == counts(duplicates(train, HeldOutSet(IMAGES[:1], torch.tensor([3])), ()))
-
-
-def test_labelled_images_among_the_unlabelled_count_once() -> None:
-    """The test example is counted, not its copies."""
-    train = train_on(IMAGES[:2], IMAGES[:6], [0, 1], [0, 1, 2, 3, 4, 5])
-
-    assert (1, 0) == counts(duplicates(train, HeldOutSet(IMAGES[:1], torch.tensor([0])), ()))
+    assert (1, 1) == counts(duplicates(several, HeldOutSet(IMAGES[:1], torch.tensor([3])), ()))
+    assert (1, 0) == counts(duplicates(among, HeldOutSet(IMAGES[:1], torch.tensor([0])), ()))
 
 
 def test_points_are_compared_within_their_seed() -> None:

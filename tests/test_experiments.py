@@ -44,9 +44,11 @@ def test_every_arm_is_used() -> None:
     assert used == all_arms(ROOT).keys()
 
 
-def test_no_two_runs_have_the_same_name() -> None:
-    """A setting's name may begin with another's, but what follows is never an arm of both."""
-    assert len(set(run_names(ROOT))) == len(run_names(ROOT))
+def test_no_two_runs_or_plans_have_the_same_name() -> None:
+    """A setting's name may begin with another's, but what follows is never an arm of both; `run` takes plans too."""
+    names = [*run_names(ROOT), *plan_names(ROOT)]
+
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize(("group", "choice"), [(g, c) for g, choices in CHOICES.items() for c in choices])

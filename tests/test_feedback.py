@@ -8,88 +8,26 @@ from torch import Tensor
 from torch.nn import functional
 
 from repro.methods import Baseline, Feedback, FeedbackScope, FeedbackSign, Mpl, PseudoLabel, mpl
-from repro.methods.feedback import as_entered, shuffle_in_time, slope_of_log_probabilities
+from repro.methods.feedback import as_entered, shuffle_in_time
 from repro.methods.state import Batch
 from repro.optim import cosine
 from repro.seeding import Draws, Streams
 from repro.train.loop import Trainer
 from tests.tiny import (
-    CLASSES,
     CPU,
     feedback_only,
-    labelled_loss,
-    named,
     settings,
     tiny_batch,
     tiny_state,  # fmt: skip
-    unrolled,
-    weights,
 )
 
 EXACT = {"rtol": 0.0, "atol": 1e-10}  # float64 rounding over some hundred sums of numbers near 1 is below 1e-13
 
 
-def feedback_of(config: Mpl, rate: float, unlabelled: int = 4) -> Tensor:
-    """Feedback as logged, positive when the student's labelled loss falls."""
-    state, batch = tiny_state(config, student_rate=rate), tiny_batch(unlabelled)
-    return mpl.step(state, batch, config)["feedback"]
-
-
-def test_difference_and_dot_product_agree_to_first_order() -> None:
-    """Loss difference minus gradient product shrinks fourfold when the student's rate is halved."""
-
-    def error(rate: float) -> float:
-        forms = (Feedback.finite_difference, Feedback.dot_product)
-        difference, product = (feedback_of(feedback_only(feedback=form), rate) for form in forms)
-        return float(difference - product)
-
-    ratio = error(0.01) / error(0.005)
-
-    assert abs(error(0.005)) > 1e-9  # far above the 1e-16 of rounding, so the ratio is not noise
-    assert 4 == pytest.approx(ratio, abs=0.2)  # the next term of the expansion is of order rate: a few per cent
-
-
-def test_finite_difference_is_the_loss_before_minus_after() -> None:
-    """Feedback is the labelled loss of the student before its step minus that after it."""
-    state, batch = tiny_state(Mpl()), tiny_batch(4)
-    model = state.learners["student"].model
-    targets = mpl.pseudo_label_targets(state.learners["teacher"].model(batch.weak).detach(), batch, Mpl())
-    expected = labelled_loss(model, named(model), batch) - unrolled(batch, targets.argmax(-1), 0.3)
-
-    actual = feedback_of(feedback_only(feedback=Feedback.finite_difference), 0.3)
-
-    torch.testing.assert_close(actual, expected.detach(), **EXACT)
-
-
-def by_class(rate: float, unlabelled: int) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
-    """Feedback of every class, the pseudo labels, their gradient, and the labelled gradient after the step."""
-    state, batch = tiny_state(Mpl(), student_rate=rate), tiny_batch(unlabelled)
-    student = state.learners["student"]
-    labels = torch.arange(unlabelled) % CLASSES
-    gradient = student.gradients(functional.cross_entropy(student.model(batch.weak), labels))
-    before = weights(state, "student")
-    student.apply(gradient, 0)
-    labelled_gradient = student.gradients(functional.cross_entropy(student.model(batch.labelled), batch.labels))
-    return (
-        -rate * slope_of_log_probabilities(student, before, labelled_gradient, [batch.weak], batch.draws),
-        labels,
-        gradient,
-        labelled_gradient,
-    )
-
-
-def test_slope_gives_feedback_by_class_and_equals_a_loop_of_gradients() -> None:
-    """One forward-mode pass gives rate times the gradient product of every class of every example."""
-    rate, unlabelled = 0.3, 4
-    actual, _, _, labelled_gradient = by_class(rate, unlabelled)
-    student, batch = tiny_state(Mpl()).learners["student"], tiny_batch(unlabelled)
-    for i in range(unlabelled):
-        for k in range(CLASSES):
-            single = student.gradients(
-                functional.cross_entropy(student.model(batch.weak[i : i + 1]), torch.tensor([k]))
-            )
-            expected = rate * sum((a * b).sum() for a, b in zip(labelled_gradient, single, strict=True))
-            torch.testing.assert_close(actual[i, k], expected, **EXACT)
+def feedback_of(feedback: Feedback) -> Tensor:
+    """Feedback of soft labels as logged, positive when the student's labelled loss falls."""
+    config = feedback_only(feedback=feedback, pseudo_label=PseudoLabel.soft)
+    return mpl.step(tiny_state(config, student_rate=0.3), tiny_batch(4), config)["feedback"]
 
 
 @pytest.mark.parametrize("batch_norm", ["matched", "released"])
@@ -112,8 +50,7 @@ def test_feedback_by_example_is_of_the_students_own_loss(batch_norm: str, smooth
 
 def test_exact_feedback_is_recorded_as_its_mean_over_the_teachers_labels() -> None:
     """As h is linear in the pseudo labels, that of the classes, weighted, is that of the soft labels at once."""
-    forms = (Feedback.exact, Feedback.dot_product)
-    by_class, at_once = (feedback_of(feedback_only(feedback=one, pseudo_label=PseudoLabel.soft), 0.3) for one in forms)
+    by_class, at_once = map(feedback_of, (Feedback.exact, Feedback.dot_product))
 
     assert abs(float(at_once)) > 1e-4
     torch.testing.assert_close(by_class, at_once, **EXACT)
@@ -133,21 +70,6 @@ def test_cosine_is_the_cosine() -> None:
     torch.testing.assert_close(cosine(a, a, (3,)), torch.ones(3, dtype=torch.float64), **EXACT)
     torch.testing.assert_close(cosine(a, [-t for t in a], (3,)), -torch.ones(3, dtype=torch.float64), **EXACT)
     assert torch.equal(torch.zeros(3, dtype=torch.float64), cosine(a, [0 * t for t in b], (3,)))
-
-
-def test_cosine_feedback_is_the_cosine_of_the_two_gradients() -> None:
-    """Feedback in cosine form is the dot product over the two lengths, and does not scale with the student's rate."""
-    state, batch = tiny_state(Mpl(), student_rate=0.3), tiny_batch(4)
-    student = state.learners["student"]
-    targets = mpl.pseudo_label_targets(state.learners["teacher"].model(batch.weak).detach(), batch, Mpl())
-    gradient = student.gradients(functional.cross_entropy(student.model(batch.weak), targets))
-    student.apply(gradient, 0)
-    labelled_gradient = student.gradients(functional.cross_entropy(student.model(batch.labelled), batch.labels))
-    flat = [torch.cat([g.flatten() for g in vector]) for vector in (labelled_gradient, gradient)]
-
-    actual = feedback_of(feedback_only(feedback=Feedback.cosine), 0.3)
-
-    torch.testing.assert_close(actual, flat[0] @ flat[1] / (flat[0].norm() * flat[1].norm()), **EXACT)
 
 
 @pytest.mark.parametrize(("lead", "per"), [((), ()), ((3,), (4, 2))])

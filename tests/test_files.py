@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from repro.files import (
-    link_or_copy,
-    partly,
-    replace_between,
-    replace_folder,
-    restore_folder,
-    sweep,
-    write_whole,
-)
+from repro import files
+from repro.files import link_or_copy, partly, replace_between, replace_folder, restore_folder, sweep, write_whole
+from tests.entry_points import started
 
 
 def folder(path: Path, content: str) -> Path:
@@ -70,9 +67,7 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("killed_at", [1, 2])
-def test_a_kill_between_the_renames_loses_nothing(
-    killed_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_between_renames_loses_nothing(killed_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The old folder is there, or comes back with the next `sweep`."""
     place, calls = folder(tmp_path / "place", "old"), []
     replace = os.replace
@@ -145,3 +140,88 @@ def test_marks_are_there_once_and_in_order(text: str) -> None:
         ValueError, match=r"^README\.md must hold the lines '<b>' and '<e>', once each and in this order"
     ):
         replace_between(text, "<b>", "<e>", "new", "README.md")
+
+
+# One writer
+
+
+ROOT = Path(__file__).parents[1]
+HOLD = """
+import sys, time
+from repro.files import only_writer
+with only_writer("run", "run x"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def holder(workplace: Path) -> subprocess.Popen[str]:
+    """A process that holds the lock."""
+    process = started(workplace, "-c", HOLD, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_second_writer_is_told_who_the_first_is(workplace: Path) -> None:
+    """At once, with process, machine, time and command; another place is free."""
+    first = holder(workplace)
+    began = time.monotonic()
+
+    said = rf"^run x is being written by process {first.pid} on {platform.node()} since .*-c"
+    with pytest.raises(files.Held, match=said), files.only_writer("run", "run x"):
+        pass
+    assert time.monotonic() - began < 5
+    with files.only_writer("other", "run y"):
+        pass
+    first.kill()
+    first.communicate()
+
+
+def test_a_killed_holder_lets_go(workplace: Path) -> None:
+    """Nobody has to remove a lock by hand."""
+    first = holder(workplace)
+    first.kill()
+    first.communicate()
+
+    with files.only_writer("run", "run x"):
+        assert f"process {os.getpid()} on" in (files.LOCKS / "run.lock").read_text()
+    assert "" == (files.LOCKS / "run.lock").read_text()
+
+
+def test_the_workers_of_a_dead_holder_are_waited_for(workplace: Path) -> None:
+    """They hold the lock too, until they notice; a holder on another machine is not taken for dead."""
+    first = holder(workplace)
+    path = files.LOCKS / "run.lock"
+    said = path.read_text()
+    path.write_text(said.replace(str(first.pid), "4194305"))  # above the largest process number
+
+    patience, files._PATIENCE = files._PATIENCE, 0.5
+    began = time.monotonic()
+    try:
+        with pytest.raises(files.Held), files.only_writer("run", "run x"):
+            pass
+        waited = time.monotonic() - began
+        path.write_text(said.replace(str(first.pid), "4194305").replace(platform.node(), "elsewhere"))
+        began = time.monotonic()
+        with pytest.raises(files.Held, match="elsewhere"), files.only_writer("run", "run x"):
+            pass
+        assert time.monotonic() - began < 0.4 < waited
+    finally:
+        files._PATIENCE = patience
+        first.kill()
+        first.communicate()
+
+
+def test_the_lock_is_free_after_an_error() -> None:
+    """However the block ends."""
+    with pytest.raises(ZeroDivisionError), files.only_writer("run", "run x"):
+        raise ZeroDivisionError
+    with files.only_writer("run", "run x"):
+        pass

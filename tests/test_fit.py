@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,24 +22,21 @@ from repro.data import source_of
 from repro.evaluate.predict import Predictor
 from repro.fit.command import _options, planned
 from repro.fit.saved import Classifier
-from tests.entry_points import call
+from tests.entry_points import call, started
 from tests.folders import pictures, write_folder, write_image
 
-PROJECT = Path(__file__).parents[1]
 FAST = ["--size", "16", "--steps", "12", "--method", "supervised", "--model", "wide_resnet_10", "model.width=1",
         "engine.threads=1", "budget.labelled_batch=4", "optim.teacher.warmup_steps=1"]  # fmt: skip
 
 
-@pytest.fixture
-def workplace(tmp_path: Path) -> Path:
-    """A folder with the project's experiments, and images of two classes that are told by their brightness."""
-    (tmp_path / "experiments").symlink_to(PROJECT / "experiments")
+@pytest.fixture(autouse=True)
+def _images(workplace: Path) -> None:
+    """Of two classes that are told by their brightness."""
     for part, count in (("train", 6), ("test", 3)):
-        write_folder(tmp_path / "my images" / part, {"bright one": count, "dark": count}, "png")
-        for path in (tmp_path / "my images" / part).rglob("*.png"):
+        write_folder(workplace / "my images" / part, {"bright one": count, "dark": count}, "png")
+        for path in (workplace / "my images" / part).rglob("*.png"):
             level = (200 if path.parent.name == "bright one" else 20) + len(path.name) + int(path.stem[1:])
             Image.new("RGB", (30, 24), (level, level, level)).save(path)
-    return tmp_path
 
 
 def said(workplace: Path, *arguments: str, status: int = 0) -> str:
@@ -98,12 +93,11 @@ def test_from_a_folder_to_predictions(workplace: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("deep", [False, True])
-def test_prediction_is_what_evaluation_saw(deep: bool, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prediction_is_what_evaluation_saw(deep: bool, workplace: Path) -> None:
     """Test images given as new ones get the classes that the test accuracy was counted from; also those of 12 bits."""
     for path in (workplace / "my images").rglob("*.png" if deep else "none"):
         Image.fromarray(np.asarray(Image.open(path))[..., 0].astype(np.uint16) * 16).save(path)
     said(workplace, "fit", "my images", *FAST, "--out", "mine")
-    monkeypatch.chdir(workplace)
     model = Classifier.load("mine")
     config = model.settings
     test = source_of(config.data).held_out_set(0)
@@ -121,8 +115,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(workplace: Path) -> None:
     """Interrupted while it trains, it exits with 130 and keeps its state; then it ends as an uninterrupted one."""
     slow = ["fit", "my images", *FAST[:3], "60", *FAST[4:], "budget.checkpoint_minutes=0"]
     said(workplace, *slow, "--out", "whole")
-    with subprocess.Popen([sys.executable, "-m", "repro", *slow, "--out", "broken"],  # noqa: S603
-                          cwd=workplace, env=os.environ | {"PYTHONPATH": str(PROJECT)}) as process:  # fmt: skip
+    with started(workplace, "-m", "repro", *slow, "--out", "broken") as process:
         until = time.monotonic() + 120
         while not list(workplace.glob("broken/state/seed-0/checkpoint-*")):
             assert time.monotonic() < until
@@ -146,13 +139,9 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(workplace: Path) -> None:
     (["predict", "my images", "my images", "--csv", "pipe"], "--csv = pipe: is a device or a pipe; name the file"),
     (["predict", "my images", "my images", "--csv", "link.csv"], "--csv = link.csv: is an image; name the file"),
     (["predict", "my images", "my images", "--csv", "x" * 300], "cannot be written"),
-    (["export", "my images", "--onnx", "my images"], "--onnx = my images: is a folder; name the file"),
-    (["fit", "my images", "--minutes", "0"], "--minutes = 0.0: must be more than 0"),
-    (["fit", "my images", "optim.studnet.momentum=1"], "optim.studnet.momentum is not a setting"),
     (["fit", "my images", "--model", "alexnet"], "alexnet"),
     (["fit", "my images", "--out", "my images"], "holds something else than a model"),
     (["predict", "nowhere", "my images"], "nowhere holds no trained model, which fit would have left there"),
-    (["predict", "my images", "my images"], "holds no trained model"),
 ])  # fmt: skip
 def test_mistakes_are_one_sentence(arguments: list[str], message: str, workplace: Path) -> None:
     """What is wrong and what to do; nothing is left behind, and no device, pipe or image is replaced."""
@@ -171,9 +160,7 @@ def test_mistakes_are_one_sentence(arguments: list[str], message: str, workplace
 @pytest.mark.parametrize(("words", "message"), [
     ("--minutes inf", "--minutes = inf: must be more than 0, up to 1,000,000"),
     ("--minutes nan", "--minutes = nan: must be"),
-    ("--minutes -5", "--minutes = -5.0: must be"),
     ("--minutes 0", "--minutes = 0.0: must be"),
-    ("--minutes 1e300", "--minutes = 1e+300: must be"),
     ("--steps -3", "--steps = -3: must be more than -1"),
     ("--seeds 5", "--seeds = 5: are those of a comparison"),
     ("--seed -1", "--seed = -1: must be more than -1, up to 999,999,999"),
@@ -183,21 +170,18 @@ def test_mistakes_are_one_sentence(arguments: list[str], message: str, workplace
     ("--minutes 5 budget.steps=10", "--minutes = 5.0 and budget.steps = 10 contradict"),
     ("--minutes 5 ++budget.steps=10", "--minutes = 5.0 and budget.steps = 10 contradict"),
     ("--minutes 5 budget.shortened_to=10", "--minutes = 5.0 and budget.shortened_to = 10"),
-    ("--steps 9 budget.steps=10", "--steps = 9 and budget.steps = 10 contradict"),
     ("--size 48 data.image_size=40", "--size = 48 and data.image_size = 40 contradict"),
     ("--labels 4 data.labels=2", "--labels = 4 and data.labels = 2 contradict"),
     ("--labelled l.csv data.labelled=m.csv", "--labelled = l.csv and data.labelled = m.csv contradict"),
     ("--test t data.test=u", "--test = t and data.test = u contradict"),
     ("--method mpl method=uda", "--method = mpl and method = uda contradict"),
     ("--method mpl method.name=uda", "--method = mpl and method.name = uda contradict"),
-    ("--model resnet50 model=wide_resnet_10", "--model = resnet50 and model = wide_resnet_10"),
     ("--model resnet50 +model.name=wide_resnet", "--model = resnet50 and model.name = wide_resnet"),
     ("data.root=/nowhere", "images = images and data.root = /nowhere contradict"),
     ("--method probe", "--method = probe: wants the name of a pretrained network: --backbone NAME"),
     ("--weights w.pth", "--weights = w.pth: wants the name of a pretrained network"),
     ("--backbone auto --model resnet50", "--backbone = auto and --model = resnet50 contradict each other"),
     ("--seed 3 planned_seeds=5", "planned_seeds = 5: is filled by fit; leave it out, and name a seed by --seed"),
-    ("data_hash=0", "data_hash = 0: is filled by fit"),
     ("budget.steps=5 budget.steps=6", "budget.steps is set to 6 and to something else"),
 ])  # fmt: skip
 def test_options_that_contradict_are_named_both(words: str, message: str) -> None:
@@ -224,16 +208,12 @@ def test_options_that_agree_are_taken(words: str) -> None:
     ("budget.labelled_batch=2 budget.log_every=3 budget.workers=2 engine.readers=3", {}),
     ("method.ramp_steps=7 method.weight=3.0", {}),
     ("data.test=val", {}),
-    ("data.labels=2 budget.labelled_batch=2 finetune.batch=2", {}),
     ("method=supervised method.label_smoothing=0.3", {"method": None, "method.name": "supervised"}),
-    ("--size 24 --labels 2", {"data.image_size": 24, "data.labels": 2}),
     ("--model resnet50_narrow --size 16", {"model.width": 16, "data.image_size": 16}),
     ("data.train=val data.classes=2", {}),
-    ("title=mine budget.reduced=short", {}),
 ])  # fmt: skip
-def test_settings_hold(words: str, held: dict[str, Any], workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_hold(words: str, held: dict[str, Any], workplace: Path) -> None:
     """What a person sets is what the run has, though fit fits warm-up, batches and log to images and steps."""
-    monkeypatch.chdir(workplace)
     pictures(workplace / "images", "train/a train/b val/a val/b test/a test/b")
     given = parsers()[1]["fit"].parse_intermixed_args(["images", "--steps", "12", "engine.threads=1", *words.split()])
     _options(given)
@@ -249,20 +229,13 @@ def test_settings_hold(words: str, held: dict[str, Any], workplace: Path, monkey
 @pytest.mark.parametrize(("words", "message"), [
     ("budget.labelled_batch=50", "budget.labelled_batch = 50: there are only data.labels = 4"),
     ("optim.student.warmup_steps=50", r"optim.student.wait_steps \+ optim.student.warmup_steps = 50: leaves none"),
-    ("data.labels=50", "data.labels = 50: there are only 4"),
-    ("--size 4", "data.image_size = 4: must lie in"),
     ("data.classes=3", "data.classes = 3: .* has 2"),
     ("data.train=nowhere", "data.train = nowhere: .* is no folder"),
     ("data.test=nowhere", "data.test = nowhere: .* is no folder"),
     ("data=cifar10", "data.image_size is not a setting"),
-    ("method=magic", "magic"),
-    ("budget.stpes=3", "budget.stpes is not a setting; did you mean 'budget.steps'"),
 ])  # fmt: skip
-def test_settings_that_cannot_hold_are_one_sentence(
-    words: str, message: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_that_cannot_hold_are_one_sentence(words: str, message: str, workplace: Path) -> None:
     """What the images or the steps do not allow is refused, not set aside."""
-    monkeypatch.chdir(workplace)
     pictures(workplace / "images", "train/a train/b test/a test/b")
     given = parsers()[1]["fit"].parse_intermixed_args(["images", "--steps", "12", "engine.threads=1", *words.split()])
     _options(given)

@@ -10,12 +10,12 @@ import os
 import shutil
 import sys
 import time
+import urllib.request
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ from torch import nn
 
 from repro.__main__ import parsers
 from repro.data import source_of
-from repro.data.folder import Folder, drawn_by_class
+from repro.data.folder import drawn_by_class
 from repro.evaluate.predict import scored
 from repro.fit import command
 from repro.fit.command import compare, fit, planned
@@ -41,10 +41,9 @@ from repro.models.pretrained import PretrainedNet, named
 from repro.optim import Learner
 from repro.seeding import Streams
 from repro.settings import Optimiser
-from tests.folder_runs import config_of, images
-from tests.folders import prepared, write_folder
+from tests.folders import config_of, images, prepared, write_folder
 
-PROJECT, NET = Path(__file__).parents[1], "shufflenet_v2_x0_5"
+NET = "shufflenet_v2_x0_5"
 
 
 def needs(*packages: str) -> pytest.MarkDecorator:
@@ -54,17 +53,15 @@ def needs(*packages: str) -> pytest.MarkDecorator:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(workplace: Path) -> Path:
     """Images of two classes, told by their brightness, and random weights of a small network of torchvision."""
-    (tmp_path / "experiments").symlink_to(PROJECT / "experiments")
-    write_folder(tmp_path / "images", {"dark": 10, "bright": 10}, "png")
-    for number, path in enumerate(sorted((tmp_path / "images").rglob("*.png"))):
+    write_folder(workplace / "images", {"dark": 10, "bright": 10}, "png")
+    for number, path in enumerate(sorted((workplace / "images").rglob("*.png"))):
         level = (200 if path.parent.name == "bright" else 20) + number
         Image.new("RGB", (30, 24), (level, level, level)).save(path)
     torch.manual_seed(0)
-    torch.save(torchvision.models.get_model(NET, weights=None).state_dict(), tmp_path / "w.pth")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    torch.save(torchvision.models.get_model(NET, weights=None).state_dict(), "w.pth")
+    return workplace
 
 
 def options(*words: str) -> Namespace:
@@ -111,9 +108,7 @@ def test_weights_that_do_not_fit_are_one_sentence(name: str, file: str, message:
         named(name, Path(file), 2)
 
 
-def test_a_size_that_a_network_does_not_take_is_known_before_the_probe(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_size_that_a_network_does_not_take_is_known_early(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many transformers take one size: it is taken unless a person names another, which is refused in a sentence."""
 
     class Strict(nn.Module):
@@ -137,14 +132,10 @@ def _filled(*words: str) -> Namespace:
     return Namespace(**vars(options(*words)) | {"seed": 0, "minutes": 30.0})
 
 
-def test_without_a_network_a_file_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_a_file_is_asked_for(no_network: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Torchvision's own weights cannot be fetched; timm's are never."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise URLError("no network")
-
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
-    with pytest.raises(ValueError, match=r"weights cannot be fetched here \(no network\); name a file with them"):
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", urllib.request.urlopen)
+    with pytest.raises(ValueError, match=r"weights cannot be fetched here \(.*not known.*\); name a file with them"):
         named("resnet18", None, 2)
 
 
@@ -192,7 +183,6 @@ def test_a_probe_is_logistic_regression_on_standardised_features(classes: int) -
     expected = LogisticRegression(C=found.strength, max_iter=5000, tol=1e-8).fit(scaled, labels)
     logits = torch.from_numpy(x).float() @ found.weight.T + found.bias
     assert found.strength in STRENGTHS
-    assert found.held_out is not None
     assert found.held_out.shape == (24, classes)
     np.testing.assert_allclose(torch.softmax(logits, 1).numpy(), expected.predict_proba(scaled), atol=5e-3)
 
@@ -202,7 +192,6 @@ def test_a_share_of_each_class_is_set_aside(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "images", {"a": 8, "bb": 3, "c": 1}, "png")
     source = source_of(prepared(tmp_path / "images", set_aside=0.2, labelled_in_unlabelled=True))
-    assert isinstance(source, Folder)
     aside, training = source.set_aside_set(0), source.training_set(0)
 
     assert [2, 1] == torch.bincount(aside.labels).tolist()
@@ -275,14 +264,11 @@ def _weighed(content: bytes) -> None:
 
 @pytest.mark.parametrize(("damage", "message"), [
     (lambda: _described(lambda told: told.update(class_names=["a", "b", "c"])), "its classes are not those of its"),
-    (lambda: _described(lambda told: told.update(class_names=["a", "a"])), "its classes are not those of its"),
     (lambda: _described(lambda told: told.update(class_names="ab")), "class_names: Input should be a valid list"),
-    (lambda: _described(lambda told: told.update(levels=[1])), "another version .levels"),
     (lambda: _described(lambda told: told.update(format="repro-classifier-2")), "another version .format"),
     (lambda: _described(lambda told: told["settings"].pop("model")), "config.json: is damaged, or of another version"),
     (lambda: Path("mine/config.json").write_text("[" * 100_000), "config.json: is damaged"),
     (lambda: _weighed(save({"a": torch.zeros(2)})), "model.safetensors: holds no weights of the network"),
-    (lambda: _weighed(b""), "model.safetensors: holds no weights of the network"),
     (lambda: _weighed(save({k: v * torch.nan for k, v in load_file("mine/model.safetensors").items()})), "not finite"),
     (lambda: (Path("mine/model.safetensors").unlink(), os.mkfifo("mine/model.safetensors")), "cannot be read .Is a p"),
 ])  # fmt: skip
@@ -409,9 +395,7 @@ def test_the_better_one_on_images_set_aside_is_kept(right: int, kept: str, capsy
 
 
 @pytest.mark.parametrize("on", ["test", "aside"])
-def test_a_comparison_is_paired_by_seed(
-    on: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_comparisons_are_paired(on: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Of 10 images 8 and 9 right against 7 and 7: +10 and +20 points; t = 15 / 5 with one degree of freedom."""
     counts = {"probe-0": 7, "probe-1": 7, "uda-0": 8, "uda-1": 9}
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +20,10 @@ from repro.data.folder import drawn_evenly, listing_path
 from repro.data.images import ImageFiles, centres, read_image
 from repro.fit.saved import read_file
 from repro.seeding import Streams
+from tests.entry_points import python
 from tests.folders import files_of, listed, picture, prepared, write_folder, write_image
 
-PROJECT = Path(__file__).parents[1]
-
-
-@pytest.fixture(autouse=True)
-def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is prepared lies in a folder of the test's own."""
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def files(root: Path, names: list[str], size: int = 16) -> ImageFiles:
@@ -259,18 +251,14 @@ def test_a_forked_worker_reads_though_its_parent_has_read(tmp_path: Path) -> Non
     """Threads do not survive a fork: a worker that waited for its parent's would wait for ever."""
     write_image(tmp_path / "a.png")
     code = (
-        "import multiprocessing, sys; from pathlib import Path\n"
-        "sys.path.insert(0, sys.argv[1]); from tests.test_folder import files\n"
-        "some = files(Path(sys.argv[2]), ['a.png'])\n"
+        "import multiprocessing, sys; from pathlib import Path; from tests.test_folder import files\n"
+        "some = files(Path(sys.argv[1]), ['a.png'])\n"
         "read = lambda: some.centre(2).sum().item()\n"
         "here = read(); pipe, end = multiprocessing.Pipe()\n"
         "process = multiprocessing.get_context('fork').Process(target=lambda: end.send(read())); process.start()\n"
         "assert pipe.poll(20), 'hangs'; assert here == pipe.recv(); process.join()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(PROJECT), str(tmp_path)], timeout=120,  # noqa: S603
-                          env=os.environ | {"PYTHONPATH": str(PROJECT)}, check=False)  # fmt: skip
-
-    assert 0 == done.returncode
+    assert 0 == python("-c", code, str(tmp_path)).returncode
 
 
 # Pixels
@@ -300,25 +288,18 @@ def seen(*pictures_: Image.Image, suffix: str = "tif", **how: Any) -> list[tuple
 @pytest.mark.parametrize(("kind", "levels", "expected"), [
     (np.uint16, [(0, 65_535)], [(0, 255)]),
     (np.uint16, [(0, 4095)], [(0, 255)]),  # 12 bits in 16
-    (np.uint16, [(0, 1023), (0, 511)], [(0, 255), (0, 127)]),
     (np.uint16, [(0, 255), (0, 65_535)], [(0, 1), (0, 255)]),  # one scale, not one for each image
-    (np.uint16, [(0, 256), (0, 65_535)], [(0, 1), (0, 255)]),
     (np.uint16, [(0, 255), (0, 256)], [(0, 254), (0, 255)]),
     (np.uint16, [(29_000, 31_000), (30_000, 30_000)], [(0, 255), (127, 128)]),  # a thermal camera
     (np.uint16, [(0, 60_000), (0, 30_000)], [(0, 233), (0, 117)]),  # of all 16 bits
     (np.uint16, [(7, 7)], [(0, 0)]),
     (np.int32, [(0, 8_000_000), (4_000_000, 0)], [(0, 255), (128, 0)]),
-    (np.int32, [(-200, 310)], [(0, 255)]),
     (np.int32, [(-1000, -745), (-1000, -1000)], [(0, 255), (0, 0)]),  # Hounsfield units
     (np.int32, [(-(2**31), 2**31 - 1)], [(0, 255)]),
     (np.int32, [(0, 255), (0, 100)], [(0, 255), (0, 100)]),
     (np.int32, [(0, 70_000), (0, 65_536)], [(0, 255), (0, 239)]),  # modulo 65,536 it would be 0
     (np.float32, [(0, 1), (0, 0.5)], [(0, 255), (0, 128)]),
-    (np.float32, [(-1, 1), (0, 0)], [(0, 255), (128, 128)]),
     (np.float32, [(0, 1e30), (0, 5e29)], [(0, 255), (0, 128)]),
-    (np.float32, [(0, 255), (0, 51)], [(0, 255), (0, 51)]),
-    (np.float32, [(0.001, 0.002)], [(0, 255)]),
-    (np.float32, [(-0.0, 0.0)], [(0, 0)]),
 ])  # fmt: skip
 def test_levels_of_more_than_8_bits_have_one_scale(
     kind: type, levels: list[tuple[float, float]], expected: list[tuple[int, int]], tmp_path: Path
@@ -365,20 +346,15 @@ def palette(colour: int, transparency: int | bytes) -> tuple[Image.Image, dict[s
 
 @pytest.mark.parametrize(("image", "suffix", "expected"), [
     (shape("RGBA", 0), "png", (255, 0)),
-    (shape("RGBA", 0), "webp", (255, 0)),
     (shape("RGBA", 0), "tif", (255, 0)),
     (shape("LA", 0), "png", (255, 0)),
-    (shape("LA", 0), "tif", (255, 0)),
     (shape("RGBA", 255), "png", (0, 255)),  # white on white would be nothing
-    (shape("LA", 255), "png", (0, 255)),
     (shape("RGBA", 100), "png", (255, 100)),
     (shape("RGBA", 0, 0, 128), "png", (255, 127)),
-    (shape("RGBA", 255, 255, 255), "png", (255, 255)),
     (shape("RGBA", 80, 0, 0), "png", (80, 80)),  # transparent all over, so it means something else
     (shape("RGBA", 80, 255, 255), "png", (80, 80)),
     (palette(0, 0), "png", (255, 0)),
     (palette(0, b"\0\xff"), "png", (255, 0)),
-    (palette(255, b"\0\xff"), "png", (0, 255)),
     (palette(0, 0), "gif", (255, 0)),
     ((halves(7, 90), {"transparency": 7}), "png", (255, 90)),
     ((halves(7, 90).convert("RGB"), {"transparency": (7, 7, 7)}), "png", (255, 90)),
@@ -405,8 +381,7 @@ def oriented(kind: int, value: Any) -> TiffImagePlugin.ImageFileDirectory_v2:
     return tags
 
 
-@pytest.mark.parametrize(("kind", "value"), [(2, "6"), (2, "Rotate 90 CW"), (3, 0), (3, 9), (3, 65_535), (4, 2**32 - 1),
-                                             (1, b"6"), (5, 0.5), (8, -6), (12, 5.5)])  # fmt: skip
+@pytest.mark.parametrize(("kind", "value"), [(2, "6"), (3, 0), (3, 9), (1, b"6"), (8, -6), (12, 5.5)])
 @pytest.mark.parametrize("suffix", ["tif", "jpg", "png", "webp"])
 def test_an_orientation_that_means_nothing_is_none(kind: int, value: Any, suffix: str, tmp_path: Path) -> None:
     """Outside 1 to 8, or of any other type: fit, evaluation and predict see the image as it is stored."""

@@ -22,14 +22,7 @@ from repro.fit.command import _data, _options
 from repro.fit.saved import _names, read_file
 from tests.folders import files_of, listed, picture, pictures
 
-PROJECT = Path(__file__).parents[1]
-
-
-@pytest.fixture(autouse=True)
-def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is prepared lies in a folder of the test's own."""
-    (tmp_path / "experiments").symlink_to(PROJECT / "experiments")
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def fitted(*words: str) -> FolderData:
@@ -38,9 +31,7 @@ def fitted(*words: str) -> FolderData:
     _options(given)
     data = _data(given, FolderData(image_size=8), {})
     source_of(data).prepare()
-    settled = source_of(data).settled()
-    assert isinstance(settled, FolderData)
-    return settled
+    return source_of(data).settled()
 
 
 def outcome(*words: str) -> str:
@@ -56,13 +47,11 @@ def outcome(*words: str) -> str:
 # Parts of a data set
 
 
-TRAIN = ["train", "Training", "TRAIN", "trainset", "train_set", "01_train", "train2017", "TrainData", "my+train",
-         "images_train", "seg_train", "stage1_train"]  # fmt: skip
-TEST = ["test", "Testing", "testset", "02-test", "val", "Validation", "valid", "dev", "eval", "test_images", "seg_test",
-        "held+out"]  # fmt: skip
+TRAIN = ["train", "Training", "TRAIN", "trainset", "01_train", "train2017", "TrainData", "my+train", "seg_train"]
+TEST = ["held+out", "Testing", "testset", "02-test", "val", "Validation", "dev", "test_images", "seg_test"]
 
 
-@pytest.mark.parametrize(("train", "test"), [*zip(TRAIN, TEST, strict=True), *zip(TRAIN, reversed(TEST), strict=True)])
+@pytest.mark.parametrize(("train", "test"), list(zip(TRAIN, TEST, strict=True)))
 def test_parts_are_taken_whatever_they_are_called(train: str, test: str, tmp_path: Path) -> None:
     """A folder of training images and one of test images, each with the folders of the classes, and one beside them."""
     images = pictures(tmp_path / "images", f"{train}/a {train}/b {test}/a {test}/b masks")
@@ -78,38 +67,26 @@ def test_parts_are_taken_whatever_they_are_called(train: str, test: str, tmp_pat
     ("train/a train/b val/a val/b test/a test/b", "a b: 4, 4, 4"),
     ("train/a train/b test", "a b: 4, 4, 0"),
     ("train/a train/b extra/a extra/b", "a b: 4, 4, 0"),
-    ("train/a train/b test/a", "a b: 4, 4, 2"),
     ("train/a train/b unlabeled", "a b: 6, 4, 0"),
-    ("train/a train/b Unlabelled_images/deep", "a b: 6, 4, 0"),
     ("train/a train/b train/unlabelled", "a b: 6, 4, 0"),
     ("a b un-labelled", "a b: 6, 4, 0"),
-    ("a b no_label", "a b: 6, 4, 0"),
-    ("a b unlabeled2", "a b: 6, 4, 0"),
     ("bus car train", "bus car train: 6, 6, 0"),
     ("valid invalid", "invalid valid: 4, 4, 0"),
     ("contest attest", "attest contest: 4, 4, 0"),
-    ("testa mano", "mano testa: 4, 4, 0"),
-    ("evaluated latest", "evaluated latest: 4, 4, 0"),
     ("cat/2019 cat/2020 dog/2019 dog/2020", "cat dog: 8, 8, 0"),
     ("train/cats/test dog", "error: .* only the class cats"),
     ("a b test", "error: .* holds the folders test, which look like parts"),
-    ("a b dev", "error: .* holds the folders dev, which look like parts"),
     ("a b train test", "error: .* holds the folders test, train, which"),
-    ("train test", "error: .* holds the folders test, train, which"),
     ("trainA trainB testA testB", "error: .* which look like parts"),
     ("cats_train cats_test dogs_train dogs_test", "error: .* which look like parts"),
     ("a b extra/a extra/b", "error: .* holds the folders extra, which look like parts"),
-    ("a b prueba/a prueba/b prueba/c", "error: .* holds the folders prueba, which look like parts"),
-    ("amazon/a amazon/b webcam/a webcam/b", "amazon webcam: 8, 8, 0"),
     ("cat/dog dog", "cat dog: 4, 4, 0"),
     ("fold1/a fold1/b fold2/a fold2/b", "error: .* which look like parts"),
-    ("split_0/a split_0/b split_1/a split_1/b", "error: .* which look like parts"),
     ("a/train a/test b/train b/test", "error: .*a holds test, train, parts of a data set; put the classes into"),
     ("a b train/a train/b", "error: .* holds train, a, b, all of which may be meant as training images"),
     ("train/a train/b training/a training/b", "error: .* holds train, training, all of which"),
     ("train/a train/b test1/a test2/a", "error: .* holds test1, test2, all of which .*--test"),
     ("all/train/a all/test/a", "error: .* only the class all"),
-    ("unlabelled test", "error: .* holds the folders test"),
     ("", "error: .* there is no image below"),
 ])  # fmt: skip
 def test_a_layout_is_taken_as_meant_or_refused(places: str, expected: str, tmp_path: Path) -> None:
@@ -137,9 +114,7 @@ def test_test_images_that_are_named_settle_the_question(tmp_path: Path) -> None:
     assert _data(given, FolderData(train="test2"), {"data.train": "test2"}).train == "test2"
 
 
-@pytest.mark.parametrize("name", ["@eaDir", "@Recycle", "@tmp", "#recycle", "#snapshot", "$RECYCLE.BIN", "__MACOSX",
-                                  "lost+found", "System Volume Information", "found.000", ".ipynb_checkpoints",
-                                  ".Trash-1000", "__pycache__", "Network Trash Folder"])  # fmt: skip
+@pytest.mark.parametrize("name", ["@eaDir", "#snapshot", "$RECYCLE.BIN", "__MACOSX", "found.000", ".ipynb_checkpoints"])
 def test_folders_of_a_system_are_no_classes(name: str, tmp_path: Path) -> None:
     """Neither beside the classes nor in one, nor for predict."""
     images = pictures(tmp_path / "images", "a b")
@@ -210,13 +185,11 @@ READ: dict[str, Callable[[Path], object]] = {
                      "%s{0}.png", "a,b;c.png", "x.png.bak", "x.dat"], lambda p: made(p, "PNG")),
     "x.avif": lambda p: made(p, "AVIF"), "x.jp2": lambda p: made(p, "JPEG2000"), "x.ppm": lambda p: made(p, "PPM"),
     "noname.": lambda p: made(p, "WEBP"), "exif.jpg": damaged_exif, "pages.tif": lambda p: frames(p, "TIFF"),
-    "animated.gif": lambda p: frames(p, "GIF"), "animated.webp": lambda p: frames(p, "WEBP"),
-    "animated.png": lambda p: frames(p, "PNG"), "interlaced.gif": lambda p: made(p, "GIF", interlace=1),
+    "animated.gif": lambda p: frames(p, "GIF"),
     "cmyk.jpg": lambda p: picture(12, 10).convert("CMYK").save(p),
     "bits.png": lambda p: picture(12, 10).convert("1").save(p),
-    "ycc.tif": lambda p: picture(12, 10).convert("YCbCr").save(p),
     "grey and alpha.png": lambda p: picture(12, 10).convert("LA").save(p),
-    "wide.png": lambda p: picture(20_000, 8).save(p), "high.png": lambda p: picture(8, 20_000).save(p),
+    "wide.png": lambda p: picture(20_000, 8).save(p),
     "link.png": lambda p: p.symlink_to(p.parent / "0.png"),
 }  # fmt: skip
 
@@ -240,26 +213,15 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty.png": (lambda p: p.touch(), "empty file"),
     "text.jpg": (lambda p: p.write_text("<html>"), "no image of a format"),
     "postscript.png": (lambda p: p.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n"), "no image"),
-    "pdf.jpg": (lambda p: p.write_bytes(b"%PDF-1.4\n" + bytes(99)), "no image of a format"),
     "magic alone.jpg": (lambda p: p.write_bytes(b"\xff\xd8\xff"), ""),
-    "magic alone.tif": (lambda p: p.write_bytes(b"II*\0\x08\0\0\0"), ""),
     "magic alone.webp": (lambda p: p.write_bytes(b"RIFF\x10\0\0\0WEBPVP8 "), ""),
-    "magic alone.bmp": (lambda p: p.write_bytes(b"BM" + bytes(20)), ""),
-    "zeros.png": (lambda p: p.write_bytes(bytes(1000)), "no image of a format"),
     "cut.jpg": (lambda p: cut(p, "JPEG"), "truncated"),
     "cut.png": (lambda p: cut(p, "PNG"), ""),
-    "cut.webp": (lambda p: cut(p, "WEBP"), ""),
-    "cut.bmp": (lambda p: cut(p, "BMP"), "truncated"),
-    "cut.gif": (lambda p: cut(p, "GIF"), "truncated"),
     "bomb.png": (huge_header, "exceeds limit"),
     "large.png": (lambda p: Image.new("1", (14_000, 14_000)).save(p), "exceeds limit"),
     "flipped.png": (flipped, ""),
-    "narrow.png": (lambda p: picture(7, 50).save(p), "7 x 50 pixels"),
-    "pixel.png": (lambda p: Image.new("L", (1, 1)).save(p), "1 x 1 pixels, fewer than 8"),
-    "pixel.gif": (lambda p: Image.new("L", (1, 1)).save(p), "1 x 1 pixels"),
-    "line.png": (lambda p: Image.new("L", (5000, 1)).save(p), "5000 x 1 pixels"),
+    "narrow.png": (lambda p: picture(7, 50).save(p), "7 x 50 pixels, fewer than 8"),
     "nan.tif": (lambda p: Image.fromarray(np.full((9, 9), np.nan, np.float32)).save(p), "no finite numbers"),
-    "infinite.tif": (lambda p: Image.fromarray(np.full((9, 9), np.inf, np.float32)).save(p), "no finite numbers"),
     "nowhere.png": (lambda p: p.symlink_to("/nowhere/x.png"), "No such file"),
     "itself.png": (lambda p: p.symlink_to(p), "symbolic links"),
     "giant.png": (lambda p: os.truncate(os.open(p, os.O_CREAT | os.O_RDWR), 2**33), "8,589,934,592 bytes, more than"),
@@ -285,12 +247,10 @@ def test_a_broken_image_is_named_with_its_reason(name: str, tmp_path: Path, caps
 
 PASSED: dict[str, Callable[[Path], object]] = {
     "Thumbs.db": lambda p: p.write_bytes(b"\xd0\xcf\x11\xe0" + bytes(99)), "notes.txt": lambda p: p.write_text("BM"),
-    "movie.mp4": lambda p: p.write_bytes(b"\0\0\0 ftypisom" + bytes(99)),
     "photo.heic": lambda p: p.write_bytes(b"\0\0\0 ftypheic" + bytes(99)),
-    "drawing.svg": lambda p: p.write_text("<svg/>"), "array.npy": lambda p: np.save(p, np.zeros(3)),
     "pipe.png": os.mkfifo, "socket.png": listening, "device.png": lambda p: p.symlink_to("/dev/zero"),
     "linked pipe.jpg": lambda p: (os.mkfifo(p.with_name("pipe")), p.symlink_to(p.with_name("pipe"))),
-    "Python.py": lambda p: p.write_text("P6 is a format"), "desktop.ini": lambda p: p.write_text("[x]"),
+    "Python.py": lambda p: p.write_text("P6 is a format"),
 }  # fmt: skip
 
 
@@ -319,13 +279,11 @@ def test_predict_waits_for_no_pipe(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("links", "expected"), [
     ({"a/b": "../b", "b/a": "../a"}, "a b: 4, 4, 0"),
-    ({"a/up": "..", "b/here": "."}, "a b: 4, 4, 0"),
     ({"a/root": "/", "b/home": "../../.."}, "a b: 4, 4, 0"),
     ({f"{one}/{number}": f"../{other}" for one, other in ("ab", "ba") for number in range(40)}, "a b: 4, 4, 0"),
     ({"a/x": "y", "a/y": "x"}, "a b: 4, 4, 0"),
     ({"c": "a"}, "error: .* no image lies in c, .*linked to counts once"),
     ({"c": "../store/c"}, "a b c: 6, 6, 0"),
-    ({"a/more": "../../store"}, "a b: 6, 6, 0"),
     ({"c": "/nowhere"}, "a b: 4, 4, 0"),
 ])  # fmt: skip
 def test_a_folder_counts_once_however_it_is_linked(links: dict[str, str], expected: str, tmp_path: Path) -> None:
@@ -366,8 +324,7 @@ def test_the_same_bytes_in_two_classes_are_named(tmp_path: Path, capsys: pytest.
 # Tables of labels
 
 
-MARKS = ["-1", "-1.0", "nan", "NaN", "NA", "N/A", "n.a.", "<NA>", "#N/A", "null", "NULL", "nil", "?", "", "-",
-         "unlabelled", "Unlabeled", "unlabeled_images", "no label", "un-labelled"]  # fmt: skip
+MARKS = ["-1", "-1.0", "NaN", "n.a.", "<NA>", "#N/A", "null", "nil", "?", "", "-", "Unlabeled", "no label"]
 
 
 @pytest.mark.parametrize("mark", MARKS)
@@ -382,11 +339,8 @@ def test_a_mark_for_no_label_is_none(mark: str, tmp_path: Path, capsys: pytest.C
 
 @pytest.mark.parametrize(("rows", "message"), [
     ("0.png,none\n1.png,mild\n2.png,severe", "1 lines have the label 'none'; is it a class"),
-    ("0.png,Unknown\n1.png,a\n2.png,b", "label 'Unknown'; is it a class"),
     ("0.png,-1\n1.png,1\n2.png,-1", "2 lines have the label '-1'; is it a class"),
-    ("0.png,nan\n1.png,naan", "label 'nan'; is it a class"),
     ("0.png\n1.png,b", r"line 1 is '0\.png'; must be a path and a label"),
-    ("0.png,a,b\n1.png,b", "line 1 is"),
     (",a\n1.png,b", "line 1 is"),
     ("0.png,a\n0.png,b", "names the image of line 1"),
     ("x.png,a\n1.png,b", "names none"),
@@ -394,10 +348,8 @@ def test_a_mark_for_no_label_is_none(mark: str, tmp_path: Path, capsys: pytest.C
     (f"{'a' * 100_000}\n1.png,b", "line 1 is 'aaa.*…; must be"),
     ('"0.png,a\n1.png,b', r"line 2 is .*; must be"),
     ("0.png,a\n1.png,b\n2.png,\x00", ""),
-    ("", "names no image"),
     ("path,label", "names no image"),
     ("0.png,a\n1.png,a", "only the class a"),
-    ("0.png,?\n1.png,?", r"2 lines have the label '\?'; is it a class"),
 ])  # fmt: skip
 def test_a_doubtful_table_is_one_sentence(rows: str, message: str, tmp_path: Path) -> None:
     """What may be a class is asked about; lines that are none are quoted, not all of a long one."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from repro.train.loop import Trainer
-from tests.tiny import CPU, METHODS, all_weights, assert_same, settings, trained
+from tests.tiny import CPU, METHODS, VARIANTS, all_weights, assert_same, settings, trained
 
 UDA = {"weight": 2.0, "temperature": 0.8, "threshold": 0.6, "ramp_steps": 5, "label_smoothing": 0.1}
 
@@ -35,28 +35,6 @@ def test_without_feedback_the_teacher_is_udas_network(data: str, batch_norm: str
     assert_same(role(uda, "teacher"), role(other, "teacher"))
 
 
-@pytest.mark.parametrize("feedback", ["dot_product", "finite_difference", "cosine", "shuffled"])
-@pytest.mark.parametrize("data", ["two_moons", "digits"])
-def test_feedback_moves_the_teacher(data: str, feedback: str) -> None:
-    """With feedback the teacher is another, so the limit cases are not empty."""
-    without, with_it = (
-        role(trained(settings(data, mpl(feedback=form)), steps=6), "teacher") for form in ("none", feedback)
-    )
-
-    assert 1e-5 < max(float((without[key] - with_it[key]).abs().max()) for key in without)
-
-
-@pytest.mark.parametrize("feedback", ["dot_product", "finite_difference", "cosine", "shuffled"])
-def test_feedback_of_weight_zero_is_none(feedback: str) -> None:
-    """Feedback weight 0 adds a gradient of zeros: the values are those without feedback."""
-    without = trained(settings("digits", mpl(feedback="none")))
-    weightless = trained(settings("digits", mpl(feedback=feedback, feedback_weight=0.0)))
-
-    for key, value in all_weights(without).items():
-        # Not bit for bit: at the logits, where the losses' gradients meet, zeros may change the order of summation.
-        torch.testing.assert_close(weightless.state.state_dict()[key], value, rtol=1e-5, atol=1e-6)
-
-
 @pytest.mark.parametrize("data", ["two_moons", "digits"])
 def test_uda_of_weight_zero_is_supervised(data: str) -> None:
     """UDA at weight 0 does not look at unlabelled examples."""
@@ -74,16 +52,6 @@ def test_full_mask_leaves_the_supervised_gradient(method: str) -> None:
     for key, value in all_weights(supervised).items():
         # Not bit for bit: a matrix product over more rows sums the same numbers in another order.
         torch.testing.assert_close(masked.state.state_dict()[key], value, rtol=1e-5, atol=1e-6)
-
-
-VARIANTS = METHODS | {
-    "mpl_exact": {"name": "mpl", "feedback": "exact", "pseudo_label": "soft"},
-    "mpl_example": {"name": "mpl", "feedback_scope": "example", "baseline": "moving_average"},
-    "mpl_cosine": {"name": "mpl", "feedback": "cosine", "baseline": "moving_average"},
-    "mpl_difference": {"name": "mpl", "feedback": "finite_difference", "pseudo_label": "argmax"},
-    "mpl_released": {"name": "mpl", "feedback": "finite_difference", "feedback_batch_norm": "released"},
-    "mpl_shuffled": {"name": "mpl", "feedback": "shuffled", "shuffle_window": 5},
-}
 
 
 @pytest.mark.parametrize("method", VARIANTS)
@@ -112,7 +80,7 @@ def test_hidden_labels_enter_metrics_only(data: str, method: str) -> None:
             found.append(float(metrics.get("pseudo_label_wrong", torch.zeros(()))))
 
     assert_same(all_weights(honest), all_weights(shuffled))
-    assert (method == "supervised") == (wrong[0] == wrong[1])
+    assert method.startswith("supervised") == (wrong[0] == wrong[1])
 
 
 @pytest.mark.parametrize("data", ["two_moons", "digits"])

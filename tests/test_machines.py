@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.entry_points import python
 
 ROOT = Path(__file__).parents[1]
 OLD = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"}
@@ -39,10 +38,7 @@ for run, seeds, changes in (("digits_mpl", 0, ["budget.steps=4", "finetune.steps
 
 def left_by(place: Path, **environment: str) -> list[list[str]]:
     """For each run, the hashes of weights and log, of its training and of its test data."""
-    done = subprocess.run(  # noqa: S603 - our own
-        [sys.executable, "-c", TRAINS, str(place)], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = python("-c", TRAINS, str(place), **environment)
     assert done.returncode == 0, done.stderr
     return [line.split() for line in done.stdout.splitlines()]
 

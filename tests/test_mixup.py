@@ -8,14 +8,12 @@ from scipy import stats
 from torch import Tensor
 from torch.nn import functional
 
-from repro.augment.views import Mix, apply_mix, draw_mix, symmetric_beta
-from repro.losses import one_hot, smooth
+from repro.augment.views import Mix, draw_mix, symmetric_beta
 from repro.methods import Feedback, Mpl, Supervised, mpl, supervised
 from repro.methods.state import Batch
-from repro.methods.supervised import labelled_inputs, labelled_loss_of
 from repro.seeding import Draws, Streams
 from repro.settings import Optim, Optimiser, View
-from tests.tiny import CLASSES, LABELLED, TinyNet, all_weights, settings, tiny_batch, tiny_state, trained, weights
+from tests.tiny import LABELLED, TinyNet, all_weights, settings, tiny_batch, tiny_state, trained, weights
 
 MANY = 200_000
 
@@ -60,52 +58,23 @@ def test_an_example_may_have_the_smaller_share() -> None:
     assert max(drawn) > 0.7
 
 
-def test_inputs_and_labels_are_mixed_alike() -> None:
-    """W x_i + (1 - w) x_p(i) and the same of one-hot labels, p a permutation, w and p new in every step."""
-    batch = seeded()
-    mix = mix_of(batch, 1.0)
-    w, other = float(mix.weight), [int(i) for i in mix.partner]
-    logits = torch.randn(LABELLED, CLASSES, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    hard = one_hot(batch.labels, CLASSES).double()
-    by_hand = [functional.cross_entropy(logits, smooth(labels, 0.1)) for labels in (hard, hard[other])]
-
-    assert sorted(other) == list(range(LABELLED))
-    assert 0.01 < w < 0.99
-    expected = torch.stack([w * batch.labelled[i] + (1 - w) * batch.labelled[other[i]] for i in range(LABELLED)])
-    torch.testing.assert_close(labelled_inputs(batch, View.weak, 1.0), expected, rtol=0, atol=1e-15)
-    actual = labelled_loss_of(logits, batch, 1.0, 0.1)
-    torch.testing.assert_close(actual, w * by_hand[0] + (1 - w) * by_hand[1], rtol=0, atol=1e-14)
-    assert w != float(mix_of(seeded(4), 1.0).weight)
-
-
 def test_a_step_with_mixup_is_the_hand_written_one() -> None:
-    """The network's step is down the gradient of w CE(y_i, f(mixed)) + (1 - w) CE(y_p(i), f(mixed))."""
-    batch, config = seeded(), Supervised(mixup=0.5)
+    """The step is down the gradient of w CE(y_i, f(mixed)) + (1 - w) CE(y_p(i), f(mixed)), p a permutation."""
+    batch, config = seeded(), Supervised(mixup=0.5, label_smoothing=0.1)
     mix, model = mix_of(batch, 0.5), TinyNet(1)
-    w = float(mix.weight)
+    w, labels = float(mix.weight), (batch.labels, batch.labels[mix.partner])
     logits = model(w * batch.labelled + (1 - w) * batch.labelled[mix.partner])
-    loss = w * functional.cross_entropy(logits, batch.labels)
-    loss = loss + (1 - w) * functional.cross_entropy(logits, batch.labels[mix.partner])
-    expected = torch.autograd.grad(loss, list(model.parameters()))
-    optim = Optim(teacher=Optimiser(learning_rate=1.0))
-    state = supervised.init(lambda _: TinyNet(1), config, optim, 100, ())
+    own, other = (functional.cross_entropy(logits, one, label_smoothing=0.1) for one in labels)
+    expected = torch.autograd.grad(w * own + (1 - w) * other, list(model.parameters()))
+    state = supervised.init(lambda _: TinyNet(1), config, Optim(teacher=Optimiser(learning_rate=1.0)), 100, ())
     before = weights(state, "teacher")
 
     supervised.step(state, batch, config)
 
+    assert list(range(LABELLED)) == mix.partner.sort().values.tolist()
+    assert 0.01 < w < 0.99
     for b, a, e in zip(before, weights(state, "teacher"), expected, strict=True):
         torch.testing.assert_close(b - a, e, rtol=0, atol=1e-13)  # float64 rounding
-
-
-def test_stacked_runs_mix_as_single_ones() -> None:
-    """Each seed has its own weight and partners."""
-    x = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
-    both = draw_mix(Draws(Streams([4, 9]), 2), "mixup", 0.7, 6)
-
-    for row, seed in enumerate((4, 9)):
-        alone = draw_mix(Draws(Streams(seed), 2), "mixup", 0.7, 6)
-        assert torch.equal(both.weight[row], alone.weight)
-        assert torch.equal(apply_mix(x, both)[row], apply_mix(x[row], alone))
 
 
 def moved_student(config: Mpl, batch: Batch) -> tuple[dict[str, Tensor], list[Tensor]]:

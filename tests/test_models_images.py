@@ -10,18 +10,19 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from repro.models import Airbench, Model, ResNet50, WideResNet
+from repro.models import Airbench, Model, ResNet50, SmallConv, WideResNet
 from repro.models.layers import BatchNorm, frozen_statistics
 from repro.models.networks import build_model, decorrelating_kernels
 from repro.seeding import Streams
+from tests.released import give_weights, images, in_released_layout, kept, released_name, unpack
 
 SMALLEST = Airbench(first_width=32, width=40)
 SMALL = WideResNet(depth=10, width=1, student_dropout=0.0, teacher_dropout=0.5)
 
 
-def student(config: Model) -> nn.Module:
+def student(config: Model, classes: int = 10) -> nn.Module:
     """A student network."""
-    return build_model(config, 10, Streams(0), "student")
+    return build_model(config, classes, Streams(0), "student")
 
 
 def picture(*shape: int) -> Tensor:
@@ -34,7 +35,7 @@ def ones(model: nn.Module, x: Tensor) -> Tensor:
     return torch.ones(len(x), model.noise_features, dtype=x.dtype)  # type: ignore[call-overload, no-any-return]
 
 
-@pytest.mark.parametrize("config", [WideResNet(width=1), ResNet50(width=8)])
+@pytest.mark.parametrize("config", [WideResNet(width=1), ResNet50(width=8), SmallConv(width=16)])
 def test_initial_spread(config: Model) -> None:
     """Kernels start normal, variance 2 / (k^2 outputs); dense uniform within 1 / sqrt(classes); norms at 1 and 0."""
     for key, value in student(config).state_dict().items():
@@ -53,18 +54,11 @@ def test_initial_spread(config: Model) -> None:
 
 
 @pytest.mark.parametrize("config", [SMALL, ResNet50(width=2)])
-def test_start_is_a_function_of_seed_and_role(config: Model) -> None:
-    """The same seed and role start alike; another seed or role differs in every layer, and layers in each other."""
+def test_no_two_layers_start_alike(config: Model) -> None:
+    """Each is drawn under its own name."""
+    kernels = [p.detach() for p in student(config).parameters() if p.dim() > 1]
+    firsts = [float(kernel.flatten()[0] / kernel.std()) for kernel in kernels]
 
-    def start(seed: int, role: str) -> list[Tensor]:
-        parameters = build_model(config, 10, Streams(seed), role).named_parameters()
-        return [p.detach() for key, p in parameters if p.dim() > 1]
-
-    same, reference = start(0, "teacher"), start(0, "teacher")
-    assert all(torch.equal(a, b) for a, b in zip(same, reference, strict=True))
-    for seed, role in ((0, "student"), (1, "teacher")):
-        assert not any(torch.equal(a, b) for a, b in zip(reference, start(seed, role), strict=True))
-    firsts = [float(value.flatten()[0] / value.std()) for value in reference]
     assert len(firsts) == len(set(firsts))
 
 
@@ -153,3 +147,49 @@ def test_airbench_begins_as_the_identity(pooled: bool) -> None:
     assert 8 == len(kernels[0]) - 24
     assert 1 / (9 * 24) ** 0.5 == pytest.approx(float(kernels[0][24:].detach().abs().max()), rel=0.02)
     assert (2, 10) == tuple(model(torch.rand(2, 3, 32, 32)).shape)
+
+
+# Against the released code
+
+
+RESNET = ResNet50(width=8, student_dropout=0.0)
+
+
+def test_resnet50_forward() -> None:
+    """Logits in training and evaluation, and how running statistics move, of a ResNet-50 an eighth as wide."""
+    packed, model, scope = kept("resnet50_forward"), student(RESNET), "model/resnet-50/"
+    golden = packed | unpack(packed, "variables")
+    give_weights(model, golden, f"var/{scope}")
+    x, before = images(golden["input"]), {k: v.clone() for k, v in model.state_dict().items()}
+    with torch.no_grad():
+        seen = {"eval": model.eval()(x), "train": model.train()(x), "eval_after1": model.eval()(x)}
+    pairs = [(value, torch.from_numpy(golden[f"logits_{key}"])) for key, value in seen.items()]
+    for key, value in model.state_dict().items():
+        if "running" in key:
+            now = torch.from_numpy(golden[f"after1/{scope}{released_name(key)}"])
+            pairs.append((value - before[key], now - before[key]))
+
+    # two images and last maps of 2x2: eight values a channel, whose small variances amplify rounding
+    assert max(float((ours - theirs).abs().max() / theirs.abs().max()) for ours, theirs in pairs) < 3e-4
+    assert 3 + 2 * 53 == len(pairs)
+
+
+def test_variables_are_the_released_ones() -> None:
+    """Each of our weights and statistics is one released variable, of the same shape, and none is left over."""
+    for config, packed, prefix, scope in (
+        (WideResNet(width=1, student_dropout=0.0), "mpl_step", "state0", "state0/teacher/wrn-28-1"),
+        (RESNET, "resnet50_forward", "variables", "var/model/resnet-50"),
+    ):
+        theirs = {key: list(value.shape) for key, value in unpack(kept(packed), prefix).items() if scope in key}
+        assert theirs == {
+            f"{scope}/{released_name(key)}": list(in_released_layout(value).shape)
+            for key, value in student(config).state_dict().items()
+        }
+
+
+@pytest.mark.parametrize(("config", "classes", "count"), [
+    (WideResNet(), 10, 1_472_170), (WideResNet(width=1), 10, 369_498), (ResNet50(), 1000, 25_557_032),
+])  # fmt: skip
+def test_size(config: Model, classes: int, count: int) -> None:
+    """Trainable numbers as in the released code."""
+    assert count == sum(p.numel() for p in student(config, classes).parameters())

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from repro.results import read_run
 from repro.train.checkpoint import load_result, load_results, save_result
-from tests.entry_points import call
+from tests import entry_points
+from tests.entry_points import ran
 
 ROOT = Path(__file__).parent.parent
 RUN, STACKED = "digits_mpl", "moons_tuned_mpl"
@@ -23,26 +23,14 @@ OVERRIDES = {RUN: SHORT, STACKED: ["budget.steps=40", "budget.stack=2"]}
 
 
 def trained(place: Path, seeds: str, run: str = RUN, overrides: list[str] | None = None) -> str:
-    """Prepares and trains a run with these seeds; what training printed."""
-    plan = {"runs": {run: {"overrides": overrides or OVERRIDES[run], "seeds": seeds}}}
-    (place / "params.yaml").write_text(yaml.safe_dump(plan))
-    for words in (["prepare"], ["train", run, "--seeds", seeds]):
-        done = call(place, *words)
-        assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    """What training a run with these seeds printed."""
+    return entry_points.trained(place, {run: {"overrides": overrides or OVERRIDES[run], "seeds": seeds}})
 
 
 def files(place: Path, run: str = RUN) -> dict[str, tuple[int, bytes]]:
     """Every file of weights with its inode and content."""
     found = sorted((place / "artifacts/runs" / run).rglob("*.pt"))
     return {str(path): (path.stat().st_ino, path.read_bytes()) for path in found if path.name != "result.pt"}
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder in which verbs run."""
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
-    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +48,15 @@ def begun(two_seeds: Path, tmp_path: Path) -> Path:
     return shutil.copytree(two_seeds, tmp_path / "begun", symlinks=True)
 
 
-def test_added_seeds_are_those_of_a_plan_that_had_them_at_once(begun: Path, place: Path) -> None:
+def test_added_seeds_are_those_of_a_plan_that_had_them_at_once(begun: Path, workplace: Path) -> None:
     """What was trained stays, the very files; with the new ones it is, to the last bit, a run of all seeds at once."""
     before = files(begun)
-    trained(place, "0-2")
+    trained(workplace, "0-2")
     (begun / "state" / RUN / ".partly-seed-0").mkdir(parents=True)  # as a kill leaves it
     (begun / "state" / RUN / ".partly-seed-0/snapshots-0001.pt").write_bytes(b"half")
 
     said = trained(begun, "0-2")
-    ours, theirs = (load_results(folder / "artifacts/runs" / RUN) for folder in (begun, place))
+    ours, theirs = (load_results(folder / "artifacts/runs" / RUN) for folder in (begun, workplace))
 
     assert "seed-0, seed-1 trained already by a plan of fewer seeds, and kept" in said
     assert before.items() <= files(begun).items()
@@ -80,14 +68,14 @@ def test_added_seeds_are_those_of_a_plan_that_had_them_at_once(begun: Path, plac
         assert all(torch.equal(one.finetuned[key], value) for key, value in other.finetuned.items())
 
 
-def test_a_stack_of_other_seeds_is_trained_again(place: Path) -> None:
+def test_a_stack_of_other_seeds_is_trained_again(workplace: Path) -> None:
     """0 and 1 trained together stay; 2, which trained alone, trains with 3."""
-    trained(place, "0-2", STACKED)
-    before = {path: file for path, file in files(place, STACKED).items() if "seeds-0-1" in path}
+    trained(workplace, "0-2", STACKED)
+    before = {path: file for path, file in files(workplace, STACKED).items() if "seeds-0-1" in path}
 
-    assert "seeds-0-1 trained already" in trained(place, "0-3", STACKED)
-    assert [[0, 1], [2, 3]] == [result.seeds for result in load_results(place / "artifacts/runs" / STACKED)]
-    assert before.items() <= files(place, STACKED).items()
+    assert "seeds-0-1 trained already" in trained(workplace, "0-3", STACKED)
+    assert [[0, 1], [2, 3]] == [result.seeds for result in load_results(workplace / "artifacts/runs" / STACKED)]
+    assert before.items() <= files(workplace, STACKED).items()
 
 
 def test_a_record_of_seeds_chosen_with_results_at_hand_says_so(begun: Path) -> None:
@@ -95,8 +83,7 @@ def test_a_record_of_seeds_chosen_with_results_at_hand_says_so(begun: Path) -> N
 
     def said(seeds: str) -> str:
         trained(begun, seeds)
-        done = call(begun, "evaluate")
-        assert done.returncode == 0, done.stderr
+        ran(begun, "evaluate")
         seeds_of = read_run(begun / "results/runs" / RUN).seeds
         (found,) = seeds_of["seeds_before"].unique() if "seeds_before" in seeds_of else ("",)
         return str(found)
@@ -126,7 +113,6 @@ def test_other_code_or_data_or_damage_train_again(begun: Path, part: str, key: s
     if part:
         result = load_result(folder)
         other: Any = {"losses.py": "f00"} if key == "source" else "f00"
-        assert result
         save_result(folder, replace(result, **{part: getattr(result, part) | {key: other}}))
     else:
         snapshot = folder / "snapshots-0001.pt"

@@ -11,40 +11,21 @@ from torch import Tensor, nn
 from repro.models import SmallConv
 from repro.models.layers import BatchNorm
 from repro.models.networks import SmallConvNet
-from repro.optim import Learner, average_decay, clip_norm, inner_product, learning_rate, norm, ramp
+from repro.optim import Learner, average_decay, clip_norm, learning_rate, norm, ramp
 from repro.seeding import Streams
 from repro.settings import Optimiser, Schedule
 from tests.tiny import TinyNet
 
 CLOSE = {"rtol": 0.0, "atol": 1e-13}  # float64 rounding over five steps of numbers near 1
 
-RELEASED_STUDENT = Optimiser(0.05, Schedule.cosine, wait_steps=3000, warmup_steps=5000)
 
-
-@pytest.mark.parametrize(("step", "expected"), [
-    (0, 0.0), (2999, 0.0), (3000, 0.05 / 5000), (7998, 0.05 * 4999 / 5000), (7999, 0.05), (8000, 0.05),
-    (154000, 0.025), (299999, 0.05 * 0.5 * (1 + math.cos(math.pi * 291999 / 292000))),
-])  # fmt: skip
-def test_released_student_rate(step: int, expected: float) -> None:
-    """Rate 0 while waiting, then up in 5,000 steps, then half a cosine from 0.05 over the other 292,000."""
-    assert expected == pytest.approx(learning_rate(RELEASED_STUDENT, step, 300_000), rel=1e-9, abs=0)
-
-
-def test_constant_rate_after_warm_up() -> None:
-    """A constant schedule stays at its rate after the warm-up."""
+def test_schedules_by_hand() -> None:
+    """A constant rate after its warm-up; a weight that is 0 at step 0 and 1 from the last ramp step on; the average."""
     config = Optimiser(0.4, Schedule.constant, warmup_steps=4)
 
     assert [0.1, 0.2, pytest.approx(0.3), 0.4, 0.4, 0.4] == [learning_rate(config, s, 6) for s in range(6)]
-
-
-def test_ramp_rises_to_one() -> None:
-    """The weight is 0 at step 0, 1 from the last ramp step on, and 1 always without a ramp."""
     assert [0.0, 0.25, 1.0, 1.0] == [ramp(step, 4) for step in (0, 1, 4, 9)]
     assert 1.0 == ramp(0, 0)
-
-
-def test_average_decay_by_hand() -> None:
-    """The average's decay starts at 0.1 and grows to its limit."""
     assert [0.1, 2 / 11, 0.5, 0.995] == [average_decay(0.995, step) for step in (0, 1, 8, 10**6)]
     assert 0.05 == average_decay(0.05, 0)
 
@@ -96,13 +77,6 @@ def test_clipping_is_by_replica() -> None:
 
     torch.testing.assert_close(norm(gradients, (2,)), torch.tensor([0.5, 5.0], dtype=torch.float64), **CLOSE)
     torch.testing.assert_close(gradients[0][:, 0], torch.tensor([0.3, 3.0], dtype=torch.float64), **CLOSE)
-
-
-def test_inner_product_is_by_replica() -> None:
-    """<a, b> sums over all tensors of one replica."""
-    actual = inner_product(vector(1.0, 2.0), vector(1.0, 3.0), (2,))
-
-    torch.testing.assert_close(actual, torch.tensor([25.0, 150.0], dtype=torch.float64), **CLOSE)
 
 
 def apply_once(config: Optimiser) -> tuple[list[Tensor], list[Tensor]]:

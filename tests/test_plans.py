@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,8 @@ from repro.config import departures, read_config_file
 from repro.plan import compose, read_plan
 from repro.settings import ConfigError, parse_seeds
 from repro.verify.claims import read_claims
-from tests.test_records_hostile import ALIASES, MERGES
+from tests.entry_points import python
+from tests.test_records_hostile import ALIASES
 
 ROOT = Path(__file__).parent.parent / "experiments"
 
@@ -24,10 +23,8 @@ ROOT = Path(__file__).parent.parent / "experiments"
 def test_settings_are_composed_in_any_folder(tmp_path: Path) -> None:
     """Fit is used far from the checkout: the experiments come with the package."""
     code = "from repro.plan import compose; print(compose('folder_uda', ['model=resnet50_narrow']).model.name)"
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT.parent)!r}); {code}"]
-    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout  # noqa: S603 - own
 
-    assert told == "resnet50\n"
+    assert python("-c", code, cwd=tmp_path).stdout == "resnet50\n"
 
 
 @pytest.mark.parametrize(("text", "seeds"), [
@@ -83,25 +80,15 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "sixty to the minute": (b"runs: {a: {seeds: 1:30}}",
         "line 1: YAML reads 1:30 as the number 90; .* in quotes as '1:30'"),
     "octal": (b"runs: {a: {seeds: 010}}", "reads 010 as the number 8; write 8, or write it in quotes as '010'"),
-    "hexadecimal": (b"runs: {a: {seeds: 0x10}}", "reads 0x10 as the number 16"),
-    "binary": (b"runs: {a: {seeds: 0b11}}", "reads 0b11 as the number 3"),
     "grouped": (b"runs: {a: {seeds: 1_0}}", "reads 1_0 as the number 10"),
     "sixty to the minute, with a part": (b"runs: {a: {seeds: 1:30.5}}", "reads 1:30.5 as the number 90.5"),
     "a date": (b"runs: {a: {seeds: 2001-01-02}}", "runs.a: seeds = .*2001, 1, 2.*: wants a list such as 0-4"),
-    "a number with a point": (b"runs: {a: {seeds: 3.0}}", "runs.a: seeds = 3.0: wants a list"),
-    "yes": (b"runs: {a: {seeds: yes}}", "runs.a: seeds = True: wants a list"),
-    "infinity": (b"runs: {a: {seeds: .inf}}", "runs.a: seeds = inf: wants a list"),
     "an endless number": (b"runs: {a: {seeds: 1" + b"0" * 5000 + b"}}", "holds a number of 5,001 digits"),
-    "an endless number of base 16": (b"runs: {a: {seeds: 0x" + b"f" * 5000 + b"}}", "holds a number of 5,002 digits"),
     "a bomb of aliases": (ALIASES, "plan.yaml: line 2: refers to a list or mapping elsewhere"),
-    "a bomb of merges": (MERGES, "plan.yaml: line 2: refers to a list or mapping elsewhere"),
     "a plan that holds itself": (b"runs: &a {a: *a}", "refers to a list or mapping elsewhere"),
     "a name that is a number": (b"runs: {3: {seeds: 0}}", "3 names a folder, so wants"),
-    "a name that YAML reads otherwise": (b"runs: {0x10: {seeds: 0}}", "reads 0x10 as the number 16"),
     "a name that is a list": (b"runs: {? [a] : {seeds: 0}}", "found unhashable key"),
-    "a set": (b"runs: !!set {a, b}", "wants a mapping `runs:`"),
     "pairs": (b"runs: !!pairs [a: {seeds: 0}]", "wants a mapping `runs:`"),
-    "bytes": (b"runs: {a: {seeds: !!binary aGk=}}", "runs.a: seeds = b'hi': wants a list"),
     "two documents": (b"runs: {a: {seeds: 0}}\n---\nruns: {b: {seeds: 0}}\n", "line 2: but found another document"),
     "megabytes": (b"runs: {a: {seeds: 0}}\n" + b"#" * (1 << 20), "plan.yaml: cannot be read .Is larger than 1,048,576"),
     "UTF-16": ("runs: {a: {seeds: 0}}".encode("utf-16-le"), "plan.yaml: "),
@@ -112,22 +99,16 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize(("content", "message"), [
     (b"runs:\n\ta: 1\n", r"line 2: found character .*YAML indents with spaces"),
     (b"runs: {a: {seeds: 0}, b: {seeds: 0}, a: {seeds: 1}}\n", "line 1: a stands there twice, keep one"),
-    (b"runs: {a: {seeds: 0, seeds: 1}}\n", "seeds stands there twice"),
     (b"runs: {a: {seeds: 0}}\n# caf\xe9\n", "is not a YAML file in UTF-8"),
-    (bytes(range(256)), "is not a YAML file in UTF-8"),
-    (b"\x89PNG\r\n\x1a\n\x00\x00", "is not a YAML file in UTF-8"),
     (b"runs: {a: {seeds: !!bool x}}", "is not a YAML file in UTF-8"),
     (b"[" * 5000, "line 1|is not a YAML file"),
     (b"- runs\n", "wants a mapping `runs:`"),
-    (b"runs: [a]\n", "wants a mapping `runs:`"),
     (b"runs: {a: {seeds: 0}}\n1: 2\n", "1 is not a part of a plan"),
     (b"runs: {a: 3}\n", r"runs\.a = 3: wants seeds"),
     (b"runs: {a: {seeds: 0-}}\n", r"runs\.a: seeds = '0-': wants a list"),
     (b"runs: {a: {seeds: 0, experiment: b}}\n", r"runs\.a = .*: wants seeds"),
-    (b"runs: {a: {}}\n", r"runs\.a = .*: wants seeds"),
     (b"runs: {a: {seeds: 0, overrides: x=1}}\n", r"runs\.a\.overrides = 'x=1': wants a list of texts"),
     (b"runs: {a: {seeds: 0, overrides: [3]}}\n", r"runs\.a\.overrides = \[3\]: wants a list of texts"),
-    (b"runs: {a: {seeds: 0, overrides: {x: 1}}}\n", r"runs\.a\.overrides = .*: wants a list of texts"),
     (b"overrides: x=1\nruns: {a: {seeds: 0}}\n", "plan.yaml: overrides = 'x=1': wants a list of texts"),
     (b"needs: cpu\nruns: {a: {seeds: 0}}\n", "needs = 'cpu': only gpu"),
     *(pytest.param(*case, id=name) for name, case in HOSTILE.items()),
@@ -226,16 +207,12 @@ _COMPARISON = "comparison: {page: x, heading: x, introduction: x, reference: mpl
 
 @pytest.mark.parametrize(("content", "message"), [
     ("", "wants a mapping `comparison:`"),
-    ("budget:\n\tsteps: 3\n", r"line 3: found character .*YAML indents with spaces"),
-    ("title: a\ntitle: b\n", "line 3: title stands there twice"),
-    ("3\n", "wants a mapping `comparison:`"),
     ("comparison: {arms: {mpl: }}\n", "comparison: page is missing; add it"),
     (_COMPARISON.replace("page", "pge"), "comparison.pge is not a part of a comparison; did you mean 'page'"),
     (_COMPARISON.replace("{mpl:", "{mlp:"), "comparison.arms.mlp has no row in .*; did you mean 'mpl'"),
     (_COMPARISON + "defaults: [bad]\n", "bad_mpl: "),
     (_COMPARISON + "defaults: 3\n", "must be a list"),
     (_COMPARISON + "budgt: {steps: 3}\n", "budgt is not a setting; did you mean 'budget'"),
-    (_COMPARISON + "budget: {steps: 0x" + "f" * 5000 + "}\n", "line 3: holds a number of 5,002 digits"),
 ])  # fmt: skip
 def test_a_damaged_setting_is_refused_in_one_sentence(content: str, message: str, tmp_path: Path) -> None:
     """A tab, a key that stands twice, an unknown arm, or no comparison at all."""

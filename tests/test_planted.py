@@ -82,14 +82,11 @@ def test_all_arms_share_the_planted_teacher_and_then_part() -> None:
     assert all(not torch.equal(a, b) for a, b in itertools.combinations(teachers, 2))
 
 
-@pytest.mark.parametrize(
-    ("run", "changes", "says"),
-    [
-        ("digits_uda", ["plant.steps=5"], "plant.steps = 5: is for method.name = mpl, not uda; set it to 0"),
-        ("digits_mpl", ["plant.steps=600"], "plant.steps = 600: leaves none of budget.steps = 600; set fewer"),
-        ("digits_uda", ["budget.probe_feedback=true"], "budget.probe_feedback = True: is for method.name = mpl"),
-    ],
-)
+@pytest.mark.parametrize(("run", "changes", "says"), [
+    ("digits_uda", ["plant.steps=5"], "plant.steps = 5: is for method.name = mpl, not uda; set it to 0"),
+    ("digits_mpl", ["plant.steps=600"], "plant.steps = 600: leaves none of budget.steps = 600; set fewer"),
+    ("digits_uda", ["budget.probe_feedback=true"], "budget.probe_feedback = True: is for method.name = mpl"),
+])  # fmt: skip
 def test_what_cannot_be_planted_or_probed_is_one_sentence(run: str, changes: list[str], says: str) -> None:
     """With key, value and remedy."""
     with pytest.raises(ConfigError, match=says):
@@ -136,9 +133,7 @@ def probe_of(config: Config, trainer: Trainer) -> tuple[FeedbackProbe, dict[str,
     return FeedbackProbe(config, [0, 1]), weights
 
 
-def test_signal_to_noise_is_that_of_all_pseudo_labels(
-    moons: tuple[Config, Trainer], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_signal_to_noise_is_that_of_all_labels(moons: tuple[Config, Trainer], monkeypatch: pytest.MonkeyPatch) -> None:
     """Against the sum over all 2^5 draws of a batch, each with its probability; the baseline's too."""
     config, trainer = moons
     probe, weights = probe_of(config, trainer)
@@ -193,9 +188,7 @@ def inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     return (flat(a) * flat(b)).sum(dim=1)
 
 
-def test_an_oracle_that_knows_no_more_points_the_same_way(
-    moons: tuple[Config, Trainer], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_oracle_without_more_points_alike(moons: tuple[Config, Trainer], monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cosine is 1 where its labels are the labelled ones, -1 where its gradient is the reverse."""
     config, trainer = moons
     probe, weights = probe_of(config, trainer)
@@ -220,7 +213,6 @@ def test_a_recorded_run_has_the_curves(tmp_path: Path) -> None:
     job = Job("digits_planted_random_mpl", [3], config, tmp_path, {})
     assert train_job(job, Listener(lambda _: None, lambda _: None, lambda: False))
     result = load_result(job.folder)
-    assert result
     arrays = evaluate("digits_planted_random_mpl", result).arrays
 
     assert [0, 4, 12, 24] == arrays["curve.step"].tolist()

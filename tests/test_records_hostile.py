@@ -28,7 +28,6 @@ from tests.verify_cases import config, hashed, rebuilt, run_of
 ROOT = Path(__file__).parent.parent / "experiments"
 Damage = Callable[[Path], object]
 ALIASES = b"a: &a [1, 2]\nb: &b [*a, *a]\nc: &c [*b, *b]\n"
-MERGES = b"a: &a {x: 1}\nb: &b {<<: [*a, *a]}\nc: {<<: [*b, *b]}\n"
 
 
 @pytest.fixture(autouse=True)
@@ -131,51 +130,32 @@ def huge_array() -> bytes:
 
 RECORDS: dict[str, tuple[Damage, str]] = {
     "settings are a list": (put("config.yaml", b"- a\n- b\n"), "config.yaml is not what was recorded .no mapping"),
-    "settings are empty": (put("config.yaml", b""), "config.yaml is not what was recorded .no mapping"),
-    "settings are bytes": (put("config.yaml", bytes(range(256))), "config.yaml is not what was recorded"),
     "settings nested deeply": (put("config.yaml", b"a: " + b"[" * 50_000), "config.yaml is not what was recorded"),
     "a bomb of aliases": (put("config.yaml", ALIASES), "config.yaml .* refers to a list or mapping"),
-    "a bomb of merges": (put("config.yaml", MERGES), "config.yaml .* refers to a list or mapping"),
-    "an endless number": (text("config.yaml", "steps: 1000", "steps: 1" + "0" * 5000), "number of 5,001 digits"),
-    "a number of another base": (text("config.yaml", "steps: 1000", "steps: 0x3e8"), "reads 0x3e8 as the number 1000"),
     "a date": (text("config.yaml", "steps: 1000", "steps: 2001-01-01"), "config.yaml is not what was recorded"),
     "a key that is no text": (text("config.yaml", "finetune:", "1: 2\nfinetune:"), "no mapping of settings"),
-    "a key twice": (text("config.yaml", "finetune:", "title: a\ntitle: b\nfinetune:"), "title stands there twice"),
-    "an object of Python": (put("config.yaml", b"a: !!python/object/apply:os.getcwd []\n"), "could not determine a"),
     "a setting that there is not": (again(lambda run: run.config.update(other=1)), "other is not a setting"),
-    "a method that there is not": (setting("method.name", "magic"), "method.name = 'magic' is unknown"),
     "a method that is a list": (again(lambda run: run.config.update(method=[1])), "the configuration cannot be read"),
-    "no data": (again(lambda run: run.config.pop("data")), "data is missing; add it"),
     "a billion rows of the log": (
         again(lambda run: run.config["budget"].update(steps=10**9, log_every=1)),
         "where 1000000000 steps give 1000000000"),
-    "planned seeds that are a number": (again(lambda run: run.config.update(planned_seeds=3)),
-        "wants text, not a whole"),
     "a recipe of nothing": (again(lambda run: run.config["recipe"].update(values={"no.thing": 1})),
         "no.thing is not a"),
     "seeds without columns": (put("seeds.csv", b"seed\n3\n12\n"),
         "seeds.csv is not what was recorded .no column group"),
-    "seeds without a head": (put("seeds.csv", b"3,0.9\n12,0.91\n"), "seeds.csv is not what was recorded .no column"),
-    "seeds that are bytes": (put("seeds.csv", bytes(range(256))), "seeds.csv is not what was recorded"),
     "no file of seeds": (lambda place: (place / "seeds.csv").unlink(), "seeds.csv is missing"),
     "no seed": (lambda place: put("seeds.csv", (place / "seeds.csv").read_bytes().split(b"\n")[0] + b"\n")(place),
         "no seed"),
     "half a seed": (text("seeds.csv", "\n3,", "\n3.5,"), "no whole numbers as seeds"),
-    "a negative seed": (text("seeds.csv", "\n3,", "\n-3,"), "no whole numbers as seeds"),
-    "an endless seed": (text("seeds.csv", "\n3,", "\n" + "3" * 5000 + ","), "no whole numbers as seeds"),
     "an accuracy above 1": (cell("accuracy.student", 1.5), "was stored with accuracy 1.5, its predictions give 0.9"),
     "an accuracy in words": (text("seeds.csv", ",0.9,", ",most,"), "could not convert string to float: 'most'"),
     "an accuracy of no network": (cell("accuracy.third", 0.9), "has accuracies of student, teacher, third, but"),
     "no group": (cell("group", ""), "its log has rows of seed 12, which is not recorded"),
-    "a log of bytes": (put("metrics.csv", bytes(range(256)) * 9), "metrics.csv is not what was recorded"),
     "a log without steps": (text("metrics.csv", "step", "steps"), "the log has no column step"),
     "a log with half steps": (text("metrics.csv", ",50,", ",50.5,"), "metrics.csv is not what was recorded"),
-    "a log without end": (text("metrics.csv", ",50,", "," + "5" * 5000 + ","), "metrics.csv is not what was recorded"),
     "arrays that are text": (put("arrays.npz", b"no archive"), "arrays.npz is not what was recorded"),
-    "arrays that are one array": (put("arrays.npz", huge_array()), "arrays.npz is not what was recorded"),
     "arrays of objects": (arrays(predictions=np.array([{}, {}])), "Object arrays cannot be loaded"),
     "arrays of text": (arrays(predictions=np.array([["a"], ["b"]])), "predictions.student is no array of numbers"),
-    "arrays of numbers with parts": (arrays(other=np.zeros(2, "u1,u1")), "other is no array of numbers"),
     "a file that is no array": (put("arrays.npz", packed({"notes.txt": b"a"})), "notes.txt is no array of numbers"),
     "an array of a petabyte": (put("arrays.npz", packed({"a.npy": huge_array()})),
         "arrays.npz is not what was recorded"),
@@ -183,21 +163,18 @@ RECORDS: dict[str, tuple[Damage, str]] = {
         (1 << 20).to_bytes(4, "little"), (1 << 32).__sub__(2).to_bytes(4, "little"))), "take more than 2,147,483,648"),
     "a single number": (arrays(predictions=np.uint8(3)), "predictions.student has not one row for each of 2 seeds"),
     "one example too many dimensions": (arrays(predictions=np.zeros((2, 9, 1), np.uint8)), "holds no classes of test"),
-    "classes that are shares": (arrays(predictions=np.zeros((2, 9))),
-        "float64 .2, 9. holds no classes of test examples"),
+    "classes that are shares": (arrays(predictions=np.zeros((2, 9))), "float64 .2, 9. holds no classes of test ex"),
     "no predictions": (arrays(predictions=None), "the predictions are not those that were evaluated"),
     "no test example": (
         again(lambda run: run.arrays.update({f"predictions.{n}": np.zeros((2, 0), np.uint8) for n in run.networks})),
         r"has predictions \[1, 0\] for labels \[1, 1000\]"),
     "a step that is half": (arrays(steps=np.array([0.0, 0.5])), "curve.step float64 .2. is no list of steps"),
     "a curve without steps": (arrays(steps=None), r"curve.accuracy.student has shape \[2, 2\], but there are 0 steps"),
-    "a curve that is longer": (arrays(curve=np.zeros((2, 3))), r"curve.accuracy.student has shape \[2, 3\], but"),
     **{f"a pipe for {name}": (other(name, os.mkfifo), f"{name} cannot be opened .Is a pipe or a device")
        for name in ("config.yaml", "seeds.csv", "metrics.csv", "arrays.npz")},
     **{f"a folder for {name}": (other(name, Path.mkdir), f"{name} cannot be opened .Is a directory")
        for name in ("config.yaml", "arrays.npz")},
     "a device for the log": (other("metrics.csv", lambda path: path.symlink_to("/dev/zero")), "Is a pipe or a device"),
-    "a link to itself": (other("seeds.csv", lambda path: path.symlink_to(path)), "seeds.csv cannot be opened"),
 }  # fmt: skip
 
 
@@ -239,21 +216,12 @@ def test_no_reader_waits_for_a_pipe(make: Callable[[Path], object], tmp_path: Pa
 # Settings
 
 
-WHOLE = "comparison: {page: a, heading: a, introduction: a, arms: {mpl: }, "
 SETTINGS: dict[str, tuple[str, str, str]] = {
     "arms by number": ("arms.yaml", "arms: {1: {title: a, method: mpl}}\n", "arms = .*: wants a mapping of names"),
-    "an arm that is a list": ("arms.yaml", "arms: {mpl: [a]}\n", r"arms.mpl = \['a'\]: wants a mapping of names"),
     "an arm without a method": ("arms.yaml", "arms: {mpl: {title: a}}\n", "arms.mpl: method is missing; add it"),
-    "a title that is a number": ("arms.yaml", "arms: {mpl: {title: 3, method: mpl}}\n",
-        "arms.mpl: title = 3: wants text"),
-    "changes in a list": ("arms.yaml", "arms: {mpl: {title: a, method: mpl, changes: [b]}}\n", "arms.mpl: changes = "),
-    "a word misspelt": ("arms.yaml", "arms: {mpl: {title: a, metod: mpl}}\n",
-        "metod is not a setting; did you mean 'method'"),
-    "arms with a bomb": ("arms.yaml", ALIASES.decode(), "arms.yaml: line 2: refers to a list or mapping"),
     "a reference of Hydra's": ("arms.yaml", "arms: {mpl: {title: '${a}${a}', method: mpl}}\n",
         r"arms.yaml: refers .* \$\{"),
     "a recipe with a bomb": ("recipe/none.yaml", ALIASES.decode(), "none.yaml: line 2: refers to a list or mapping"),
-    "a data set with merges": ("data/digits.yaml", MERGES.decode(), "digits.yaml: line 2: refers to a list or mapping"),
     "a data set in minutes": ("data/imagenet.yaml", "name: folder\nx: 1:30\n",
         "imagenet.yaml: line 2: YAML reads 1:30 as the number 90"),
     "defaults that refer": ("config.yaml", "title: '${title}${title}'\n", r"config.yaml: refers .* \$\{"),
@@ -268,9 +236,6 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
         "like = 'digits': comes back to itself"),
     "like nothing": ("setting/digits.yaml", "comparison: {like: digit, arms: {mpl: }}\n",
         "'digit': is no setting; did you mean 'digits'"),
-    "like a list": ("setting/digits.yaml", "comparison: {like: [a], arms: {mpl: }}\n",
-        r"like = \['a'\]: is no setting"),
-    "half a reference": ("setting/digits.yaml", f"{WHOLE}reference: 3}}\n", "comparison: reference = 3: wants text"),
 }  # fmt: skip
 
 
@@ -310,11 +275,8 @@ def claims(**changes: Any) -> bytes:
 
 CLAIMS: dict[str, tuple[bytes, str]] = {
     "a value without end": (claims(value=10**400), "c.rule.value = 1000.*: is too large for a number"),
-    "runs without end": (claims(runs=10**400), "rule.runs = 1000.*: must lie in"),
-    "a run that is a list": (claims(experiment=["a"]), "rule.experiment = .*: wants text"),
     "a kind that is a list": (claims(kind=["a"]), "rule.kind = .* is unknown"),
     "a field by number": (claims(**{"3": 4}).replace(b"'3'", b"3"), "rule.3 = 3: keys should be strings"),
-    "a bomb": (ALIASES, "line 2: refers to a list or mapping"),
     "claims that are text": (b"claims: many\n", "wants a list `claims:`"),
     "a claim that is text": (b"claims: [many]\n", "claim 1: wants a mapping"),
 }

@@ -10,16 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from repro.config import Config, as_mapping
+from repro.config import as_mapping
 from repro.evaluate import evaluate as entry
 from repro.evaluate.labels import StoredLabels, labels_to_store, read_labels, store_labels
 from repro.results import LABELS, RecordError, Run, read_runs, with_record_hashes
 from repro.verify.evidence import Scores, scores_of
-from tests.folder_runs import CLASSES, TEST_IMAGES, config_of, images, trained_on
+from tests.folders import CLASSES, TEST_IMAGES, config_of, images, trained_on
 from tests.tiny import settings
 
 REMEDY = r"take it back: git checkout -- .*, or evaluate a run of folder where its images are"
-STORED = StoredLabels("folder", np.array([0, 2, 1], np.uint8), np.array(["a", "b", "é"]), "ab" * 32)
 
 
 @pytest.fixture(scope="module")
@@ -58,24 +57,6 @@ def scores(run: Run | None = None) -> Scores:
     return scores_of({"folder_uda": run or the_run()})["folder_uda"]
 
 
-def the_file() -> Path:
-    """The file of labels."""
-    (path,) = LABELS.glob("*.npz")
-    return path
-
-
-def test_labels_read_back_as_written(tmp_path: Path) -> None:
-    """Labels, names and hash survive, under a name that tells data set and hash."""
-    path = store_labels(STORED, tmp_path)
-    back = read_labels("folder", STORED.held_out_hash, tmp_path)
-
-    assert f"folder-{STORED.held_out_hash[:12]}.npz" == path.name
-    assert STORED.labels.tolist() == back.labels.tolist()
-    assert np.uint8 == back.labels.dtype
-    assert ["a", "b", "é"] == back.class_names.tolist()
-    assert STORED.held_out_hash == back.held_out_hash
-
-
 def test_accuracies_are_recomputed_without_images(elsewhere: Path) -> None:
     """Every network's accuracy and top-5 accuracy are those that evaluation saw, and nothing is refused."""
     run, found = the_run(), scores()
@@ -98,46 +79,27 @@ def test_labels_are_stored_once_and_small(elsewhere: Path) -> None:
     assert [f"c{label:03d}" for label in range(CLASSES)] == stored.class_names.tolist()
 
 
-def as_others(stored: StoredLabels, predicted: np.ndarray) -> StoredLabels:
-    """Labels that make every prediction right."""
+def flattering() -> StoredLabels:
+    """Labels by which every prediction is right."""
+    run = the_run()
+    stored, predicted = read_labels("folder", held_out_hash(run)), run.predictions("teacher_average")[0]
     return replace(stored, labels=predicted.astype(np.uint8))
 
 
-def missing(_run: Run) -> str:
-    """The file is not there."""
-    the_file().unlink()
-    return "is missing; "
+DAMAGED = r"is not what was recorded \(.*\); "
 
 
-def damaged(_run: Run) -> str:
-    """The file was cut short."""
-    the_file().write_bytes(the_file().read_bytes()[:-30])
-    return r"is not what was recorded \(.*\); "
-
-
-def no_labels(_run: Run) -> str:
-    """The file holds something else."""
-    np.savez_compressed(the_file(), labels=np.zeros((3, 3)), class_names=np.array(["a"]), examples=np.array("0" * 64))
-    return r"is not what was recorded \(.*\); "
-
-
-def flattering(run: Run) -> str:
-    """The labels are those that the network predicts."""
-    stored = read_labels("folder", held_out_hash(run))
-    other = as_others(stored, run.predictions("teacher_average")[0])
-    store_labels(other, LABELS).rename(the_file_of(run))
-    return r"holds labels of other test data than were evaluated on \(hash differs\); "
-
-
-def the_file_of(run: Run) -> Path:
-    """Where the run looks for its labels."""
-    return LABELS / f"folder-{held_out_hash(run)[:12]}.npz"
-
-
-@pytest.mark.parametrize("spoil", [missing, damaged, no_labels, flattering])
-def test_labels_that_are_not_the_runs_give_no_number(spoil: Callable[[Run], str], elsewhere: Path) -> None:
-    """Missing, damaged or exchanged labels are refused by name, with what to do."""
-    said = spoil(the_run())
+@pytest.mark.parametrize(("spoil", "said"), [
+    (lambda path: path.unlink(), "is missing; "),
+    (lambda path: path.write_bytes(path.read_bytes()[:-30]), DAMAGED),
+    (lambda path: np.savez(path, labels=np.zeros((3, 3)), class_names=np.array(["a"]), examples=np.array(0)), DAMAGED),
+    (lambda path: store_labels(flattering(), LABELS).rename(path),
+     r"holds labels of other test data than were evaluated on \(hash differs\); "),
+])  # fmt: skip
+def test_labels_that_are_not_a_runs_give_no_number(spoil: Callable[[Path], object], said: str, elsewhere: Path) -> None:
+    """Missing, damaged, something else or exchanged: refused by name, with what to do."""
+    (path,) = LABELS.glob("*.npz")
+    spoil(path)
     found = scores()
 
     assert {} == found.accuracy["teacher"] == found.top5
@@ -150,7 +112,7 @@ def test_labels_that_are_not_the_runs_give_no_number(spoil: Callable[[Run], str]
 def test_labels_and_hash_exchanged_together_are_refused(elsewhere: Path) -> None:
     """Labels that flatter, with the hash in the record to match, leave the stored accuracy behind."""
     run = the_run()
-    other = as_others(read_labels("folder", held_out_hash(run)), run.predictions("teacher_average")[0])
+    other = flattering()
     store_labels(other)
     touched = with_record_hashes(replace(run, seeds=run.seeds.assign(held_out_hash=other.held_out_hash)))
 
@@ -161,43 +123,7 @@ def test_labels_and_hash_exchanged_together_are_refused(elsewhere: Path) -> None
     assert "was stored with accuracy" in found.problems[0]
 
 
-def test_other_images_are_other_test_data(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hash that ties labels to images changes with one image, one label, or one image less; not with the seed."""
-    monkeypatch.chdir(tmp_path)
-    config = config_of(images(tmp_path / "images"))
-    place = tmp_path / "images/test/c000/0.png"
-    hashes = [hash_of(config_of(tmp_path / "images"))]
-    monkeypatch.chdir(recorded)
-    same = hash_of(config_of(recorded / "images"))
-    monkeypatch.chdir(tmp_path)
-    place.rename(tmp_path / "images/test/c001/9.png")
-    hashes.append(hash_of(config_of(tmp_path / "images")))
-    (tmp_path / "images/test/c001/9.png").unlink()
-    hashes.append(hash_of(config_of(tmp_path / "images")))
-
-    assert same == hashes[0]
-    assert 3 == len(set(hashes))
-    assert config.data == config_of(tmp_path / "images").data
-
-
-def hash_of(config: Config) -> str:
-    """Of the test data of these settings, as their labels have it."""
-    stored = labels_to_store(as_mapping(config))
-    assert stored
-    return stored.held_out_hash
-
-
 @pytest.mark.parametrize("data", ["digits", "two_moons"])
 def test_what_is_shipped_is_not_stored(data: str) -> None:
     """Labels that come with the project, or are drawn, are not recorded a second time."""
     assert labels_to_store(as_mapping(settings(data, {"name": "supervised"}))) is None
-
-
-def test_evaluation_and_verification_agree_on_the_hash(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the images are, the record's hash is that of the data set itself, evaluated anew."""
-    monkeypatch.chdir(recorded)
-    config = config_of(recorded / "images")
-    again = entry.evaluate("folder_uda", trained_on(config, recorded / "again"))
-
-    assert hash_of(config) == held_out_hash(again) == held_out_hash(the_run())
-    assert {"top5.teacher", "top5.teacher_average"} <= the_run().arrays.keys()

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from repro.evaluate.predict import weights_hash
 from repro.evaluate.weights import KeptWeights, held_against_records, read_weights, write_weights
 from repro.results import RecordError, read_runs
 from repro.train.checkpoint import load_results
-from tests.entry_points import call
+from tests.entry_points import call, ran, trained
 
 ROOT = Path(__file__).parent.parent
 FILE = "results/weights/digits_mpl-seed-1-student_average.safetensors"
@@ -25,7 +22,7 @@ SHORT = ["budget.steps=60", "budget.log_every=30", "budget.snapshots=2", "optim.
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a trained, evaluated and exported run of digits, and what the three printed."""
     place = tmp_path_factory.mktemp("exported")
     (place / "experiments").symlink_to(ROOT / "experiments")
@@ -33,41 +30,30 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         "digits_mpl": {"overrides": SHORT, "seeds": "0-1"},
         "moons_tuned_mpl": {"overrides": ["budget.steps=9", "budget.stack=2"], "seeds": "0-1"},
     }
-    (place / "params.yaml").write_text(yaml.safe_dump({"runs": runs}))
-    for stage in (
-        ["prepare"],
-        ["train", "digits_mpl", "--seeds", "0-1"],
-        ["train", "moons_tuned_mpl", "--seeds", "0-1"],
-        ["evaluate"],
-    ):
-        done = call(place, *stage)
-        assert done.returncode == 0, done.stderr
-    yield place
-    shutil.rmtree(place)
+    trained(place, runs)
+    ran(place, "evaluate")
+    return place
 
 
 def test_an_exported_network_gives_its_accuracy_again(exported: Path) -> None:
     """From the file, the images and the record alone, though the trained weights are gone; half as large."""
-    written = call(exported, "export", "digits_mpl", "--seed", "1")
-    assert written.returncode == 0, written.stderr
+    written = ran(exported, "export", "digits_mpl", "--seed", "1")
     size = (exported / FILE).stat().st_size
     numbers = sum(value.numel() for value in load_file(exported / FILE).values())
     (exported / "artifacts/runs").rename(exported / "away")
 
-    again = call(exported, "recompute", FILE)
+    again = ran(exported, "recompute", FILE)
     (exported / "away").rename(exported / "artifacts/runs")
 
-    assert FILE in written.stdout
+    assert FILE in written
     assert size < 2.3 * numbers + 8000
-    assert again.returncode == 0, again.stderr
-    assert "digits_mpl seed 1, student_average: " in again.stdout
-    share = float(again.stdout.rpartition("; ")[2].split(" %")[0])
-    assert share > 99
+    assert "digits_mpl seed 1, student_average: " in again
+    assert float(again.rpartition("; ")[2].split(" %")[0]) > 99
 
 
 def test_other_predictions_than_the_recorded_ones_are_said(exported: Path) -> None:
     """A network of another seed under the run's name: the status says that it is not what was recorded."""
-    assert call(exported, "export", "digits_mpl", "--seed", "1").returncode == 0
+    ran(exported, "export", "digits_mpl", "--seed", "1")
     kept = read_weights(exported / FILE)
     other = KeptWeights(kept.run, 0, kept.network, kept.config, kept.revision, kept.weights)
     write_weights(other, exported / "results/weights")
@@ -81,7 +67,7 @@ def test_other_predictions_than_the_recorded_ones_are_said(exported: Path) -> No
 
 def test_kept_weights_are_held_against_the_record(exported: Path) -> None:
     """By the hash of the final weights; one number in another place, and `verify` refuses the file by name."""
-    assert call(exported, "export", "digits_mpl", "--seed", "1").returncode == 0
+    ran(exported, "export", "digits_mpl", "--seed", "1")
     place, runs = exported / "results/weights", read_runs(exported / "results/runs")
     for other in place.glob("*-seed-0-*"):
         other.unlink()
@@ -117,18 +103,15 @@ def test_every_network_of_every_seed_has_the_hash_of_its_own_weights(exported: P
     assert 5 * 2 == runs["digits_mpl"].seeds.filter(like="weights_hash.").stack().nunique()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["digits_mpl", "--seed", "7"], "digits_mpl has no seed 7; --seed takes one of 0, 1"),
-        (
-            ["digits_mpl", "--network", "uncle"],
-            "digits_mpl has no network uncle; --network takes one of student, student_average,",
-        ),
-        (["moons_tuned_mpl"], "its seeds are one stacked model"),
-        (["absent"], "no trained weights in artifacts/runs/absent"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (["digits_mpl", "--seed", "7"], "digits_mpl has no seed 7; --seed takes one of 0, 1"),
+    (
+        ["digits_mpl", "--network", "uncle"],
+        "digits_mpl has no network uncle; --network takes one of student, student_average,",
+    ),
+    (["moons_tuned_mpl"], "its seeds are one stacked model"),
+    (["absent"], "no trained weights in artifacts/runs/absent"),
+])  # fmt: skip
 def test_what_cannot_be_exported_is_one_sentence(exported: Path, arguments: list[str], sentence: str) -> None:
     """With the choice there is."""
     done = call(exported, "export", *arguments)

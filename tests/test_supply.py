@@ -1,8 +1,7 @@
-"""The checks of the lock, of vulnerabilities and of generated files find what they are for; without a network."""
+"""The checks of the lock and of generated files find what they are for; without a network."""
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 from collections.abc import Callable
@@ -14,16 +13,10 @@ from PIL import Image
 
 from repro.plan import read_plan
 from tests.supply import lock
-from tests.supply.audit import CLEAN, NOT_AUDITED, VULNERABLE, audit
 from tests.supply.generated import figure_problem, json_problem, text_problem
 
 ROOT = Path(__file__).parents[1]
 PROJECT, LOCK = (ROOT / "pyproject.toml").read_text(), (ROOT / "requirements.lock").read_text()
-
-
-def entry(name: str) -> str:
-    """The lines of a package in the lock."""
-    return re.search(rf"^{name}==.*?(?=^\S|\Z)", LOCK, re.MULTILINE | re.DOTALL)[0]
 
 
 def test_the_lock_holds_what_the_project_asks_for() -> None:
@@ -31,47 +24,33 @@ def test_the_lock_holds_what_the_project_asks_for() -> None:
     assert [] == lock.offline_problems(PROJECT, LOCK)
 
 
-@pytest.mark.parametrize(
-    ("damage", "says"),
-    [
-        (lambda t: t.replace(entry("tqdm"), ""), "has no pin for tqdm"),
-        (lambda t: re.sub(r"^torch==\S+", "torch==2.7.0", t, flags=re.MULTILINE), "pins torch 2.7.0, but"),
-        (lambda t: t.replace(entry("wrapt"), entry("wrapt").split()[0] + "\n"), "no SHA-256 for wrapt"),
-        (lambda t: t.replace(entry("yarl"), entry("yarl").replace("sha256:", "sha256:0", 1)), "no SHA-256 for yarl"),
-        (lambda t: t.replace("\ntorch==", "\ntorch>="), "does not pin torch to one version"),
-    ],
-)
+@pytest.mark.parametrize(("damage", "says"), [
+    (lambda t: re.sub(r"^tqdm==.*?(?=^\S)", "", t, flags=re.MULTILINE | re.DOTALL), "pins nothing for tqdm"),
+    (lambda t: re.sub(r"^torch==\S+", "torch==2.7.0", t, flags=re.MULTILINE), "pins ['2.7.0'] for torch>"),
+    (lambda t: t.replace("\ntorch==", "\ntorch>="), "for torch>"),
+])  # fmt: skip
 def test_a_damaged_lock_is_found_without_a_network(damage: Callable[[str], str], says: str) -> None:
-    """A dropped pin, one that is too old, one without hashes, with a damaged one, or a range."""
-    damaged = damage(LOCK)
-    assert damaged != LOCK
+    """A dropped pin, one that is too old, or a range."""
+    (problem,) = lock.offline_problems(PROJECT, damage(LOCK))
 
-    assert any(says in problem for problem in lock.offline_problems(PROJECT, damaged))
+    assert says in problem
 
 
 def test_resolving_again_sees_every_pin() -> None:
-    """A pin more or less, another version or marker, a foreign hash; but not one more file of the same version."""
+    """A pin more or less, another version or marker; but not one more file of the same version."""
     one, other = "a==1 \\\n    --hash=sha256:aa\n", "b==2 ; sys_platform == 'linux' \\\n    --hash=sha256:bb\n"
 
     assert [] == lock.differences(f"# head\n{one}{other}", f"{one.rstrip()} \\\n    --hash=sha256:cc\n{other}")
-    assert "lacks b 2 (sys_platform" in lock.differences(one, one + other)[0]
-    assert "pins b 2 (sys_platform" in lock.differences(one + other, one)[0]
+    assert "lacks b==2 ; sys_platform" in lock.differences(one, one + other)[0]
+    assert "pins b==2 ; sys_platform" in lock.differences(one + other, one)[0]
     assert 2 == len(lock.differences(one, one.replace("==1", "==1.1")))
     assert 2 == len(lock.differences(other, other.replace("linux", "win32")))
-    assert "does not know a hash" in lock.differences(one, one.replace("aa", "cc"))[0]
 
 
-@pytest.mark.parametrize(
-    ("stderr", "found", "how"),
-    [
-        (
-            "error: Failed to fetch: `https://index.example/simple/x/`",
-            0,
-            "cannot be reached (error: Failed to fetch: `<",
-        ),
-        ("  x No solution found when resolving dependencies:", 1, "resolved again"),
-    ],
-)
+@pytest.mark.parametrize(("stderr", "found", "how"), [
+    ("error: Failed to fetch: `https://index.example/simple/x/`", 0, "cannot be reached (error: Failed to fetch: `<"),
+    ("  x No solution found when resolving dependencies:", 1, "resolved again"),
+])  # fmt: skip
 def test_no_index_is_not_no_solution(stderr: str, found: int, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without an index the pins themselves are checked, and it is said; what cannot be resolved is a problem."""
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 2, "", stderr))
@@ -95,35 +74,6 @@ def test_the_canary_is_a_part_of_the_quick_plan() -> None:
     canary, quick = (read_plan(ROOT / f"experiments/plan/{name}.yaml").runs for name in ("canary", "quick"))
 
     assert set(canary) < set(quick)
-
-
-def answer(*pins: dict[str, object]) -> str:
-    """What pip-audit prints."""
-    return json.dumps({"dependencies": [{"name": "a", "version": "1", "vulns": []} | pin for pin in pins], "fixes": []})
-
-
-SKIPPED: dict[str, object] = {"name": "b", "skip_reason": "Dependency not found"}
-FLAW: dict[str, object] = {"vulns": [{"id": "PYSEC-1", "fix_versions": ["2"]}]}
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "status", "says"),
-    [
-        (answer({}), "", CLEAN, "no known vulnerability in the 1 "),
-        ("", "", NOT_AUDITED, "no vulnerability database can be reached"),
-        (answer(SKIPPED), "", NOT_AUDITED, "no vulnerability database can be reached"),
-        (answer({}, SKIPPED), "", NOT_AUDITED, "no database knows b;"),
-        (answer({}, SKIPPED), answer({}, {"name": "b"}), CLEAN, "in the 2 "),
-        (answer(FLAW), "", VULNERABLE, "a 1: PYSEC-1 (mended in 2)"),
-        (answer({}), answer(FLAW), VULNERABLE, "PYSEC-1"),
-    ],
-)
-def test_not_audited_is_not_clean(first: str, second: str, status: int, says: str) -> None:
-    """Clean only where every pin was looked up; pip-audit itself says so too when it skipped them all."""
-    found, said = audit({"pypi": first, "osv": second}.__getitem__)
-
-    assert status == found
-    assert says in said
 
 
 def test_text_must_be_equal() -> None:

@@ -10,16 +10,14 @@ import pytest
 import torch
 
 from repro.config import Config
-from repro.data import FolderData, source_of
+from repro.data import source_of
 from repro.engine.distributed import World
-from repro.evaluate.predict import Predictor
 from repro.plan import compose
 from repro.train.batches import Batches
-from repro.train.kept import networks
 from repro.train.loop import Stopped, Trainer, finetune
 from tests.folders import write_folder
 from tests.samples import TINY_IMAGENET
-from tests.tiny import CPU, METHODS, all_weights, assert_same
+from tests.tiny import CPU, assert_same, assert_same_training
 
 ROOT = Path(__file__).parent.parent / "experiments"
 SMALL = ["budget.steps=6", "budget.labelled_batch=4", "budget.unlabelled_batch=6", "budget.log_every=1",
@@ -30,18 +28,15 @@ SMALL = ["budget.steps=6", "budget.labelled_batch=4", "budget.unlabelled_batch=6
 def on(root: Path, experiment: str, *changes: str, **data: object) -> Config:
     """A few steps of an experiment on the images of a prepared folder."""
     config = compose(experiment, [*SMALL, *changes], ROOT)
-    assert isinstance(config.data, FolderData)
     given = replace(config.data, root=str(root), **data)  # type: ignore[arg-type]
     source_of(given).prepare()
     return replace(config, data=source_of(given).settled())
 
 
 @pytest.fixture
-def mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with two classes and images that have none; the working directory is empty."""
-    (tmp_path / "experiments").symlink_to(ROOT.resolve())
-    monkeypatch.chdir(tmp_path)
-    return write_folder(tmp_path / "images", {"cat": 8, "dog": 7, "unlabelled": 6})
+def mixed(workplace: Path) -> Path:
+    """A folder with two classes and images that have none."""
+    return write_folder(workplace / "images", {"cat": 8, "dog": 7, "unlabelled": 6})
 
 
 def test_reading_ahead_and_the_number_of_readers_change_no_batch(mixed: Path) -> None:
@@ -120,49 +115,19 @@ def test_a_stopped_run_on_files_resumes_bit_for_bit(mixed: Path, tmp_path: Path)
     resumed = Trainer(config, 0, CPU)
     resumed.run(tmp_path / "state")
 
-    assert_same(all_weights(whole), all_weights(resumed))
-    assert whole.rows == resumed.rows
+    assert_same_training(whole, resumed)
     assert_same(finetune(whole), finetune(resumed))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_trains_on_files(method: str, mixed: Path) -> None:
-    """A few steps, weights that move, and predictions for images in files."""
-    two_phases = method in {"pseudo_label", "reduced_mpl"}
-    experiment = "folder_supervised" if two_phases else f"folder_{method}"
-    changes = [f"method={method}", "method.teacher_steps=2", "~method.label_smoothing"] if two_phases else []
-    config = on(mixed, experiment, *changes)
-    trainer = Trainer(config, 0, CPU)
-    before = all_weights(trainer)
-    for _ in range(3):
-        trainer.advance()
-    after = all_weights(trainer)
-    moved = [key for key, value in before.items() if not torch.equal(value, after[key])]
-    found = Predictor(config, 0).classes(networks(trainer.state)["teacher"], trainer.data.unlabelled)
-
-    assert moved
-    assert (1, len(trainer.data.unlabelled)) == found.shape
-    assert found.max() < 2
-
-
-def test_real_jpegs_train_the_same_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_jpegs_train_the_same_twice(workplace: Path) -> None:
     """Tiny ImageNet as the plan reads it, a few classes of it: finite steps, the same when run again."""
-    (tmp_path / "experiments").symlink_to(ROOT.resolve())
-    monkeypatch.chdir(tmp_path)
-    config = on(
-        TINY_IMAGENET,
-        "tiny_imagenet_mpl",
-        "finetune.batch=4",
-        labels=30,
-        classes=0,
-    )
+    config = on(TINY_IMAGENET, "tiny_imagenet_mpl", "finetune.batch=4", labels=30, classes=0)
     first, second = (Trainer(config, 0, CPU) for _ in range(2))
-    first.run(tmp_path / "state")
+    first.run(workplace / "state")
     for _ in range(6):
         second.advance()
 
-    assert_same(all_weights(first), all_weights(second))
-    assert first.rows == second.rows
+    assert_same_training(first, second)
     assert len(first.data.labels) == config.data.labels
 
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import yaml
-from torch import Tensor
 
 from repro.config import Config, expected_networks, read_config
 from repro.data.svhn import TEST
 from repro.plan import compose, read_plan
 from repro.results import read_runs
-from repro.train.loop import Stopped, Trainer, finetune
-from tests.entry_points import call
+from repro.train.loop import Trainer
+from tests.entry_points import ran, trained
 from tests.samples import Svhn, taken_for_published
-from tests.tiny import CPU, all_weights, assert_same
+from tests.tiny import CPU
 
 PROJECT = Path(__file__).parent.parent
 ROOT = PROJECT / "experiments"
@@ -52,54 +48,20 @@ def test_every_run_trains(run: str, tmp_path: Path) -> None:
     assert all(np.isfinite(value) for value in trainer.rows[-1].values() if value is not None)
 
 
-@pytest.mark.usefixtures("svhn_workplace")
-def test_a_stopped_run_resumes_bit_for_bit(tmp_path: Path) -> None:
-    """A run stopped on the way ends as the uninterrupted one: its images lie in the same order when mapped again."""
-    config = settings("svhn_paper_mpl", "data.balanced=true", "budget.shortened_to=8", "finetune.steps=2")
-    whole, state = Trainer(config, 0, CPU), tmp_path / "state"
-    whole.run(tmp_path / "none")
-    with pytest.raises(Stopped):
-        Trainer(config, 0, CPU).run(state, deadline=time.monotonic() - 1)
-    resumed = Trainer(config, 0, CPU)
-    resumed.run(state)
-
-    assert_same(all_weights(whole), all_weights(resumed))
-    assert whole.rows == resumed.rows
-    assert_same(finetune(whole), finetune(resumed))
-
-
-@pytest.mark.usefixtures("svhn_workplace")
-def test_arms_of_a_seed_see_the_same_batches() -> None:
-    """Labelled and unlabelled images, their labels and views are those of UDA whatever the method."""
-
-    def seen(run: str) -> dict[str, Tensor]:
-        batch = Trainer(settings(run), 0, CPU).batch(3)
-        return {name: getattr(batch, name) for name in ("labelled", "labels", "weak", "strong", "hidden_labels")}
-
-    for setting in ("svhn_released", "svhn_paper"):
-        for arm in ("mpl", "mpl_no_feedback"):
-            assert_same(seen(f"{setting}_uda"), seen(f"{setting}_{arm}"))
-    assert not torch.equal(seen("svhn_released_uda")["weak"], seen("svhn_paper_uda")["weak"])  # which has labelled ones
-
-
 @pytest.mark.slow
-def test_the_whole_way_on_real_digits(svhn_digits: Svhn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_whole_way_on_real_digits(svhn_digits: Svhn, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prepare, train and evaluate MPL by both settings as a user runs them: every test image has its prediction."""
     smaller = [f"data.root={svhn_digits.root}", "data.train_images=60", "data.labels=20", "budget.shortened_to=6",
                "data.test_images=20", "data.balanced=false", "model.depth=10", "model.width=1", "finetune.batch=8",
                "engine.channels_last=false", "engine.precision=float32", "budget.labelled_batch=8",
                "budget.unlabelled_batch=8", "budget.snapshots=2", "budget.curve_examples=10"]  # fmt: skip
-    names = ["svhn_released_mpl", "svhn_paper_mpl"]
-    plan = {"runs": {name: {"overrides": list(smaller), "seeds": "0"} for name in names}}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(plan))
-    (tmp_path / "experiments").symlink_to(ROOT)
+    names, published = ["svhn_released_mpl", "svhn_paper_mpl"], partial(taken_for_published, svhn_digits.published)
     svhn_digits.stand_in(monkeypatch)
 
-    for words in (["prepare"], *(["train", name, "--seeds", "0"] for name in names), ["evaluate"]):
-        done = call(tmp_path, *words, spoil=partial(taken_for_published, svhn_digits.published))
-        assert (0, "") == (done.returncode, done.stderr), done.stdout
+    trained(workplace, {name: {"overrides": list(smaller), "seeds": "0"} for name in names}, published)
+    ran(workplace, "evaluate", spoil=published)
 
-    labels, recorded = svhn_digits.labels[TEST], read_runs(tmp_path / "results/runs")
+    labels, recorded = svhn_digits.labels[TEST], read_runs(workplace / "results/runs")
     assert sorted(names) == sorted(recorded)
     for name, run in recorded.items():
         counted = expected_networks(read_config(run.config))[1]

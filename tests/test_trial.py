@@ -17,21 +17,13 @@ from repro.plan import compose
 from repro.results import RUNS, Run, joined, read_run, settings_of, write_run
 from repro.settings import ConfigError
 from repro.train.prepare import with_prepared_data
-from tests.entry_points import call
+from tests.entry_points import call, ran
 from tests.verify_cases import MPL, config, run_of
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["budget.snapshots=2", "model.width=2", "budget.unlabelled_batch=16", "budget.labelled_batch=10",
          "finetune.steps=2", "finetune.batch=10"]  # fmt: skip
 SHORT = ["budget.shortened_to=20", *SMALL]
-
-
-@pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the project's experiments, in which verbs run."""
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def records(run: str, changes: list[str]) -> dict[int, Run]:
@@ -50,26 +42,24 @@ def accuracy(record: Run, network: str) -> float:
 def test_a_trial_trains_evaluates_and_compares(workplace: Path) -> None:
     """The difference and its interval are those of two seeds by hand; more seeds train what is missing alone."""
     words = ["run", "digits_mpl", *SHORT, "--against", "digits_supervised", *SHORT, "--seeds"]
-    done = call(workplace, *words, "0-1")
-    assert (0, "") == (done.returncode, done.stderr)
+    said = ran(workplace, *words, "0-1")
     mine, other = records("digits_mpl", SHORT), records("digits_supervised", SHORT)
     first, second = (accuracy(mine[seed], "student") - accuracy(other[seed], "teacher") for seed in (0, 1))
     mean, half = (first + second) / 2, 12.7062 * abs(first - second) / 2  # t of one degree of freedom
 
-    assert f"{accuracy(mine[1], 'student_finetuned'):.2f}" in done.stdout
-    assert f"student minus teacher, 2 seeds: {mean:+.2f} points" in done.stdout
-    assert f"95 % interval {mean - half:+.2f} to {mean + half:+.2f}" in done.stdout
-    assert f"seed by seed: {first:+.2f}  {second:+.2f}" in done.stdout
+    assert f"{accuracy(mine[1], 'student_finetuned'):.2f}" in said
+    assert f"student minus teacher, 2 seeds: {mean:+.2f} points" in said
+    assert f"95 % interval {mean - half:+.2f} to {mean + half:+.2f}" in said
+    assert f"seed by seed: {first:+.2f}  {second:+.2f}" in said
     assert not Path("results").exists()
     assert not list(trial.TRIALS.rglob("checkpoint-*"))
 
     results = sorted(trial.TRIALS.rglob("result.pt"))
     before = [path.stat().st_mtime_ns for path in results]
-    more = call(workplace, *words, "0-2")
-    assert (0, "") == (more.returncode, more.stderr)
+    more = ran(workplace, *words, "0-2")
     assert before == [path.stat().st_mtime_ns for path in results]
     assert {0, 1, 2} == set(records("digits_mpl", SHORT))
-    assert "3 seeds:" in more.stdout
+    assert "3 seeds:" in more
 
 
 @pytest.mark.slow
@@ -90,12 +80,9 @@ def test_an_interrupted_trial_goes_on(workplace: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_record_of_the_same_settings_stands_in_for_training(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_record_of_the_same_settings_stands_for_training(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What it lacks is said: other settings, seeds that it does not have, other data."""
-    done = call(workplace, "run", "digits_uda", *SHORT, "--seeds", "0-1")
-    assert (0, "") == (done.returncode, done.stderr)
+    ran(workplace, "run", "digits_uda", *SHORT, "--seeds", "0-1")
     (config,) = map(trial.ready, with_prepared_data([compose("digits_uda", SHORT)]))
     recorded = replace(joined(list(records("digits_uda", SHORT).values())), name="digits_uda")
 
@@ -142,13 +129,6 @@ def test_seeds_must_be_named(capsys: pytest.CaptureFixture[str], workplace: Path
         assert says in capsys.readouterr().err
 
 
-def test_no_name_is_that_of_a_run_and_of_a_plan() -> None:
-    """`repro run` takes both."""
-    from repro.plan import plan_names, run_names
-
-    assert not set(plan_names()) & set(run_names())
-
-
 def test_a_trial_is_compared_seed_by_seed() -> None:
     """Seeds 0, 1 and 2 with 2, 3 and 4 points: 3 +- 4.303 / sqrt 3, p of t = 5.196 with two degrees of freedom."""
     first, second = run_of("a", [930, 920, 950], config(MPL)), run_of("b", [910, 890, 910], config(MPL))
@@ -190,19 +170,13 @@ def test_one_seed_alone_may_move_by_a_point() -> None:
     assert (0.5, -3, 1) == pytest.approx((held.equal, held.points, held.bound))
 
 
-def test_an_invented_record_is_found_and_an_honest_one_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("workplace")
+def test_an_invented_record_is_found_and_an_honest_one_holds(capsys: pytest.CaptureFixture[str]) -> None:
     """Twenty steps of digits, recorded as trained, and as if 96 % had been reached."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     config = compose("digits_supervised", ["budget.steps=20", "budget.snapshots=1", "optim.student.warmup_steps=0",
                                            "optim.teacher.warmup_steps=0", "budget.workers=1"])  # fmt: skip
-    from repro.train.prepare import with_prepared_data
-    from repro.trial import trained
-
     (config,) = with_prepared_data([config])
-    honest = replace(trained(["digits_supervised"], config, [0, 1]), name="digits_supervised")
+    honest = replace(trial.trained(["digits_supervised"], config, [0, 1]), name="digits_supervised")
     invented = replace(honest, seeds=honest.seeds.assign(**{"accuracy.teacher": 0.96}))
     shutil.rmtree("artifacts/trials")
 

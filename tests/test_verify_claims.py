@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -11,21 +10,28 @@ from typing import Any
 import pytest
 import yaml
 
-from repro.verify.claims import Status, read_claims
+from repro.verify.claims import Claim, Status, read_claims
 from repro.verify.rules import judge
 from tests.verify_cases import HIGH, MPL, ORDERING, scores, with_rule
 
 CLAIMS = Path(__file__).parent.parent / "experiments" / "claims.yaml"
 
 
+NUMBER = {"kind": "absolute", "experiment": "mpl", "value": 96.11, "spread": 0.07, "runs": 10, "margin": 0.2}
+ORDER = {"kind": "ordering", "better": "a", "worse": ["b"], "at_least": 0, "meaningful": 0.5}
+
+
+def read(tmp_path: Path, rule: Any, **more: Any) -> list[Claim]:
+    """A file with one claim of this rule; what is DELETE is left out."""
+    entry = {"id": "c", "says": "s", "source": "t", "why": "w", "method": "mpl", "rule": rule} | more
+    entry = {key: value for key, value in entry.items() if value != "DELETE"}
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump({"claims": [entry]}))
+    return read_claims(tmp_path / "claims.yaml")
+
+
 def test_an_ordering_without_experiment_has_not_run(tmp_path: Path) -> None:
     """It names no run, is read with `better: null`, and evidence of whatever else there is does not judge it."""
-    rule = {"kind": "ordering", "better": None, "worse": [], "at_least": 0, "meaningful": 0.5, "claimed": 0.9}
-    file = tmp_path / "claims.yaml"
-    entry = {"id": "c", "says": "s", "source": "t", "why": "w", "method": "mpl", "cost": "a week", "rule": rule}
-    file.write_text(yaml.safe_dump({"claims": [entry]}))
-
-    claim = read_claims(file)[0]
+    (claim,) = read(tmp_path, ORDER | {"better": None, "worse": [], "claimed": 0.9}, cost="a week")
 
     assert () == claim.runs == with_rule(ORDERING, better=None, worse=()).runs
     for evidence in ({}, scores("mpl", HIGH, MPL)):
@@ -34,77 +40,49 @@ def test_an_ordering_without_experiment_has_not_run(tmp_path: Path) -> None:
         assert "a week" == verdict.missing
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "message"),
-    [
-        ("sayz", "typo", "c.sayz is not a setting; did you mean 'says'?"),
-        ("rule.marginn", 1, "c.rule.marginn is not a setting; did you mean 'margin'?"),
-        ("rule.margin", None, "c.rule.margin = None: wants a number"),
-        ("rule.margin", "0.2", "c.rule.margin = '0.2': wants a number"),
-        ("rule.margin", math.nan, "must lie in [0.01, 5]"),
-        ("rule.margin", True, "wants a number"),
-        ("rule.margin", -0.1, "must lie in [0.01, 5]"),
-        ("rule.margin", 50, "larger passes too easily"),
-        ("rule.value", 961.1, "a percentage"),
-        ("rule.runs", 1, "one run has no spread"),
-        ("rule.spread", 0.0, "null where nothing is known"),
-        ("rule.kind", "absolut", "did you mean 'absolute'?"),
-        ("rule", [1], "wants a mapping"),
-        ("alpha", 0.5, "larger passes too easily"),
-        ("by", "us", "c.by = 'us' is unknown; known: control, paper"),
-        ("why", "", "c.why = '': string should have at least 1 character"),
-        ("recipe", "DELETE", "recipe is missing"),
-        ("method", "DELETE", "c.method is missing"),
-        ("rule.network", [], "wants text"),
-    ],
-)
+@pytest.mark.parametrize(("path", "value", "message"), [
+    ("sayz", "typo", "c.sayz is not a setting; did you mean 'says'?"),
+    ("rule.marginn", 1, "c.rule.marginn is not a setting; did you mean 'margin'?"),
+    ("rule.margin", None, "c.rule.margin = None: wants a number"),
+    ("rule.margin", 50, "larger passes too easily"),
+    ("rule.value", 961.1, "a percentage"),
+    ("rule.runs", 1, "one run has no spread"),
+    ("rule.spread", 0.0, "null where nothing is known"),
+    ("rule.kind", "absolut", "did you mean 'absolute'?"),
+    ("rule", [1], "wants a mapping"),
+    ("alpha", 0.5, "larger passes too easily"),
+    ("by", "us", "c.by = 'us' is unknown; known: control, paper"),
+    ("why", "", "c.why = '': string should have at least 1 character"),
+    ("recipe", "DELETE", "recipe is missing"),
+    ("method", "DELETE", "c.method is missing"),
+])  # fmt: skip
 def test_impossible_claims_are_refused(tmp_path: Path, path: str, value: Any, message: str) -> None:
     """Each mistake in the file is refused by claim, key and remedy."""
-    rule = {"kind": "absolute", "experiment": "mpl", "value": 96.11, "spread": 0.07, "runs": 10, "margin": 0.2}
-    entry: dict[str, Any] = {
-        "id": "c", "says": "s", "source": "t", "why": "w", "method": "mpl", "recipe": "paper", "rule": rule,
-    }  # fmt: skip
-    file = tmp_path / "claims.yaml"
-    file.write_text(yaml.safe_dump({"claims": [entry]}))
-    assert 1 == len(read_claims(file))
+    assert 1 == len(read(tmp_path, NUMBER, recipe="paper"))
     *parents, last = path.split(".")
-    part = entry["rule"] if parents else entry
-    part.update({last: value}) if value != "DELETE" else part.pop(last)
-    file.write_text(yaml.safe_dump({"claims": [entry]}))
+    rule, more = (NUMBER | {last: value}, {}) if parents else (NUMBER, {last: value})
 
     with pytest.raises(ValueError, match=re.escape(message)):
-        read_claims(file)
+        read(tmp_path, **{"rule": rule, "recipe": "paper"} | more)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"worse": ["a"]}, "a list of different names"),
-        ({"worse": ["b", "b"]}, "a list of different names"),
-        ({"worse": "b"}, "c.rule.worse = 'b': input should be a valid tuple"),
-        ({"worse": []}, "want a name and a list of different names"),
-        ({"better": None}, "or null and [] while an ordering has no experiment"),
-        ({"better": ""}, "c.rule.better = '': string should have"),
-        ({"worse": None}, "c.rule.worse = None: input should be a valid tuple"),
-        ({"worse": [""]}, "c.rule.worse.0 = '': string should have"),
-        ({"differ_in": []}, "would allow any difference"),
-        ({"kind": "success_rate", "success_at": 0.9, "worse": []}, "want a name and a list of different names"),
-        ({"kind": "success_rate", "success_at": 0.9, "better": None, "worse": []}, "c.rule.better = None: wants text"),
-        ({"at_least": 1.0}, "c.rule.at_least = 1.0: must be at most meaningful, 0.5"),
-        ({"at_least": -1.0}, "c.rule.at_least = -1.0: must lie in [0, 100)"),
-        ({"meaningful": 0.0}, "nothing could ever refute"),
-        ({"kind": "success_rate", "success_at": 95}, "a share"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"worse": ["a"]}, "a list of different names"),
+    ({"worse": ["b", "b"]}, "a list of different names"),
+    ({"worse": []}, "want a name and a list of different names"),
+    ({"better": None}, "or null and [] while an ordering has no experiment"),
+    ({"differ_in": []}, "would allow any difference"),
+    ({"kind": "success_rate", "success_at": 0.9, "worse": []}, "want a name and a list of different names"),
+    ({"kind": "success_rate", "success_at": 0.9, "better": None, "worse": []}, "c.rule.better = None: wants text"),
+    ({"at_least": 1.0}, "c.rule.at_least = 1.0: must be at most meaningful, 0.5"),
+    ({"at_least": -1.0}, "c.rule.at_least = -1.0: must lie in [0, 100)"),
+    ({"meaningful": 0.0}, "nothing could ever refute"),
+    ({"kind": "success_rate", "success_at": 95}, "a share"),
+])  # fmt: skip
 def test_impossible_comparisons_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     """A comparison that could not fail, or compares nothing, is refused."""
-    rule = {"kind": "ordering", "better": "a", "worse": ["b"], "at_least": 0, "meaningful": 0.5} | changes
-    entry = {"id": "c", "says": "s", "source": "t", "why": "w", "method": "mpl", "rule": rule}
-    file = tmp_path / "claims.yaml"
-    file.write_text(yaml.safe_dump({"claims": [entry]}))
-
     with pytest.raises(ValueError, match=re.escape(message)):
-        read_claims(file)
+        read(tmp_path, ORDER | changes)
 
 
 def test_claim_id_used_twice(tmp_path: Path) -> None:

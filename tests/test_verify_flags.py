@@ -12,20 +12,7 @@ from repro.results import Run
 from repro.verify.claims import Claim, Status
 from repro.verify.flags import before_registration
 from repro.verify.rules import judge
-from tests.verify_cases import (
-    HIGH,
-    LABELS,
-    LOW,
-    MPL,
-    ORDERING,
-    SUPERVISED,
-    cell,
-    config,
-    hashed,
-    rebuilt,
-    run_of,
-    scores,
-)
+from tests.verify_cases import BASE, HIGH, LABELS, MPL, ORDERING, cell, config, hashed, rebuilt, run_of
 
 STUDENT = "predictions.student"
 WRONG = "curve.pseudo_label_wrong"
@@ -94,8 +81,6 @@ FLAGGED: dict[str, tuple[Callable[[Run], Run], str]] = {
         "seed 1: 0.05 seconds for 1,000 steps is less than any"),
     "a time that is none": (lambda run: cell(run, "seconds", float("nan"), 1),
         "seed 1: nan seconds for 1,000 steps"),
-    "a time before the beginning": (lambda run: cell(run, "seconds", -3.0, 1),
-        "seed 1: -3 seconds for 1,000 steps"),
     "a tenth of the others' time": (lambda run: cell(run, "seconds", 0.9, 1), "seed 1: 0.9 seconds, where half"),
     "ten times the others' time": (lambda run: cell(run, "seconds", 101.0, 1),
         "seed 1: 101 seconds, where half of the seeds"),
@@ -107,7 +92,7 @@ def test_what_looks_unlike_a_training_is_said(name: str) -> None:
     """One sentence in the verdict's departures; it is no refusal, so the verdict stands."""
     change, said = FLAGGED[name]
     found = rebuilt(hashed(change(honest())))
-    verdict = judge(ORDERING, {"mpl": found} | scores("base", LOW, SUPERVISED))
+    verdict = judge(ORDERING, {"mpl": found} | BASE)
 
     assert [] == found.problems
     assert any(said in flag for flag in found.flags), found.flags
@@ -148,9 +133,9 @@ def test_the_curve_of_a_part_is_held_against_that_part() -> None:
 
 def test_a_record_older_than_its_claim_is_said() -> None:
     """Only where the claim says when it was registered; times are compared as times, whatever their zone."""
-    at, base = "2026-11-29T12:30:00+01:00", scores("base", LOW, SUPERVISED)
+    at = "2026-11-29T12:30:00+01:00"
     registered: Claim = replace(ORDERING, registered=at)
-    base = {"base": replace(base["base"], finished=dict.fromkeys(range(5), "2026-11-30T00:00:00+00:00"))}
+    base = {"base": replace(BASE["base"], finished=dict.fromkeys(range(5), "2026-11-30T00:00:00+00:00"))}
 
     def said(run: Run, claim: Claim) -> list[str]:
         verdict = judge(claim, {"mpl": rebuilt(hashed(run))} | base)

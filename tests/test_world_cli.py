@@ -63,9 +63,7 @@ def wait_for_checkpoint(place: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_that_dies_ends_the_others_and_the_same_command_goes_on(
-    rank: int, place: Path, unbroken: str
-) -> None:
+def test_a_process_that_dies_ends_the_others_and_the_same_goes_on(rank: int, place: Path, unbroken: str) -> None:
     """Soon, with one sentence; what comes out has the bits of a training that nobody interrupted."""
     processes = together(place)
     wait_for_checkpoint(place)

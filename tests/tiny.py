@@ -126,6 +126,22 @@ METHODS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+UDA = METHODS["mpl"]["uda"]
+VARIANTS: dict[str, dict[str, Any]] = METHODS | {
+    "supervised_mixup": {"name": "supervised", "mixup": 0.5, "labelled_view": "strong"},
+    "mpl_own_labels": {"name": "mpl", "teacher_mixup": 1.0, "teacher_labelled_view": "strong",
+                       "teacher_pseudo_label": {"weight": 1.0, "threshold": 0.5, "ramp_steps": 10}},
+    "mpl_example": {"name": "mpl", "feedback_scope": "example", "uda": UDA},
+    "mpl_exact": {"name": "mpl", "feedback": "exact", "pseudo_label": "soft", "uda": UDA},
+    "mpl_released": {"name": "mpl", "feedback": "finite_difference", "feedback_sign": "new_minus_old",
+                     "pseudo_label": "soft", "feedback_batch_norm": "released", "student_label_smoothing": 0.15,
+                     "uda": UDA},
+    "mpl_shuffled": {"name": "mpl", "feedback": "shuffled", "shuffle_window": 8, "pseudo_label": "argmax"},
+    "mpl_cosine": {"name": "mpl", "feedback": "cosine", "baseline": "moving_average", "uda": UDA},
+}  # fmt: skip
+"""One of each kind of step: what a method looks at, its losses, every form of h."""
+
+
 def settings(data: str, method: dict[str, Any], **changes: Any) -> Config:
     """A small problem: `data` is two_moons or digits; `changes` are dotted keys with __ for the dot."""
     moons = data == "two_moons"
@@ -176,3 +192,9 @@ def assert_same(expected: dict[str, Tensor], actual: dict[str, Tensor]) -> None:
     """Bit for bit."""
     assert expected.keys() == actual.keys()
     assert [] == [key for key in expected if not torch.equal(expected[key], actual[key])]
+
+
+def assert_same_training(expected: Trainer, actual: Trainer) -> None:
+    """All that the next step depends on, and the log, bit for bit."""
+    assert_same(all_weights(expected), all_weights(actual))
+    assert expected.rows == actual.rows

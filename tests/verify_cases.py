@@ -159,3 +159,7 @@ def compared(better: Sequence[int], worse: Sequence[int], of: Claim = ORDERING) 
 
 
 HIGH, LOW = [951, 955, 949, 953, 957], [901, 903, 902, 906, 899]
+
+
+BASE = scores("base", LOW, SUPERVISED)
+"""What MPL is compared with."""

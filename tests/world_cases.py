@@ -169,9 +169,7 @@ def start(
         spoil(rank)
         do()
 
-    return [
-        survival.start(place, partial(begin, rank, environment)) for rank, environment in enumerate(environments(size))
-    ]
+    return [survival.start(place, partial(begin, rank, variables)) for rank, variables in enumerate(environments(size))]
 
 
 def ends(processes: Iterable[Process], seconds: float = 100.0) -> list[int | None]:

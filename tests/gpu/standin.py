@@ -72,7 +72,7 @@ def build(folder: Path) -> Path:
         "-fPIC",
         "-Wl,-soname,libcuda.so.1",
         f"-I{folder}",
-        *(f"-I{place}" for place in _headers()),
+        *(f"-I{p}" for p in _headers()),
     ]
     source, made = str(HERE / "runtime.c"), folder / "libstandin.so"
     _run("gcc", *flags, source, "-o", str(made))

@@ -18,28 +18,22 @@ from repro.train.loop import Trainer
 
 PROJECT = Path(__file__).parents[2]
 SMALL = ["model.depth=10", "model.width=1", "budget.labelled_batch=4", "budget.unlabelled_batch=4"]
-PLANNED = [
-    run for plan in ("gpu_canary", "gpu_arms") for run in read_plan(PROJECT / f"experiments/plan/{plan}.yaml").runs
-]
+PLANS = PROJECT / "experiments/plan"
+PLANNED = [run for plan in ("gpu_canary", "gpu_arms") for run in read_plan(PLANS / f"{plan}.yaml").runs]
 
 
 def check(name: str = "check") -> Any:
     """The script."""
     spec = importlib.util.spec_from_file_location(f"gpu_{name}", PROJECT / f"experiments/gpu/{name}.py")
-    assert spec
-    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-@pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """With the project's experiments and images without sense."""
-    (tmp_path / "experiments").symlink_to(PROJECT / "experiments")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Cifar10, "read", Cifar10.read)  # the script puts random images there
-    return tmp_path
+@pytest.fixture(autouse=True)
+def _images(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script puts random images there."""
+    monkeypatch.setattr(Cifar10, "read", Cifar10.read)
 
 
 def found(workplace: Path) -> dict[str, Any]:
@@ -78,7 +72,7 @@ def test_what_is_wrong_is_found(workplace: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("planned", PLANNED, ids=lambda planned: planned.name)
-def test_planned_runs_take_two_steps(planned: Any, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planned_runs_take_two_steps(planned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for the size as planned: a row of the log every 50 steps; the first network learns, since a student waits."""
     pixels = torch.zeros(50_000, 3, 32, 32, dtype=torch.uint8)
     monkeypatch.setattr(Cifar10, "read", lambda *_: (pixels, torch.arange(50_000) % 10))

@@ -29,8 +29,6 @@ SHORT = ["budget.steps=24", "budget.log_every=12", "budget.snapshots=2", "finetu
 def script(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The script, whose groups train in this process."""
     spec = importlib.util.spec_from_file_location("gpu_seeds", PROJECT / "experiments/gpu/seeds.py")
-    assert spec
-    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "gpu_seeds", module)  # where its dataclass looks for its types
     spec.loader.exec_module(module)
@@ -39,12 +37,10 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(workplace: Path) -> Path:
     """With a prepared plan of three seeds."""
-    (tmp_path / "experiments").symlink_to(PROJECT / "experiments")
-    monkeypatch.chdir(tmp_path)
-    prepared(tmp_path, "0-2")
-    return tmp_path
+    prepared(workplace, "0-2")
+    return workplace
 
 
 def prepared(place: Path, seeds: str, *overrides: str) -> None:

@@ -29,11 +29,7 @@ ACCURACY: dict[str, dict[str, list[float]]] = {  # run -> network -> % of each s
         "student": [88, 88, 90, 90],
         "student_finetuned": [88, 89, 90, 91],
     },
-    "digits_mpl": {
-        "teacher": [90, 91, 92, 93],
-        "student": [89, 88, 90, 93],
-        "student_finetuned": [91, 90, 92, 95],
-    },
+    "digits_mpl": {"teacher": [90, 91, 92, 93], "student": [89, 88, 90, 93], "student_finetuned": [91, 90, 92, 95]},
 }
 WRONG = {"digits_mpl_no_feedback": [12, 10, 11, 7], "digits_mpl": [10, 9, 11, 6]}
 """Pseudo labels that are wrong at the end, % of each seed."""
@@ -71,16 +67,9 @@ def make_run(
     if len(wrong):
         arrays["curve.pseudo_label_wrong"] = np.array([[90, 50, end] for end in wrong]) / 100
         arrays["curve.wrong_stays"] = np.array([[np.nan, end + 40, end + 60] for end in wrong]) / 100
-    table = pd.DataFrame(
-        {
-            "group": [str(seed) for seed in seeds],
-            "seconds": [10.0 + seed for seed in seeds],
-            "device_name": "a CPU",
-            "revision": "0123456789abcdef",
-            "held_out_hash": "test",
-        },
-        index=pd.Index(seeds, name="seed"),
-    )
+    columns = {"group": [str(seed) for seed in seeds], "seconds": [10.0 + seed for seed in seeds],
+               "device_name": "a CPU", "revision": "0123456789abcdef", "held_out_hash": "test"}  # fmt: skip
+    table = pd.DataFrame(columns, index=pd.Index(seeds, name="seed"))
     metrics = pd.DataFrame({"seed": [str(seed) for seed in seeds], "step": 20} | dict(log or {}))
     return Run(name, config(name, next(reversed(accuracy))), table, metrics, arrays)
 
@@ -110,12 +99,8 @@ def record(
     **changes: Any,
 ) -> Record:
     """A record of these runs; claims are judged on it by the rules unless verdicts are given."""
-    runs = {
-        name: make_run(name, found, wrong.get(name, ()), (logs or {}).get(name)) for name, found in accuracy.items()
-    }
-    scores = {
-        name: make_scores(run, counted_of(accuracy[name]), accuracy[name], **changes) for name, run in runs.items()
-    }
+    runs = {k: make_run(k, found, wrong.get(k, ()), (logs or {}).get(k)) for k, found in accuracy.items()}
+    scores = {k: make_scores(run, counted_of(accuracy[k]), accuracy[k], **changes) for k, run in runs.items()}
     there = {claim.id: judge(claim, scores) for claim in claims if claim.runs and set(claim.runs) <= scores.keys()}
     judged = there if verdicts is None else dict(verdicts)  # a claim without a verdict has not run
     return Record(runs, scores, claims, judged)

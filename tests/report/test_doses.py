@@ -53,7 +53,6 @@ def test_planted_rows_by_hand() -> None:
     assert (10, 2, 4, 8) == pytest.approx(gains["mpl_held"].differences)
     assert (20, 10, 0, 10) == pytest.approx(gains["exact_alone"].differences)  # to consistency alone, though soft
     made_wrong = held.others["made_wrong"].gain
-    assert made_wrong
     assert pytest.approx(0.6) == made_wrong.mean
     p = sorted(gain.p_value for gain in gains.values())
     assert sorted(rows[arm].holm for arm in gains) == pytest.approx([2 * p[0], max(2 * p[0], p[1])])
@@ -65,9 +64,7 @@ def dosed() -> Record:
     """Two snapshots after the first; feedback of 1, 2 and 3 % of the other gradients."""
     accuracy = {"mpl_no_feedback": [80, 82, 84, 86], "mpl_held": [81, 83, 84, 90], "soft_no_feedback": [70, 72, 74, 76],
                 "exact_held": [71, 72, 76, 76]}  # fmt: skip
-    networks = {
-        DOSE.run(arm): {"teacher": [v + 1 for v in values], "student": values} for arm, values in accuracy.items()
-    }
+    networks = {DOSE.run(arm): {"teacher": [v + 1 for v in ends], "student": ends} for arm, ends in accuracy.items()}
     log = {"feedback_gradient_norm": [0.01, 0.02, 0.03, 0.02], "other_gradient_norm": 1.0}
     found = record(networks, {}, {DOSE.run(arm): log for arm in ("mpl_held", "exact_held")})
     for arm in accuracy:
@@ -87,7 +84,6 @@ def test_dose_rows_by_hand() -> None:
 
     assert (2.0, 0.2, 0.2) == pytest.approx((held.share, held.signal_to_noise, held.oracle_cosine))
     assert ["mpl_held", "exact_held"] == list(gains)
-    assert teacher
     assert [pytest.approx((1, 1, 0, 4))] * 2 == [gains["mpl_held"].differences, teacher.differences]
     assert (1, 0, 2, 0) == pytest.approx(gains["exact_held"].differences)
     assert np.isnan(rows["mpl_no_feedback"].share)
@@ -112,17 +108,12 @@ def test_the_figures_show_arms_by_name() -> None:
     assert {DOSE.title("mpl_held"), DOSE.title("exact_held")} == set(named)
 
 
-@pytest.mark.parametrize(
-    ("mpl", "says"),
-    [
-        ([50, 62, 39, 50], "has no clear effect"),
-        ([60, 69, 52, 61], "puts more right"),
-        ([30, 42, 19, 30], "puts fewer right"),
-    ],
-)
-def test_the_third_answer_says_what_became_of_planted_labels(
-    monkeypatch: pytest.MonkeyPatch, mpl: list[float], says: str
-) -> None:
+@pytest.mark.parametrize(("mpl", "says"), [
+    ([50, 62, 39, 50], "has no clear effect"),
+    ([60, 69, 52, 61], "puts more right"),
+    ([30, 42, 19, 30], "puts fewer right"),
+])  # fmt: skip
+def test_the_third_answer_is_of_planted_labels(monkeypatch: pytest.MonkeyPatch, mpl: list[float], says: str) -> None:
     """By the interval to the own reference; nothing is said until all of its arms have run."""
     monkeypatch.setattr(pages, "PLANTED", "digits_planted_random")
     right = RIGHT | {"mpl": mpl, "feedback_alone": [30, 31, 42, 40]}

@@ -5,17 +5,13 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from repro.plan import Comparison
-from repro.report import drawing
 from repro.report.drawing import FIGURES, Drawn, as_pictures
 from repro.report.figures import all_figures
-from repro.report.record import Record
 from tests.report.cases import ROOT, record
 
 FOLDER = ROOT / "results/figures"
@@ -128,18 +124,6 @@ def test_text_can_be_read_on_a_phone() -> None:
         sizes = [text.get_fontsize() for text in one.figure.findobj(Text) if text.get_text().strip()]  # type: ignore[union-attr]
 
         assert min(sizes) / 72 / one.figure.get_figwidth() * 358 >= 11, one.key
-
-
-def test_a_new_figure_is_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Registered by a decorator, it is drawn on its page; its caption is the only other place."""
-    monkeypatch.setattr(drawing, "FIGURES", [])
-
-    @drawing.figure("dummy", "digits")
-    def dummy(_: Record, __: list[Comparison]) -> Figure:
-        return drawing.new_figure(1.0)[0]
-
-    assert ["digits_dummy"] == [one.key for one in all_figures(record())]
-    assert dummy.__name__ == "dummy"
 
 
 def test_pictures_are_the_same_each_time() -> None:

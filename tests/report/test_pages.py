@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from repro.report import pages
 from repro.report.record import PAGES, Record
 from repro.verify.claims import Status, Verdict
 from repro.verify.rules import judge
+from tests.entry_points import python
 from tests.report.cases import ACCURACY, CLAIMS, ROOT, record
 
 RESULTS = ROOT / "results"
@@ -67,11 +67,10 @@ def test_the_answers_are_those_of_the_numbers() -> None:
     assert "Held at 10 %" not in text
 
 
-@pytest.mark.parametrize(
-    ("status", "words"),
-    [(Status.REPRODUCED, "Feedback helps here:"), (Status.NOT_REPRODUCED, "No gain that would count:"),
-     (Status.INCONCLUSIVE, "Not settled:")],
-)  # fmt: skip
+@pytest.mark.parametrize(("status", "words"), [
+    (Status.REPRODUCED, "Feedback helps here:"), (Status.NOT_REPRODUCED, "No gain that would count:"),
+    (Status.INCONCLUSIVE, "Not settled:"),
+])  # fmt: skip
 def test_the_third_answer_follows_the_verdict(status: Status, words: str) -> None:
     """One phrase for each verdict on the claim that compares MPL with h = 0."""
     verdict = replace(made_up().verdicts["digits_feedback"], status=status)
@@ -140,7 +139,7 @@ def test_a_command_that_draws_nothing_does_not_load_matplotlib() -> None:
     """The last screen must not wait for it."""
     code = "import sys, repro.report.pages; sys.exit('matplotlib' in sys.modules)"
 
-    assert 0 == subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode  # noqa: S603 - our own
+    assert 0 == python("-c", code).returncode
 
 
 def test_a_report_that_cannot_be_made_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

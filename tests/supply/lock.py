@@ -1,4 +1,7 @@
-"""Is requirements.lock what pyproject.toml asks for? By resolving again, or without network by the pins themselves."""
+"""Is requirements.lock what pyproject.toml asks for? By resolving again, or without network by the pins themselves.
+
+Hashes are checked by every installation.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,8 @@ import shutil
 import subprocess
 import tempfile
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -20,88 +21,32 @@ RESOLVE = (
 )  # fmt: skip
 """As `make lock` calls uv; a test holds that."""
 
-_HASH = re.compile(r"--hash=(\S+)")
-_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 _REMEDY = "renew it with: make lock"
 
 
-@dataclass(frozen=True)
-class Pin:
-    """One entry of the lock."""
-
-    name: str
-    version: str
-    marker: str
-    hashes: frozenset[str]
-
-
-def read_pins(text: str) -> list[Pin]:
-    """All entries of a lock; a line without `==` has the version "".
-
-    Raises:
-        ValueError: for a line that is no requirement.
-    """
-    pins = []
-    for entry in re.sub(r"\s*\\\n\s*", " ", text).splitlines():
-        if entry.strip() and not entry.startswith("#"):
-            requirement = Requirement(entry.split(" --hash=")[0])
-            version = str(requirement.specifier).removeprefix("==") if "==" in str(requirement.specifier) else ""
-            name, marker = canonicalize_name(requirement.name), str(requirement.marker or "")
-            pins.append(Pin(name, version, marker, frozenset(_HASH.findall(entry))))
-    return pins
-
-
-def wanted(project: str) -> list[Requirement]:
-    """What pyproject.toml asks for, development tools too."""
-    content = tomllib.loads(project)
-    return [Requirement(line) for line in (*content["project"]["dependencies"], *content["dependency-groups"]["dev"])]
+def pins(lock: str) -> list[str]:
+    """`name==version ; marker` of each entry."""
+    return [line.removesuffix("\\").strip() for line in lock.splitlines() if line[:1].isalnum()]
 
 
 def offline_problems(project: str, lock: str) -> list[str]:
-    """What can be said without an index: pins that are missing, too old, or without hashes."""
-    pins = read_pins(lock)
+    """What can be said without an index: requirements without a pin, or whose pin is too old or is none."""
+    content, versions = tomllib.loads(project), {}
+    for pin in map(Requirement, pins(lock)):
+        versions.setdefault(canonicalize_name(pin.name), []).append(str(pin.specifier).removeprefix("=="))
     problems = []
-    for requirement in wanted(project):
-        mine = [pin for pin in pins if pin.name == canonicalize_name(requirement.name)]
-        if not mine:
-            problems.append(f"requirements.lock has no pin for {requirement}; {_REMEDY}")
-        problems += [
-            f"requirements.lock pins {pin.name} {pin.version}, but pyproject.toml wants {requirement}; {_REMEDY}"
-            for pin in mine
-            if not pin.version or not requirement.specifier.contains(pin.version, prereleases=True)
-        ]
-    for pin in pins:
-        if not pin.version:
-            problems.append(f"requirements.lock does not pin {pin.name} to one version; {_REMEDY}")
-        if not pin.hashes or not all(_SHA256.fullmatch(value) for value in pin.hashes):
-            problems.append(f"requirements.lock has no SHA-256 for {pin.name}, or a damaged one; {_REMEDY}")
+    for wanted in map(Requirement, (*content["project"]["dependencies"], *content["dependency-groups"]["dev"])):
+        mine = versions.get(canonicalize_name(wanted.name), [])
+        if not mine or not all(v[0].isdigit() and wanted.specifier.contains(v, prereleases=True) for v in mine):
+            problems.append(f"requirements.lock pins {mine or 'nothing'} for {wanted}; {_REMEDY}")
     return problems
 
 
 def differences(lock: str, resolved: str) -> list[str]:
-    """Pins that resolving anew, with the existing ones kept where they can be, adds, drops or changes.
-
-    More files of a pinned version are no difference: makers add wheels for newer Pythons. A hash that the index does
-    not know is one.
-    """
-    ours, theirs = ({(p.name, p.version, _ordered(p.marker)): p for p in read_pins(text)} for text in (lock, resolved))
-    lacks, leftover = theirs.keys() - ours.keys(), ours.keys() - theirs.keys()
-    unknown = [key for key in ours.keys() & theirs.keys() if not ours[key].hashes <= theirs[key].hashes]
-    problems = [f"requirements.lock lacks {_said(key)}, which pyproject.toml leads to; {_REMEDY}" for key in lacks]
-    problems += [f"requirements.lock pins {_said(key)}, which pyproject.toml does not; {_REMEDY}" for key in leftover]
-    problems += [
-        f"the index does not know a hash that requirements.lock has of {_said(key)}; {_REMEDY}" for key in unknown
-    ]
-    return sorted(problems)
-
-
-def _ordered(marker: str) -> str:
-    return str(Marker(marker)) if marker else ""
-
-
-def _said(key: tuple[str, str, str]) -> str:
-    name, version, marker = key
-    return f"{name} {version} ({marker})" if marker else f"{name} {version}"
+    """Pins that resolving anew, with the existing ones kept where they can be, adds, drops or changes."""
+    ours, theirs = (set(pins(text)) for text in (lock, resolved))
+    problems = [f"requirements.lock lacks {pin}, which pyproject.toml leads to; {_REMEDY}" for pin in theirs - ours]
+    return problems + [f"requirements.lock pins {pin}, and pyproject.toml not; {_REMEDY}" for pin in ours - theirs]
 
 
 def check(root: Path, uv: str = "uv") -> tuple[list[str], str]:
@@ -116,10 +61,7 @@ def check(root: Path, uv: str = "uv") -> tuple[list[str], str]:
         )
         if done.returncode == 0:
             return problems + differences(lock, (Path(above) / "requirements.lock").read_text()), "resolved again"
+    last = re.sub(r"https?://\S+", "<address>", (done.stderr.strip().splitlines() or ["no output"])[-1].strip())
     if "No solution found" in done.stderr:
-        return [*problems, f"pyproject.toml cannot be satisfied: {_last(done.stderr)}; widen a range"], "resolved again"
-    return problems, f"pins and hashes only, since the package index cannot be reached ({_last(done.stderr)})"
-
-
-def _last(text: str) -> str:
-    return re.sub(r"https?://\S+", "<address>", (text.strip().splitlines() or ["no output"])[-1].strip())
+        return [*problems, f"pyproject.toml cannot be satisfied: {last}; widen a range"], "resolved again"
+    return problems, f"pins only, since the package index cannot be reached ({last})"
