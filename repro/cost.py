@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from repro.config import Config
+from repro.config import Config, as_mapping
 from repro.data import source_of
 from repro.data.images import ImageFiles
 from repro.data.sets import Seeds
@@ -91,12 +91,18 @@ def hours(path: Path, seeds: Mapping[str, int], gpus: bool, seconds: float = 3.0
     """Prints what so many seeds or stacks of each run take on 1, 8 or 64 devices, by steps timed here or in `TIMES`."""
     each: list[float] = []
     elsewhere = gpus and choose_device().type == "cpu"
+    there: dict[str, Any] = json.loads(TIMES.read_bytes()) if elsewhere and TIMES.is_file() else {"found": []}
+    timed = {row["what"]: row["ms"] / 1000 for row in there["found"] if "ms" in row}
+    alike = [(what_a_step_does(compose(run)), name) for name, run in TIMED.items()] if timed else []
     for one in (one for one in read_plan(path).runs if seeds.get(one.name)):
         config, count = compose(one.name, one.overrides), seeds[one.name]
         if not elsewhere:
             (config,) = with_prepared_data([config])
             each += [cost_of(config, list(one.seeds[: config.budget.stack]), seconds).training] * count
-        elif step := step_on_a_gpu(config):
+            continue
+        way = "recorded" if config.engine.cuda_graph or config.engine.fastest else "taken"
+        name = next((name for does, name in alike if does == what_a_step_does(config)), "")
+        if step := timed.get(f"{name}: {way}"):
             each += [step * config.budget.steps] * count
             print(f"{one.name}: {count} seeds of {config.budget.steps:,} steps of {1000 * step:.1f} ms")
         else:
@@ -106,11 +112,27 @@ def hours(path: Path, seeds: Mapping[str, int], gpus: bool, seconds: float = 3.0
         return
     what, device = "some steps of each run", describe_device(choose_device())["device_name"]
     if elsewhere:
-        what = f"{TIMES}, without finetuning and evaluation"
-        device = json.loads(TIMES.read_bytes())["environment"]["device_name"]
+        what, device = f"{TIMES}, without finetuning and evaluation", there["environment"]["device_name"]
     print(f"An estimate, from {what}, on {device}: {sum(each) / 3600:,.1f} device hours")
     for devices in (1, 8, 64):
         print(f"  on {devices:2} at once: {duration(last_end(each, devices))}")
+
+
+def what_a_step_does(config: Config) -> tuple[object, ...]:
+    """What decides how long a step takes: views, network, batches, precision, and which parts of the method are on."""
+
+    def on(part: Mapping[str, Any]) -> dict[str, object]:
+        """The choices as they are, and of numbers whether they are 0."""
+        wanted = ((key, value) for key, value in part.items() if key not in _COST_NOTHING)
+        return {k: on(v) if isinstance(v, dict) else v if isinstance(v, str) else bool(v) for k, v in wanted}
+
+    budget = config.budget
+    return (on(as_mapping(config.method)), config.model, config.data.shape, getattr(config.data, "views", None),
+            budget.labelled_batch, budget.unlabelled_batch, budget.stack, config.engine.precision)  # fmt: skip
+
+
+_COST_NOTHING = {"feedback_sign", "baseline", "baseline_rate", "pseudo_label"}
+"""Choices of a method whose steps all cost the same."""
 
 
 def last_end(each: Sequence[float], devices: int) -> float:
@@ -119,20 +141,6 @@ def last_end(each: Sequence[float], devices: int) -> float:
     for seconds in each:
         heapq.heapreplace(ends, ends[0] + seconds)
     return max(ends)
-
-
-def step_on_a_gpu(config: Config) -> float | None:
-    """Seconds of a step that was timed on a GPU, of the same recipe, method, network, batches and precision."""
-
-    def kind(one: Config) -> tuple[object, ...]:
-        batches = one.budget.labelled_batch, one.budget.unlabelled_batch, one.budget.stack
-        return one.recipe.name, type(one.method), one.model, batches, one.engine.precision
-
-    found: list[dict[str, Any]] = json.loads(TIMES.read_bytes())["found"] if TIMES.is_file() else []
-    seconds = {row["what"]: row["ms"] / 1000 for row in found if "ms" in row}
-    way = "recorded" if config.engine.cuda_graph or config.engine.fastest else "taken"
-    alike = (name for name, run in TIMED.items() if kind(compose(run)) == kind(config))
-    return seconds.get(f"{next(alike, '')}: {way}")
 
 
 def planned(what: list[str]) -> Plan:
