@@ -279,7 +279,7 @@ def verify(arguments: argparse.Namespace) -> int:
     from repro.verify import rules
 
     if arguments.retrain:
-        return of("trial.retrain")(arguments.retrain) or 0
+        return of("retrain.retrain")(arguments.retrain) or 0
     return rules.verify_elsewhere(arguments.results) if arguments.results else rules.verify(check=arguments.check)
 
 

@@ -113,7 +113,7 @@ def test_seeds_that_wait_for_a_device_take_turns() -> None:
 def test_hours_of_gpus_where_there_is_none_are_those_of_a_timed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A million steps of 36 ms are ten hours; a run without feedback, of another method or of other batches has none."""
+    """A million steps of 36 ms are ten hours; one of another method or batch, or without feedback, has none."""
     (tmp_path / "experiments").symlink_to(ROOT)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cost, "choose_device", lambda: CPU)
