@@ -31,7 +31,18 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from repro.files import LOCKS, Held, only_writer, plan_path, refuse_other_settings, write_whole
+from repro.files import (
+    LOCKS,
+    NOTE,
+    RESULT,
+    STATE,
+    TRAINED,
+    Held,
+    only_writer,
+    plan_path,
+    refuse_other_settings,
+    write_whole,
+)
 from repro.slurm import (
     DAMAGE,
     Seed,
@@ -49,8 +60,8 @@ from repro.slurm import (
 )
 from repro.train.stopping import Stopping
 
-PLANS, STATE, RUNS = Path("state/.plans"), Path("state"), Path("artifacts/runs")
-_PLAN, _CANCELLED, _RESULT, _NOTE = "runs.json", "cancelled", "result.pt", "progress.json"
+PLANS = STATE / ".plans"
+_PLAN, _CANCELLED = "runs.json", "cancelled"
 _DEATHS = 3  # of a seed's jobs, after which it is given up; a requeued job has not died
 _POLL, _SILENCE = 5.0, 30.0  # seconds between looks at the queue, and between lines of progress
 
@@ -151,7 +162,7 @@ def _place(plan: str) -> Path:
 
 
 def _joined(run: str, one: dict[str, Any]) -> bool:
-    return (RUNS / run).is_dir() and (RUNS / run).stat().st_mtime_ns != one["before"]
+    return (TRAINED / run).is_dir() and (TRAINED / run).stat().st_mtime_ns != one["before"]
 
 
 def _missing(runs: Mapping[str, dict[str, Any]]) -> list[Seed]:
@@ -159,7 +170,7 @@ def _missing(runs: Mapping[str, dict[str, Any]]) -> list[Seed]:
     for run, one in runs.items():
         refuse_other_settings(run, one["settings"])
     every = ((run, label) for run, one in runs.items() if not _joined(run, one) for label in one["jobs"])
-    return [seed for seed in every if not Path(STATE, *seed, _RESULT).is_file()]
+    return [seed for seed in every if not Path(STATE, *seed, RESULT).is_file()]
 
 
 def _drive(path: Path, place: Path, arguments: argparse.Namespace) -> int:
@@ -240,13 +251,13 @@ def states(place: Path, begun: Container[Seed] = ()) -> Iterator[tuple[Seed, str
         joined = _joined(run, one)
         for label in one["jobs"]:
             seed, folder, note = (run, label), STATE / run / label, {"steps": one["steps"]}
-            if joined or (folder / _RESULT).is_file():
+            if joined or (folder / RESULT).is_file():
                 yield seed, "done", note
                 continue
             try:
-                said, kinds = json.loads((folder / _NOTE).read_bytes()), {"step": int, "rate": float, "node": str}
+                said, kinds = json.loads((folder / NOTE).read_bytes()), {"step": int, "rate": float, "node": str}
                 note |= {key: kind(said[key]) for key, kind in kinds.items() if key in said}
-                fresh = time.time() - (folder / _NOTE).stat().st_mtime < 2 * _SILENCE
+                fresh = time.time() - (folder / NOTE).stat().st_mtime < 2 * _SILENCE
             except (OSError, *DAMAGE):
                 fresh = False
             if job := at_work.get(seed):

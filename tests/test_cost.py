@@ -11,13 +11,9 @@ import torch
 import yaml
 
 from repro import cost
-from repro.cost import Cost, cost_of, cost_of_all, looked_at, phases, planned, seconds_of_phase
-from repro.data import source_of
+from repro.cost import Cost, cost_of, cost_of_all, phases, planned, seconds_of_phase
 from repro.engine import device as engine_device
-from repro.evaluate.evaluate import evaluate
-from repro.evaluate.predict import Predictor
 from repro.plan import compose
-from repro.train.checkpoint import load_results
 from tests.entry_points import call
 from tests.tiny import CPU
 
@@ -58,8 +54,8 @@ def test_a_fixed_teacher_and_its_student_are_phases() -> None:
 
 
 def test_seeds_that_do_not_train_side_by_side_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five seeds by two workers are three turns, and five evaluations by one process; weights and checkpoints stay."""
-    one = Cost(step=0.5, training=100.0, evaluation=20.0, peak_bytes=7, disk_bytes=50, kept_bytes=30)
+    """Five seeds by two workers are three turns; weights and checkpoints stay."""
+    one = Cost(step=0.5, training=100.0, peak_bytes=7, disk_bytes=50, kept_bytes=30)
     asked = []
 
     class Pool:
@@ -80,15 +76,14 @@ def test_seeds_that_do_not_train_side_by_side_take_turns(monkeypatch: pytest.Mon
     found = cost_of(config, [0, 1, 2, 3, 4], 1.0)
 
     assert [2] == asked
-    assert Cost(0.5, 300.0, 100.0, 2 * 7, disk_bytes=5 * 30 + 5 * 20 + 2 * 10, kept_bytes=5 * 30) == found
+    assert Cost(0.5, 300.0, 2 * 7, disk_bytes=5 * 30 + 5 * 20 + 2 * 10, kept_bytes=5 * 30) == found
 
 
-def test_runs_train_one_after_another_and_what_they_keep_adds_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two are evaluated side by side; of what is removed when a run is done, the most counts."""
-    monkeypatch.setattr(cost, "worker_pool", lambda _: (2, None))
-    found = cost_of_all([Cost(1.0, 100.0, 20.0, 7, 50, 30), Cost(1.0, 50.0, 90.0, 9, 35, 30)])
+def test_runs_train_one_after_another_and_what_they_keep_adds_up() -> None:
+    """Of what is removed when a run is done, the most counts."""
+    found = cost_of_all([Cost(1.0, 100.0, 7, 50, 30), Cost(1.0, 50.0, 9, 35, 30)])
 
-    assert (150.0, 90.0, 9, 60 + 20) == (found.training, found.evaluation, found.peak_bytes, found.disk_bytes)
+    assert (150.0, 9, 60 + 20) == (found.training, found.peak_bytes, found.disk_bytes)
 
 
 def test_a_plan_is_named_and_so_are_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,23 +146,9 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_evaluation_and_disk_are_what_a_run_takes(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every example that passes a network in the evaluation is counted; files are as large as was said, and headers."""
-    (result,) = load_results(trained / "artifacts/runs/digits_mpl")
-    passed = []
-    inputs = Predictor._passes
-
-    def counting(self: Predictor, networks: dict[str, object], examples: object) -> object:
-        passed.append(len(networks) * len(examples))  # type: ignore[arg-type]
-        return inputs(self, networks, examples)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Predictor, "_passes", counting)
-    evaluate("digits_mpl", result)
-    config = compose("digits_mpl", [*DIGITS, "finetune.steps=3"], ROOT)
-    networks = len(next(iter(result.snapshots))["networks"])
-    unlabelled = len(source_of(config.data).training_set(0).unlabelled)
-
-    assert sum(passed) == looked_at(config, 0, networks, unlabelled)[1]
-    kept = cost_of(config, [0], 0.1).kept_bytes
+def test_disk_is_what_a_run_takes(trained: Path) -> None:
+    """Files are as large as was said, and headers."""
+    kept = cost_of(compose("digits_mpl", [*DIGITS, "finetune.steps=3"], ROOT), [0], 0.1).kept_bytes
     on_disk = sum(path.stat().st_size for path in (trained / "artifacts/runs/digits_mpl").rglob("*.pt"))
+
     assert 0.7 * on_disk < kept < on_disk

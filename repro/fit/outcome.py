@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 from repro.config import Config, read_config
@@ -26,10 +26,10 @@ from repro.data.layout import printable
 from repro.data.sets import HeldOutSet
 from repro.evaluate.evaluate import counted_network
 from repro.evaluate.predict import Score, score, scored
-from repro.files import read_whole, write_whole
+from repro.files import write_whole
 from repro.fit.saved import DESCRIPTION, WEIGHTS, Classifier
 from repro.models import Pretrained
-from repro.models.pretrained import LARGEST, PretrainedNet, named
+from repro.models.pretrained import PretrainedNet, named
 from repro.settings import ConfigError
 from repro.train.checkpoint import Result
 from repro.verify.statistics import rate_difference_interval, rate_interval
@@ -88,18 +88,12 @@ def start_from_probe(config: Config, given: argparse.Namespace, state: Path, siz
     return replace(config, model=replace(model, weights=str(path.resolve()), weights_hash=digest)), seconds
 
 
-def start_of(config: Config, out: Path) -> bytes:
-    """The file of weights that the probe left.
-
-    Raises:
-        ConfigError: when it is gone, or another.
-    """
-    model = cast(Pretrained, config.model)
-    with contextlib.suppress(OSError):
-        content = read_whole(Path(model.weights), LARGEST)
-        if hashlib.sha256(content).hexdigest() == model.weights_hash:
-            return content
-    raise ConfigError(f"{model.weights}: is damaged or no longer there; begin anew: rm -r {out}")
+def start_of(config: Config, out: Path) -> PretrainedNet:
+    """The network that training starts from, with the head of the probe; ConfigError where its file is no longer so."""
+    try:
+        return PretrainedNet(cast(Pretrained, config.model), cast(FolderData, config.data).classes)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; or begin anew: rm -r {out}") from None
 
 
 def _probe(config: Config, net: PretrainedNet, images: HeldOutSet, seed: int, out: Path) -> Probe:
@@ -131,7 +125,7 @@ def finish(out: Path, asked: Config, seed: int, result: Result | None, begun: fl
     test, aside, names = source.held_out_set(seed), source.set_aside_set(seed), source.class_names()
     candidates: dict[str, dict[str, Tensor]] = {}
     if isinstance(config.model, Pretrained) and keep in {"", PROBE}:
-        candidates[PROBE] = {f"module.{name}": value for name, value in load(start_of(config, out)).items()}
+        candidates[PROBE] = dict(start_of(config, out).state_dict())
     if result:
         final = result.networks()
         candidates[config.method.name] = result.finetuned or final[counted_network(result.counted, final)]
@@ -190,7 +184,7 @@ def _of_all_labels(config: Config, seed: int, out: Path) -> tuple[dict[str, Tens
     data = cast(FolderData, config.data)
     training = source_of(replace(data, set_aside=0.0)).training_set(seed)
     images = HeldOutSet(training.labelled, training.labels)
-    net = PretrainedNet(cast(Pretrained, config.model), data.classes)
+    net = start_of(config, out)
     found = _probe(config, net, images, seed, out)
     return net.with_head(found.weight, found.bias), _crossed(found, images.labels), images
 

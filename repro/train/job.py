@@ -106,23 +106,13 @@ class Listener:
             self.say(text)
 
 
-_LOSSES = {
-    "labelled_loss": "labelled",
-    "teacher_labelled_loss": "teacher labelled",
-    "unlabelled_loss": "unlabelled",
-    "uda_loss": "UDA",
-    "pseudo_label_loss": "pseudo label",
-    "student_loss": "student",
-    "student_labelled_loss": "student labelled",
-}
-
-
 def line(name: str, row: Mapping[str, float], steps: int) -> str:
     """`name: step 200 of 300000; losses: student 1.92, UDA 0.31; 43.1 % of pseudo labels wrong; h +1.2e-03 ± 4.0e-03`.
 
     `row` is one of metrics.csv: means over the steps since the row before; `steps` are those of the whole run.
     """
-    losses = [f"{words} {row[key]:.3f}" for key, words in _LOSSES.items() if key in row]
+    names = {key: key.removesuffix("_loss").replace("_", " ").replace("uda", "UDA") for key in row if "_loss" in key}
+    losses = [f"{words} {row[key]:.3f}" for key, words in names.items()]
     parts = [f"losses: {', '.join(losses)}"] if losses else []
     if "pseudo_label_wrong" in row:
         parts.append(f"{100 * row['pseudo_label_wrong']:.1f} % of pseudo labels wrong")

@@ -22,15 +22,14 @@ from repro.config import Config, as_mapping, checked, departures
 from repro.data import source_of
 from repro.data.sets import PLACE
 from repro.engine.device import choose_device
-from repro.files import CONFIGS, digest, write_whole
+from repro.files import CONFIGS, RESULT, STATE, TRAINED, digest, write_whole
 from repro.methods import method_of
 from repro.plan import PlannedRun, compose_planned, read_plan
 from repro.seeding import seeds_listed
 from repro.settings import ConfigError, parse_seeds
 from repro.train.batches import refuse_to_share
-from repro.train.checkpoint import RESULT
 from repro.train.job import hash_of, is_finished, jobs_of, revision, source_hashes, take_over
-from repro.train.launch import RUNS, STATE, finished_already
+from repro.train.launch import finished_already
 
 _PACKAGE = Path(__file__).parents[1]
 _ROOMS = (("repro", "data"), ("repro", "methods"))
@@ -89,18 +88,18 @@ def lay_out(path: Path, gpus: bool | None = None, processes: int = 1) -> dict[st
         jobs = jobs_of(name, config, STATE / name, parse_seeds(config.planned_seeds))
         finished = finished_already(jobs, [])
         if not finished:
-            take_over(jobs, RUNS / name)
+            take_over(jobs, TRAINED / name)
             for job in jobs:
                 if (job.folder / RESULT).is_file() and not is_finished(job, print):
                     (job.folder / RESULT).unlink()  # damaged
-        others = not finished and (RUNS / name).is_dir()
+        others = not finished and (TRAINED / name).is_dir()
         runs[name] = {
             "seeds": config.planned_seeds,
             "jobs": {job.folder.name: seeds_listed(job.seeds) for job in jobs},
             "steps": config.budget.steps,
             "workers": config.budget.workers,
             "settings": digest(CONFIGS / f"{name}.yaml"),
-            "before": (RUNS / name).stat().st_mtime_ns if others else 0,  # of results of another plan
+            "before": (TRAINED / name).stat().st_mtime_ns if others else 0,  # of results of another plan
         }
     return {"code": hash_of(source_hashes()), "revision": revision(), "runs": runs}
 
