@@ -79,7 +79,8 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     jobs.add_argument("--slurm", nargs="+", default=[], metavar="key=value",
                       help="options of sbatch, such as partition=gpu gpus=1 time=8h; a job that needs more time is "
                       "queued again; array=64 runs so many jobs at once")  # fmt: skip
-    jobs.add_argument("--seeds-per-job", type=_count, default=1, metavar="N", help="one after another (default: 1)")
+    jobs.add_argument("--seeds-per-job", type=_count, default=1, metavar="N",
+                      help="side by side by budget.workers (default: 1)")  # fmt: skip
     jobs.add_argument("--gpus-per-run", type=_count, default=1, metavar="N",
                       help="GPUs of one node that share each batch (default: 1)")  # fmt: skip
 
@@ -115,8 +116,8 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add = verb("bench", of("bench.measure", "bench"), text)
     add.add_argument("run", nargs="?", default="cifar10_released_mpl", help="MPL on CIFAR-10 (default: %(default)s)")
     add.add_argument("overrides", nargs="*", metavar="key=value", help="changed settings")
-    add.add_argument("--steps", type=int, help="timed in each round (default: 6; on a GPU 100)")
-    add.add_argument("--rounds", type=int, default=2, help="of all ways to compute the step (default: 2)")
+    add.add_argument("--steps", type=_count, help="timed in each round (default: 6; on a GPU 100)")
+    add.add_argument("--rounds", type=_count, default=2, help="of all ways to compute the step (default: 2)")
     add.add_argument("--uncompiled", action="store_true", help="leave out the compiled ways, which take minutes")
 
     add = verb("fit", fit, "train a classifier on a folder of your own images", outside=True)
@@ -264,6 +265,8 @@ def _refuse_beside_dvc(place: Path) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """A plan, or a trial of one run."""
     from repro.files import plan_path
+    from repro.plan import plan_names, run_names
+    from repro.settings import closest
 
     name = arguments.run
     if name.endswith(".yaml") or plan_path(name) != name:
@@ -273,12 +276,13 @@ def run(arguments: argparse.Namespace) -> int:
         from repro.jobs import run as run_plan
 
         return run_plan(arguments)
-    if arguments.on or arguments.slurm or arguments.dry_run or arguments.workers:
-        raise ValueError(f"{name} is no plan: --on, --slurm, --workers and --dry-run are for plans: repro plan --list")
+    if name not in (names := run_names()):
+        raise ValueError(f"{name} is neither a plan nor a run; {closest(name, [*plan_names(), *names])}")
+    several = max(arguments.seeds_per_job, arguments.gpus_per_run) > 1
+    if arguments.on or arguments.slurm or arguments.dry_run or arguments.workers or several:
+        raise ValueError(f"{name} is a run: the options to train a plan are for plans: repro plan --list")
     if not arguments.seeds:
-        raise ValueError(
-            f"{name}: name its seeds, such as --seeds 0-4; to train a plan, name one of: repro plan --list"
-        )
+        raise ValueError(f"{name}: name its seeds, such as --seeds 0-4")
     from repro.trial import run as run_trial
 
     run_trial(arguments)

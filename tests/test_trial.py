@@ -131,7 +131,10 @@ def test_seeds_must_be_named(capsys: pytest.CaptureFixture[str], workplace: Path
     from repro.__main__ import main
 
     for words, says in {"digits_mpl": "name its seeds, such as --seeds 0-4", "digits --seeds 0": "digits is a plan",
-                        "digits_mpl --seeds 0 --on slurm": "digits_mpl is no plan"}.items():  # fmt: skip
+                        "digits_mpl --seeds 0 --on slurm": "digits_mpl is a run",
+                        "digits_mpl --seeds 0 --gpus-per-run 2": "digits_mpl is a run",
+                        "digits --seeds-per-job 2": "--on slurm asks for",
+                        "digit": "neither a plan nor a run; did you mean 'digits'?"}.items():  # fmt: skip
         with pytest.raises(SystemExit) as end:
             main(["run", *words.split()])
         assert end.value.code == 2

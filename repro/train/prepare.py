@@ -8,8 +8,7 @@ stand below the settings, as a comment.
 from __future__ import annotations
 
 import ast
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -24,7 +23,7 @@ from repro.data.sets import PLACE
 from repro.engine.device import choose_device
 from repro.files import CONFIGS, RESULT, STATE, TRAINED, digest, write_whole
 from repro.methods import method_of
-from repro.plan import PlannedRun, compose_planned, read_plan
+from repro.plan import compose_planned, read_plan
 from repro.seeding import seeds_listed
 from repro.settings import ConfigError, parse_seeds
 from repro.train.batches import refuse_to_share
@@ -33,8 +32,6 @@ from repro.train.launch import finished_already
 
 _PACKAGE = Path(__file__).parents[1]
 _ROOMS = (("repro", "data"), ("repro", "methods"))
-_SILENCE = 5.0
-"""Most seconds without a message while many runs are composed."""
 
 
 def prepare(path: Path, gpus: bool | None = None, processes: int = 1) -> dict[str, Config]:
@@ -51,7 +48,7 @@ def prepare(path: Path, gpus: bool | None = None, processes: int = 1) -> dict[st
             f"take here: repro plan {path}; a plan for a CPU: make reproduce PLAN=quick"
         )
     plan = whole.runs
-    configs = with_prepared_data(list(_composed(plan, path)))
+    configs = with_prepared_data([compose_planned(planned, path) for planned in plan])
     for planned, config in zip(plan, configs, strict=True):
         try:
             refuse_to_share(config, processes, config.budget.unlabelled_batch)
@@ -102,16 +99,6 @@ def lay_out(path: Path, gpus: bool | None = None, processes: int = 1) -> dict[st
             "before": (TRAINED / name).stat().st_mtime_ns if others else 0,  # of results of another plan
         }
     return {"code": hash_of(source_hashes()), "revision": revision(), "runs": runs}
-
-
-def _composed(plan: Sequence[PlannedRun], path: Path) -> Iterator[Config]:
-    """The configuration of each run; prints progress if that takes long."""
-    said = time.monotonic()
-    for number, planned in enumerate(plan, 1):
-        yield compose_planned(planned, path)
-        if time.monotonic() - said > _SILENCE:
-            said = time.monotonic()
-            print(f"{number} of {len(plan)} runs composed", flush=True)
 
 
 @cache
