@@ -10,8 +10,8 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 EXIT_USER_ERROR, EXIT_NOBODY_READS = 2, 141  # the latter as of a program that SIGPIPE ends
 BEGIN, END = "<!-- verdicts: generated, do not edit -->", "<!-- end of verdicts -->"
@@ -19,14 +19,14 @@ BEGIN, END = "<!-- verdicts: generated, do not edit -->", "<!-- end of verdicts 
 Command = Callable[[argparse.Namespace], int | None]
 
 
-def of(place: str) -> Callable[..., int | None]:
-    """A function, `module.name`, whose module is imported when it is called."""
-    module, name = place.rsplit(".", 1)
+def of(module: str, name: str) -> Command:
+    """A verb's function in a module that is imported when it is called; a test looks whether it is there."""
+    return partial(_called, module, name)
 
-    def call(*given: object) -> Any:
-        return getattr(importlib.import_module(f"repro.{module}"), name)(*given)
 
-    return call
+def _called(module: str, name: str, arguments: argparse.Namespace) -> int | None:
+    status: int | None = getattr(importlib.import_module(f"repro.{module}"), name)(arguments)
+    return status
 
 
 def _count(text: str) -> int:
@@ -46,105 +46,117 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         found.set_defaults(command=command, outside=outside)
         return found
 
-    plan_help = "a plan: its name in experiments/plan, or a file (default: params.yaml)"
+    one_plan = "a plan: its name in experiments/plan, or a file"
+    or_params = f"{one_plan} (default: params.yaml)"
 
     add = verb("show", show, "print a run as it would train: its settings, and where it departs from its recipe")
     add.add_argument("run", nargs="?", help="such as digits_mpl; without it, all runs")
-    add.add_argument("overrides", nargs="*", help="such as method.feedback=none")
+    add.add_argument("overrides", nargs="*", metavar="key=value", help="such as method.feedback=none")
 
-    add = verb("plan", plan, "what a plan takes on this machine: hours and disk, from some steps of each run")
-    add.add_argument("what", nargs="*", help=f"{plan_help}; or runs")
-    add.add_argument("--list", action="store_true", help="the plans there are")
+    add = verb("plan", plan, "what a plan takes on this machine: hours, memory and disk, from some steps of each run")
+    add.add_argument("what", nargs="*", help=f"{or_params}; or runs, one seed of each")
+    add.add_argument("--list", action="store_true", help="print the plans there are, and measure nothing")
     add.add_argument("--seconds", type=float, default=8.0, help="for each run, and three steps at least (default: 8)")
 
     add = verb("reproduce", reproduce, "put a plan into params.yaml and run `dvc repro`, as make reproduce does")
     add.add_argument("name", nargs="?", default="quick", help="of a plan in experiments/plan (default: quick)")
 
-    add = verb("run", run, "PLAN: train all its runs, here or on a cluster. RUN: try one run, or change an arm, "
-               "outside of any plan: trains, evaluates, compares")  # fmt: skip
+    add = verb("run", run, "PLAN: train all its runs, here or on a cluster. RUN: try one run, or change it, outside of "
+               "any plan: train, evaluate, compare")  # fmt: skip
     add.add_argument(
         "run", metavar="PLAN|RUN", help="a plan, by name or file, such as quick; or a run, such as digits_mpl"
     )
-    trial = add.add_argument_group("of a RUN")
-    trial.add_argument("overrides", nargs="*", metavar="key=value", help="such as method.feedback=none")
-    trial.add_argument("--seeds", help="such as 0-4 or 0,2,5; a plan has its own")
+    trial = add.add_argument_group("to try a RUN")
+    trial.add_argument("overrides", nargs="*", metavar="key=value", help="changed settings: method.feedback=none")
+    trial.add_argument("--seeds", help="such as 0-4 or 0,2,5")
     trial.add_argument("--against", nargs="+", metavar=("run", "key=value"),
-                       help="another run, or a changed one: prints the difference, paired by seed")  # fmt: skip
-    jobs = add.add_argument_group("of a PLAN")
-    jobs.add_argument(
-        "--workers", type=_count, help="side by side on a CPU (default: the fewest budget.workers of its runs)"
-    )
+                       help="another run, or a changed one: print the difference, paired by seed")  # fmt: skip
+    jobs = add.add_argument_group("to train a PLAN")
+    jobs.add_argument("--workers", type=_count, metavar="N",
+                      help="seeds side by side on a CPU (default: the fewest budget.workers of its runs)")  # fmt: skip
+    jobs.add_argument("--dry-run", action="store_true", help="print what is missing, jobs and hours; train nothing")
     jobs.add_argument("--on", choices=["slurm"], help="send jobs to a cluster; without it, train on this machine")
     jobs.add_argument("--slurm", nargs="+", default=[], metavar="key=value",
-                      help="sbatch options: partition=gpu gpus=1 time=8h; array=64: so many jobs at once")  # fmt: skip
-    jobs.add_argument("--seeds-per-job", type=_count, default=1, metavar="N", help="(default: 1)")
-    jobs.add_argument(
-        "--gpus-per-run", type=_count, default=1, metavar="N", help="share each batch among N GPUs of a node"
-    )
-    jobs.add_argument("--dry-run", action="store_true", help="print jobs, hours and options; send nothing out")
+                      help="options of sbatch, such as partition=gpu gpus=1 time=8h; a job that needs more time is "
+                      "queued again; array=64 runs so many jobs at once")  # fmt: skip
+    jobs.add_argument("--seeds-per-job", type=_count, default=1, metavar="N",
+                      help="side by side by budget.workers (default: 1)")  # fmt: skip
+    jobs.add_argument("--gpus-per-run", type=_count, default=1, metavar="N",
+                      help="GPUs of one node that share each batch (default: 1)")  # fmt: skip
 
-    text = "every seed of a plan that was started: state, step, speed, time left, node"
-    add = verb("status", of("jobs.status"), text)
-    add.add_argument("plan", help="its name or file")
-
-    add = verb("cancel", of("jobs.cancel"), "end a plan's jobs, or its training on this machine; what is saved stays")
-    add.add_argument("plan", help="its name or file")
+    text = "print a line for each seed of a plan that was started: state, step, speed, time left, node"
+    verb("status", of("jobs", "status"), text).add_argument("plan", help=one_plan)
+    text = "end a plan's jobs, or its training on this machine; what is saved stays"
+    verb("cancel", of("jobs", "cancel"), text).add_argument("plan", help=one_plan)
 
     add = verb("prepare", prepare, "compose and check every run of a plan, and prepare its data")
-    add.add_argument("--plan", type=Path, default=Path("params.yaml"), help=plan_help)
+    add.add_argument("--plan", type=Path, default=Path("params.yaml"), help=or_params)
 
     text = "train one run of the prepared plan; started again, it goes on where it was"
-    add = verb("train", lambda given: of("train.launch.train")(given.run, given.seeds), text)
+    add = verb("train", train, text)
     add.add_argument("run", help="a run of the plan")
     add.add_argument("--seeds", required=True, help="such as 0-4 or 0,2,5")
 
     text = "evaluate trained runs on their test data: results/runs/"
-    add = verb("evaluate", of("evaluate.evaluate.evaluate_runs"), text)
+    add = verb("evaluate", of("evaluate.evaluate", "evaluate_runs"), text)
     add.add_argument("runs", nargs="*", help="runs to evaluate (default: all of the plan)")
-    add.add_argument("--plan", type=Path, default=Path("params.yaml"), help=plan_help)
+    add.add_argument("--plan", type=Path, default=Path("params.yaml"), help=or_params)
 
     add = verb("verify", verify, "recompute every recorded accuracy and judge all claims: results/verdicts.json")
     add.add_argument("results", nargs="?", type=Path, help="a results folder elsewhere: nothing is written")
     add.add_argument("--check", action="store_true", help="write nothing; status 1 where what is written differs")
-    add.add_argument("--retrain", nargs="+", metavar="N", help="train N recorded seeds again, or those named run:seed")
+    add.add_argument("--retrain", nargs="+", metavar="N|run:seed",
+                     help="instead, train N recorded seeds again, drawn at random, or those that are named, and hold "
+                     "them against their records")  # fmt: skip
 
     verb("report", report, "write the report from what is recorded: results/REPORT.md, its pages and figures")
     verb("verdicts", verdicts, "print the answers, and put them into the README")
 
     text = "time a step beside a plain implementation and the device's ceilings: results/bench/"
-    add = verb("bench", of("bench.measure.bench"), text)
-    add.add_argument("run", nargs="?", default="cifar10_released_mpl")
-    add.add_argument("overrides", nargs="*", help="key=value")
-    add.add_argument("--steps", type=int, help="timed in each round (default: 6; on a GPU 100)")
-    add.add_argument("--rounds", type=int, default=2, help="of all ways (default: 2)")
+    add = verb("bench", of("bench.measure", "bench"), text)
+    add.add_argument("run", nargs="?", default="cifar10_released_mpl", help="MPL on CIFAR-10 (default: %(default)s)")
+    add.add_argument("overrides", nargs="*", metavar="key=value", help="changed settings")
+    add.add_argument("--steps", type=_count, help="timed in each round (default: 6; on a GPU 100)")
+    add.add_argument("--rounds", type=_count, default=2, help="of all ways to compute the step (default: 2)")
     add.add_argument("--uncompiled", action="store_true", help="leave out the compiled ways, which take minutes")
 
     add = verb("fit", fit, "train a classifier on a folder of your own images", outside=True)
-    add.add_argument("images", type=Path, help="the folder of images")
-    add.add_argument("settings", nargs="*", help="key=value, any setting that `repro show folder_uda` prints")
-    add.add_argument("--test", type=Path, help="a folder of test images, in folders named like the classes")
-    which = add.add_mutually_exclusive_group()
-    which.add_argument("--labels", type=int, default=0, help="use the labels of so many images (default: of all)")
-    which.add_argument("--labelled", default="", help="a CSV with path,label, or a list of the labelled images")
     methods = ["uda", "supervised", "mpl", "fixmatch", "probe"]
-    add.add_argument("--method", choices=methods, help="(default: uda); probe: the linear probe of a backbone alone")
-    add.add_argument("--backbone", default="", help="start from a pretrained network: its name in torchvision or timm, "
-                     "or auto, EfficientNet-Lite0 from a package with its weights")  # fmt: skip
-    add.add_argument("--weights", type=Path, help="a file with the backbone's state dictionary (.pth, .safetensors)")
-    add.add_argument("--compare", nargs="+", choices=methods, metavar="METHOD", help="train each, and compare by seed")
-    add.add_argument("--seeds", help="of a comparison (default: 0-2)")
-    add.add_argument("--model", default="", help="wide_resnet_10 (default), resnet50_narrow, wide_resnet, resnet50")
-    add.add_argument("--size", type=int, default=0, help="side in pixels of what the network sees (default: "
-                     "32; with a backbone 128)")  # fmt: skip
-    add.add_argument("--minutes", type=float, help="in all, from start to end (default: 30)")
-    add.add_argument("--steps", type=int, default=0, help="exactly so many, in place of minutes")
-    add.add_argument("--seed", type=int, help="of all that is drawn (default: 0)")
+    add.add_argument("images", type=Path, help="the folder of images: in it a folder for each class; images beside "
+                     "these, or in `unlabelled`, have no class")  # fmt: skip
+    add.add_argument("settings", nargs="*", metavar="key=value",
+                     help="any other setting that `repro show folder_uda` prints")  # fmt: skip
     add.add_argument("--out", type=Path, help="the folder to leave the model in (default: models/<images>)")
+    add.add_argument("--minutes", type=float, help="in all, from start to end (default: 30)")
+    add.add_argument("--steps", type=int, default=0, help="train so many steps, in place of minutes")
+    add.add_argument("--method", choices=methods, help="(default: uda); probe: the linear probe of a backbone alone")
+    add.add_argument("--seed", type=int, help="of all that is drawn (default: 0)")
+    data = add.add_argument_group("images")
+    data.add_argument("--test", type=Path, metavar="FOLDER", help="test images, in folders named like the classes")
+    which = data.add_mutually_exclusive_group()
+    which.add_argument("--labels", type=int, default=0, metavar="N",
+                       help="use the labels of so many images, drawn by the seed (default: of all)")  # fmt: skip
+    which.add_argument("--labelled", default="", metavar="FILE",
+                       help="which images have a class: a CSV with path,label, or a list of paths")  # fmt: skip
+    data.add_argument("--size", type=int, default=0, metavar="PIXELS",
+                      help="side of what the network sees (default: 32; with a backbone 128)")  # fmt: skip
+    net = add.add_argument_group("network")
+    net.add_argument("--backbone", default="", metavar="NAME", help="start from a pretrained network of torchvision or "
+                     "timm; auto is EfficientNet-Lite0, whose weights are in a package")  # fmt: skip
+    net.add_argument(
+        "--weights", type=Path, metavar="FILE", help="the backbone's state dictionary (.pth, .safetensors)"
+    )
+    net.add_argument("--model", default="", metavar="NAME", help="without a backbone: wide_resnet_10 (default), "
+                     "resnet50_narrow, wide_resnet, resnet50, which start at random")  # fmt: skip
+    several = add.add_argument_group("comparison")
+    several.add_argument("--compare", nargs="+", choices=methods, metavar="METHOD",
+                         help=f"fit each of two or more, and compare them by seed: {', '.join(methods)}")  # fmt: skip
+    several.add_argument("--seeds", help="of a comparison (default: 0-2)")
 
-    add = verb("predict", of("fit.saved.predict"), "classify images with a model that fit left", outside=True)
+    add = verb("predict", of("fit.saved", "predict"), "classify images with a model that fit left", outside=True)
     add.add_argument("model", type=Path, help="the folder that fit left")
     add.add_argument("images", nargs="+", help="folders or image files")
-    add.add_argument("--csv", type=Path, help="the file to write (default: the screen)")
+    add.add_argument("--csv", type=Path, metavar="FILE", help="the file to write (default: the screen)")
     add.add_argument("--probabilities", action="store_true", help="a column for each class too")
 
     add = verb("export", export, "keep a trained network: of a run in half precision, of a fit as ONNX")
@@ -153,8 +165,8 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add.add_argument("--seed", type=int, default=0, help="one of its seeds (default: 0)")
     add.add_argument("--network", help="such as teacher_average (default: the one whose accuracy counts)")
 
-    add = verb("recompute", of("evaluate.weights.recompute"), "compute the test accuracy of exported networks again")
-    add.add_argument("files", nargs="+", type=Path, help="what export left")
+    add = verb("recompute", of("evaluate.weights", "recompute"), "compute the test accuracy of exported networks again")
+    add.add_argument("files", nargs="+", type=Path, help="that export left: results/weights/*.safetensors")
     return top, each
 
 
@@ -204,7 +216,9 @@ def plan(arguments: argparse.Namespace) -> None:
         for name, text in plan_names().items():
             print(f"{name:20} {text}")
         return
-    of("cost.measured")(arguments)
+    from repro.cost import measured
+
+    measured(arguments)
 
 
 def reproduce(arguments: argparse.Namespace) -> None:
@@ -251,41 +265,61 @@ def _refuse_beside_dvc(place: Path) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """A plan, or a trial of one run."""
     from repro.files import plan_path
+    from repro.plan import plan_names, run_names
+    from repro.settings import closest
 
     name = arguments.run
     if name.endswith(".yaml") or plan_path(name) != name:
         if arguments.overrides or arguments.seeds or arguments.against:
             raise ValueError(f"{name} is a plan, whose file says what is changed and which seeds; leave out key=value, "
                              "--seeds and --against, or name a run")  # fmt: skip
-        return of("jobs.run")(arguments) or 0
-    if arguments.on or arguments.slurm or arguments.dry_run or arguments.workers:
-        raise ValueError(f"{name} is no plan: --on, --slurm, --workers and --dry-run are for plans: repro plan --list")
+        from repro.jobs import run as run_plan
+
+        return run_plan(arguments)
+    if name not in (names := run_names()):
+        raise ValueError(f"{name} is neither a plan nor a run; {closest(name, [*plan_names(), *names])}")
+    several = max(arguments.seeds_per_job, arguments.gpus_per_run) > 1
+    if arguments.on or arguments.slurm or arguments.dry_run or arguments.workers or several:
+        raise ValueError(f"{name} is a run: the options to train a plan are for plans: repro plan --list")
     if not arguments.seeds:
-        raise ValueError(
-            f"{name}: name its seeds, such as --seeds 0-4; to train a plan, name one of: repro plan --list"
-        )
-    return of("trial.run")(arguments) or 0
+        raise ValueError(f"{name}: name its seeds, such as --seeds 0-4")
+    from repro.trial import run as run_trial
+
+    run_trial(arguments)
+    return 0
 
 
 def prepare(arguments: argparse.Namespace) -> None:
     """Of one plan."""
     from repro.files import plan_path
+    from repro.train.prepare import prepare as prepare_plan
 
-    of("train.prepare.prepare")(Path(plan_path(arguments.plan)))
+    prepare_plan(Path(plan_path(arguments.plan)))
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """One run."""
+    from repro.train.launch import train as train_run
+
+    return train_run(arguments.run, arguments.seeds)
 
 
 def verify(arguments: argparse.Namespace) -> int:
     """All claims."""
+    if arguments.retrain:
+        from repro.retrain import retrain
+
+        return retrain(arguments.retrain)
     from repro.verify import rules
 
-    if arguments.retrain:
-        return of("trial.retrain")(arguments.retrain) or 0
     return rules.verify(arguments.results, check=arguments.check)
 
 
 def report(_: argparse.Namespace) -> None:
     """All pages."""
-    of("report.pages.write_report")()
+    from repro.report.pages import write_report
+
+    write_report()
 
 
 def verdicts(_: argparse.Namespace) -> None:
@@ -323,18 +357,24 @@ def _to_commit() -> list[str]:
             f"To put them away: git stash push --include-untracked -- {paths}"] if changed else []  # fmt: skip
 
 
-def fit(arguments: argparse.Namespace) -> int | None:
+def fit(arguments: argparse.Namespace) -> int:
     """A classifier."""
     arguments.begun = time.monotonic()  # what is imported takes seconds of the minutes
-    return of("fit.command.fit")(arguments)
+    from repro.fit.command import fit as fit_one
+
+    return fit_one(arguments)
 
 
 def export(arguments: argparse.Namespace) -> None:
     """One network."""
     if arguments.onnx:
-        of("fit.saved.export_onnx")(Path(arguments.run), arguments.onnx)
+        from repro.fit.saved import export_onnx
+
+        export_onnx(Path(arguments.run), arguments.onnx)
     else:
-        of("evaluate.weights.export")(arguments)
+        from repro.evaluate.weights import export as export_seed
+
+        export_seed(arguments)
 
 
 def main(words: list[str] | None = None) -> None:

@@ -14,7 +14,6 @@ import heapq
 import json
 import math
 import multiprocessing
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -26,10 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from repro.config import Config
-from repro.data import source_of
-from repro.data.images import ImageFiles
-from repro.data.sets import Seeds
+from repro.config import Config, as_mapping
 from repro.engine.device import (
     AT_ONCE,
     choose_device,
@@ -40,8 +36,6 @@ from repro.engine.device import (
     set_up_process,
     worker_pool,
 )
-from repro.evaluate.evaluate import processes, some_of
-from repro.evaluate.predict import Predictor
 from repro.files import plan_path
 from repro.plan import Plan, PlannedRun, compose, read_plan
 from repro.settings import ConfigError
@@ -50,7 +44,7 @@ from repro.train.kept import counted, late_steps, networks, snapshot_steps
 from repro.train.loop import Trainer, finetune
 from repro.train.prepare import with_prepared_data
 
-_WIDTHS = (5, 11, 9, 9, 11, 10, 10)
+_WIDTHS = (5, 11, 9, 9, 10, 10)
 
 
 def measured(arguments: argparse.Namespace) -> None:
@@ -59,7 +53,7 @@ def measured(arguments: argparse.Namespace) -> None:
     configs = [compose(one.name, one.overrides) for one in plan.runs]
     device = describe_device(choose_device())["device_name"]
     print(f"{plan.name}: {len(plan.runs)} runs, some steps of each, on {device}")
-    print(_row("run", "seeds", "steps", "s a step", "training", "evaluating", "memory", "disk"), flush=True)
+    print(_row("run", "seeds", "steps", "s a step", "training", "memory", "disk"), flush=True)
     costs: list[Cost] = []
     for one, config in zip(plan.runs, configs, strict=True):
         try:
@@ -76,8 +70,8 @@ def measured(arguments: argparse.Namespace) -> None:
     print(_row("all, one run after another", "", "", "", *cost_of_all(costs).in_words()))
     missing = len(plan.runs) - len(costs)
     print(
-        "\n`all` are evaluated side by side. Memory: of the processes that train side by side, at their peak.\n"
-        "Disk: artifacts/ and state/; what results/ keeps is small. Verdicts and report take a minute."
+        "\nEvaluation comes on top: minutes, beside hours of training. Memory: of the processes that train side by\n"
+        "side, at their peak. Disk: artifacts/ and state/; what results/ keeps is small."
         + (f" {missing} of the runs are not in the sum." if missing else "")
     )
 
@@ -91,12 +85,18 @@ def hours(path: Path, seeds: Mapping[str, int], gpus: bool, seconds: float = 3.0
     """Prints what so many seeds or stacks of each run take on 1, 8 or 64 devices, by steps timed here or in `TIMES`."""
     each: list[float] = []
     elsewhere = gpus and choose_device().type == "cpu"
+    there: dict[str, Any] = json.loads(TIMES.read_bytes()) if elsewhere and TIMES.is_file() else {"found": []}
+    timed = {row["what"]: row["ms"] / 1000 for row in there["found"] if "ms" in row}
+    alike = [(what_a_step_does(compose(run)), name) for name, run in TIMED.items()] if timed else []
     for one in (one for one in read_plan(path).runs if seeds.get(one.name)):
         config, count = compose(one.name, one.overrides), seeds[one.name]
         if not elsewhere:
             (config,) = with_prepared_data([config])
             each += [cost_of(config, list(one.seeds[: config.budget.stack]), seconds).training] * count
-        elif step := step_on_a_gpu(config):
+            continue
+        way = "recorded" if config.engine.cuda_graph or config.engine.fastest else "taken"
+        name = next((name for does, name in alike if does == what_a_step_does(config)), "")
+        if step := timed.get(f"{name}: {way}"):
             each += [step * config.budget.steps] * count
             print(f"{one.name}: {count} seeds of {config.budget.steps:,} steps of {1000 * step:.1f} ms")
         else:
@@ -106,11 +106,27 @@ def hours(path: Path, seeds: Mapping[str, int], gpus: bool, seconds: float = 3.0
         return
     what, device = "some steps of each run", describe_device(choose_device())["device_name"]
     if elsewhere:
-        what = f"{TIMES}, without finetuning and evaluation"
-        device = json.loads(TIMES.read_bytes())["environment"]["device_name"]
+        what, device = f"{TIMES}, without finetuning and evaluation", there["environment"]["device_name"]
     print(f"An estimate, from {what}, on {device}: {sum(each) / 3600:,.1f} device hours")
     for devices in (1, 8, 64):
         print(f"  on {devices:2} at once: {duration(last_end(each, devices))}")
+
+
+def what_a_step_does(config: Config) -> tuple[object, ...]:
+    """What decides how long a step takes: views, network, batches, precision, and which parts of the method are on."""
+
+    def on(part: Mapping[str, Any]) -> dict[str, object]:
+        """The choices as they are, and of numbers whether they are 0."""
+        wanted = ((key, value) for key, value in part.items() if key not in _COST_NOTHING)
+        return {k: on(v) if isinstance(v, dict) else v if isinstance(v, str) else bool(v) for k, v in wanted}
+
+    budget = config.budget
+    return (on(as_mapping(config.method)), config.model, config.data.shape, getattr(config.data, "views", None),
+            budget.labelled_batch, budget.unlabelled_batch, budget.stack, config.engine.precision)  # fmt: skip
+
+
+_COST_NOTHING = {"feedback_sign", "baseline", "baseline_rate", "pseudo_label"}
+"""Choices of a method whose steps all cost the same."""
 
 
 def last_end(each: Sequence[float], devices: int) -> float:
@@ -119,20 +135,6 @@ def last_end(each: Sequence[float], devices: int) -> float:
     for seconds in each:
         heapq.heapreplace(ends, ends[0] + seconds)
     return max(ends)
-
-
-def step_on_a_gpu(config: Config) -> float | None:
-    """Seconds of a step that was timed on a GPU, of the same recipe, method, network, batches and precision."""
-
-    def kind(one: Config) -> tuple[object, ...]:
-        batches = one.budget.labelled_batch, one.budget.unlabelled_batch, one.budget.stack
-        return one.recipe.name, type(one.method), one.model, batches, one.engine.precision
-
-    found: list[dict[str, Any]] = json.loads(TIMES.read_bytes())["found"] if TIMES.is_file() else []
-    seconds = {row["what"]: row["ms"] / 1000 for row in found if "ms" in row}
-    way = "recorded" if config.engine.cuda_graph or config.engine.fastest else "taken"
-    alike = (name for name, run in TIMED.items() if kind(compose(run)) == kind(config))
-    return seconds.get(f"{next(alike, '')}: {way}")
 
 
 def planned(what: list[str]) -> Plan:
@@ -158,7 +160,6 @@ def _row(name: str, *cells: str) -> str:
 _WARM, _RECORDING, _MOST = 2, 5, 40  # steps before the timed ones, of recorded ones too; and of those
 _CHECKPOINTS = 2  # that a state keeps
 _FINETUNED = 3  # steps of finetuning that are timed
-_EVALUATED = {"cpu": 256, "cuda": 8192}  # examples whose predictions are timed: some passes
 
 
 @dataclass(frozen=True)
@@ -167,25 +168,23 @@ class Cost:
 
     step: float  # seconds of one, on average over a training; finetuning is counted in
     training: float  # seconds
-    evaluation: float  # seconds; one process evaluates all seeds of a run, one after another
     peak_bytes: int  # of all processes that train side by side, or of the GPU where there is one
     disk_bytes: int  # at most: checkpoints, and the weights kept along the way
     kept_bytes: int  # of those, what stays when all seeds are done
 
     def in_words(self) -> tuple[str, ...]:
-        """Training, evaluation, memory, disk."""
+        """Training, memory, disk."""
         sizes = (f"{count / 2**30:,.2f} GiB" for count in (self.peak_bytes, self.disk_bytes))
-        return duration(self.training), duration(self.evaluation), *sizes
+        return duration(self.training), *sizes
 
 
 def cost_of_all(costs: list[Cost]) -> Cost:
-    """Of runs that train one after another; as many are evaluated side by side as `repro evaluate` takes at once."""
-    workers, _ = worker_pool(processes(len(costs)))
-    evaluations, kept = [cost.evaluation for cost in costs], sum(cost.kept_bytes for cost in costs)
+    """Of runs that train one after another."""
+    kept = sum(cost.kept_bytes for cost in costs)
+    more = max(cost.disk_bytes - cost.kept_bytes for cost in costs)
     return Cost(
-        math.nan, sum(cost.training for cost in costs), max(*evaluations, sum(evaluations) / workers),
-        max(cost.peak_bytes for cost in costs), kept + max(cost.disk_bytes - cost.kept_bytes for cost in costs), kept,
-    )  # fmt: skip
+        math.nan, sum(cost.training for cost in costs), max(cost.peak_bytes for cost in costs), kept + more, kept
+    )
 
 
 def cost_of(config: Config, seeds: list[int], seconds: float) -> Cost:
@@ -200,15 +199,14 @@ def cost_of(config: Config, seeds: list[int], seconds: float) -> Cost:
     return Cost(
         mean(cost.step for cost in found),
         math.ceil(len(jobs) / side_by_side) * mean(cost.training for cost in found),
-        len(jobs) * mean(cost.evaluation for cost in found),
         side_by_side * max(cost.peak_bytes for cost in found), kept + len(jobs) * states + new_ones, kept,
     )  # fmt: skip
 
 
 def _cost_of_job(job: Job, seconds: float) -> Cost:
-    device, config, seeds, steps = choose_device(), job.config, job.trained_as, job.config.budget.steps
+    device, config, steps = choose_device(), job.config, job.config.budget.steps
     set_up_process(config.engine.threads)
-    trainer = Trainer(config, seeds, device)
+    trainer = Trainer(config, job.trained_as, device)
     trainer.steps.choose("", lambda _: None)
     warm, training = _RECORDING if config.engine.cuda_graph else _WARM, 0.0
     for start, count in phases(config):
@@ -220,14 +218,12 @@ def _cost_of_job(job: Job, seconds: float) -> Cost:
             trainer.config = replace(config, finetune=replace(config.finetune, steps=some))
             took.append(seconds_of(lambda: finetune(trainer), device))
         training += took[1] + (config.finetune.steps - 1) * max(0.0, took[2] - took[1]) / _FINETUNED
-    kept = networks(trainer.state)
-    one = sum(bytes_of(weights) for weights in kept.values())
+    one = sum(bytes_of(weights) for weights in networks(trainer.state).values())
     counts = bytes_of(counted(trainer.state.learners[config.method.networks[-1]]))
     late = len(late_steps(steps, config.budget.late)) * counts
     stays = (len(snapshot_steps(steps, config.budget.snapshots)) + 1) * one + late
     disk = stays + _CHECKPOINTS * bytes_of(trainer.state.state_dict())
-    evaluation = _evaluation(config, seeds, trainer, kept)
-    return Cost(training / steps, training, evaluation, peak_bytes(device), disk, stays)
+    return Cost(training / steps, training, peak_bytes(device), disk, stays)
 
 
 def phases(config: Config) -> list[tuple[int, int]]:
@@ -256,28 +252,3 @@ def seconds_of_phase(
 def bytes_of(tensors: Mapping[str, Tensor]) -> int:
     """Of all tensors together."""
     return sum(tensor.nbytes for tensor in tensors.values())
-
-
-def _evaluation(config: Config, seeds: Seeds, trainer: Trainer, kept: dict[str, dict[str, Tensor]]) -> float:
-    """Seconds by one thread, from a few training examples; files are read for the curves and for the final networks."""
-    torch.set_num_threads(1)
-    predictor, examples, lead = Predictor(config, seeds), trainer.data.unlabelled, len(trainer.streams.lead)
-    device, total = choose_device(), examples.shape[lead]
-    few = min(_EVALUATED[device.type], total)
-    some = some_of(examples, lead, slice(few))
-    reading = seconds_of(lambda: predictor.held(some, sys.maxsize), device) if isinstance(some, ImageFiles) else 0.0
-    images, weights = predictor.held(some, sys.maxsize), next(iter(kept.values()))
-    predictor.classes(weights, images)
-    passing = seconds_of(lambda: predictor.classes(weights, images), device)
-    read, passed = looked_at(config, seeds, len(kept), total)
-    return (read * reading + passed * passing) / few
-
-
-def looked_at(config: Config, seeds: Seeds, networks: int, unlabelled: int) -> tuple[int, int]:
-    """How many examples an evaluation reads, and how many times one passes through any of so many networks."""
-    budget, test = config.budget, source_of(config.data).held_out_set(seeds).labels.shape[-1]
-    drawn, labelled = (min(count, budget.curve_examples or count) for count in (test, unlabelled))
-    late = len(late_steps(budget.steps, budget.late))
-    snapshots = len(snapshot_steps(budget.steps, budget.snapshots)) + 1
-    final = networks + (1 if config.finetune.steps else 0)
-    return test + drawn + labelled, snapshots * (networks * drawn + labelled) + late * drawn + final * test

@@ -26,6 +26,12 @@ ROOT = ROOT if ROOT.is_dir() else Path(__file__).parent / ROOT  # as installed: 
 CONFIGS = Path("artifacts/configs")
 """The settings of each run, as prepared."""
 
+STATE, TRAINED = Path("state"), Path("artifacts/runs")
+"""Of each run, a folder for each seed: while they train, and when all are done."""
+
+RESULT, NOTE = "result.pt", "progress.json"
+"""In the folder of a seed: what its training left, and how far it is."""
+
 _PARTLY, _REPLACED = ".partly-", ".replaced-"
 """How names begin of what is still being written, and of a folder that is being replaced; `sweep` clears up both."""
 
@@ -172,7 +178,7 @@ def readable_json(value: Any, margin: str = "") -> str:
     return "{\n" + ",\n".join(entries) + f"\n{margin}}}"
 
 
-LOCKS = Path("state/.locks")
+LOCKS = STATE / ".locks"
 
 _PATIENCE = 10.0
 """Seconds in which the workers of a killed process notice that it is gone and let go."""

@@ -31,26 +31,24 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from repro.files import LOCKS, Held, only_writer, plan_path, refuse_other_settings, write_whole
-from repro.slurm import (
-    DAMAGE,
-    Seed,
-    Unreachable,
-    grouped,
-    in_words,
-    last_words,
-    logs_of,
-    noted,
-    options,
-    present,
-    queued,
-    submit,
-    wants_gpus,
+from repro import slurm
+from repro.files import (
+    LOCKS,
+    NOTE,
+    RESULT,
+    STATE,
+    TRAINED,
+    Held,
+    only_writer,
+    plan_path,
+    refuse_other_settings,
+    write_whole,
 )
+from repro.slurm import Seed
 from repro.train.stopping import Stopping
 
-PLANS, STATE, RUNS = Path("state/.plans"), Path("state"), Path("artifacts/runs")
-_PLAN, _CANCELLED, _RESULT, _NOTE = "runs.json", "cancelled", "result.pt", "progress.json"
+PLANS = STATE / ".plans"
+_PLAN, _CANCELLED = "runs.json", "cancelled"
 _DEATHS = 3  # of a seed's jobs, after which it is given up; a requeued job has not died
 _POLL, _SILENCE = 5.0, 30.0  # seconds between looks at the queue, and between lines of progress
 
@@ -60,10 +58,12 @@ def run(arguments: argparse.Namespace) -> int:
     path = Path(plan_path(arguments.run))
     if not path.is_file():
         raise ValueError(f"no plan at {path}; name its file, or one of those that repro plan --list names")
-    if arguments.slurm and not arguments.on:
-        raise ValueError("--slurm says how jobs go out, which --on slurm asks for; add it")
+    jobs = {"--slurm": arguments.slurm, "--seeds-per-job": arguments.seeds_per_job > 1,
+            "--gpus-per-run": arguments.gpus_per_run > 1}  # fmt: skip
+    if alone := [] if arguments.on else [option for option, given in jobs.items() if given]:
+        raise ValueError(f"{alone[0]} says how jobs go out, which --on slurm asks for; add it")
     if arguments.on:
-        options(arguments.slurm, arguments.gpus_per_run)  # refused before anything is prepared
+        slurm.options(arguments.slurm, arguments.gpus_per_run)  # refused before anything is prepared
     place = _place(arguments.run)
     if arguments.dry_run:
         return _dry_run(path, arguments)
@@ -129,8 +129,10 @@ def join(place: Path) -> None:
 def read(place: Path) -> dict[str, Any]:
     """What was noted of a plan, which must have been started here."""
     if not (place / _PLAN).is_file():
-        raise ValueError(f"plan {place.name} was never started in this folder; start it: repro run {place.name}")
-    return noted(place / _PLAN, _plan, f"rm {place / _PLAN}")  # type: ignore[no-any-return]
+        known = Path(plan_path(place.name)).is_file()
+        remedy = f"start it: repro run {place.name}" if known else "all plans: repro plan --list"
+        raise ValueError(f"plan {place.name} was never started in this folder; {remedy}")
+    return slurm.noted(place / _PLAN, _plan, f"rm {place / _PLAN}")  # type: ignore[no-any-return]
 
 
 def _plan(content: Any) -> dict[str, Any]:
@@ -151,7 +153,7 @@ def _place(plan: str) -> Path:
 
 
 def _joined(run: str, one: dict[str, Any]) -> bool:
-    return (RUNS / run).is_dir() and (RUNS / run).stat().st_mtime_ns != one["before"]
+    return (TRAINED / run).is_dir() and (TRAINED / run).stat().st_mtime_ns != one["before"]
 
 
 def _missing(runs: Mapping[str, dict[str, Any]]) -> list[Seed]:
@@ -159,20 +161,20 @@ def _missing(runs: Mapping[str, dict[str, Any]]) -> list[Seed]:
     for run, one in runs.items():
         refuse_other_settings(run, one["settings"])
     every = ((run, label) for run, one in runs.items() if not _joined(run, one) for label in one["jobs"])
-    return [seed for seed in every if not Path(STATE, *seed, _RESULT).is_file()]
+    return [seed for seed in every if not Path(STATE, *seed, RESULT).is_file()]
 
 
 def _drive(path: Path, place: Path, arguments: argparse.Namespace) -> int:
     """Sends out jobs for what is missing, again for those that die, and joins what they leave."""
     try:
-        present()
-        gpus = wants_gpus(options(arguments.slurm, arguments.gpus_per_run))
+        slurm.present()
+        gpus = slurm.wants_gpus(slurm.options(arguments.slurm, arguments.gpus_per_run))
         apart(partial(lay_out, gpus=gpus, processes=arguments.gpus_per_run), path)
         status = _watch(place, arguments)
         apart(join, place)
     except KeyboardInterrupt:
-        with contextlib.suppress(Unreachable):
-            if not queued(place):
+        with contextlib.suppress(slurm.Unreachable):
+            if not slurm.queued(place):
                 raise
         again, plan = shlex.join(["repro", *sys.argv[1:]]), path.stem
         print(f"\nThe jobs go on without this command. To come back: {again}; to look: repro status {plan}; to end "
@@ -206,8 +208,8 @@ def _watch(place: Path, arguments: argparse.Namespace) -> int:
             spoken = time.monotonic()
             print(counted(place), flush=True)
         try:
-            at_work = queued(place)
-        except Unreachable:  # which `counted` says; jobs that run go on
+            at_work = slurm.queued(place)
+        except slurm.Unreachable:  # which `counted` says; jobs that run go on
             time.sleep(_POLL)
             continue
         sent |= at_work.keys()  # by a command that was killed
@@ -220,34 +222,35 @@ def _watch(place: Path, arguments: argparse.Namespace) -> int:
         if wanted:
             sent |= set(wanted)
             unseen.clear()
-            submit(place, plan, wanted, arguments)
+            slurm.submit(place, plan, wanted, arguments)
         elif all(deaths[seed] >= _DEATHS for seed in missing):
             break
         time.sleep(_POLL)
     print(counted(place), flush=True)
-    logs = logs_of(place)
+    logs = slurm.logs_of(place)
     for seed in missing:
-        print(f"error: {' '.join(seed)} died {_DEATHS} times: {last_words(place, logs.get(seed))}", file=sys.stderr)
+        said = slurm.last_words(place, logs.get(seed))
+        print(f"error: {' '.join(seed)} died {_DEATHS} times: {said}", file=sys.stderr)
     return 2 if missing else 0
 
 
 def states(place: Path, begun: Container[Seed] = ()) -> Iterator[tuple[Seed, str, dict[str, Any]]]:
     """Each seed with its state, which is that of its job where there is one, and what it noted; `begun` have a log."""
     here = _driver(place.name)
-    at_work = queued(place, here)
+    at_work = slurm.queued(place, here)
     here = 0 if at_work else here
     for run, one in read(place)["runs"].items():
         joined = _joined(run, one)
         for label in one["jobs"]:
             seed, folder, note = (run, label), STATE / run / label, {"steps": one["steps"]}
-            if joined or (folder / _RESULT).is_file():
+            if joined or (folder / RESULT).is_file():
                 yield seed, "done", note
                 continue
             try:
-                said, kinds = json.loads((folder / _NOTE).read_bytes()), {"step": int, "rate": float, "node": str}
+                said, kinds = json.loads((folder / NOTE).read_bytes()), {"step": int, "rate": float, "node": str}
                 note |= {key: kind(said[key]) for key, kind in kinds.items() if key in said}
-                fresh = time.time() - (folder / _NOTE).stat().st_mtime < 2 * _SILENCE
-            except (OSError, *DAMAGE):
+                fresh = time.time() - (folder / NOTE).stat().st_mtime < 2 * _SILENCE
+            except (OSError, *slurm.DAMAGE):
                 fresh = False
             if job := at_work.get(seed):
                 yield seed, job[0], note | {"node": job[1]}
@@ -260,8 +263,8 @@ def states(place: Path, begun: Container[Seed] = ()) -> Iterator[tuple[Seed, str
 def counted(place: Path) -> str:
     """How many seeds are in each state, in one line."""
     try:
-        return _total(place, [state for _, state, _ in states(place, logs_of(place))])
-    except Unreachable as error:
+        return _total(place, [state for _, state, _ in states(place, slurm.logs_of(place))])
+    except slurm.Unreachable as error:
         return str(error)
 
 
@@ -272,7 +275,7 @@ def _total(place: Path, found: Sequence[str]) -> str:
 def status(arguments: argparse.Namespace) -> None:
     """Prints a line for each seed."""
     place = _place(arguments.plan)
-    logs = logs_of(place)
+    logs = slurm.logs_of(place)
     found = list(states(place, logs))
     print(f"{'run and seed':44} {'state':12} {'step':>17} {'a second':>9} {'left':>9}  node")
     for seed, state, note in found:
@@ -282,7 +285,7 @@ def status(arguments: argparse.Namespace) -> None:
         far, pace = f"{step:,}/{note['steps']:,}", f"{rate:.1f}" if running else ""
         print(f"{' '.join(seed):44} {state:12} {far:>17} {pace:>9} {left:>9}  {note.get('node', '')}")
         if state == "stopped":
-            print(f"  {last_words(place, logs[seed])}")
+            print(f"  {slurm.last_words(place, logs[seed])}")
     print(_total(place, [state for _, state, _ in found]))
 
 
@@ -291,7 +294,7 @@ def cancel(arguments: argparse.Namespace) -> None:
     place = _place(arguments.plan)
     file = read(place)["file"]
     driver = _driver(place.name)
-    at_work = queued(place, driver)
+    at_work = slurm.queued(place, driver)
     if not at_work and not driver:
         print(f"{place.name}: nothing of it is at work")
         return
@@ -317,12 +320,12 @@ def _dry_run(path: Path, arguments: argparse.Namespace) -> int:
     from repro.cost import hours
     from repro.plan import read_plan
 
-    found = options(arguments.slurm, arguments.gpus_per_run) if arguments.on else None
-    runs = lay_out(path, not found or wants_gpus(found), arguments.gpus_per_run)["runs"]
+    found = slurm.options(arguments.slurm, arguments.gpus_per_run) if arguments.on else None
+    runs = lay_out(path, not found or slurm.wants_gpus(found), arguments.gpus_per_run)["runs"]
     missing, total = _missing(runs), sum(len(one["jobs"]) for one in runs.values())
-    jobs = len(grouped(missing, arguments.seeds_per_job))
+    jobs = len(slurm.grouped(missing, arguments.seeds_per_job))
     print(f"{path.stem}: {len(missing)} of {total} seeds, or stacks of them, are not finished: {jobs} jobs")
     if found:
-        print(f"sbatch {in_words(found, jobs)}")
-    hours(path, Counter(run for run, _ in missing), wants_gpus(found) if found else read_plan(path).needs_gpu)
+        print(f"sbatch {slurm.in_words(found, jobs)}")
+    hours(path, Counter(run for run, _ in missing), slurm.wants_gpus(found) if found else read_plan(path).needs_gpu)
     return 0

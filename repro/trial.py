@@ -6,13 +6,6 @@
 It is a trial: nothing of it goes to results/, and no claim is judged by it. It lies in
 artifacts/trials/<run>,<changes>/, a folder for each seed with its weights and its record. The same command again goes
 on where it was; a seed that is done stays, whichever others are named with it.
-
-    repro verify --retrain 3                          three recorded seeds at random, of data that are at hand
-    repro verify --retrain digits_mpl:4 digits_uda:0  these
-
-are trained again, and held against their records. Another processor, thread count or version rounds otherwise, and
-training enlarges that: a seed then ends like another one of the run. So a seed is not as recorded where its accuracy is
-further from the recorded one than `SPREADS` deviations of the run's seeds, and at least `LEAST` points.
 """
 
 from __future__ import annotations
@@ -22,12 +15,11 @@ import hashlib
 import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from secrets import SystemRandom
 
 import pandas as pd
 
@@ -37,14 +29,14 @@ from repro.engine.device import set_up_process, worker_pool
 from repro.evaluate.evaluate import evaluate, processes
 from repro.files import only_writer
 from repro.plan import compose
-from repro.results import RUNS, RecordError, Run, joined, read_run, read_runs, settings_of, write_run
-from repro.settings import ConfigError, closest, parse_seeds
+from repro.results import RUNS, RecordError, Run, joined, read_run, settings_of, write_run
+from repro.settings import ConfigError, parse_seeds
 from repro.train.checkpoint import Damaged, OtherFormat, load_result, refuse_newest
 from repro.train.job import jobs_of
 from repro.train.launch import train_all
 from repro.train.prepare import with_prepared_data
 from repro.train.stopping import die_with_parent
-from repro.verify.statistics import in_percent, paired_difference, spread
+from repro.verify.statistics import in_percent, paired_difference
 
 TRIALS = Path("artifacts/trials")
 _RECORD = "record"
@@ -66,9 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
     for side, config in zip(sides, [ready(config) for config in with_prepared_data(configs)], strict=True):
         record = _recorded(side[0], config, seeds) if found else None
         found.append(record or trained(side, config, seeds))
-        print(
-            f"\n{' '.join(side)}: accuracy in %, {_counted(found[-1])} counts\n{_table(found[-1], seeds)}", flush=True
-        )
+        print(f"\n{' '.join(side)}: accuracy in %, {counted(found[-1])} counts\n{_table(found[-1], seeds)}", flush=True)
     if len(found) > 1:
         print(f"\n{difference(found[0], found[1], seeds)}")
     print(f"\nA trial, in {TRIALS / trial_name(*sides[0])}: in no record, and judged by no claim.")
@@ -159,7 +149,8 @@ def _evaluated(folder: Path) -> Path:
     return record
 
 
-def _counted(run: Run) -> str:
+def counted(run: Run) -> str:
+    """The network whose accuracy counts."""
     return expected_networks(read_config(run.config))[1]
 
 
@@ -174,10 +165,10 @@ def _table(run: Run, seeds: list[int]) -> str:
 def difference(first: Run, second: Run, seeds: list[int]) -> str:
     """What is printed of two runs: the mean difference of their counted networks, paired by seed, with its interval."""
     one, other = (
-        in_percent(dict(zip(seeds, run.seeds.loc[seeds, f"accuracy.{_counted(run)}"], strict=True)))
+        in_percent(dict(zip(seeds, run.seeds.loc[seeds, f"accuracy.{counted(run)}"], strict=True)))
         for run in (first, second)
     )
-    return f"The first minus the second, {_counted(first)} minus {_counted(second)}, {paired_in_words(one, other)}"
+    return f"The first minus the second, {counted(first)} minus {counted(second)}, {paired_in_words(one, other)}"
 
 
 def paired_in_words(one: Mapping[int, float], other: Mapping[int, float]) -> str:
@@ -189,75 +180,3 @@ def paired_in_words(one: Mapping[int, float], other: Mapping[int, float]) -> str
         said = "no interval: " + ("name two seeds or more" if pair.n < 2 else "it is the same for all seeds")
     return (f"{pair.n} seed{'s' if pair.n > 1 else ''}: {pair.mean:+.2f} points, {said}\n"
             f"seed by seed: {'  '.join(f'{value:+.2f}' for value in pair.differences)}")  # fmt: skip
-
-
-# Recorded seeds trained again
-
-SPREADS, LEAST = 4.0, 1.0
-"""Deviations of the recorded seeds, and points."""
-
-
-@dataclass(frozen=True)
-class Held:
-    """One recorded seed, or a group of stacked ones, beside the same trained again."""
-
-    equal: float  # share of the predictions of the network that counts
-    points: float  # largest difference of accuracy of a seed, new minus recorded
-    bound: float  # points; a seed further away is not as recorded
-    as_recorded: bool  # whether other arithmetic explains the difference
-
-
-def retrain(wanted: Sequence[str]) -> int:
-    """Prints a line for each; 1 where any is not as recorded."""
-    set_up_process()  # before workers are forked
-    runs = read_runs()
-    chosen = [part for word in wanted for part in _chosen(word, runs)]
-    seconds = sum(float(runs[name].seeds.loc[group, "seconds"].sum()) for name, group in chosen)
-    print(f"{len(chosen)} to train again; when recorded they took {seconds:,.0f} s", flush=True)
-    wrong = 0
-    for name, group in chosen:
-        held = against_record(runs[name], group)
-        wrong += not held.as_recorded
-        said = "the same predictions" if held.equal == 1 else f"{100 * held.equal:.2f} % of the predictions equal"
-        which = f"seed {group[0]}" if len(group) == 1 else f"seeds {group[0]} to {group[-1]}"
-        print(f"{name} {which}: {said}, accuracy {held.points:+.2f} points (bound ± {held.bound:.2f}): "
-              f"{'as recorded' if held.as_recorded else 'NOT AS RECORDED'}", flush=True)  # fmt: skip
-    return 1 if wrong else 0
-
-
-def _chosen(word: str, runs: Mapping[str, Run]) -> list[tuple[str, list[int]]]:
-    """`3` for so many at random, `run:seed` for the group of that seed."""
-    groups = [(name, group) for name, run in runs.items() for group in run.groups().values()]
-    if word.isdecimal() and 0 < int(word) <= len(groups):
-        return SystemRandom().sample(groups, int(word))
-    name, _, seed = word.partition(":")
-    if name not in runs:
-        raise ConfigError(f"--retrain {word}: wants a number up to {len(groups)}, or run:seed of a recorded run; "
-                          f"{closest(name, list(runs))}")  # fmt: skip
-    found = [group for group in runs[name].groups().values() if seed in map(str, group)]
-    if not found:
-        raise ConfigError(f"--retrain {word}: {name} has no seed {seed or '(none named)'}; its seeds are "
-                          f"{', '.join(map(str, runs[name].seeds.index[:20]))}")  # fmt: skip
-    return [(name, found[0])]
-
-
-def against_record(run: Run, group: Sequence[int]) -> Held:
-    """Trains and evaluates a group of seeds with the recorded settings."""
-    (config,) = with_prepared_data([read_config(run.config)])
-    seeds = list(group)
-    if not same_data(run, config, seeds):
-        raise ValueError(f"{run.name}: the data here are not those of the record (hash differs); take the files of the "
-                         "data set's home")  # fmt: skip
-    return compared(run, trained([run.name, "again"], ready(config), seeds), seeds)
-
-
-def compared(recorded: Run, again: Run, seeds: Sequence[int]) -> Held:
-    """The network that counts, of these seeds."""
-    network = _counted(recorded)
-    ours, theirs = (run.predictions(network)[run.rows(seeds)] for run in (again, recorded))
-    column = f"accuracy.{network}"
-    new, old = (run.seeds[column].loc[list(seeds)].to_numpy(float) for run in (again, recorded))
-    points = float(max(100 * (new - old), key=abs))
-    deviation = spread((100 * recorded.seeds[column]).tolist())
-    bound = max(LEAST, SPREADS * deviation) if math.isfinite(deviation) else LEAST
-    return Held(float((ours == theirs).mean()), points, bound, abs(points) <= bound)

@@ -28,7 +28,7 @@ from repro.__main__ import main
 
 ROOT = Path(__file__).parent.parent
 LOADED = ["hydra", "repro.train.prepare", "repro.train.launch", "repro.evaluate.evaluate", "repro.verify.rules",
-          "repro.report.pages", "repro.fit.command", "repro.fit.pictures", __name__]  # fmt: skip
+          "repro.report.pages", "repro.fit.command", "matplotlib.figure", __name__]  # fmt: skip
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
 import signal
 import subprocess
@@ -9,6 +11,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -90,6 +93,18 @@ def test_a_shell_completes_runs_plans_and_keys(monkeypatch: pytest.MonkeyPatch) 
     assert "method.feedback=" in words["show", "overrides"](Namespace(run="digits_mpl"))
     assert "cifar10_4k" in words["prepare", "plan"]()
     assert {"cifar10_4k", "digits_mpl"} < set(words["plan", "what"]())
+
+
+def test_a_verb_finds_its_function() -> None:
+    """Those of modules that are imported only when they are called, which no type checker sees."""
+    places = [
+        found.args for parser in parsers()[1].values() if isinstance(found := parser.get_default("command"), partial)
+    ]
+
+    assert ("jobs", "status") in places
+    for module, name in places:
+        function = getattr(importlib.import_module(f"repro.{module}"), name)
+        assert ["argparse.Namespace"] == [one.annotation for one in inspect.signature(function).parameters.values()]
 
 
 @pytest.mark.slow

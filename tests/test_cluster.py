@@ -361,8 +361,8 @@ def test_ctrl_c_says_that_jobs_go_on_only_where_there_are_some(
     """Before anything was sent out it is an interruption like any other."""
     queue: dict[slurm.Seed, tuple[str, str, str]] = {}
     asked = Namespace(slurm=["time=1h"], gpus_per_run=1)
-    monkeypatch.setattr(jobs, "present", lambda: None)
-    monkeypatch.setattr(jobs, "queued", lambda _: queue)
+    monkeypatch.setattr(slurm, "present", lambda: None)
+    monkeypatch.setattr(slurm, "queued", lambda _: queue)
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

@@ -19,8 +19,6 @@ from subprocess import CompletedProcess
 import pytest
 import yaml
 
-from repro.plan import PlannedRun
-from repro.train import prepare
 from repro.train.prepare import made_of
 from tests.entry_points import call, python, ran
 from tests.test_structure import ANY_COMMAND, closure
@@ -295,13 +293,3 @@ def test_an_edited_data_set_or_method_is_of_its_own_runs_alone(workplace: Path) 
     assert common | {"repro/methods/mpl.py", "repro/methods/feedback.py"} == own["digits_mpl"].keys()
     for name, recorded in own["digits_mpl"].items():
         assert hashlib.sha256((ROOT / name).read_bytes()).hexdigest() == recorded
-
-
-def test_a_long_plan_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A tenth of a second for each run, in silence, is minutes for a thousand."""
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(prepare, "_SILENCE", 0.0)
-    plan = [PlannedRun(name, (), (0,)) for name in ("digits_mpl", "digits_uda")]
-
-    assert [50, 50] == [config.data.labels for config in prepare._composed(plan, Path("mine.yaml"))]
-    assert "1 of 2 runs composed\n2 of 2 runs composed\n" == capsys.readouterr().out

@@ -12,8 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from repro.config import Config, read_config
-from repro.cost import looked_at
+from repro.config import Config
 from repro.data import images as image_files
 from repro.data import source_of
 from repro.data.folder import Folder
@@ -208,5 +207,3 @@ def test_curves_read_their_images_once(workplace: Path, monkeypatch: pytest.Monk
     assert {"train": {1}, "test": {2}} == {
         part: {count for path, count in reads.items() if f"images/{part}/" in path} for part in ("train", "test")
     }
-    config = read_config(result.config)
-    assert sum(reads.values()) == looked_at(config, 0, 1, len(source_of(config.data).training_set(0).unlabelled))[0]

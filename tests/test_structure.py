@@ -12,7 +12,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 ORDER = ["files", "settings", "seeding", "rooms", "config", "plan", "results", "losses", "augment", "data", "models",
          "optim", "methods", "library", "engine", "train", "evaluate", "verify", "report", "cost", "slurm", "jobs",
-         "bench", "trial", "fit", "__main__"]  # fmt: skip
+         "bench", "trial", "retrain", "fit", "__main__"]  # fmt: skip
 """Each may import what stands before it. `rooms` are the settings of augmentation, data, models and methods."""
 RANK = {name: rank for rank, name in enumerate(ORDER)}
 ROOMS = {"repro.augment", "repro.data", "repro.models", "repro.methods"}

@@ -76,7 +76,7 @@ def test_a_row_reads_as_a_sentence() -> None:
            "noise_floor": 0.001}  # fmt: skip
 
     assert (
-        "cifar10_mpl seed-0: step 200 of 300000; losses: teacher labelled 0.500, UDA 0.031, student 1.923; "
+        "cifar10_mpl seed-0: step 200 of 300000; losses: student 1.923, teacher labelled 0.500, UDA 0.031; "
         "43.1 % of pseudo labels wrong; h -1.2e-03 ± 4.0e-03; of which noise +1.0e-03"
     ) == line("cifar10_mpl seed-0", row, 300_000)
     assert "run: step 5 of 9; losses: labelled 0.700" == line("run", {"step": 5.0, "labelled_loss": 0.7}, 9)

@@ -276,7 +276,7 @@ def main(words: Sequence[str]) -> int:
         for name, config in configs.items():
             right(config, name, found, device)
         return int(not found.right)
-    found.record["ceilings"] = asdict(measure_ceilings(device))
+    found.record["ceilings"] = measure_ceilings(device)
     for name, config in configs.items():
         times(config, name, found, device, compiled=arguments.what == "compiled")
     for name, config in configs.items() if device.type == "cuda" and arguments.what == "times" else ():

@@ -27,14 +27,13 @@ import torch
 from repro.config import as_mapping, read_config_file, unrecordable
 from repro.engine.device import choose_device, finish, set_up_process
 from repro.evaluate.evaluate import evaluate, with_seeds_seen
-from repro.files import CONFIGS, plan_path
+from repro.files import CONFIGS, STATE, plan_path
 from repro.plan import read_plan
 from repro.results import joined, read_run, with_record_hashes, write_run
 from repro.seeding import seeds_label
 from repro.settings import parse_seeds
 from repro.train.checkpoint import Result
 from repro.train.job import Job, result_of, session, source_hashes
-from repro.train.launch import STATE
 from repro.train.loop import Trainer, finetune
 from repro.train.recorded import CudaGraph
 from repro.train.stopping import EXIT_OUT_OF_TIME

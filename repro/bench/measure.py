@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import mean, median
@@ -65,34 +65,28 @@ def bench(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"{arguments.run}: the plain implementation is of MPL on CIFAR-10; name such an experiment")
     source_of(config.data).prepare()
     print(f"{arguments.run}: {len(ways)} ways, {arguments.rounds} times, each for {steps} steps", flush=True)
-    timings = measure(config, steps, partial(print, flush=True), arguments.rounds, ways)
+    timed = measure(config, steps, partial(print, flush=True), arguments.rounds, ways)
     set_up_process(config.engine.threads)  # not before: processes were started that must not inherit them
+    alike = {(way.precision, way.channels_last): way for way in timed}  # move the same tensors
+    moved = {kind: step_bytes(replace(config, engine=way.engine(config.engine))) for kind, way in alike.items()}
+    rows = []
+    for way, found in timed.items():
+        seconds = found["all_seconds"]
+        row = {"name": way.name, "plain": way.plain, "precision": way.precision.value}
+        row |= {"seconds": round(median(seconds), 5), "fastest": round(min(seconds), 5)}
+        row |= {"all_seconds": [round(second, 5) for second in seconds], "peak_bytes": found["peak_bytes"]}
+        row["bytes"] = moved[way.precision, way.channels_last]  # by our operations
+        rows.append(row | {"parts": {name: round(second, 5) for name, second in found["parts"].items()}})
     step = {
         "experiment": arguments.run,
         "title": f"{config.title} on {config.model.name}",
         "labelled": config.budget.labelled_batch,
         "unlabelled": config.budget.unlabelled_batch,
-        "timed": timings[0].steps,
+        "timed": steps * arguments.rounds,
         "flops": step_flops(config),
     }
-    alike = {(one.way.precision, one.way.channels_last): one.way for one in timings}  # move the same tensors
-    moved = {kind: step_bytes(replace(config, engine=way.engine(config.engine))) for kind, way in alike.items()}
-    ways_timed = [
-        {
-            "name": one.way.name,
-            "plain": one.way.plain,
-            "precision": one.way.precision.value,
-            "seconds": round(median(one.seconds), 5),
-            "fastest": round(min(one.seconds), 5),
-            "all_seconds": [round(second, 5) for second in one.seconds],
-            "peak_bytes": one.peak_bytes,
-            "bytes": moved[one.way.precision, one.way.channels_last],  # by our operations
-            "parts": {name: round(second, 5) for name, second in one.parts.items()},
-        }
-        for one in timings
-    ]
-    where, ceilings = environment(device, [], source_hashes()), asdict(measure_ceilings(device))
-    record = {"step": step, "environment": where, "ceilings": ceilings, "ways": ways_timed}
+    where = environment(device, [], source_hashes())
+    record = {"step": step, "environment": where, "ceilings": measure_ceilings(device), "ways": rows}
     path = write_bench(record)
     print("\n" + "\n".join(section(record)))
     print(f"\n{path}, {path.parent}/README.md")
@@ -135,32 +129,26 @@ WAYS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Steps of one way."""
-
-    way: Way
-    steps: int  # timed
-    seconds: list[float]  # of each of them; on a GPU, a step of so many together
-    peak_bytes: int  # of the process, or of the GPU where there is one; of a recorded way, what PyTorch keeps of it
-    parts: dict[str, float]  # seconds of a step; empty where it cannot be cut into ours: plain, or recorded
-
-
 def measure(
     config: Config, steps: int, say: Callable[[str], object], rounds: int = 2, ways: tuple[Way, ...] = WAYS
-) -> list[Timing]:
+) -> dict[Way, dict[str, Any]]:
     """All ways, one after another, and that for some rounds, so that a machine that slows down does so for all.
 
     `say` is told of each way that was timed, or that could not run here, and so is left out: not enough memory, or no
     compiler. Any other error of a way that is neither compiled nor recorded is raised, and one where no way runs.
+
+    Returns:
+        For each way `all_seconds`, those of each step, or on a GPU of a step of so many together; `peak_bytes`, of the
+        process, or of the GPU where there is one, of a recorded way what PyTorch keeps of it; and `parts`, seconds of a
+        step, empty where it cannot be cut into ours: plain, or recorded.
     """
-    found: dict[Way, list[Timing]] = {way: [] for way in ways}
+    found: dict[Way, list[dict[str, Any]]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way in ways:
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 try:
                     found[way].append(pool.submit(_timed, way, config, steps).result())
-                    say(f"{way.name}: {median(found[way][-1].seconds):.4f} s a step")
+                    say(f"{way.name}: {median(found[way][-1]['all_seconds']):.4f} s a step")
                 except RuntimeError as error:
                     may_fail = way.compiled or way.recorded
                     if not (may_fail or is_out_of_memory(error) or isinstance(error, BrokenProcessPool)):
@@ -168,45 +156,53 @@ def measure(
                     say(f"{way.name}: left out: {(str(error).strip() or type(error).__name__).splitlines()[0]}")
     if not any(found.values()):
         raise RuntimeError("no way to compute a step runs here; smaller batches: budget.unlabelled_batch=64")
-    return [
-        Timing(way, sum(one.steps for one in of_way), [second for one in of_way for second in one.seconds],
-               max(one.peak_bytes for one in of_way),
-               {name: median(one.parts[name] for one in of_way) for name in of_way[0].parts})
+    return {
+        way: {
+            "all_seconds": [second for one in of_way for second in one["all_seconds"]],
+            "peak_bytes": max(one["peak_bytes"] for one in of_way),
+            "parts": {name: median(one["parts"][name] for one in of_way) for name in of_way[0]["parts"]},
+        }
         for way, of_way in found.items()
         if of_way
-    ]  # fmt: skip
+    }
 
 
-def _timed(way: Way, config: Config, steps: int) -> Timing:
+def _timed(way: Way, config: Config, steps: int) -> dict[str, Any]:
     device = choose_device()
     set_up_process(config.engine.threads)
     config = replace(config, engine=way.engine(config.engine))
+    parts: dict[str, float] = {}
     if way.plain:
-        return _timed_plain(way, config, steps, device)
+        plain, warm = _plain(config, steps, device)
+        seconds, peak = _seconds(plain.advance, steps, device, warm), peak_bytes(device)
+        return {"all_seconds": seconds, "peak_bytes": peak, "parts": parts}
     trainer = Trainer(config, 0, device)
     if way.compiled:
         for learner in trainer.state.learners.values():
             learner.model.forward = torch.compile(learner.model.forward, dynamic=False)
     seconds = _seconds(trainer.advance, steps, device, _BEGINNING if way.compiled or way.recorded else _WARM)
-    if way.recorded:
-        return Timing(way, steps, seconds, torch.cuda.max_memory_reserved(device), {})
-    peak = peak_bytes(device)
-    parts = Parts(trainer, device)
-    whole = _WATCHED * mean(_seconds(trainer.advance, _WATCHED, device, warm=0))  # no more steps than are timed at once
-    parts.seconds["losses and the rest"] = whole - sum(parts.seconds.values())
-    return Timing(way, steps, seconds, peak, {name: second / _WATCHED for name, second in parts.seconds.items()})
+    peak = torch.cuda.max_memory_reserved(device) if way.recorded else peak_bytes(device)
+    if not way.recorded:
+        watched = Parts(trainer, device).seconds
+        whole = _WATCHED * mean(_seconds(trainer.advance, _WATCHED, device, warm=0))  # no more than are timed at once
+        watched["losses and the rest"] = whole - sum(watched.values())
+        parts = {name: second / _WATCHED for name, second in watched.items()}
+    return {"all_seconds": seconds, "peak_bytes": peak, "parts": parts}
 
 
-def _timed_plain(way: Way, config: Config, steps: int, device: torch.device) -> Timing:
-    """As torch is when nobody sets it up; on a GPU its two loaders share all processors as workers."""
+def _plain(config: Config, steps: int, device: torch.device) -> tuple[PlainTrainer, int]:
+    """The plain implementation, as torch is when nobody sets it up, and how many steps come before those that count.
+
+    On a GPU its two loaders share all processors as workers. Batches that they made before the clock started count for
+    none.
+    """
     torch.set_deterministic_debug_mode("default")
     torch.backends.cudnn.allow_tf32 = True
     data = source_of(config.data).training_set(0)
     assert isinstance(data.unlabelled, torch.Tensor)  # noqa: S101 - CIFAR-10 is in memory
     workers = config.engine.readers if device.type == "cpu" else max(1, (os.cpu_count() or 1) // 2)
-    warm = _WARM + 2 * workers  # batches that loaders made before the clock started count for none
-    plain = PlainTrainer(config, data.unlabelled, data.hidden_labels, warm + steps, workers, device)
-    return Timing(way, steps, _seconds(plain.advance, steps, device, warm), peak_bytes(device), {})
+    warm = _WARM + 2 * workers
+    return PlainTrainer(config, data.unlabelled, data.hidden_labels, warm + steps, workers, device), warm
 
 
 def _seconds(step: Callable[[], object], steps: int, device: torch.device, warm: int = _WARM) -> list[float]:
@@ -221,16 +217,11 @@ _COPY = {"cpu": 2**26, "cuda": 2**28}  # float32 numbers; more than any cache ho
 _REPEATS = {"cpu": 5, "cuda": 20}  # a GPU's clock rises with work
 
 
-@dataclass(frozen=True)
-class Ceilings:
-    """Of one device: no step can be faster than its arithmetic by the one, or than its traffic by the other."""
+def measure_ceilings(device: torch.device) -> dict[str, Any]:
+    """The best of a few repeats of each, with the threads that this process has: no step can be faster.
 
-    flops: dict[str, float]  # a second, of a matrix product, by precision
-    bytes: float  # a second, read and written by a copy
-
-
-def measure_ceilings(device: torch.device) -> Ceilings:
-    """The best of a few repeats of each, with the threads that this process has."""
+    `flops` a second, of a matrix product, by precision; `bytes` a second, read and written by a copy.
+    """
     side, count = _SIDE[device.type], _COPY[device.type]
     flops = {}
     for precision in Precision:
@@ -240,7 +231,8 @@ def measure_ceilings(device: torch.device) -> Ceilings:
         flops[precision.value] = 2 * side**3 / _best(lambda a=a, b=b: a @ b, device)  # type: ignore[misc]
     source = torch.ones(count, device=device)
     target = torch.empty_like(source)
-    return Ceilings(flops, 2 * source.numel() * source.element_size() / _best(lambda: target.copy_(source), device))
+    moved = 2 * source.numel() * source.element_size()
+    return {"flops": flops, "bytes": moved / _best(lambda: target.copy_(source), device)}
 
 
 def _best(call: Callable[[], object], device: torch.device) -> float:

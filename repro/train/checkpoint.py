@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from repro.config import Config, decisive
-from repro.files import link_or_copy, partly, replace_folder, restore_folder, sweep, write_whole
+from repro.files import RESULT, link_or_copy, partly, replace_folder, restore_folder, sweep, write_whole
 
 FORMAT = 2
 """The version of the contents, raised whenever their form changes; a file of another format is refused."""
@@ -260,9 +260,6 @@ def _short(value: Any) -> str:
 
 def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-*.pt"), reverse=True)
-
-
-RESULT = "result.pt"
 
 
 @dataclass(frozen=True)

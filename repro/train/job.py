@@ -25,19 +25,7 @@ from repro.engine.distributed import ALONE, World
 from repro.files import partly, replace_folder
 from repro.seeding import seeds_label
 from repro.settings import parse_seeds
-from repro.train.checkpoint import (
-    SERIES,
-    Damaged,
-    OtherFormat,
-    Refused,
-    Result,
-    kept_in,
-    link_weights,
-    load_result,
-    made_by,
-    refuse_other,
-    save_result,
-)
+from repro.train import checkpoint
 from repro.train.loop import NotFinite, Progress, Say, Stopped, Trainer, finetune
 
 
@@ -71,7 +59,7 @@ class Job:
     @property
     def training_made_by(self) -> dict[str, Any]:
         """What must be equal for training to resume from a checkpoint."""
-        return made_by(self.config, self.trained_as, self.source)
+        return checkpoint.made_by(self.config, self.trained_as, self.source)
 
     @property
     def made_by(self) -> dict[str, Any]:
@@ -106,23 +94,13 @@ class Listener:
             self.say(text)
 
 
-_LOSSES = {
-    "labelled_loss": "labelled",
-    "teacher_labelled_loss": "teacher labelled",
-    "unlabelled_loss": "unlabelled",
-    "uda_loss": "UDA",
-    "pseudo_label_loss": "pseudo label",
-    "student_loss": "student",
-    "student_labelled_loss": "student labelled",
-}
-
-
 def line(name: str, row: Mapping[str, float], steps: int) -> str:
     """`name: step 200 of 300000; losses: student 1.92, UDA 0.31; 43.1 % of pseudo labels wrong; h +1.2e-03 ± 4.0e-03`.
 
     `row` is one of metrics.csv: means over the steps since the row before; `steps` are those of the whole run.
     """
-    losses = [f"{words} {row[key]:.3f}" for key, words in _LOSSES.items() if key in row]
+    names = {key: key.removesuffix("_loss").replace("_", " ").replace("uda", "UDA") for key in row if "_loss" in key}
+    losses = [f"{words} {row[key]:.3f}" for key, words in names.items()]
     parts = [f"losses: {', '.join(losses)}"] if losses else []
     if "pseudo_label_wrong" in row:
         parts.append(f"{100 * row['pseudo_label_wrong']:.1f} % of pseudo labels wrong")
@@ -160,14 +138,15 @@ def train_job(job: Job, listener: Listener, world: World = ALONE) -> bool:
             tuned = finetune(trainer, listener.stops) if config.finetune.steps else {}
         except NotFinite as error:
             raise NotFinite(f"{job.name}: {error}") from None
-        world.first(lambda: save_result(job.folder, result_of(job, trainer, tuned)))
+        world.first(lambda: checkpoint.save_result(job.folder, result_of(job, trainer, tuned)))
     except Stopped:
         return False
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemory(f"{job.name}: memory ran out; {less_memory(config)}; {kept_in(job.folder)}, from which "
-                          "other budget.workers may go on") from None  # fmt: skip
+        kept = checkpoint.kept_in(job.folder)
+        raise OutOfMemory(f"{job.name}: memory ran out; {less_memory(config)}; {kept}, from which other budget.workers "
+                          "may go on") from None  # fmt: skip
     return True
 
 
@@ -180,12 +159,12 @@ def less_memory(config: Config) -> str:
             f"{budget.unlabelled_batch})")  # fmt: skip
 
 
-def result_of(job: Job, trainer: Trainer, tuned: dict[str, Tensor]) -> Result:
+def result_of(job: Job, trainer: Trainer, tuned: dict[str, Tensor]) -> checkpoint.Result:
     """The result of finished training, with the finetuned weights."""
     facts = environment(trainer.device, trainer.sessions, job.source) | {"warnings": trainer.kept.warnings}
     if trainer.world.size > 1:
         facts["processes"] = trainer.world.size
-    return Result(
+    return checkpoint.Result(
         as_mapping(trainer.config), job.seeds, job.config.budget.stack > 1, job.config.method.networks[-1], facts,
         trainer.rows, trainer.kept.series["snapshots"], trainer.kept.series["late"], tuned, job.made_by,
     )  # fmt: skip
@@ -194,15 +173,15 @@ def result_of(job: Job, trainer: Trainer, tuned: dict[str, Tensor]) -> Result:
 def is_finished(job: Job, say: Say) -> bool:
     """Whether its result is there and intact; refuses one that other settings, seeds or code made."""
     try:
-        finished = load_result(job.folder)
-    except Damaged as error:
+        finished = checkpoint.load_result(job.folder)
+    except checkpoint.Damaged as error:
         say(f"{error}; making it again from the last checkpoint")
         return False
-    except OtherFormat as error:
-        raise Refused(f"{error}; check that version out, or start anew: rm -r {job.folder}") from None
+    except checkpoint.OtherFormat as error:
+        raise checkpoint.Refused(f"{error}; check that version out, or start anew: rm -r {job.folder}") from None
     if finished:
         said = {"made_by": finished.made_by, "step": job.config.budget.steps, "sessions": []}
-        refuse_other(said, job.made_by, job.folder, job.state)
+        checkpoint.refuse_other(said, job.made_by, job.folder, job.state)
     return finished is not None
 
 
@@ -285,15 +264,15 @@ def take_over(jobs: Sequence[Job], trained: Path) -> None:
         if job.folder.exists() or not there.is_dir():
             continue  # its training is under way, or was never done
         try:
-            found = load_result(there)
+            found = checkpoint.load_result(there)
             why = _otherwise(found, job) if found else "what is there has no result"
             if found and not why:
                 fresh = partly(job.folder)
-                link_weights((getattr(found, name) for name in SERIES), fresh)
-                save_result(fresh, replace(found, config=as_mapping(job.config), made_by=job.made_by))
+                checkpoint.link_weights((getattr(found, name) for name in checkpoint.SERIES), fresh)
+                checkpoint.save_result(fresh, replace(found, config=as_mapping(job.config), made_by=job.made_by))
                 replace_folder(fresh, job.folder)
                 kept.append(label)
-        except (Damaged, OtherFormat) as error:
+        except (checkpoint.Damaged, checkpoint.OtherFormat) as error:
             why = str(error)
         if why:
             print(f"{job.run}: {label} is trained again: {why}")
@@ -301,12 +280,12 @@ def take_over(jobs: Sequence[Job], trained: Path) -> None:
         print(f"{jobs[0].run}: {', '.join(kept)} trained already by a plan of fewer seeds, and kept")
 
 
-def _otherwise(found: Result, job: Job) -> str:
+def _otherwise(found: checkpoint.Result, job: Job) -> str:
     """How a result differs from what the new plan would train; empty if only the list of seeds differs."""
     if found.made_by["source"] != job.made_by["source"]:
         return "what is there was trained by other code"
     free = dict.fromkeys(("planned_seeds", "data_hash"))
-    there, here = (made_by | {"config": made_by["config"] | free} for made_by in (found.made_by, job.made_by))
+    there, here = (made | {"config": made["config"] | free} for made in (found.made_by, job.made_by))
     if there != here:
         return "what is there has other settings"
     before, now = str(found.config.get("planned_seeds", "")), job.config.planned_seeds

@@ -31,15 +31,12 @@ from repro.config import departures, read_config_file
 from repro.data import source_of
 from repro.engine.device import set_up_process, visible_gpus, worker_pool
 from repro.engine.distributed import ALONE, World, connected
-from repro.files import CONFIGS, only_writer, partly, refuse_other_settings, remove_folder
+from repro.files import CONFIGS, NOTE, STATE, TRAINED, only_writer, partly, refuse_other_settings, remove_folder
 from repro.seeding import seeds_listed
 from repro.settings import ConfigError, parse_seeds
 from repro.train.checkpoint import Refused, is_published, publish, refuse_newest
 from repro.train.job import Job, Listener, is_finished, jobs_of, less_memory, take_over, train_job
 from repro.train.stopping import EXIT_OUT_OF_TIME, Flags, Progress, Stopping, die_with_parent
-
-RUNS, STATE = Path("artifacts/runs"), Path("state")
-NOTE = "progress.json"
 
 
 def train(run: str, seeds: str) -> int:
@@ -101,7 +98,7 @@ def opened(run: str, seeds_text: str, world: World = ALONE) -> Iterator[list[Job
     with first_writes(world, run, f"run {run}") if whole else contextlib.nullcontext():
         if world.first(lambda: finished_already(every, jobs)):
             jobs = []
-        world.first(lambda: take_over(jobs, RUNS / run))
+        world.first(lambda: take_over(jobs, TRAINED / run))
         yield jobs
         world.first(lambda: _close(jobs, whole))
 
@@ -113,7 +110,7 @@ def _close(jobs: list[Job], whole: bool) -> None:
     run, planned = jobs[0].run, jobs[0].config.planned_seeds
     if whole:
         with only_writer(f"{run}.weights", f"what is trained of {run}"):
-            publish([job.folder for job in jobs], RUNS / run)
+            publish([job.folder for job in jobs], TRAINED / run)
         remove_folder(jobs[0].state)
     else:
         trained = ", ".join(job.folder.name for job in jobs)
@@ -146,9 +143,9 @@ def finished_already(every: list[Job], jobs: list[Job]) -> bool:
     """Whether all planned jobs of a run are finished; refuses what other settings, data or code left of it."""
     refuse_other_states(every, jobs)
     run, state = every[0].run, every[0].state
-    if not is_published(RUNS / run, [job.made_by for job in every]):
+    if not is_published(TRAINED / run, [job.made_by for job in every]):
         return False
-    print(f"{run}: finished already, nothing to train; to train it again: rm -r {RUNS / run}")
+    print(f"{run}: finished already, nothing to train; to train it again: rm -r {TRAINED / run}")
     if jobs == every:
         remove_folder(state)
     return True

@@ -8,8 +8,7 @@ stand below the settings, as a comment.
 from __future__ import annotations
 
 import ast
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -22,20 +21,17 @@ from repro.config import Config, as_mapping, checked, departures
 from repro.data import source_of
 from repro.data.sets import PLACE
 from repro.engine.device import choose_device
-from repro.files import CONFIGS, digest, write_whole
+from repro.files import CONFIGS, RESULT, STATE, TRAINED, digest, write_whole
 from repro.methods import method_of
-from repro.plan import PlannedRun, compose_planned, read_plan
+from repro.plan import compose_planned, read_plan
 from repro.seeding import seeds_listed
 from repro.settings import ConfigError, parse_seeds
 from repro.train.batches import refuse_to_share
-from repro.train.checkpoint import RESULT
 from repro.train.job import hash_of, is_finished, jobs_of, revision, source_hashes, take_over
-from repro.train.launch import RUNS, STATE, finished_already
+from repro.train.launch import finished_already
 
 _PACKAGE = Path(__file__).parents[1]
 _ROOMS = (("repro", "data"), ("repro", "methods"))
-_SILENCE = 5.0
-"""Most seconds without a message while many runs are composed."""
 
 
 def prepare(path: Path, gpus: bool | None = None, processes: int = 1) -> dict[str, Config]:
@@ -52,7 +48,7 @@ def prepare(path: Path, gpus: bool | None = None, processes: int = 1) -> dict[st
             f"take here: repro plan {path}; a plan for a CPU: make reproduce PLAN=quick"
         )
     plan = whole.runs
-    configs = with_prepared_data(list(_composed(plan, path)))
+    configs = with_prepared_data([compose_planned(planned, path) for planned in plan])
     for planned, config in zip(plan, configs, strict=True):
         try:
             refuse_to_share(config, processes, config.budget.unlabelled_batch)
@@ -89,30 +85,20 @@ def lay_out(path: Path, gpus: bool | None = None, processes: int = 1) -> dict[st
         jobs = jobs_of(name, config, STATE / name, parse_seeds(config.planned_seeds))
         finished = finished_already(jobs, [])
         if not finished:
-            take_over(jobs, RUNS / name)
+            take_over(jobs, TRAINED / name)
             for job in jobs:
                 if (job.folder / RESULT).is_file() and not is_finished(job, print):
                     (job.folder / RESULT).unlink()  # damaged
-        others = not finished and (RUNS / name).is_dir()
+        others = not finished and (TRAINED / name).is_dir()
         runs[name] = {
             "seeds": config.planned_seeds,
             "jobs": {job.folder.name: seeds_listed(job.seeds) for job in jobs},
             "steps": config.budget.steps,
             "workers": config.budget.workers,
             "settings": digest(CONFIGS / f"{name}.yaml"),
-            "before": (RUNS / name).stat().st_mtime_ns if others else 0,  # of results of another plan
+            "before": (TRAINED / name).stat().st_mtime_ns if others else 0,  # of results of another plan
         }
     return {"code": hash_of(source_hashes()), "revision": revision(), "runs": runs}
-
-
-def _composed(plan: Sequence[PlannedRun], path: Path) -> Iterator[Config]:
-    """The configuration of each run; prints progress if that takes long."""
-    said = time.monotonic()
-    for number, planned in enumerate(plan, 1):
-        yield compose_planned(planned, path)
-        if time.monotonic() - said > _SILENCE:
-            said = time.monotonic()
-            print(f"{number} of {len(plan)} runs composed", flush=True)
 
 
 @cache
