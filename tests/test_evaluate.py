@@ -12,7 +12,7 @@ import torch
 from repro.data import source_of
 from repro.evaluate.evaluate import evaluate
 from repro.evaluate.predict import Predictor, score
-from repro.fit.outcome import _trained
+from repro.fit.outcome import weights_that_count
 from repro.train.checkpoint import Result
 from repro.train.loop import Trainer, finetune
 from tests.tiny import CPU, assert_same, left_by, settings
@@ -102,4 +102,4 @@ def test_a_fit_keeps_the_weights_that_count(tuned: bool, finished: tuple[Trainer
     result = result if tuned else replace(result, finetuned={})
 
     expected = result.finetuned if tuned else trainer.state.learners["student"].average
-    assert_same(dict(expected), _trained(result))
+    assert_same(dict(expected), weights_that_count(result))

@@ -155,10 +155,3 @@ def test_order_of_stacked_seeds_is_that_of_each() -> None:
     assert all(torch.equal(single.at(step), stacked.at(step)[1]) for step in range(12))
     joined = torch.cat([single.at(step) for step in range(5)])
     assert not torch.equal(joined[:10], joined[10:])
-
-
-@pytest.mark.parametrize(("n", "batch"), [(0, 1), (1, 0)])
-def test_order_refuses_nothing(n: int, batch: int) -> None:
-    """No examples or an empty batch are refused by name."""
-    with pytest.raises(ValueError, match="labelled order: batch"):
-        Order(Streams(0), "labelled order", n, batch)

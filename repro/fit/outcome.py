@@ -109,6 +109,12 @@ def _crossed(found: Probe, labels: Tensor) -> Score | None:
     return None if found.held_out is None else scored(found.held_out, labels, len(found.bias))
 
 
+def weights_that_count(result: Result) -> dict[str, Tensor]:
+    """Of a trained network: the finetuned ones where there are any, else the averaged ones, else the last."""
+    networks = result.networks()
+    return dict(result.finetuned or networks[counted_network(result.counted, networks)])
+
+
 def finish(out: Path, asked: Config, seed: int, result: Result | None, begun: float, keep: str = "") -> dict[str, Any]:
     """Judges what there is, keeps the better one, writes it and what a person reads about it; returns the facts.
 
@@ -127,8 +133,7 @@ def finish(out: Path, asked: Config, seed: int, result: Result | None, begun: fl
     if isinstance(config.model, Pretrained) and keep in {"", PROBE}:
         candidates[PROBE] = dict(start_of(config, out).state_dict())
     if result:
-        final = result.networks()
-        candidates[config.method.name] = result.finetuned or final[counted_network(result.counted, final)]
+        candidates[config.method.name] = weights_that_count(result)
     judged_by = {name: score(config, seed, weights, aside) for name, weights in candidates.items()}
     kept = _better(judged_by, aside.labels.numpy())
     weights, found, on, shown = candidates[kept], judged_by[kept], "aside", aside

@@ -165,10 +165,10 @@ def test_a_report_that_cannot_be_made_leaves_the_old_one(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("name", MARKDOWN)
 def test_pages_stay_short(name: str) -> None:
-    """20 KB for the report, 15 KB for a page; no cell above 120 characters."""
+    """20 KB for the report, 15 KB for a page, 30 KB for the three studies; no cell above 120 characters."""
     text = (RESULTS / name).read_text()
 
-    assert len(text.encode()) <= (20_000 if name == "REPORT.md" else 15_000)
+    assert len(text.encode()) <= {"REPORT.md": 20_000, "feedback.md": 30_000}.get(name, 15_000)
     assert max(map(len, cells(text)), default=0) <= 120
 
 
