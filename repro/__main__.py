@@ -312,7 +312,7 @@ def verify(arguments: argparse.Namespace) -> int:
         return retrain(arguments.retrain)
     from repro.verify import rules
 
-    return rules.verify(arguments.results, check=arguments.check)
+    return rules.verify_elsewhere(arguments.results) if arguments.results else rules.verify(check=arguments.check)
 
 
 def report(_: argparse.Namespace) -> None:

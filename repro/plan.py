@@ -173,8 +173,14 @@ def compose(run: str, overrides: Sequence[str] = (), root: Path = ROOT) -> Confi
             raise ConfigError(f"{run}: override {override!r} would compose another setting; name that instead")
         if _REFERENCE in override:
             raise ConfigError(f"{run}: override {short(override)} refers to another value; write the value itself")
-    plain = {key: value for key, value in changes.items() if key not in _GROUPS and not overrides
-             and isinstance(value, str | int | float | None)}  # fmt: skip
+    named = [re.split(r"[=@]", override.lstrip("+~"))[0] for override in overrides]
+    plain = {
+        key: value
+        for key, value in changes.items()
+        if key not in _GROUPS
+        and isinstance(value, str | int | float | None)
+        and not any(f"{key}.".startswith(f"{one}.") or one.startswith(f"{key}.") for one in named)
+    }
     rest = (f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in changes.items() if key not in plain)
     try:
         mapping = deepcopy(_composed(comparison.setting, arm.method, tuple(rest), tuple(overrides), root))

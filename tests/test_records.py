@@ -182,8 +182,8 @@ def test_another_results_folder_is_verified_where_it_lies(
     shares = read_run(another / "runs/digits_quick_uda").seeds["accuracy.teacher"]
     before = sorted(tmp_path.rglob("*"))
 
-    assert 0 == rules.verify(another)
-    assert 0 == rules.verify(tmp_path / "theirs")
+    assert 0 == rules.verify_elsewhere(another)
+    assert 0 == rules.verify_elsewhere(tmp_path / "theirs")
     told = capsys.readouterr().out
     assert f"digits_quick_uda: teacher {100 * shares.mean():.2f} % over 5 seeds" in told
     assert f"{len(read_claims(ROOT / 'experiments/claims.yaml'))} NOT_RUN" in told
@@ -192,10 +192,10 @@ def test_another_results_folder_is_verified_where_it_lies(
 
     seeds = another / "runs/digits_quick_uda/seeds.csv"
     seeds.write_text(seeds.read_text().replace(",True,", ",False,", 1))
-    assert 1 == rules.verify(another)
+    assert 1 == rules.verify_elsewhere(another)
     assert "refused: digits_quick_uda, seed 0: its record was changed" in capsys.readouterr().out
     with pytest.raises(ValueError, match="empty: has no run in a folder runs; name a results folder"):
-        rules.verify(tmp_path / "empty")
+        rules.verify_elsewhere(tmp_path / "empty")
 
 
 def test_verdicts_of_another_folder_are_compared(
@@ -206,14 +206,14 @@ def test_verdicts_of_another_folder_are_compared(
     write_verdicts(verdicts, another / "verdicts.json")
     another.rename(tmp_path / "results")
 
-    assert 0 == rules.verify(tmp_path)
+    assert 0 == rules.verify_elsewhere(tmp_path)
     write_verdicts([replace(verdicts[0], n=3), *verdicts[1:]], tmp_path / "results/verdicts.json")
-    assert 1 == rules.verify(tmp_path)
+    assert 1 == rules.verify_elsewhere(tmp_path)
     assert f"1 other than {tmp_path}/results/verdicts.json says: {verdicts[0].claim}" in capsys.readouterr().out
 
     monkeypatch.setattr(rules, "_PROJECT", tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert 0 == rules.verify(tmp_path)
+    assert 0 == rules.verify_elsewhere(tmp_path)
     assert "no claim was judged: experiments/claims.yaml is not here" in capsys.readouterr().out
 
 
@@ -228,7 +228,7 @@ def test_data_that_are_not_here_are_named(
 
     monkeypatch.setattr(rules, "scores_of", scores_of)
     monkeypatch.setattr(rules, "read_claims", lambda _: [])
-    monkeypatch.setattr(rules, "read_runs", lambda _: recorded)
+    monkeypatch.setattr(rules, "read_runs", lambda: recorded)
     monkeypatch.chdir(tmp_path)
 
     assert 0 == rules.verify()

@@ -300,37 +300,46 @@ def judged(
     return [judge(claim, scores) for claim in read_claims(claims)], scores
 
 
-def verify(elsewhere: Path | None = None, *, check: bool = False) -> int:
+def verify(*, check: bool = False) -> int:
     """Judges every claim on the recorded runs and writes results/verdicts.json; with `check` only compares.
 
-    Of another results folder, or project, `elsewhere` it says the accuracies too, and writes nothing. Gives 1 where a
-    record or a kept network is not what was written, or other verdicts are written than are found; else 0.
+    Gives 1 where a record or a kept network is not what was written, or `check` finds other verdicts than are written.
     """
     torch.set_num_threads(1)  # the tensors are small: more threads wait for each other
-    places = (elsewhere, elsewhere / "results") if elsewhere else (RUNS.parent,)
-    root = next((place for place in places if (place / RUNS.name).is_dir()), places[0])
-    runs = read_runs(root / RUNS.name)
-    if elsewhere and not runs:
-        raise ValueError(f"{elsewhere}: has no run in a folder runs; name a results folder, or the project it is of")
+    runs = read_runs()
+    verdicts, scores = judged(runs)
+    changed = _said(scores, RUNS.parent, runs)
+    if check:
+        return int(bool(_other(verdicts, scores, VERDICTS)) or changed)
+    write_verdicts(verdicts)
+    print(f"{len(verdicts)} claims judged on {len(scores)} runs")
+    return int(changed)
+
+
+def verify_elsewhere(place: Path) -> int:
+    """Recomputes what is recorded in another results folder, or project, and judges all claims on it; writes nothing.
+
+    Gives 1 where a record or a kept network is not what was written, or other verdicts are written there; else 0.
+    """
+    torch.set_num_threads(1)
+    root = next((one for one in (place, place / "results") if (one / RUNS.name).is_dir()), None)
+    runs = read_runs(root / RUNS.name) if root else {}
+    if not (root and runs):
+        raise ValueError(f"{place}: has no run in a folder runs; name a results folder, or the project it is of")
     claims = next((one for one in (CLAIMS, _PROJECT / CLAIMS) if one.is_file()), None)
     verdicts, scores = judged(runs, root / LABELS.name, claims) if claims else ([], scores_of(runs, root / LABELS.name))
-    for run in scores.values() if elsewhere else ():
+    for run in scores.values():
         if ours := run.percent().values():
             print(f"{run.name}: {run.counted} {sum(ours) / len(ours):.2f} % over {seeds(len(ours))}")
     changed = _said(scores, root, runs)
     if not claims:
         print(f"no claim was judged: {CLAIMS} is not here; run this in a checkout of the project")
         return int(changed)
+    counts = Counter(verdict.status for verdict in verdicts)
+    print(f"judged by {claims}: " + ", ".join(f"{counts[one]} {one}" for one in Status if counts[one]))
     written = root / VERDICTS.name
-    if elsewhere:
-        counts = Counter(verdict.status for verdict in verdicts)
-        print(f"judged by {claims}: " + ", ".join(f"{counts[one]} {one}" for one in Status if counts[one]))
-        if not written.exists():
-            print(f"{written} is not there to compare with")
-            return int(changed)
-    elif not check:
-        write_verdicts(verdicts, written)
-        print(f"{len(verdicts)} claims judged on {len(scores)} runs")
+    if not written.exists():
+        print(f"{written} is not there to compare with")
         return int(changed)
     return int(bool(_other(verdicts, scores, written)) or changed)
 
