@@ -170,7 +170,13 @@ ANSWERING = {
 In `digits` the student is still behind its teacher when training ends; five times as long, it has caught up.
 """
 ALONE = "moons_paper_feedback_teaches"
-PLANTED = "moons_planted"
+PLANTED = {
+    "moons_planted": "two moons",
+    "digits_planted_pair": "digits, a pair",
+    "digits_planted_random": "digits, random",
+    "cifar10_planted_pair": "CIFAR-10, a pair",
+    "cifar10_planted_random": "CIFAR-10, random",
+}
 PLANTED_ARMS = ("mpl_no_feedback", "mpl", "consistency_alone", "feedback_alone")
 
 
@@ -185,7 +191,6 @@ def answers(record: Record, rows: Sequence[ClaimRow]) -> dict[str, Any]:
     pair = (mpl.run, without.run)
     compares = [row for row in rows if row.claim.runs == pair and isinstance(row.claim.rule, Ordering)]
     wrong = tables.wrong_labels(record, known) if known else []
-    labels = {row.arm: row for row in tables.planted(record, comparisons()[PLANTED]) if row.arm in PLANTED_ARMS}
     return {
         "numbers": [row for row in rows if row.number],  # of the paper
         "orderings": [row for row in rows if not row.number and row.claim.by is Origin.paper],
@@ -200,8 +205,14 @@ def answers(record: Record, rows: Sequence[ClaimRow]) -> dict[str, Any]:
         "wrong": next((row for row in wrong if row.arm == "mpl"), None),  # pseudo labels, against h = 0
         "size": tables.feedback_size(record, known, "mpl") if known else None,
         "alone": next((row for row in rows if row.claim.id == ALONE and row.verdict.estimate is not None), None),
-        "planted": labels if len(labels) == len(PLANTED_ARMS) else {},  # once all of these arms have run
+        "planted": {name: found for setting, name in PLANTED.items() if (found := _planted(record, setting))},
     }
+
+
+def _planted(record: Record, setting: str) -> dict[str, tables.Row]:
+    """What feedback does to wrong labels that were planted, by arm, once all of `PLANTED_ARMS` have run."""
+    rows = {row.arm: row for row in tables.planted(record, comparisons()[setting])}
+    return {arm: rows[arm] for arm in PLANTED_ARMS} if rows.keys() >= set(PLANTED_ARMS) else {}
 
 
 def best_setting(verdicts: Mapping[str, Verdict]) -> Comparison | None:
@@ -215,7 +226,7 @@ def needed_runs(verdicts: Mapping[str, Verdict]) -> list[str]:
     setting = best_setting(verdicts)
     wanted = ("supervised", "uda", "mpl_no_feedback", "mpl", "mpl_held")
     found = [run for arm, run in setting.runs.items() if arm in wanted] if setting else []
-    return found + [comparisons()[PLANTED].run(arm) for arm in PLANTED_ARMS]
+    return found + [comparisons()[setting].run(arm) for setting in PLANTED for arm in PLANTED_ARMS]
 
 
 def metrics(record: Record) -> dict[str, Any]:
