@@ -14,6 +14,7 @@ from repro.config import as_mapping
 from repro.evaluate import evaluate as entry
 from repro.evaluate.labels import StoredLabels, labels_to_store, read_labels, store_labels
 from repro.results import LABELS, RecordError, Run, read_runs, with_record_hashes
+from repro.verify import rules
 from repro.verify.evidence import Scores, scores_of
 from tests.folders import CLASSES, TEST_IMAGES, config_of, images, trained_on
 from tests.tiny import settings
@@ -67,6 +68,25 @@ def test_accuracies_are_recomputed_without_images(elsewhere: Path) -> None:
     for network in found.accuracy:
         assert {0: run.seeds.loc[0, f"accuracy.{network}"]} == found.accuracy[network]
         assert {0: run.seeds.loc[0, f"top5.{network}"]} == found.top5[network]
+
+
+@pytest.mark.parametrize("checkout", [True, False])
+def test_results_elsewhere_are_checked_by_their_own_labels(
+    checkout: bool, elsewhere: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """`repro verify FOLDER`, from a place that has none of them, with claims to judge and without."""
+    run = the_run()
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
+    if not checkout:
+        monkeypatch.setattr(rules, "_PROJECT", Path.cwd())
+
+    status, printed = rules.verify_elsewhere(elsewhere), capsys.readouterr().out
+
+    assert 0 == status
+    assert "refused" not in printed
+    assert f"folder_uda: teacher_average {100 * float(run.seeds.loc[0, 'accuracy.teacher_average']):.2f} %" in printed
+    assert checkout == ("claims judged" in printed or "judged by" in printed)
 
 
 def test_labels_are_stored_once_and_small(elsewhere: Path) -> None:

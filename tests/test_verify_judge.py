@@ -177,6 +177,29 @@ def test_all_others_must_be_beaten() -> None:
     assert "mpl against strong" in verdict.reason
 
 
+def test_of_two_that_are_beaten_the_nearer_decides() -> None:
+    """By 5 points and by 2 points: the verdict is on the 2, in whichever order they are named."""
+    close = scores("close", [931, 935, 929, 933, 938], {"name": "uda"})
+    evidence = scores("mpl", HIGH, MPL) | scores("base", LOW, SUPERVISED) | close
+
+    for named in (("base", "close"), ("close", "base")):
+        verdict = judge(claim(Ordering("mpl", named, at_least=0.0, meaningful=0.5)), evidence)
+        assert (Status.REPRODUCED, pytest.approx(1.98)) == (verdict.status, verdict.estimate)
+
+
+def test_seeds_that_would_settle_an_ordering_by_hand() -> None:
+    """Differences 0.9, -0.7, 1.0: mean 0.4, spread 0.9539. To tell 0.4 from 0 takes fewer seeds than from 0.5.
+
+    TTestPower of the effect 0.4 / 0.9539, 2.5 % to one side and 80 % power, by Lehr's rule (1.96 + 0.84)^2 / 0.4193^2
+    = 44.6 and two for t; to the other bound it would be more than 700.
+    """
+    verdict = compared([909, 893, 910], [900] * 3)
+
+    assert Status.INCONCLUSIVE == verdict.status
+    more = int(re.search(r"about (\d+) seeds more", verdict.missing)[1])
+    assert 45 <= more + 3 <= 48
+
+
 def test_numbers_of_the_verdict() -> None:
     """Differences 2, 3, 4 points: estimate 3, interval 3 +- 4.303 / sqrt 3, p of t = 5.196 with n - 1 = 2.
 
@@ -188,6 +211,20 @@ def test_numbers_of_the_verdict() -> None:
     assert pytest.approx(0.0351, abs=1e-4) == verdict.p_value
     assert 3 == verdict.n
     assert pytest.approx((3 - 1.6859, 3 + 1.6859), abs=1e-4) == (wider.low, wider.high)
+
+
+@pytest.mark.parametrize(("seeds", "estimate", "said"), [
+    ({0: 900, 1: 910}, 5.5, "2 seeds in common, too few"), ({7: 900}, None, "0 seeds in common, too few"),
+    ({0: 900, 1: 910, 2: 901, 9: 800}, 5.6, "3 seeds (2 seeds without a partner left out)"),
+])  # fmt: skip
+def test_only_common_seeds_are_compared(seeds: dict[int, int], estimate: float | None, said: str) -> None:
+    """Of 96, 96, 95.9 and 99 % with seeds 0 to 3; the reason counts common seeds and those that are left out."""
+    evidence = scores("mpl", [960, 960, 959, 990], MPL) | scores("base", seeds, SUPERVISED)
+
+    verdict = judge(ORDERING, evidence)
+
+    assert (estimate is None and verdict.estimate is None) or pytest.approx(estimate) == verdict.estimate
+    assert said in verdict.reason
 
 
 def test_reaching_the_bound_is_success() -> None:
@@ -244,6 +281,35 @@ def test_the_chance_of_a_verdict_is_that_of_simulated_runs(true_gap: float, seed
     assert pytest.approx(confirmed / draws, abs=0.025) == chance_to_confirm(RULE, true_gap, seeds, 0.05)
     assert pytest.approx(refuted / draws, abs=0.025) == chance_to_refute(RULE, true_gap, seeds, 0.05)
     assert 0 == chance_to_confirm(replace(RULE, spread=1e-3), 0.0, 2, 0.05)  # the rule wants three
+
+
+def test_seeds_of_a_number_are_the_fewest_with_enough_power() -> None:
+    """80 % to confirm no gap, and to refute one of twice the margin; with a seed fewer, less."""
+    found = needed(claim(replace(RULE, runs=30)), {})
+
+    for seeds, chance, gap in ((found.confirm, chance_to_confirm, 0.0), (found.refute, chance_to_refute, -1.0)):
+        assert (
+            chance(replace(RULE, runs=30), gap, seeds - 1, 0.05)
+            < 0.8
+            <= chance(replace(RULE, runs=30), gap, seeds, 0.05)
+        )
+
+
+def test_seeds_of_an_ordering_by_hand() -> None:
+    """Twice what counts, 1 point, is told from 0 by 10 seeds; no difference from 0.5 points by 34 (Cohen 1988)."""
+    found = needed(with_rule(ORDERING, spread=1.0), {})
+
+    assert (10, 34) == (found.confirm, found.refute)
+
+
+def test_the_most_scattered_of_several_comparisons_decides_on_seeds() -> None:
+    """Differences to `base` scatter by 1 point, to `close` by 2: all must be beaten, so 2 points count."""
+    rule = claim(Ordering("mpl", ("base", "close"), at_least=0.0, meaningful=0.5))
+    evidence = scores("mpl", [910, 920, 930], MPL) | scores("base", [900] * 3, SUPERVISED)
+
+    found = needed(rule, evidence | scores("close", [890, 920, 950], {"name": "uda"}))
+
+    assert pytest.approx(2) == found.spread
 
 
 def test_a_margin_within_the_papers_own_error_cannot_be_confirmed() -> None:

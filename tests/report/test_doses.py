@@ -90,6 +90,16 @@ def test_dose_rows_by_hand() -> None:
     assert held.holm == pytest.approx(min(1, 2 * min(gain.p_value for gain in gains.values())))
 
 
+def test_ratios_that_no_draw_could_tell_are_left_out() -> None:
+    """Two of four seeds drew the same labels each time, so signal over noise is 1,001 and more; others count alone."""
+    found = dosed()
+    found.runs[DOSE.run("mpl_held")].arrays["curve.signal_to_noise"] = np.array(
+        [[9, 0.1, 0.3], [9, 1001, 2e6], [9, 1001, 1e9], [9, 0.3, 0.5]]
+    )
+
+    assert pytest.approx(0.3) == next(row for row in doses(found, DOSE) if row.arm == "mpl_held").signal_to_noise
+
+
 def test_a_reference_that_has_not_run_is_none() -> None:
     """Rather than another arm in its place."""
     found = record({DOSE.run("exact_held"): {"student": [80, 82, 84, 86]}}, {})

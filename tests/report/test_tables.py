@@ -164,6 +164,8 @@ def test_seeds_trained_again_are_held_against_the_recorded_ones() -> None:
     row = tables.again(found, comparisons()["digits_quick"])[0]
 
     assert (2, 88.5, 88.75, 95.0) == (row["n"], *(about(row[key]) for key in ("here", "recorded", "equal")))
+    found.runs["digits_mpl"].config["optim"]["average_decay"] = 0.9
+    assert [] == tables.again(found, comparisons()["digits_quick"])  # another setting is not the same run again
 
 
 def test_provenance_names_devices_times_and_departures() -> None:
