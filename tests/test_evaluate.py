@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from repro.data import source_of
-from repro.evaluate.evaluate import evaluate
+from repro.evaluate.evaluate import evaluate, told
 from repro.evaluate.predict import Predictor, score
 from repro.fit.outcome import weights_that_count
 from repro.train.checkpoint import Result
@@ -93,6 +93,16 @@ def test_accuracy_is_computed_in_float32_whatever_training_was() -> None:
     found = [Predictor(config, 0).probabilities(learner.model.state_dict(), test.examples) for config in (plain, half)]
 
     assert torch.equal(*found)
+
+
+def test_a_record_says_how_a_seed_was_trained() -> None:
+    """Its share of the seconds of four that trained as one, where it went on, what it was warned of."""
+    sessions = [{"from_step": 0}, {"from_step": 40}, {"from_step": 70}]
+    environment = {"seconds": 10.0, "torch": "2", "sessions": sessions, "warnings": ["one class", "guessing"]}
+
+    said = {"seconds": 2.5, "torch": "2", "resumed_at": "40 70", "warnings": "one class; guessing"}
+    assert said == told(environment, 4)
+    assert {"seconds": 10.0} == told({"seconds": 10.0, "sessions": sessions[:1]}, 1)
 
 
 @pytest.mark.parametrize("tuned", [False, True])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from repro.results import Run, read_run, write_run
 from repro.train.checkpoint import Result
 from repro.train.loop import Trainer
 from tests.tiny import CPU, left_by, settings
+from tests.verify_cases import with_array
 
 IMAGES = torch.arange(12 * 48, dtype=torch.uint8).reshape(12, 3, 4, 4)
 """Twelve different images."""
@@ -126,3 +128,12 @@ def test_the_line_of_a_run_says_so(result: Result, tmp_path: Path, monkeypatch: 
     count = 2 * len(source_of(DigitsData()).held_out_set(0).labels)
     said = f"over 2 seeds; NOTE: 14 of {count} test examples are training examples too, 0 of them with another label"
     assert entry._evaluate_run("run").endswith(said)
+
+
+def test_the_line_of_a_run_counts_seeds_that_give_one_class(result: Result) -> None:
+    """Of two seeds one takes every test image for a 3."""
+    run = evaluate("run", result)
+    both = np.concatenate([run.predictions("teacher"), np.full_like(run.predictions("teacher"), 3)])
+    collapsed = with_array(run, "predictions.teacher", both)
+
+    assert "; 1 of them predict one class only" == entry.in_words(collapsed, "teacher")

@@ -15,7 +15,7 @@ from repro.config import Config
 from repro.evaluate import feedback
 from repro.evaluate.evaluate import calibration_error, label_curves
 from repro.evaluate.feedback import FeedbackProbe
-from repro.losses import one_hot, soft_cross_entropy
+from repro.losses import cross_entropy, one_hot, soft_cross_entropy
 from repro.methods import mpl
 from repro.plan import compose
 from repro.seeding import Streams
@@ -115,6 +115,9 @@ def test_calibration_error_by_hand() -> None:
     labels = np.array([[0, 0, 0], [0, 1, 0]])
 
     np.testing.assert_allclose([(0.82 + 0.4) / 3, 0.0], calibration_error(p, labels), atol=1e-12)
+    # 0.6 is the edge of two bins and counts with 0.55 (wrong) below: |1 - 1.15|; 0.65 (right) is alone: 0.35.
+    edge = np.array([[[0.6, 0.4], [0.45, 0.55], [0.35, 0.65]]])
+    np.testing.assert_allclose([(0.15 + 0.35) / 3], calibration_error(edge, np.array([[0, 0, 1]])), atol=1e-12)
 
 
 @pytest.fixture
@@ -134,11 +137,16 @@ def probe_of(config: Config, trainer: Trainer) -> tuple[FeedbackProbe, dict[str,
 
 
 def test_signal_to_noise_is_that_of_all_labels(moons: tuple[Config, Trainer], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against the sum over all 2^5 draws of a batch, each with its probability; the baseline's too."""
+    """Against the sum over all 2^5 draws of a batch, each with its probability; the baseline's too.
+
+    An oracle with the gradient of the labelled loss has the expected direction; one draw's h slope has a mean cosine.
+    """
     config, trainer = moons
     probe, weights = probe_of(config, trainer)
     monkeypatch.setattr(feedback, "BATCHES", 1)
     monkeypatch.setattr(feedback, "DRAWS", 3000)
+    monkeypatch.setattr(probe, "_oracle", lambda student, step: student.gradients(
+        feedback.labelled_loss(student, probe._batches.at(step), with_gradient=True)))  # fmt: skip
     found = probe.at(40, weights)
 
     batch, teacher, student = probe._batches.at(40), probe._state.learners["teacher"], probe._state.learners["student"]
@@ -167,6 +175,9 @@ def test_signal_to_noise_is_that_of_all_labels(moons: tuple[Config, Trainer], mo
         torch.testing.assert_close(
             (signal / (square - signal)).sqrt().float(), found[f"signal_to_noise{name}"], rtol=0.1, atol=1e-3
         )
+    one, mean = h[..., None] * g, (chance[..., None] * h[..., None] * g).sum(dim=1)
+    cosine = (one * mean[:, None]).sum(dim=-1) / (one.norm(dim=-1) * mean.norm(dim=-1)[:, None])
+    torch.testing.assert_close((chance * cosine).sum(dim=1).float(), found["oracle_cosine_drawn"], rtol=0, atol=0.05)
 
 
 def test_without_noise_there_is_no_ratio() -> None:
@@ -201,6 +212,20 @@ def test_an_oracle_without_more_points_alike(moons: tuple[Config, Trainer], monk
 
         monkeypatch.setattr(probe, "_oracle", oracle)
         torch.testing.assert_close(torch.full((2,), sign), probe.at(7, weights)["oracle_cosine"], rtol=0, atol=1e-5)
+
+
+def test_the_oracle_learns_the_true_labels_of_unlabelled_points(moons: tuple[Config, Trainer]) -> None:
+    """Of a hundred points it takes all, each with its own label: the gradient of the student's loss on them."""
+    config, trainer = moons
+    probe, weights = probe_of(config, trainer)
+    probe.at(7, weights)
+    student, data = probe._state.learners["student"], probe._batches.data
+    assert data.unlabelled.shape[1] <= feedback.ORACLE
+
+    loss = cross_entropy(student.model(data.unlabelled, None), data.hidden_labels).mean(dim=-1)
+
+    for one, other in zip(student.gradients(loss), probe._oracle(student, 7), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_a_recorded_run_has_the_curves(tmp_path: Path) -> None:

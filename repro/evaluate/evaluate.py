@@ -108,11 +108,7 @@ def _evaluate_run(name: str) -> str:
     write_run(with_record_hashes(with_seeds_seen(evaluated)))
     counted = expected_networks(read_config(evaluated.config))[1]
     accuracy = evaluated.seeds[f"accuracy.{counted}"]
-    line = f"{name}: {counted} {100 * accuracy.mean():.2f} % over {len(accuracy)} seeds"
-    collapsed = sum(len(set(classes.tolist())) == 1 for classes in evaluated.predictions(counted))
-    if collapsed:
-        line += f"; {collapsed} of them predict one class only"
-    return line + in_words(evaluated, counted)
+    return f"{name}: {counted} {100 * accuracy.mean():.2f} % over {len(accuracy)} seeds{in_words(evaluated, counted)}"
 
 
 def with_seeds_seen(run: Run) -> Run:
@@ -363,10 +359,12 @@ def _hashes(examples: Examples) -> Iterator[bytes]:
 
 
 def in_words(run: Run, counted: str) -> str:
-    """What the printed line of a run adds when a test example was trained on, else nothing."""
+    """What the printed line adds where seeds predict one class, or a test example was trained on; else nothing."""
+    collapsed = sum(len(set(classes.tolist())) == 1 for classes in run.predictions(counted))
+    said = f"; {collapsed} of them predict one class only" if collapsed else ""
     groups = run.seeds.drop_duplicates("group")  # of seeds trained together each row says the sum
     same, other = (int(groups[key].sum()) for key in ("test_in_training", "other_label"))
-    if not same:
-        return ""
-    count = run.predictions(counted).size
-    return f"; NOTE: {same} of {count} test examples are training examples too, {other} of them with another label"
+    if same:
+        count = run.predictions(counted).size
+        said += f"; NOTE: {same} of {count} test examples are training examples too, {other} of them with another label"
+    return said

@@ -61,12 +61,13 @@ def test_planted_rows_by_hand() -> None:
 
 
 def dosed() -> Record:
-    """Two snapshots after the first; feedback of 1, 2 and 3 % of the other gradients."""
+    """Two snapshots after the first; feedback of 1, 2 and 3 % of the other gradients, of exact h half as much."""
     accuracy = {"mpl_no_feedback": [80, 82, 84, 86], "mpl_held": [81, 83, 84, 90], "soft_no_feedback": [70, 72, 74, 76],
                 "exact_held": [71, 72, 76, 76]}  # fmt: skip
     networks = {DOSE.run(arm): {"teacher": [v + 1 for v in ends], "student": ends} for arm, ends in accuracy.items()}
     log = {"feedback_gradient_norm": [0.01, 0.02, 0.03, 0.02], "other_gradient_norm": 1.0}
-    found = record(networks, {}, {DOSE.run(arm): log for arm in ("mpl_held", "exact_held")})
+    smaller = log | {"other_gradient_norm": 2.0}
+    found = record(networks, {}, {DOSE.run("mpl_held"): log, DOSE.run("exact_held"): smaller})
     for arm in accuracy:
         run = found.runs[DOSE.run(arm)]
         soft = "exact" in arm or "soft" in arm
@@ -114,8 +115,26 @@ def test_the_figures_show_arms_by_name() -> None:
 
     assert {"planted", "dose"} <= keys.keys()
     assert 4 == len(keys["planted"].axes[0].lines)
-    named = [label.get_text().split(": ")[1] for label in keys["dose"].axes[0].get_yticklabels()]
-    assert {DOSE.title("mpl_held"), DOSE.title("exact_held")} == set(named)
+    named = [label.get_text() for label in keys["dose"].axes[0].get_yticklabels()]
+    assert [f"1.0 %: {DOSE.title('exact_held')}", f"2.0 %: {DOSE.title('mpl_held')}"] == named  # the smaller first
+
+
+def test_the_figure_of_noise_and_direction_names_its_lines() -> None:
+    """Solid: h as it is, and the expected direction; dashed: h less the best baseline, and that of one draw."""
+    found = record({DOSE.run("mpl"): {"student": [80, 82, 84, 86]}}, {})
+    curves = {"signal_to_noise": 0.1, "signal_to_noise_baseline": 0.2, "oracle_cosine": 0.5, "oracle_cosine_drawn": 0.3}
+    for name, value in curves.items():
+        found.runs[DOSE.run("mpl")].arrays[f"curve.{name}"] = np.full((SEEDS, 3), value)
+
+    figure = next(one.figure for one in all_figures(found) if one.name == "quality")
+    drawn = [{line.get_linestyle(): round(float(np.ravel(line.get_ydata())[-1]), 6) for line in axes.lines[:2]}
+             for axes in figure.axes]  # fmt: skip
+    said = [[text.get_text().split(" ", 1)[-1] for text in axes.texts] for axes in figure.axes]
+
+    assert [{"-": 0.1, "--": 0.2}, {"-": 0.5, "--": 0.3}] == drawn
+    assert [{"as it is", "best baseline"}, {"expected", "one draw"}] == [set(one) for one in said]
+    marks = [dict(one.get_text().split(" ", 1)[::-1] for one in axes.texts) for axes in figure.axes]
+    assert "●●" == marks[0]["as it is"] + marks[1]["expected"]  # the mark of the solid line
 
 
 @pytest.mark.parametrize(("mpl", "says"), [

@@ -62,6 +62,9 @@ def test_the_waterfall_shows_levels_gains_and_networks() -> None:
     assert [(83.0, 91.5), (91.5, 89.0), (89.0, 90.0), (90.0, 92.0)] == [tuple(np.round(bar, 6)) for bar in bars]
     values = {"83.00 %, 4 seeds", "+8.50 [+6.45, +10.55]", "−2.50 [−3.42, −1.58]", "+1.00 [−1.25, +3.25]", "+2.00"}
     assert values <= set(texts(drawn()["digits_attribution"].figure))
+    assert ["", "////", "", ""] == [bar.get_hatch() or "" for bar in axes.patches]  # losses
+    spans = [np.round(np.array(line.get_xdata(), float), 2).tolist() for line in axes.lines]
+    assert all(one in spans for one in ([89.45, 93.55], [88.08, 89.92], [87.75, 92.25]))  # around the ends of bars
     assert "+ feedback h (student)" in ticks(axes)
     assert "+ finetuning (student, finetuned)" in ticks(axes)
 
@@ -84,6 +87,7 @@ def test_curves_and_bands_are_means_over_seeds() -> None:
     wrong = drawn()["digits_wrong_labels"].figure.axes[0]
 
     assert {83.0, 91.5, 89.0, 90.0} == set(ends)
+    assert [91.5, 91.5] == [end for end, line in zip(ends, curves.lines, strict=True) if line.get_linestyle() == "--"]
     assert {"● supervised", "▲ UDA", "□ h = 0, teacher", "■ h = 0, student", "◇ MPL, teacher", "◆ MPL, student"} <= set(
         texts(drawn()["digits_curves"].figure)
     )  # a hollow mark where the network does not count
@@ -106,7 +110,11 @@ def test_success_and_regions_show_every_data_set_that_the_rule_chooses() -> None
     """Two of three data sets at 95 %; regions of the first three with their accuracies, good or bad."""
     regions = "\n".join(texts(drawn()["two_moons_regions_tuned"].figure)).splitlines()
 
-    assert {"2 of 3", "0 of 3"} <= set(texts(drawn()["two_moons_success"].figure))
+    success = drawn()["two_moons_success"].figure
+    rates = [round(float(np.ravel(line.get_xdata())[0]), 1) for line in success.axes[0].lines]
+
+    assert {"2 of 3", "0 of 3"} <= set(texts(success))
+    assert {66.7, 0.0} <= set(rates)
     assert {"data set 0: 99.0 %", "data set 1: 80.0 %", "data set 2: 97.0 %", "data set 0: 70.0 %"} <= set(regions)
 
 
