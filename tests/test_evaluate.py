@@ -43,6 +43,18 @@ def test_predictions_are_the_networks_own(finished: tuple[Trainer, Result]) -> N
     assert not np.array_equal(run.predictions("student_average"), run.predictions("teacher_average"))
 
 
+def test_late_accuracies_are_those_of_the_late_weights(finished: tuple[Trainer, Result]) -> None:
+    """Of the weights that were kept late, here two snapshots' own, on all test images."""
+    weights = [snapshot["networks"]["student"] for snapshot in finished[1].snapshots[:2]]
+    late = [{"step": step, "networks": {"counted": one}} for step, one in enumerate(weights, 7)]
+
+    arrays = evaluate("run", replace(finished[1], late=late)).arrays
+
+    assert [7, 8] == arrays["curve.late_step"].tolist()
+    assert arrays["curve.accuracy.student"][0, :2].tolist() == arrays["curve.late_accuracy"][0].tolist()
+    assert arrays["curve.late_accuracy"][0, 0] != arrays["curve.late_accuracy"][0, 1]
+
+
 def test_last_weights_count_even_if_others_were_better(finished: tuple[Trainer, Result]) -> None:
     """In whatever order of quality the snapshots come, the last one gives the predictions."""
     forward = finished[1]
