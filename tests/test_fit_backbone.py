@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import sys
 import time
 import urllib.request
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +23,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import load_file, save
 from sklearn.linear_model import LogisticRegression
@@ -30,7 +33,7 @@ from repro.__main__ import parsers
 from repro.data import source_of
 from repro.data.folder import drawn_by_class
 from repro.evaluate.predict import scored
-from repro.fit import command
+from repro.fit import command, outcome
 from repro.fit.command import compare, fit, planned
 from repro.fit.outcome import _better
 from repro.fit.probe import STRENGTHS, probe
@@ -391,7 +394,30 @@ def test_the_better_one_on_images_set_aside_is_kept(right: int, kept: str, capsy
 
     assert (before.right, after.right) == (2, right)
     assert kept == _better({"probe": before, "uda": after}, labels.numpy())
-    assert f"{25 * (right - 2):+.1f} points, 95 % interval" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{25 * (right - 2):+.1f} points, 95 % interval" in printed
+    low, high = map(float, re.search(r"interval (\S+) to (\S+)\n", printed).groups())
+    assert np.sign(right - 2) == np.sign(round(low + high, 1))  # to the side of the better one
+
+
+def test_the_surest_mistakes_are_shown_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of four images of class a three are taken for b, with 60, 90 and 70 %."""
+    figures: list[Figure] = []
+
+    @contextlib.contextmanager
+    def picture(*_: object) -> Iterator[Figure]:
+        figures.append(Figure())
+        yield figures[-1]
+
+    monkeypatch.setattr(outcome, "_picture", picture)
+    image = SimpleNamespace(centre=lambda: torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
+    files = type("Files", (), {"__getitem__": lambda *_: image, "path": lambda _, n: Path(f"{n}.png")})()
+    found = SimpleNamespace(classes=np.array([1, 1, 0, 1]), shares=np.array([0.6, 0.9, 0.8, 0.7]))
+
+    outcome._draw_mistakes(tmp_path, found, files, np.zeros(4, int), ["a", "b"])
+
+    titles = [axes.get_title() for axes in figures[0].axes]
+    assert ["b 90 %\nis a\n1.png", "b 70 %\nis a\n3.png", "b 60 %\nis a\n0.png"] == titles
 
 
 @pytest.mark.parametrize("on", ["test", "aside"])

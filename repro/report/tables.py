@@ -245,6 +245,12 @@ def planted(record: Record, comparison: Comparison) -> list[Row]:
     return _corrected(rows)
 
 
+def feeds_back_beside_labels(record: Record, row: Row) -> bool:
+    """Whether an arm's teacher learns from labels and from feedback."""
+    config = record.runs[row.place.run].config
+    return bool(lookup(config, "method.teacher_supervised")) and lookup(config, "method.feedback") != "none"
+
+
 def selections(record: Record, comparison: Comparison) -> list[Row]:
     """What choosing the checkpoint by test accuracy would add to the network that counts, of arms with snapshots."""
     rows = []

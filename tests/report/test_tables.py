@@ -312,7 +312,7 @@ def test_the_best_setting_is_study_1_once_its_claims_on_uda_and_feedback_have_ru
         one.setting if one else None for one in best
     ]
     wanted = {"digits_supervised", "digits_uda", "digits_mpl", "digits_mpl_no_feedback"}
-    planted = {f"{setting}_{arm}" for setting in pages.PLANTED for arm in pages.PLANTED_ARMS}
+    planted = {run for setting in pages.PLANTED for run in comparisons()[setting].runs.values()}
     assert wanted | planted == set(pages.needed_runs(judged(**short)))
 
 
