@@ -49,8 +49,12 @@ def test_the_runner_on_a_small_project(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "tests").mkdir()
     (tmp_path / "repro").mkdir()
     (tmp_path / "repro/add.py").write_text(ADD)
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given/one").write_text("1")
+    (tmp_path / "repro/given").symlink_to("../given")  # as experiments come with the package
     (tmp_path / "tests/test_add.py").write_text(
-        "from repro.add import add\n\n\ndef test_add():\n    assert add(1, 2) == 3\n"
+        "from pathlib import Path\n\nfrom repro.add import add\n\n\ndef test_add():\n"
+        "    assert add(int(Path('repro/given/one').read_text()), 2) == 3\n"
     )
     for command in (["init", "-q"], ["add", "."]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)  # noqa: S603, S607

@@ -86,12 +86,12 @@ def read_sources(root: Path) -> dict[str, str]:
 
 
 def copy_tracked(root: Path, target: Path) -> None:
-    """Copies what git tracks, as it stands in the folder now."""
+    """Copies what git tracks, as it stands in the folder now; links as links."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True)  # noqa: S607
     for name in filter(None, listed.stdout.split("\0")):
-        if (root / name).is_file():
+        if (root / name).is_file() or (root / name).is_symlink():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(root / name, target / name)
+            shutil.copy2(root / name, target / name, follow_symlinks=False)
 
 
 def run_tests(folder: Path, modules: Iterable[str], tests: Iterable[str]) -> tuple[int, str]:
