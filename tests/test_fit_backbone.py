@@ -190,6 +190,27 @@ def test_a_probe_is_logistic_regression_on_standardised_features(classes: int) -
     np.testing.assert_allclose(torch.softmax(logits, 1).numpy(), expected.predict_proba(scaled), atol=5e-3)
 
 
+def test_the_probe_takes_the_strength_of_the_least_cross_validated_loss() -> None:
+    """Of labels that features say nothing of the strongest penalty; of labels that they give away a weaker one."""
+    draw, labels = np.random.default_rng(0), np.arange(40) % 2
+    noise = draw.normal(0, 1, (40, 30)).astype(np.float32)
+
+    assert min(STRENGTHS) == probe(noise, labels, 2, 0).strength
+    assert min(STRENGTHS) < probe(noise + 9 * labels[:, None], labels, 2, 0).strength
+
+
+def test_the_readme_of_a_model_says_what_a_class_is_taken_for() -> None:
+    """Of four images of a one is taken for b; of b none is wrong."""
+    config: Any = SimpleNamespace(model=SimpleNamespace(name="net"), title="UDA", budget=SimpleNamespace(steps=9),
+                                  data=SimpleNamespace(labels=6, shape=(3, 8, 8)))  # fmt: skip
+    facts = {"right": 5, "images": 6, "on": "test", "set_aside": {}, "environment": {}}
+    found: Any = SimpleNamespace(confusion=[[3, 1], [0, 2]])
+
+    rows = outcome._readme(Path("mine"), config, "uda", ["a", "b"], facts, found).splitlines()
+
+    assert ["| a | 4 | 3 | b (1) |", "| b | 2 | 2 | – |"] == rows[-2:]
+
+
 def test_a_share_of_each_class_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fifth, rounded, of each class, one label staying: neither labelled nor unlabelled any more."""
     monkeypatch.chdir(tmp_path)
@@ -251,6 +272,8 @@ def test_where_no_step_fits_the_probe_is_kept(place: Path, capsys: pytest.Captur
     assert "none fits into 1 minutes, so the linear probe is kept; give more --minutes" in capsys.readouterr().out
     told = json.loads(Path("mine/config.json").read_text())["facts"]
     assert ("probe", {"probe"}) == (told["kept"], told["set_aside"].keys())
+    labelled = len(list(Path("images").rglob("*.png")))
+    assert ("cross", labelled) == (told["on"], told["images"])  # those that were set aside are learned from too
 
 
 def _described(change: Callable[[dict[str, Any]], Any]) -> None:
