@@ -262,6 +262,16 @@ def test_plain_torchvision_reads_what_a_fit_left(place: Path) -> None:
         Classifier.load("mine")
 
 
+def test_the_time_to_evaluate_counts_each_image_that_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten test images by one network; four that are set aside by a probe and a network, or by one."""
+    sets = SimpleNamespace(held_out_set=lambda _: SimpleNamespace(labels=range(10)),
+                           set_aside_set=lambda _: SimpleNamespace(labels=range(4)))  # fmt: skip
+    monkeypatch.setattr(command, "source_of", lambda _: sets)
+    configs: Any = [SimpleNamespace(data=None, model=model) for model in (Pretrained(), None)]
+
+    assert [18 * 0.5, 14 * 0.5] == [command._evaluation(one, 0, 0.5) - command._PICTURES for one in configs]
+
+
 def test_where_no_step_fits_the_probe_is_kept(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command began an hour ago, so to say: one minute is over."""
     given = options("--backbone", NET, "--weights", "w.pth", "--size", "32", "--minutes", "1", "--method", "supervised",
