@@ -285,14 +285,11 @@ def test_the_chance_of_a_verdict_is_that_of_simulated_runs(true_gap: float, seed
 
 def test_seeds_of_a_number_are_the_fewest_with_enough_power() -> None:
     """80 % to confirm no gap, and to refute one of twice the margin; with a seed fewer, less."""
-    found = needed(claim(replace(RULE, runs=30)), {})
+    rule = replace(RULE, runs=30)
+    found = needed(claim(rule), {})
 
     for seeds, chance, gap in ((found.confirm, chance_to_confirm, 0.0), (found.refute, chance_to_refute, -1.0)):
-        assert (
-            chance(replace(RULE, runs=30), gap, seeds - 1, 0.05)
-            < 0.8
-            <= chance(replace(RULE, runs=30), gap, seeds, 0.05)
-        )
+        assert chance(rule, gap, seeds - 1, 0.05) < 0.8 <= chance(rule, gap, seeds, 0.05)
 
 
 def test_seeds_of_an_ordering_by_hand() -> None:

@@ -212,25 +212,32 @@ def answers(record: Record, rows: Sequence[ClaimRow]) -> dict[str, Any]:
 
 
 def _planted(record: Record) -> dict[str, Any]:
-    """What feedback does to wrong labels that were planted; empty until one setting has all of `PLANTED_ARMS`.
+    """What feedback does to wrong labels that were planted, where `PLANTED_ARMS` have run; empty where none has.
 
     An arm clearly puts more right where its p is below 5 % after Holm's correction: `1 of 3` settings. Beside it, of
     all forms and doses of feedback beside labels the one with the largest gain, and Mixup in the same setting.
     """
-    found = {name: {row.arm: row for row in tables.planted(record, comparisons()[setting])}
-             for setting, name in PLANTED.items()}  # fmt: skip
-    found = {name: rows for name, rows in found.items() if rows.keys() >= set(PLANTED_ARMS[:3])}
+    found = {}
+    for setting, name in PLANTED.items():
+        comparison = comparisons()[setting]
+        gains = {row.arm: row for row in tables.planted(record, comparison) if row.number.gain}
+        if gains.keys() >= set(PLANTED_ARMS) & comparison.arms.keys():
+            found[name] = gains
     if not found:
         return {}
-    clear = {}
+    clearly = {}
     for arm in PLANTED_ARMS:
-        rows = [of[arm] for of in found.values() if arm in of]
-        better = sum(row.holm < LEVEL and row.number.gain.mean > 0 for row in rows if row.number.gain)
-        clear[arm] = f"{better} of {len(rows)}"
-    beside = [(row.number.gain.mean, name, row) for name, rows in found.items() for row in rows.values()
-              if row.number.gain and tables.feeds_back_beside_labels(record, row)]  # fmt: skip
-    _, name, most = max(beside, key=lambda one: one[0])
-    return {"clearly": clear, "most": most, "name": name, "mixup": found[name].get("mixup_no_feedback")}
+        rows = [gains[arm] for gains in found.values() if arm in gains]
+        better = sum(row.holm < LEVEL and _gain(row) > 0 for row in rows)
+        clearly[arm] = f"{better} of {len(rows)}"
+    beside = [(name, row) for name, gains in found.items() for row in gains.values()
+              if tables.feeds_back_beside_labels(record, row)]  # fmt: skip
+    name, most = max(beside, key=lambda one: _gain(one[1]))
+    return {"clearly": clearly, "most": most, "name": name, "mixup": found[name].get("mixup_no_feedback")}
+
+
+def _gain(row: tables.Row) -> float:
+    return row.number.gain.mean if row.number.gain else math.nan
 
 
 def best_setting(verdicts: Mapping[str, Verdict]) -> Comparison | None:

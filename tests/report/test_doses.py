@@ -178,6 +178,16 @@ def test_the_largest_gain_is_of_feedback_beside_labels_in_any_setting() -> None:
     assert "1 of 2" == answer["clearly"]["mpl"]
 
 
+def test_nothing_is_said_of_planted_labels_where_the_references_are_missing() -> None:
+    """All four arms have run, but h = 0 has not, or was refused: there is no gain, and the report is made."""
+    arms = {arm: [50, 61, 39, 51] for arm in (*pages.PLANTED_ARMS, "consistency_alone")}
+
+    found = planted(arms)
+
+    assert {} == pages.answers(found, [])["planted"]
+    assert "lanted wrong labels" not in pages.documents(found)["REPORT.md"]
+
+
 def test_every_setting_that_plants_wrong_labels_is_told_of() -> None:
     """None is left out of the third answer because of what it shows."""
     assert {name for name in comparisons() if "planted" in name} == set(pages.PLANTED)
