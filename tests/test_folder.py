@@ -13,8 +13,9 @@ from PIL import Image, ImageOps, TiffImagePlugin
 from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
-from repro.augment import CropViews
-from repro.augment.views import draw_boxes
+from repro.augment import CropViews, Operations, randaugment
+from repro.augment.randaugment import POOLS, Operation
+from repro.augment.views import Part, draw_boxes
 from repro.data import FolderData, source_of
 from repro.data.folder import drawn_evenly, listing_path
 from repro.data.images import ImageFiles, centres, read_image
@@ -91,6 +92,38 @@ def test_the_hash_of_the_data_is_of_contents_and_split(tmp_path: Path) -> None:
     changed = prepared(tmp_path / "moved", labels=4, test="test")
     assert first != source_of(changed).training_hash([0])
     assert tested != source_of(changed).held_out_hash([0])
+    before = source_of(changed).held_out_hash([0])
+    (tmp_path / "moved/test/cat/c1.jpg").rename(tmp_path / "moved/test/dog/c1.jpg")  # the same bytes in the same order
+    assert before != source_of(prepared(tmp_path / "moved", labels=4, test="test")).held_out_hash([0])
+
+
+def test_each_list_of_labels_is_prepared_by_itself() -> None:
+    """A plan that names two of one folder looks through it for both."""
+    first, other = (source_of(FolderData(root="images", labelled=name)) for name in ("a.csv", "b.csv"))
+
+    assert first.key != other.key
+
+
+@pytest.mark.parametrize(("operation", "share"), [
+    (Operation.cutout, "cutout_share"),
+    (Operation.translate_x, "translate_share"),
+])  # fmt: skip
+def test_cutout_and_shift_are_shares_of_the_side(
+    operation: Operation, share: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At magnitude 10, a shift of a quarter of 32 pixels empties 8 columns, Cutout of such a half side a 16 x 16."""
+    monkeypatch.setitem(POOLS, Operations.released, (operation,))
+    randaugment.pool.cache_clear()
+    shares = {"cutout_share": 0.0, "translate_share": 0.0} | {share: 0.25}
+    crops = CropViews(magnitude=10, layers=1, lowest_rate=1, highest_rate=1, fill=0, flip=False, **shares)  # type: ignore[arg-type]
+    source: Any = source_of(FolderData(root="images", image_size=32, views=crops))
+    white = torch.full((64, 3, 32, 32), 255, dtype=torch.uint8)
+    empty = (source.strong(white, white, Part(Streams(0), 0), "strong view") == 0)[:, 0].sum(dim=(1, 2))
+    monkeypatch.undo()
+    randaugment.pool.cache_clear()
+
+    assert int(empty.max()) == (256 if operation is Operation.cutout else 8 * 32)
+    assert int(empty.min()) > 0
 
 
 def test_a_folder_without_test_images_holds_none_out(tmp_path: Path) -> None:
@@ -290,6 +323,7 @@ def seen(*pictures_: Image.Image, suffix: str = "tif", **how: Any) -> list[tuple
     (np.uint16, [(0, 4095)], [(0, 255)]),  # 12 bits in 16
     (np.uint16, [(0, 255), (0, 65_535)], [(0, 1), (0, 255)]),  # one scale, not one for each image
     (np.uint16, [(0, 255), (0, 256)], [(0, 254), (0, 255)]),
+    (np.uint16, [(0, 2500), (0, 1250)], [(0, 255), (0, 128)]),  # fills no customary depth
     (np.uint16, [(29_000, 31_000), (30_000, 30_000)], [(0, 255), (127, 128)]),  # a thermal camera
     (np.uint16, [(0, 60_000), (0, 30_000)], [(0, 233), (0, 117)]),  # of all 16 bits
     (np.uint16, [(7, 7)], [(0, 0)]),
@@ -308,6 +342,17 @@ def test_levels_of_more_than_8_bits_have_one_scale(
     found = seen(*(halves(*pair, kind) for pair in levels))
 
     assert np.abs(np.array(found) - expected).max() <= 1
+
+
+def test_test_images_have_the_scale_of_training(tmp_path: Path) -> None:
+    """A darker test image stays darker, as it would when one is predicted."""
+    for place, right in (("a", 4095), ("b", 4095), ("test/a", 2048), ("test/b", 1024)):
+        Path("images", place).mkdir(parents=True, exist_ok=True)
+        halves(0, right, np.uint16).save(f"images/{place}/0.tif")
+    config = prepared(Path("images"), image_size=8, test="test")
+    held_out: Any = source_of(config).held_out_set(0).examples
+
+    assert [128, 64] == held_out.centre()[:, 0, 0, -1].tolist()
 
 
 def test_a_few_bright_pixels_that_leave_little_are_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

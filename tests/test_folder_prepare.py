@@ -64,6 +64,16 @@ def test_only_ten_damaged_images_are_named_on_the_screen(tmp_path: Path, capsys:
     assert not listing_path(config, "train").exists()
 
 
+def test_the_share_of_damaged_images_is_of_all(tmp_path: Path) -> None:
+    """One of ten is a tenth, though four alone have a label."""
+    root = write_folder(tmp_path / "images", {"cat": 2, "dog": 2, "unlabelled": 6})
+    (root / "unlabelled/u0.jpg").write_bytes(b"nothing")
+
+    assert 9 == len(listed(prepared(root, damaged=0.1)).paths)
+    with pytest.raises(ValueError, match=r"data\.damaged = 0\.09: 1 of 10 images"):
+        prepared(root, damaged=0.09)
+
+
 def test_a_damaged_test_image_is_refused_however_many_may_be(tmp_path: Path) -> None:
     """An accuracy on the test images that happen to be readable is none."""
     root = write_folder(tmp_path / "images", {"cat": 3, "dog": 3})
@@ -78,6 +88,7 @@ def test_a_damaged_test_image_is_refused_however_many_may_be(tmp_path: Path) -> 
 def test_what_was_seen_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second prepare opens only files that are new or changed, and gives the same listing."""
     root = write_folder(tmp_path / "images", {"cat": 4, "dog": 4})
+    write_image(root / "dog/d0.bmp", seed=1)
     config = prepared(root)
     before = listing_path(config, "train").read_bytes()
     opened: list[str] = []
@@ -86,15 +97,16 @@ def test_what_was_seen_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     prepared(root)
     assert [] == opened
     assert before == listing_path(config, "train").read_bytes()
+    write_image(root / "dog/d0.bmp", seed=76)  # of the same size
     write_image(root / "dog/d1.jpg", seed=77)
     write_image(root / "cat/new.jpg", seed=78)
     (root / "cat/c0.jpg").unlink()
     prepared(root)
-    assert ["d1.jpg", "new.jpg"] == sorted(opened)
-    assert 8 == len(listed(config).paths)
+    assert ["d0.bmp", "d1.jpg", "new.jpg"] == sorted(opened)
+    assert 9 == len(listed(config).paths)
     next((PLACE / "folder/seen").iterdir()).write_bytes(b"damaged")
     prepared(root)
-    assert 10 == len(opened)
+    assert 12 == len(opened)
 
 
 def test_a_kill_in_the_middle_leaves_nothing_half_written(tmp_path: Path) -> None:
@@ -169,6 +181,7 @@ def test_a_wrong_list_is_refused(content: str | bytes, message: str, tmp_path: P
 @pytest.mark.parametrize("text", [
     "path,label\ncat/c0.jpg,feline\nd0.jpg,canine\ncat/c1.jpg,canine\n",
     "\ufeffcat/c0.jpg,feline\r\nd0,canine\r\n\r\ncat/c1.jpg,canine",
+    *(f"{head}\tlabel\ncat/c0.jpg\tfeline\ndog/d0.jpg\tcanine\nc1.jpg\tcanine" for head in ("Image", "name", "id")),
     'File;Class\n"cat/c0.jpg";feline\ndog/d0.jpg;canine\nc1.jpg; canine',
 ])  # fmt: skip
 def test_a_csv_gives_classes_whatever_the_folders_say(text: str, tmp_path: Path) -> None:

@@ -132,10 +132,11 @@ def test_real_jpegs_train_the_same_twice(workplace: Path) -> None:
 
 
 def test_two_views_are_of_one_crop(mixed: Path) -> None:
-    """Without RandAugment the strong view is the weak one, flipped or not."""
+    """Without RandAugment the strong view is the weak one, flipped or not: each view flips by itself."""
     config = on(mixed, "folder_mpl", "data.views.lowest_rate=0", "data.views.highest_rate=0")
     batch = Trainer(config, 0, CPU).batch(0)
     same = [torch.equal(a, b) or torch.equal(a.flip(-1), b) for a, b in zip(batch.weak, batch.strong, strict=True)]
 
     assert all(same)
+    assert {True, False} == {torch.equal(a, b) for a, b in zip(batch.weak, batch.strong, strict=True)}
     assert 1 < len({float(image.sum()) for image in batch.weak})
