@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import torch
 from repro.engine.device import is_out_of_memory
 from repro.train import job, stopping
 from repro.train.job import line
+from tests.entry_points import python
 from tests.tiny import METHODS, settings
 
 
@@ -64,6 +67,48 @@ def test_a_refused_allocation_of_this_machine_is_recognised() -> None:
 
     assert is_out_of_memory(caught.value)
     assert not is_out_of_memory(RuntimeError("shapes do not agree"))
+
+
+# Signals
+
+
+def test_of_signals_that_come_together_the_first_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch system signals the main process, then all; later a second one would end it. After the block all is past.
+
+    What nohup has made deaf to SIGHUP stays so.
+    """
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: 7.0)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    flags = stopping.Flags()
+    try:
+        with stopping.Stopping(flags) as found:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert (flags.stops, found.status) == (False, 0)
+            os.kill(os.getpid(), signal.SIGUSR2)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert (True, stopping.EXIT_OUT_OF_TIME, "SIGUSR2") == (flags.stops, found.status, found.name)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_signal_ends_it_at_once() -> None:
+    """A person who asks twice does not want to wait for the end of a step."""
+    script = """
+import os, signal, time
+from repro.train import stopping
+with stopping.Stopping(stopping.Flags()):
+    os.kill(os.getpid(), signal.SIGTERM)
+    now = time.monotonic()
+    stopping.time.monotonic = lambda: now + 3
+    print("saving", flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("saved", flush=True)
+"""
+    done = python("-c", script)
+
+    assert (-signal.SIGTERM, "saving\n") == (done.returncode, done.stdout)
 
 
 # The log line: what a person reads while a run goes on
