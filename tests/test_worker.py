@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from repro.engine.device import is_out_of_memory
-from repro.train import job, stopping
+from repro.train import job, launch, stopping
 from repro.train.job import line
 from tests.entry_points import python
 from tests.tiny import METHODS, settings
@@ -67,6 +68,24 @@ def test_a_refused_allocation_of_this_machine_is_recognised() -> None:
 
     assert is_out_of_memory(caught.value)
     assert not is_out_of_memory(RuntimeError("shapes do not agree"))
+
+
+@pytest.mark.parametrize(("began", "minutes", "stops", "trained"), [
+    (False, -1.0, False, True),  # so that a command that is run again and again comes to an end
+    (True, -1.0, False, False),
+    (True, 1.0, False, True),
+    (False, 1.0, True, False),
+])  # fmt: skip
+def test_a_job_begins_while_there_is_time(
+    began: bool, minutes: float, stops: bool, trained: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first always takes some steps."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch, "train_job", lambda *_: True)
+    config = settings("digits", METHODS["uda"])
+    mine = job.Job("mine", [3], config, tmp_path / "mine", {}, deadline=time.monotonic() + 60 * minutes)
+
+    assert trained is launch._train_one(mine, job.Listener(lambda _: None, print, lambda: stops), began)
 
 
 # Signals
