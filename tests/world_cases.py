@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,8 +17,8 @@ from torch import Tensor
 
 from repro.config import Config, as_mapping, read_config
 from repro.data.cifar10 import Cifar10
-from repro.engine.distributed import ALONE, Differing, World, connected, require_same
-from repro.models.layers import BatchNorm, Together
+from repro.engine.distributed import ALONE, Differing, World, connected, require_same, share
+from repro.models.layers import BatchNorm
 from repro.train.loop import Trainer
 from tests import survival
 from tests.survival import Process
@@ -122,7 +123,8 @@ def norm_example() -> tuple[BatchNorm, Tensor, Tensor]:
 def normalised(world: World, count: int) -> dict[str, Tensor]:
     """Of one batch in groups of `count` processes: all outputs and gradients, and the running statistics."""
     layer, x, g = norm_example()
-    layer.together = Together(world.gather, world.rank // count * count, count)
+    learner: Any = SimpleNamespace(model=layer)
+    share([learner], world, count)
     mine = world.shard.rows(x).clone().requires_grad_()
     y = layer(mine)
     of_x, of_weight, of_bias = torch.autograd.grad((y * world.shard.rows(g)).sum(), [mine, layer.weight, layer.bias])

@@ -41,6 +41,7 @@ from repro.report.record import (
     waiting,
 )
 from repro.verify.claims import Measure, Ordering, Origin, Status, Verdict, read_verdicts
+from repro.verify.statistics import PairedDifference, paired_difference
 
 if TYPE_CHECKING:
     from repro.report.drawing import Drawn, Picture
@@ -119,12 +120,13 @@ def documents(record: Record, drawn: Sequence[Drawn] = ()) -> dict[str, str]:
 def _part(record: Record, comparison: Comparison) -> dict[str, Any]:
     """What a page says of a comparison; where recorded seeds were trained again, only how they compare."""
     if comparison.again:
-        return {"comparison": comparison, "again": tables.again(record, comparison)}
+        return {"comparison": comparison, "again": tables.again(record, comparison), "missing": 0}
     doses, planted = tables.doses(record, comparison), tables.planted(record, comparison)
     full = not doses and not planted
     return {
         "comparison": comparison,
         "arms": tables.arms(record, comparison),
+        "missing": 0 if full else sum(not record.has(run) for run in comparison.runs.values()),
         "wrong": tables.wrong_labels(record, comparison) if full else [],
         "doses": doses,
         "planted": planted,
@@ -206,9 +208,24 @@ def answers(record: Record, rows: Sequence[ClaimRow]) -> dict[str, Any]:
         "held": record.paired(held, without) if known and record.has(held.run) else None,  # at a tenth, minus h = 0
         "wrong": next((row for row in wrong if row.arm == "mpl"), None),  # pseudo labels, against h = 0
         "size": tables.feedback_size(record, known, "mpl") if known else None,
+        "held_size": tables.feedback_size(record, known, "mpl_held") if known else None,
+        "whole": record.paired(steps[-1].place, steps[0].place) if steps else None,  # MPL minus supervised learning
+        "both": _both(record),
         "alone": next((row for row in rows if row.claim.id == ALONE and row.verdict.estimate is not None), None),
         "planted": _planted(record),
     }
+
+
+def _both(record: Record) -> PairedDifference | None:
+    """MPL minus h = 0 in studies 1 and 2 on CIFAR-10, whose settings are the same and whose seeds are not."""
+    found: list[dict[tuple[str, int], float]] = [{}, {}]
+    for setting in ("cifar10_small", "cifar10_dose"):
+        places = [record.counted(f"{setting}_{arm}") for arm in ("mpl", "mpl_no_feedback")]
+        if not all(map(record.percent, places)):
+            return None
+        for values, place in zip(found, places, strict=True):
+            values.update({(setting, seed): value for seed, value in record.percent(place).items()})
+    return paired_difference(found[0], found[1])
 
 
 def _planted(record: Record) -> dict[str, Any]:

@@ -151,6 +151,7 @@ class FeedbackSize:
     low: float  # 5 % of the rows of the log lie below
     median: float
     high: float  # 95 %
+    first: float  # median over the first tenth of training
 
 
 def feedback_size(record: Record, comparison: Comparison, arm: str) -> FeedbackSize | None:
@@ -166,7 +167,8 @@ def feedback_size(record: Record, comparison: Comparison, arm: str) -> FeedbackS
     if size.empty:
         return None
     low, median, high = np.percentile(size, [5, 50, 95]).tolist()
-    return FeedbackSize(arm, comparison.title(arm), relative, low, median, high)
+    first = float(size[log["step"] <= log["step"].max() / 10].median())
+    return FeedbackSize(arm, comparison.title(arm), relative, low, median, high, first)
 
 
 def own_reference(record: Record, comparison: Comparison, arm: str) -> str:
@@ -190,6 +192,7 @@ class Dose(Row):
     """An arm of a comparison of doses: the accuracy of the network that counts minus the own reference's."""
 
     share: float = math.nan  # median norm of the feedback's gradient, % of that of the teacher's other terms
+    first: float = math.nan  # the same over the first tenth of training
     signal_to_noise: float = math.nan  # of one batch's feedback gradient; median over seeds, snapshots after the first
     oracle_cosine: float = math.nan  # of the expected feedback gradient with an oracle's; the same median
 
@@ -210,6 +213,7 @@ def doses(record: Record, comparison: Comparison) -> list[Dose]:
                 record.number(place, base),
                 {"teacher": record.number(teacher_of(place), teacher_of(base))},
                 share=size.median if size and size.relative else math.nan,
+                first=size.first if size and size.relative else math.nan,
                 signal_to_noise=_after_start(record, run, "signal_to_noise"),
                 oracle_cosine=_after_start(record, run, "oracle_cosine"),
             )

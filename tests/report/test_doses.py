@@ -88,6 +88,8 @@ def test_dose_rows_by_hand() -> None:
     assert [pytest.approx((1, 1, 0, 4))] * 2 == [gains["mpl_held"].differences, teacher.differences]
     assert (1, 0, 2, 0) == pytest.approx(gains["exact_held"].differences)
     assert np.isnan(rows["mpl_no_feedback"].share)
+    page = pages.documents(dosed())["feedback.md"]
+    assert f"Not complete: {len(DOSE.arms) - 4} of {len(DOSE.arms)} arms have not run." in page
     assert held.holm == pytest.approx(min(1, 2 * min(gain.p_value for gain in gains.values())))
 
 

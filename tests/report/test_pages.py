@@ -131,7 +131,8 @@ def test_the_readme_has_three_rows_with_an_interval_seeds_and_evidence() -> None
 
     assert ("| question | answer | gain [95 % interval] (points) | seeds | evidence |", 3) == (header, len(rows))
     assert "| +8.50 [+6.45, +10.55] | 4 | [digits_uda](results/runs/digits_uda) |" in rows[1]
-    assert "| +1.00 [−1.25, +3.25] | 4 | [digits_mpl](results/runs/digits_mpl) |" in rows[2]
+    assert "| −1.00 [−2.30, +0.30] | 4 | [digits_mpl](results/runs/digits_mpl) |" in rows[2]
+    assert "| No cure is shown: the teacher's wrong pseudo labels, MPL minus h = 0 (same setting) |" in rows[2]
     assert max(map(len, cells("\n".join(rows)))) <= 120
 
 
