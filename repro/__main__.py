@@ -399,8 +399,8 @@ def _status(words: list[str]) -> int:
         complete(top, each)
     known = bool(words) and words[0] in each  # options may stand between the words of a list
     arguments = each[words[0]].parse_intermixed_args(words[1:]) if known else top.parse_args(words)
-    outside = arguments.outside or vars(arguments).get("results")
-    if not outside and not Path("experiments").is_dir():
+    outside = arguments.outside or vars(arguments).get("results") or vars(arguments).get("onnx")
+    if not outside and not Path("experiments/arms.yaml").is_file():
         return _complain(f"{Path.cwd()} is not the project's folder: it has no experiments; "
                          "cd to the folder with dvc.yaml")  # fmt: skip
     try:

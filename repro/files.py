@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path("experiments")
-ROOT = ROOT if ROOT.is_dir() else Path(__file__).parent / ROOT  # as installed: for `fit` in any folder
+ROOT = ROOT if (ROOT / "arms.yaml").is_file() else Path(__file__).parent / ROOT  # as installed: for `fit` in any folder
 """What to run: arms, settings, plans, claims."""
 
 CONFIGS = Path("artifacts/configs")
@@ -245,6 +245,12 @@ def refuse_other_settings(run: str, settings: str) -> None:
     if digest(path := CONFIGS / f"{run}.yaml") != settings:
         raise ValueError(f"{run}: {path} is not as the plan was started with: another plan, or a change of this one, "
                          "has prepared the run anew; start this plan again: repro run")  # fmt: skip
+
+
+def refuse_path(run: str) -> None:
+    """ValueError where a path, such as a shell completes, stands in place of a run's name."""
+    if Path(run).name != run:
+        raise ValueError(f"{run!r} is no run of a plan: its name is that of a folder, so has no slash")
 
 
 def plan_path(what: str | Path) -> str:

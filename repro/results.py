@@ -176,7 +176,7 @@ def joined(runs: Sequence[Run]) -> Run:
         alike = (run.name, run.config) == (first.name, first.config) and run.arrays.keys() == first.arrays.keys()
         if not alike or not all(np.array_equal(run.arrays[name], first.arrays[name]) for name in steps):
             raise ValueError(f"{first.name}: its seeds were recorded with different settings, networks or steps; "
-                             f"train and evaluate them again: repro train {first.name}")  # fmt: skip
+                             "train and evaluate a plan that has the run again")  # fmt: skip
     order = np.argsort(seeds.index.to_numpy(), kind="stable")
     arrays = {
         name: np.concatenate([run.arrays[name] for run in runs])[order] if has_seed_axis(name) else array
@@ -207,7 +207,7 @@ def write_run(run: Run, root: Path = RUNS) -> Path:
 
 def read_run(folder: Path) -> Run:
     """Reads a run folder; RecordError when a file is missing or damaged, or the files are not of the same seeds."""
-    remedy = f"take it back: git checkout -- {folder}, or train and evaluate the run again: repro train {folder.name}"
+    remedy = f"take it back: git checkout -- {folder}, or train and evaluate a plan that has it again"
 
     def part(name: str, parse: Callable[[bytes], _Content]) -> _Content:
         return read_record(folder / name, parse, remedy)

@@ -1,6 +1,6 @@
 """Recorded seeds trained again, and held against their records: `repro verify --retrain`.
 
-    repro verify --retrain 3                          three recorded seeds at random, of data that are at hand
+    repro verify --retrain 3                          three recorded seeds at random, of data that come along
     repro verify --retrain digits_mpl:4 digits_uda:0  these
 
 Another processor, thread count or version rounds otherwise, and training enlarges that: a seed then ends like another
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from secrets import SystemRandom
 
 from repro.config import read_config
+from repro.data import source_of
 from repro.engine.device import set_up_process
 from repro.results import Run, read_runs
 from repro.settings import ConfigError, closest
@@ -57,7 +58,8 @@ def retrain(wanted: Sequence[str]) -> int:
 
 def _chosen(word: str, runs: Mapping[str, Run]) -> list[tuple[str, list[int]]]:
     """`3` for so many at random, `run:seed` for the group of that seed."""
-    groups = [(name, group) for name, run in runs.items() for group in run.groups().values()]
+    shipped = {name: run for name, run in runs.items() if source_of(read_config(run.config).data).shipped}
+    groups = [(name, group) for name, run in shipped.items() for group in run.groups().values()]
     if word.isdecimal() and 0 < int(word) <= len(groups):
         return SystemRandom().sample(groups, int(word))
     name, _, seed = word.partition(":")

@@ -136,11 +136,12 @@ def _evaluated(folder: Path) -> Path:
         result = load_result(folder)
         if result is None:
             raise Damaged(f"{folder} has lost its result")  # noqa: TRY301 - one remedy for all that is damaged
+        tested = source_of(read_config(result.config).data).held_out_hash(result.seeds)
         try:
-            finished = str(read_run(record).seeds["finished"].iloc[0])
+            there = read_run(record).seeds[["finished", "held_out_hash"]].iloc[0].tolist()
         except RecordError:
-            finished = ""  # there is none, or none that is whole
-        if finished != result.environment["finished"]:
+            there = []  # there is none, or none that is whole
+        if there != [result.environment["finished"], tested]:
             write_run(evaluate(_RECORD, result), folder)
         for checkpoint in folder.glob("checkpoint-*.pt"):  # nothing goes on from it any more
             checkpoint.unlink()

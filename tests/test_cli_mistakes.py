@@ -17,6 +17,7 @@ import yaml
 from repro import __main__ as command
 from repro.evaluate import evaluate
 from repro.train import job
+from tests.entry_points import python
 
 ROOT = Path(__file__).parent.parent
 Complaint = Callable[..., str]
@@ -75,12 +76,22 @@ def test_a_wrong_trial_is_refused_before_it_writes(words: list[str], message: st
     assert not Path("artifacts").exists()
 
 
+def test_a_path_is_no_run(complaint: Complaint) -> None:
+    """A shell completes it."""
+    for words in (["evaluate"], ["train", "--seeds", "0"]):
+        assert "'artifacts/runs/digits_mpl' is no run of a plan: " in complaint(*words, "artifacts/runs/digits_mpl")
+
+
 def test_another_folder_is_refused(complaint: Complaint) -> None:
     """Before anything is done there."""
     Path("experiments").unlink()
     says = "is not the project's folder: it has no experiments; cd to the folder with dvc.yaml"
 
     assert f"{Path.cwd()} {says}\n" == complaint("show")
+    Path("experiments").mkdir()  # of something else
+    assert f"{Path.cwd()} {says}\n" == complaint("show")
+    assert complaint("export", "mine", "--onnx", "m.onnx").startswith("mine holds no trained model")
+    assert Path(python("-c", "from repro.files import ROOT; print(ROOT)", cwd=Path.cwd()).stdout).is_absolute()
 
 
 def test_a_file_that_is_missing_needs_no_room(complaint: Complaint, monkeypatch: pytest.MonkeyPatch) -> None:

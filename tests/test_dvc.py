@@ -124,7 +124,7 @@ def test_a_changed_plan_as_an_experiment(project: Path) -> None:
     """It trains the run that was changed, leaves the folder alone, and is seen by `params diff` and `metrics diff`."""
     said = dvc(project, "exp", "run", "--temp", "--name", "more", "-S", f"runs.{RUNS[0]}.seeds=2")
 
-    assert f"> python -m repro train {RUNS[0]} --seeds 2" in said
+    assert f"> python -m repro train {RUNS[0]} --seeds '2'" in said
     assert "" == run(project, "git", "status", "--porcelain").stdout
     assert f"params.yaml runs.{RUNS[0]}.seeds 0 2" in dvc(project, "params", "diff", "HEAD", "more")
     diff = dvc(project, "metrics", "diff", "HEAD", "more")

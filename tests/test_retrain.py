@@ -72,6 +72,10 @@ def test_seeds_are_drawn_or_named() -> None:
     runs = {name: read_run(ROOT / RUNS / name) for name in ("digits_quick_mpl", "moons_tuned_mpl")}
 
     assert 3 == len({(name, tuple(group)) for name, group in retrain._chosen("3", runs)})
+    fetched = {"cifar10_cpu_mpl": read_run(ROOT / RUNS / "cifar10_cpu_mpl")}  # whose data are not drawn at random
+    assert 7 == len(retrain._chosen("7", runs | fetched))
+    with pytest.raises(ConfigError, match="wants a number up to 7"):
+        retrain._chosen("8", runs | fetched)
     assert [("digits_quick_mpl", [2])] == retrain._chosen("digits_quick_mpl:2", runs)
     assert [("moons_tuned_mpl", list(range(50)))] == retrain._chosen("moons_tuned_mpl:7", runs)
     for word, says in {"0": "wants a number up to 7", "digits_quick_mp:1": "did you mean 'digits_quick_mpl'",

@@ -81,6 +81,10 @@ def test_a_record_of_the_same_settings_stands_for_training(workplace: Path, caps
     ran(workplace, "run", "digits_uda", *SHORT, "--seeds", "0-1")
     (config,) = map(trial.ready, with_prepared_data([compose("digits_uda", SHORT)]))
     recorded = replace(joined(list(records("digits_uda", SHORT).values())), name="digits_uda")
+    folder = min(trial.TRIALS.rglob("result.pt")).parent
+    mine = read_run(folder / trial._RECORD)
+    write_run(replace(mine, seeds=mine.seeds.assign(held_out_hash="0")), folder)  # of other test examples
+    assert read_run(trial._evaluated(folder)).seeds["held_out_hash"].tolist() == mine.seeds["held_out_hash"].tolist()
 
     def answer(record: Run, seeds: list[int]) -> tuple[bool, str]:
         write_run(record)

@@ -195,7 +195,7 @@ def test_refused_seed_gives_no_number() -> None:
 
     assert {1: 0.955, 2: 0.949, 3: 0.953, 4: 0.957} == found.accuracy["student"]
     assert [("mpl, seed 0: was trained on other data or another split than its settings and seeds give (hash differs); "
-            "run it again: make reproduce")] == found.problems  # fmt: skip
+            "train and evaluate a plan that has it again: make reproduce PLAN=<plan>")] == found.problems  # fmt: skip
 
 
 def test_a_changed_record_gives_no_number_at_all() -> None:

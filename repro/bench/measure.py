@@ -43,6 +43,7 @@ from repro.engine.device import (
 )
 from repro.files import readable_json, write_whole
 from repro.methods import Mpl
+from repro.models import WideResNet
 from repro.plan import compose
 from repro.results import read_record
 from repro.settings import ConfigError, Engine, Precision
@@ -61,8 +62,9 @@ def bench(arguments: argparse.Namespace) -> None:
     ways = tuple(way for way in WAYS if not any(getattr(way, kind) and out for kind, out in left_out.items()))
     smaller = _ON_A_CPU if device.type == "cpu" else []
     config = compose(arguments.run, [*smaller, f"engine.threads={cores}", *arguments.overrides])
-    if not (config.data.shape == (3, 32, 32) and isinstance(config.method, Mpl)):
-        raise ConfigError(f"{arguments.run}: the plain implementation is of MPL on CIFAR-10; name such an experiment")
+    if config.data.name != "cifar10" or not isinstance(config.method, Mpl) or not isinstance(config.model, WideResNet):
+        raise ConfigError(f"{arguments.run}: the plain implementation is of MPL on CIFAR-10 with a WideResNet; name "
+                          "such an experiment")  # fmt: skip
     source_of(config.data).prepare()
     print(f"{arguments.run}: {len(ways)} ways, {arguments.rounds} times, each for {steps} steps", flush=True)
     timed = measure(config, steps, partial(print, flush=True), arguments.rounds, ways)

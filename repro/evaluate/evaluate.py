@@ -33,7 +33,7 @@ from repro.engine.device import set_up_process, worker_pool
 from repro.evaluate.feedback import FeedbackProbe
 from repro.evaluate.labels import label_rows, labels_to_store, store_labels
 from repro.evaluate.predict import Predictor, weights_hash
-from repro.files import only_writer, plan_path, remove_folder, restore_folder, sweep
+from repro.files import only_writer, plan_path, refuse_path, remove_folder, restore_folder, sweep
 from repro.plan import read_plan
 from repro.results import (
     LABELS,
@@ -62,6 +62,8 @@ TRAINED = Path("artifacts/runs")
 def evaluate_runs(arguments: argparse.Namespace) -> None:
     """Evaluates runs side by side in worker processes."""
     names = arguments.runs or [planned.name for planned in read_plan(Path(plan_path(arguments.plan))).runs]
+    for name in names:
+        refuse_path(name)
     set_up_process()
     workers, context = worker_pool(processes(len(names)))
     with only_writer(".evaluation", "what is recorded"), ProcessPoolExecutor(workers, context, die_with_parent) as pool:

@@ -13,6 +13,7 @@ the two on labelled images that both have not seen is kept. `--compare uda mpl` 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import math
 import os
 import time
@@ -57,7 +58,8 @@ def fit(given: argparse.Namespace) -> int:
     options = _options(given)
     set_up_process()
     name = out.resolve().name
-    with only_writer(f"fit-{name}", f"the model {out}"):
+    lock = f"fit-{name}-{hashlib.sha256(os.fsencode(out.resolve())).hexdigest()[:12]}"  # others may be called so too
+    with only_writer(lock, f"the model {out}"):
         config, notes = _settings(given, options, out)
         if source_of(config.data).training_hash([given.seed]) != config.data_hash:
             raise ConfigError(f"{out}: the images or their labels are not those it was begun with; put them back, name "

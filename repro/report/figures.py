@@ -248,7 +248,7 @@ def _steps_along(axes: Axes) -> None:
 
 
 def _feedback_arms(record: Record, comparison: Comparison) -> list[str]:
-    known = {row.arm for row in tables.wrong_labels(record, comparison)}
+    known = {row.arm for row in tables.wrong_labels(record, comparison) if row.number.gain}
     return [arm for arm in COMPARED if arm in known][:4]
 
 
@@ -258,9 +258,9 @@ def wrong_pseudo_labels(axes: Axes, record: Record, comparison: Comparison, arms
     without = record.curve(comparison.run(comparison.reference), "pseudo_label_wrong")
     for arm, style, mark in zip(arms, ("-", "--", "-.", ":"), MARKS, strict=False):
         theirs = record.curve(comparison.run(arm), "pseudo_label_wrong")
-        seeds = theirs.index.intersection(without.index)
-        difference = theirs.loc[seeds].to_numpy() - without.loc[seeds].to_numpy()
-        band(axes, without.columns, difference, all_arms()[arm].colour, style, mark)
+        seeds, steps = theirs.index.intersection(without.index), theirs.columns.intersection(without.columns)
+        difference = theirs.loc[seeds, steps].to_numpy() - without.loc[seeds, steps].to_numpy()
+        band(axes, steps, difference, all_arms()[arm].colour, style, mark)
     axes.axhline(0, color=GREY, linewidth=1)
     name_lines(axes, [brief(arm) for arm in arms])
     _steps_along(axes)
@@ -328,7 +328,7 @@ def decision_regions(record: Record, shown: list[Comparison]) -> Figure | None:
     drawn = dict([*kept.items()][-2:])  # those before have the border of the ones shown, or none
     if not drawn:
         return None
-    sets = max(len(record.runs[at.run].arrays[f"boundary.{at.network}"]) for at in drawn.values())
+    sets = min(len(record.runs[at.run].arrays[f"boundary.{at.network}"]) for at in drawn.values())
     drawing, grid = new_figure(0.6 + 1.65 * sets, sets, len(drawn), squeeze=False, sharex=True, sharey=True)
     for column, (arm, place) in zip(grid.T, drawn.items(), strict=True):
         run, accuracy = record.runs[place.run], record.percent(place)

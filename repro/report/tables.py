@@ -100,7 +100,8 @@ def attribution(record: Record, comparison: Comparison) -> list[Row]:
         number = record.number(place, rows[-1].place if rows else None)
         if number.gain or not rows:
             rows.append(Row("", title, number))
-    return rows
+    titles = [row.title for row in rows]
+    return rows if titles[:4] == [*parts][:4] else []  # a part without a common seed is on top of nothing
 
 
 def teacher_of(student: Place) -> Place:

@@ -123,7 +123,7 @@ def train_job(job: Job, listener: Listener, world: World = ALONE) -> bool:
         listener.say(f"{job.name}: {text}")
 
     def report(row: dict[str, float]) -> None:
-        listener.log(line(job.name, row, config.budget.steps))
+        listener.log(line(job.name, row, trainer.config.budget.steps))  # as long as it turns out to be
 
     set_up_process(config.engine.threads)
     try:

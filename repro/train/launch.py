@@ -24,14 +24,23 @@ from dataclasses import replace
 from itertools import chain
 from multiprocessing import RawArray
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from repro.config import departures, read_config_file
 from repro.data import source_of
 from repro.engine.device import set_up_process, visible_gpus, worker_pool
 from repro.engine.distributed import ALONE, World, connected
-from repro.files import CONFIGS, NOTE, STATE, TRAINED, only_writer, partly, refuse_other_settings, remove_folder
+from repro.files import (
+    CONFIGS,
+    NOTE,
+    STATE,
+    TRAINED,
+    only_writer,
+    partly,
+    refuse_other_settings,
+    refuse_path,
+    remove_folder,
+)
 from repro.seeding import seeds_listed
 from repro.settings import ConfigError, parse_seeds
 from repro.train.checkpoint import Refused, is_published, publish, refuse_newest
@@ -121,8 +130,7 @@ def _close(jobs: list[Job], whole: bool) -> None:
 def _prepared(run: str, seeds_text: str) -> tuple[list[Job], list[Job]]:
     """The jobs of all planned seeds, and those of them to train now; ConfigError where they are not as prepared."""
     seeds = list(parse_seeds(seeds_text))
-    if Path(run).name != run:
-        raise ConfigError(f"{run!r} is no run of a plan: it names a folder, so has no slash")
+    refuse_path(run)
     config = read_config_file(CONFIGS / f"{run}.yaml")
     planned = list(parse_seeds(config.planned_seeds)) if config.planned_seeds else seeds
     every = jobs_of(run, config, STATE / run, planned)

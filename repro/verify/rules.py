@@ -66,7 +66,9 @@ def _judge(claim: Claim, scores: Mapping[str, Scores]) -> Verdict:
     absent = [run for run in claim.runs if run not in scores]
     if absent or not claim.runs:
         reason = f"no results for {', '.join(absent)}" if absent else "this version has no experiment for it"
-        return Verdict(claim.id, Status.NOT_RUN, reason, missing=claim.cost or "run it: make reproduce")
+        return Verdict(
+            claim.id, Status.NOT_RUN, reason, missing=claim.cost or "run a plan that has it: make reproduce PLAN=<plan>"
+        )
     used = [scores[run] for run in claim.runs]
     departures = [f"{run.name}: {said}" for run in used for said in _said_of(run, claim)]
     problems = [*_refused(claim, used)]
@@ -368,6 +370,7 @@ def _other(verdicts: Sequence[Verdict], scores: Mapping[str, Scores], path: Path
     """Prints which claims are judged otherwise than a file says, and names them."""
     written = {verdict.claim: verdict for verdict in read_verdicts(path)}
     other = [verdict.claim for verdict in verdicts if written.get(verdict.claim) != verdict]
+    other += sorted(written.keys() - {verdict.claim for verdict in verdicts})  # of claims that are gone
     print(f"{len(verdicts)} claims judged on {len(scores)} runs; {len(other)} other than {path} says"
           f"{': ' + ', '.join(other[:5]) if other else ''}")  # fmt: skip
     return other

@@ -12,15 +12,15 @@ from PIL import Image
 
 from repro.report.drawing import FIGURES, Drawn, as_pictures
 from repro.report.figures import all_figures
+from repro.report.record import Record
 from tests.report.cases import ROOT, record
 
 FOLDER = ROOT / "results/figures"
 LOGS = {"digits_mpl": {"feedback_gradient_norm": [0.01, 0.02, 0.02, 0.04], "other_gradient_norm": 0.5}}
 
 
-@cache
-def drawn() -> dict[str, Drawn]:
-    """The figures of the made-up record, and of two moons with decision regions."""
+def moons_with_regions() -> Record:
+    """Three data sets of two moons."""
     with_h, without = {"student": [99.0, 80.0, 97.0]}, {"student": [70.0, 80.0, 90.0]}
     moons = record({"moons_tuned_mpl": with_h, "moons_tuned_mpl_no_feedback": without}, {})
     for run in moons.runs.values():
@@ -31,8 +31,31 @@ def drawn() -> dict[str, Drawn]:
                 "points": np.zeros((3, 5, 2)), "classes": np.tile([0, 1, 1, 0, 1], (3, 1)),
                 "labelled": np.zeros((3, 2, 2)), "labels": np.tile([0, 1], (3, 1))}.items()}
         )  # fmt: skip
-    found = [*all_figures(moons), *all_figures(record(logs=LOGS))]
+    return moons
+
+
+@cache
+def drawn() -> dict[str, Drawn]:
+    """The figures of the made-up record, and of two moons with decision regions."""
+    found = [*all_figures(moons_with_regions()), *all_figures(record(logs=LOGS))]
     return {one.key: one for one in found}
+
+
+def test_runs_that_kept_less_are_drawn_as_far_as_they_go() -> None:
+    """One data set of an arm, and the last snapshot alone: each beside what the other arm has there."""
+    moons = moons_with_regions()
+    run = moons.runs["moons_tuned_mpl"]
+    of_seeds = ("student", "points", "classes", "labelled", "labels")
+    run.arrays.update({f"boundary.{name}": run.arrays[f"boundary.{name}"][:1] for name in of_seeds})
+    digits = record(logs=LOGS)
+    mpl = digits.runs["digits_mpl"]
+    mpl.arrays.update({name: value[..., -1:] for name, value in mpl.arrays.items() if name.startswith("curve.")})
+    regions, wrong = (next(one for one in all_figures(of) if one.key == key).figure for of, key in (
+        (moons, "two_moons_regions_tuned"), (digits, "digits_wrong_labels")))  # fmt: skip
+
+    assert 2 == len(regions.axes)
+    line = wrong.axes[0].lines[0]
+    assert ([20.0], [-1.0]) == (np.ravel(line.get_xdata()).tolist(), np.round(np.ravel(line.get_ydata()), 6).tolist())
 
 
 def texts(figure: Figure) -> list[str]:

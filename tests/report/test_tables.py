@@ -298,6 +298,20 @@ def test_the_answers_of_study_1_say_what_a_tenth_of_the_gradient_does() -> None:
     assert "Studies 1 and 2 train" not in page
 
 
+def test_parts_without_a_common_seed_answer_nothing() -> None:
+    """Supervised learning was trained on other data: no part is put on top of it, and no screen ends in an error."""
+    found = record()
+    one = found.scores["digits_supervised"]
+    other = replace(one, training_hash=dict.fromkeys(one.training_hash, "other"))
+    found = replace(found, scores=found.scores | {"digits_supervised": other},
+                    verdicts=judged(digits_uda_over_supervised=0.5, digits_feedback=0.5))  # fmt: skip
+
+    assert [] == tables.attribution(found, DIGITS)
+    assert "Not known yet: supervised learning, UDA, MPL with h = 0 and MPL have not all run" in " ".join(
+        " ".join(verdict_lines(found)).split()
+    )
+
+
 def test_studies_1_and_2_are_put_together_where_both_have_run() -> None:
     """MPL minus h = 0: 0 0 1 0 points in the one, 2 3 in the other, whose seeds are others: 1 of six."""
     accuracy = {
