@@ -93,7 +93,7 @@ def test_a_seed_twice_is_not_joined() -> None:
 def test_other_settings_are_not_joined(other: Run) -> None:
     """Seeds of one run differ in nothing else."""
     with pytest.raises(
-        ValueError, match="recorded with different settings, networks or steps; train and evaluate them again"
+        ValueError, match="recorded with different settings, networks or steps; train and evaluate a plan"
     ):
         joined([a_run(1), other])
 

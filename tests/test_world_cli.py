@@ -172,7 +172,7 @@ def test_torchrun_starts_it_and_is_outlived_by_no_process(place: Path, unbroken:
 
 def test_an_incomplete_environment_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What is missing, and how to start."""
-    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     monkeypatch.setenv("WORLD_SIZE", "2")
 
     status = ends(start(1, tmp_path, TRAIN))

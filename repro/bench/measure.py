@@ -62,9 +62,10 @@ def bench(arguments: argparse.Namespace) -> None:
     ways = tuple(way for way in WAYS if not any(getattr(way, kind) and out for kind, out in left_out.items()))
     smaller = _ON_A_CPU if device.type == "cpu" else []
     config = compose(arguments.run, [*smaller, f"engine.threads={cores}", *arguments.overrides])
-    if config.data.name != "cifar10" or not isinstance(config.method, Mpl) or not isinstance(config.model, WideResNet):
-        raise ConfigError(f"{arguments.run}: the plain implementation is of MPL on CIFAR-10 with a WideResNet; name "
-                          "such an experiment")  # fmt: skip
+    here = config.data.shape == (3, 32, 32) and isinstance(config.method, Mpl) and isinstance(config.model, WideResNet)
+    if not here:
+        raise ConfigError(f"{arguments.run}: the plain implementation is of MPL with a WideResNet on 32x32 pixels; "
+                          "name such an experiment")  # fmt: skip
     source_of(config.data).prepare()
     print(f"{arguments.run}: {len(ways)} ways, {arguments.rounds} times, each for {steps} steps", flush=True)
     timed = measure(config, steps, partial(print, flush=True), arguments.rounds, ways)

@@ -100,7 +100,7 @@ def feedback_everywhere(record: Record, shown: list[Comparison]) -> Figure | Non
                               va="center", bbox=BEHIND)  # fmt: skip
         axes.axvline(0, color=GREY, linewidth=1, zorder=0)
         axes.set_xlim(-NEAR, NEAR)
-        axes.set_xlabel(f"{measure}\n(points)")
+        axes.set_xlabel(f"{measure}\n− h = 0 (points)")
         axes.set_yticks([])
         axes.spines.left.set_visible(False)
     grid[0].set_ylim(len(found) - 0.75, -0.85)
