@@ -253,6 +253,12 @@ def refuse_path(run: str) -> None:
         raise ValueError(f"{run!r} is no run of a plan: its name is that of a folder, so has no slash")
 
 
+def unique_name(place: Path) -> str:
+    """A folder's name with a hash of its path, for what is kept elsewhere of it: others may be called so too."""
+    whole = place.resolve()
+    return f"{whole.name}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:12]}"
+
+
 def plan_path(what: str | Path) -> str:
     """The file of a plan that is named; anything else as it is."""
     named = ROOT / "plan" / f"{what}.yaml"

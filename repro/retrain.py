@@ -58,12 +58,12 @@ def retrain(wanted: Sequence[str]) -> int:
 
 def _chosen(word: str, runs: Mapping[str, Run]) -> list[tuple[str, list[int]]]:
     """`3` for so many at random, `run:seed` for the group of that seed."""
-    shipped = {name: run for name, run in runs.items() if source_of(read_config(run.config).data).shipped}
-    groups = [(name, group) for name, run in shipped.items() for group in run.groups().values()]
-    if word.isdecimal() and 0 < int(word) <= len(groups):
-        return SystemRandom().sample(groups, int(word))
     name, _, seed = word.partition(":")
     if name not in runs:
+        shipped = {name: run for name, run in runs.items() if source_of(read_config(run.config).data).shipped}
+        groups = [(name, group) for name, run in shipped.items() for group in run.groups().values()]
+        if word.isdecimal() and 0 < int(word) <= len(groups):
+            return SystemRandom().sample(groups, int(word))
         raise ConfigError(f"--retrain {word}: wants a number up to {len(groups)}, or run:seed of a recorded run; "
                           f"{closest(name, list(runs))}")  # fmt: skip
     found = [group for group in runs[name].groups().values() if seed in map(str, group)]

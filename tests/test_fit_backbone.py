@@ -31,8 +31,6 @@ from torch import nn
 
 from repro.__main__ import parsers
 from repro.augment.views import normalise
-from repro.data import source_of
-from repro.data.folder import drawn_by_class
 from repro.evaluate.predict import scored
 from repro.fit import command, outcome
 from repro.fit.command import compare, fit, planned
@@ -45,7 +43,7 @@ from repro.models.pretrained import IMAGENET_DEVIATION, IMAGENET_MEAN, Pretraine
 from repro.optim import Learner
 from repro.seeding import Streams
 from repro.settings import Optimiser
-from tests.folders import config_of, images, prepared, write_folder
+from tests.folders import config_of, images, write_folder
 
 NET = "shufflenet_v2_x0_5"
 
@@ -230,23 +228,6 @@ def test_the_readme_of_a_model_says_what_a_class_is_taken_for() -> None:
     rows = outcome._readme(Path("mine"), config, "uda", ["a", "b"], facts, found).splitlines()
 
     assert ["| a | 4 | 3 | b (1) |", "| b | 2 | 2 | – |"] == rows[-2:]
-
-
-def test_a_share_of_each_class_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fifth, rounded, of each class, one label staying: neither labelled nor unlabelled any more."""
-    monkeypatch.chdir(tmp_path)
-    write_folder(tmp_path / "images", {"a": 8, "bb": 3, "c": 1}, "png")
-    source = source_of(prepared(tmp_path / "images", set_aside=0.2, labelled_in_unlabelled=True))
-    aside, training = source.set_aside_set(0), source.training_set(0)
-
-    assert [2, 1] == torch.bincount(aside.labels).tolist()
-    assert [6, 2, 1] == torch.bincount(training.labels).tolist()
-    names = [{bytes(name) for name in files.paths} for files in  # type: ignore[union-attr]
-             (aside.examples, training.labelled, training.unlabelled)]  # fmt: skip
-    assert names[0].isdisjoint(names[1] | names[2])
-    assert len(names[0] | names[2]) == 12
-    assert [] == drawn_by_class(np.array([0, 1]), 2, 0.9, 0).tolist()
-    assert 1 < len({tuple(drawn_by_class(np.arange(40) % 2, 2, 0.2, seed)) for seed in range(2)})
 
 
 # From a folder to a model

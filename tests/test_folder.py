@@ -17,7 +17,7 @@ from repro.augment import CropViews, Operations, randaugment
 from repro.augment.randaugment import POOLS, Operation
 from repro.augment.views import Part, draw_boxes
 from repro.data import FolderData, source_of
-from repro.data.folder import drawn_evenly, listing_path
+from repro.data.folder import drawn_by_class, drawn_evenly, listing_path
 from repro.data.images import ImageFiles, centres, read_image
 from repro.fit.saved import read_file
 from repro.seeding import Streams
@@ -76,6 +76,22 @@ def test_labelled_and_unlabelled_images_are_all_there_are(tmp_path: Path) -> Non
     assert list(range(20)) == together.unlabelled_indices.tolist()
     assert 4 == int((together.hidden_labels == -1).sum())
     assert (20, 20) == (len(every.labels), len(every.unlabelled))
+
+
+def test_a_share_of_each_class_is_set_aside(tmp_path: Path) -> None:
+    """A fifth, rounded, of each class, one label staying: neither labelled nor unlabelled any more."""
+    write_folder(tmp_path / "images", {"a": 8, "bb": 3, "c": 1}, "png")
+    source = source_of(prepared(tmp_path / "images", set_aside=0.2, labelled_in_unlabelled=True))
+    aside, training = source.set_aside_set(0), source.training_set(0)
+
+    assert [2, 1] == torch.bincount(aside.labels).tolist()
+    assert [6, 2, 1] == torch.bincount(training.labels).tolist()
+    names = [{bytes(name) for name in files.paths} for files in  # type: ignore[union-attr]
+             (aside.examples, training.labelled, training.unlabelled)]  # fmt: skip
+    assert names[0].isdisjoint(names[1] | names[2])
+    assert len(names[0] | names[2]) == 12
+    assert [] == drawn_by_class(np.array([0, 1]), 2, 0.9, 0).tolist()
+    assert 1 < len({tuple(drawn_by_class(np.arange(40) % 2, 2, 0.2, seed)) for seed in range(2)})
 
 
 def test_the_hash_of_the_data_is_of_contents_and_split(tmp_path: Path) -> None:

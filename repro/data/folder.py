@@ -36,7 +36,7 @@ from repro.data.layout import (
     text_of,
 )
 from repro.data.sets import PLACE, HeldOutSet, Seeds, Source, TrainingSet
-from repro.files import write_whole
+from repro.files import unique_name, write_whole
 from repro.seeding import Streams
 
 _SHOWN = 10  # images that are named on the screen
@@ -379,5 +379,4 @@ def _say_seen(seen: Sequence[Seen], levels: Levels | None) -> None:
 
 def _kept(folder: Path) -> Path:
     """Where what was seen of a folder's files is kept."""
-    key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]
-    return PLACE / f"folder/seen/{folder.resolve().name}-{key}.seen"
+    return PLACE / f"folder/seen/{unique_name(folder)}.seen"

@@ -13,7 +13,6 @@ the two on labelled images that both have not seen is kept. `--compare uda mpl` 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import os
 import time
@@ -32,7 +31,7 @@ from repro.data.folder import Folder
 from repro.data.layout import IMAGENET_10PERCENT, by_folders, listed, parts_of, printable
 from repro.engine.device import choose_device, set_up_process, worker_pool
 from repro.evaluate.predict import Predictor
-from repro.files import only_writer, remove_folder, sweep, write_whole
+from repro.files import only_writer, remove_folder, sweep, unique_name, write_whole
 from repro.fit.outcome import PROBE, finish, in_words, start_from_probe, start_of
 from repro.fit.saved import DESCRIPTION, Classifier
 from repro.models import Pretrained
@@ -58,8 +57,7 @@ def fit(given: argparse.Namespace) -> int:
     options = _options(given)
     set_up_process()
     name = out.resolve().name
-    lock = f"fit-{name}-{hashlib.sha256(os.fsencode(out.resolve())).hexdigest()[:12]}"  # others may be called so too
-    with only_writer(lock, f"the model {out}"):
+    with only_writer(f"fit-{unique_name(out)}", f"the model {out}"):
         config, notes = _settings(given, options, out)
         if source_of(config.data).training_hash([given.seed]) != config.data_hash:
             raise ConfigError(f"{out}: the images or their labels are not those it was begun with; put them back, name "

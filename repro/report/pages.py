@@ -120,7 +120,7 @@ def documents(record: Record, drawn: Sequence[Drawn] = ()) -> dict[str, str]:
 def _part(record: Record, comparison: Comparison) -> dict[str, Any]:
     """What a page says of a comparison; where recorded seeds were trained again, only how they compare."""
     if comparison.again:
-        return {"comparison": comparison, "again": tables.again(record, comparison), "missing": 0}
+        return {"comparison": comparison, "again": tables.again(record, comparison)}
     doses, planted = tables.doses(record, comparison), tables.planted(record, comparison)
     full = not doses and not planted
     return {
@@ -218,14 +218,13 @@ def answers(record: Record, rows: Sequence[ClaimRow]) -> dict[str, Any]:
 
 def _both(record: Record) -> PairedDifference | None:
     """MPL minus h = 0 in studies 1 and 2 on CIFAR-10, whose settings are the same and whose seeds are not."""
-    found: list[dict[tuple[str, int], float]] = [{}, {}]
+    every: list[float] = []
     for setting in ("cifar10_small", "cifar10_dose"):
-        places = [record.counted(f"{setting}_{arm}") for arm in ("mpl", "mpl_no_feedback")]
-        if not all(map(record.percent, places)):
+        pair = record.paired(*(record.counted(f"{setting}_{arm}") for arm in ("mpl", "mpl_no_feedback")))
+        if not pair:
             return None
-        for values, place in zip(found, places, strict=True):
-            values.update({(setting, seed): value for seed, value in record.percent(place).items()})
-    return paired_difference(found[0], found[1])
+        every += pair.differences
+    return paired_difference(dict(enumerate(every)), dict.fromkeys(range(len(every)), 0.0))
 
 
 def _planted(record: Record) -> dict[str, Any]:

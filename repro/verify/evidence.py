@@ -217,8 +217,8 @@ def _other_seeds(run: Run, config: Config, hash_of: TrainingHashOf) -> Iterator[
     other = found is not None and found != run.config.get("data_hash")
     if other or (planned and planned != here):
         planned_ones = f"the planned {planned}" if planned else "the planned ones (the hash of their data differs)"
-        yield (f"{run.name}: its seeds {here} are not {planned_ones}: one is missing or was added; train all of "
-               "a plan that has it: make reproduce PLAN=<plan>")  # fmt: skip
+        yield (f"{run.name}: its seeds {here} are not {planned_ones}: one is missing or was added; "
+               f"{_RUN_AGAIN}")  # fmt: skip
     elif not planned and not source_of(config.data).told_by_seeds and not lookup(run.config, "budget.reduced"):
         yield f"{run.name}: does not say which seeds were planned; {_RUN_AGAIN}"
 

@@ -84,7 +84,7 @@ def rate_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, f
     return float(interval.low), float(interval.high)
 
 
-def paired_difference(first: Mapping[Any, float], second: Mapping[Any, float], level: float = 0.95) -> PairedDifference:
+def paired_difference(first: Mapping[int, float], second: Mapping[int, float], level: float = 0.95) -> PairedDifference:
     """Paired t interval and test over the seeds that both have; other seeds are left out."""
     seeds = sorted(first.keys() & second.keys())
     values = tuple(first[seed] - second[seed] for seed in seeds)
