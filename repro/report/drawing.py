@@ -189,13 +189,14 @@ def along(axes: Axes, steps: Any, values: Any, colour: str, style: str, mark: st
 
 def name_lines(axes: Axes, names: Sequence[str]) -> None:
     """Names the first lines at the right edge, with their marks, apart where they would overlap; scales are final."""
-    low, high = axes.get_ylim()
+    to_panel = axes.transData + axes.transAxes.inverted()
     line_height = 1.2 * 10 / 72 / (axes.get_window_extent().height / axes.figure.dpi)  # of the panel's height
     ends = []
     for line, name in zip(axes.lines, names, strict=False):
-        y = np.asarray(line.get_ydata(), float)
+        data = np.column_stack(line.get_data())
+        drawn = to_panel.transform(data[np.isfinite(data[:, 1])])
         mark = MARKS[f"{line.get_marker()}{' ' if line.get_markerfacecolor() == 'white' else ''}"]
-        ends.append(((y[np.isfinite(y)][-1] - low) / (high - low), f"{mark} {name}", line.get_color()))
+        ends.append((drawn[-1, 1], f"{mark} {name}", line.get_color()))
     ends.sort()
     heights = [line_height * (1 + name.count("\n")) for _, name, _ in ends]
     gaps = [0.0, *((one + other) / 2 for one, other in itertools.pairwise(heights))]

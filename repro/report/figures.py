@@ -54,8 +54,8 @@ BRIEF = {"uda": "UDA", "mpl_no_feedback": "h = 0", "no_feedback": "h = 0", "mpl"
 """Arms where room is short."""
 COMPARED = ("mpl", "mpl_held", "mpl_cosine", "mpl_reversed", "exact", "per_example")
 """Forms of feedback whose pseudo labels are held against those without; at most four are drawn."""
-FOLLOWED = ("consistency_alone", "feedback_alone", "exact_alone", "exact_alone_reversed", "mpl_no_feedback", "mpl_held",
-            "mpl_held_reversed", "mpl_weight_100", "mixup_no_feedback")  # fmt: skip
+FOLLOWED = ("consistency_alone", "feedback_alone", "exact_alone", "exact_alone_reversed", "mpl_no_feedback", "mpl",
+            "mpl_weight_100", "mpl_held", "exact_held", "mixup_no_feedback")  # fmt: skip
 """Arms whose planted labels are followed; the others would hide each other, and stand in the table."""
 DATA = tuple(page for page in PAGES if page != "feedback")
 """Pages of one data set each."""
@@ -168,6 +168,7 @@ def waterfall(axes: Axes, _: Record, comparison: Comparison, steps: list[Row]) -
             axes.plot([start, start], [place - 0.83, place + 0.17], color=GREY, linewidth=0.8, zorder=0)
         else:
             axes.plot([level], [place], "o", color=BLACK, markersize=7)
+            axes.axvline(level, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
         axes.plot([low, high], [place, place], color=BLACK, linewidth=1.6, solid_capstyle="butt")
         ends += [low, high]
     values = [points(step.number.gain) or f"{step.number.mean:.2f} %, {step.number.n} seeds" for step in steps]
@@ -398,19 +399,55 @@ def sweep(record: Record, shown: list[Comparison]) -> Figure | None:
 # ---------------------------------------------------------------------------------------------- doses
 
 
+FORMS = {
+    "old − new, fixed\n     weight": ("mpl", "mpl_weight_10", "mpl_weight_100", "mpl_weight_300"),
+    "old − new, held": ("mpl_held", "mpl_held_30"),
+    "old − new, held,\n     reversed": ("mpl_held_reversed",),
+    "cosine, held": ("cosine_held",),
+    "one h for each\n     label, held": ("per_example_held",),
+    "exact, held": ("exact_held", "exact_held_30"),
+    "exact, held,\n     reversed": ("exact_held_reversed",),
+}
+"""Arms that are doses of the same form of feedback, by what the form is called."""
+
+
 def _with_dose(record: Record, comparison: Comparison) -> list[Dose]:
     rows = [row for row in tables.doses(record, comparison) if np.isfinite(row.share) and row.number.gain]
     return sorted(rows, key=lambda row: row.share)
 
 
-@panels("dose", "feedback", of=_with_dose, height=lambda n: 0.4 * n, xlabel="test accuracy − h = 0 (points)")
+def _one_frame(panels: Sequence[Axes]) -> None:
+    """The same axes in all panels; then each form has its name."""
+    low, high = (end([line for axes in panels for line in axes.dataLim.intervaly]) for end in (min, max))
+    left, right = (end([line for axes in panels for line in axes.dataLim.intervalx]) for end in (min, max))
+    for axes in panels:
+        axes.set_xlim(0.7 * left, 1.4 * right)
+        axes.set_ylim(1.4 * min(low, -1), 1.4 * max(high, 1))
+        name_lines(axes, [str(line.get_label()) for line in axes.lines[:-1]])  # the last is zero
+
+
+@panels("dose", "feedback", of=_with_dose, height=lambda _: 2.9, end=_one_frame,
+        xlabel="norm of the feedback's gradient\n(% of the teacher's other gradients)")  # fmt: skip
 def dose_and_response(axes: Axes, _: Record, __: Comparison, rows: list[Dose]) -> None:
-    """Accuracy minus h = 0, the smallest gradient of feedback first, for each form of h."""
-    gains = [row.number.gain for row in rows if row.number.gain]
-    for place, (row, gain) in enumerate(zip(rows, gains, strict=True)):
-        interval(axes, place, gain.low, gain.mean, gain.high, all_arms()[row.arm].colour)
-    axes.axvline(0, color=GREY, linewidth=1, zorder=0)
-    name_rows(axes, [f"{row.share:.1f} %: {row.title}" for row in rows], [signed(gain.mean) for gain in gains])
+    """Accuracy minus h = 0 over the size of feedback's gradient; a line joins the doses of a form."""
+    for place, ((form, arms), mark) in enumerate(zip(FORMS.items(), MARKS, strict=False)):
+        gains = [row.number.gain for row in rows if row.arm in arms and row.number.gain]
+        if gains:
+            colour = all_arms()[arms[0]].colour
+            x = 1.07 ** (place - len(FORMS) // 2) * np.array([row.share for row in rows if row.arm in arms])  # apart
+            axes.plot(x, [gain.mean for gain in gains], mark, color=colour, linestyle="-", linewidth=1.2, label=form,
+                      markeredgecolor="white", markersize=7, markerfacecolor=colour)  # fmt: skip
+            axes.vlines(x, [gain.low for gain in gains], [gain.high for gain in gains], color=colour, linewidth=1.4)
+            for at, gain in zip(1.06 * x, gains, strict=True):
+                single = gain.differences if gain.n <= FEW else []
+                axes.scatter([at] * len(single), single, s=6, color=colour, alpha=0.6, linewidth=0)
+    axes.axhline(0, color=GREY, linewidth=1, zorder=0)
+    axes.set_xscale("log")
+    axes.set_yscale("symlog", linthresh=1, linscale=0.5)
+    ticks = [-50, -20, -5, -2, -1, 0, 1, 2, 5]
+    axes.set_yticks(ticks, [signed(tick, 0) for tick in ticks])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.set_ylabel("test accuracy\n− h = 0 (points)")
 
 
 QUALITIES = (

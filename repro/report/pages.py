@@ -31,6 +31,7 @@ from repro.report.record import (
     PAGES,
     RESULTS,
     ClaimRow,
+    Place,
     Record,
     chance_of_false_pass,
     claim_rows,
@@ -210,6 +211,7 @@ def answers(record: Record, rows: Sequence[ClaimRow]) -> dict[str, Any]:
         "size": tables.feedback_size(record, known, "mpl") if known else None,
         "held_size": tables.feedback_size(record, known, "mpl_held") if known else None,
         "whole": record.paired(steps[-1].place, steps[0].place) if steps else None,  # MPL minus supervised learning
+        "finetuned": record.paired(*(Place(one.run, "student_finetuned") for one in (mpl, without))) if known else None,
         "both": _both(record),
         "alone": next((row for row in rows if row.claim.id == ALONE and row.verdict.estimate is not None), None),
         "planted": _planted(record),

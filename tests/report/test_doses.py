@@ -9,7 +9,7 @@ import pytest
 
 from repro.plan import comparisons
 from repro.report import pages
-from repro.report.figures import all_figures
+from repro.report.figures import FORMS, all_figures
 from repro.report.pages import readme_rows, verdict_lines
 from repro.report.record import Place, Record
 from repro.report.tables import doses, own_reference
@@ -60,14 +60,18 @@ def test_planted_rows_by_hand() -> None:
     assert {0: 40, 1: 42, 2: 44, 3: 46} == pytest.approx(planted().percent(at))
 
 
-def dosed() -> Record:
-    """Two snapshots after the first; feedback of 1, 2 and 3 % of the other gradients, of exact h half as much."""
+def dosed(**more: list[float]) -> Record:
+    """Two snapshots after the first; feedback of 1, 2 and 3 % of the other gradients, of exact h half as much.
+
+    `more` has further arms, with feedback of five times that.
+    """
     accuracy = {"mpl_no_feedback": [80, 82, 84, 86], "mpl_held": [81, 83, 84, 90], "soft_no_feedback": [70, 72, 74, 76],
-                "exact_held": [71, 72, 76, 76]}  # fmt: skip
+                "exact_held": [71, 72, 76, 76]} | more  # fmt: skip
     networks = {DOSE.run(arm): {"teacher": [v + 1 for v in ends], "student": ends} for arm, ends in accuracy.items()}
-    log = {"feedback_gradient_norm": [0.01, 0.02, 0.03, 0.02], "other_gradient_norm": 1.0}
-    smaller = log | {"other_gradient_norm": 2.0}
-    found = record(networks, {}, {DOSE.run("mpl_held"): log, DOSE.run("exact_held"): smaller})
+    log = {"feedback_gradient_norm": [0.01, 0.02, 0.03, 0.02]}
+    sizes = {"mpl_held": 1.0, "exact_held": 2.0} | dict.fromkeys(more, 0.2)
+    logs = {DOSE.run(arm): log | {"other_gradient_norm": other} for arm, other in sizes.items()}
+    found = record(networks, {}, logs)
     for arm in accuracy:
         run = found.runs[DOSE.run(arm)]
         soft = "exact" in arm or "soft" in arm
@@ -117,8 +121,37 @@ def test_the_figures_show_arms_by_name() -> None:
 
     assert {"planted", "dose"} <= keys.keys()
     assert 4 == len(keys["planted"].axes[0].lines)
-    named = [label.get_text() for label in keys["dose"].axes[0].get_yticklabels()]
-    assert [f"1.0 %: {DOSE.title('exact_held')}", f"2.0 %: {DOSE.title('mpl_held')}"] == named  # the smaller first
+
+
+def test_the_figure_of_doses_joins_those_of_a_form() -> None:
+    """Held at a tenth (2 % of the other gradients) and at three tenths (10 %) are one line; exact is another."""
+    found = dosed(mpl_held_30=[75, 77, 84, 82])
+    axes = next(one.figure for one in all_figures(found) if one.name == "dose").axes[0]
+    held, exact, zero = axes.lines
+    x, y = held.get_data()
+
+    assert [1.5, -3.5] == pytest.approx(y)
+    assert 5 == pytest.approx(x[1] / x[0])
+    assert 2 == pytest.approx(x[0], rel=0.25)  # forms are moved apart
+    assert [0.75] == pytest.approx(exact.get_ydata())
+    assert [0, 0] == list(zero.get_ydata())
+    assert ["■ old − new, held", "✚ exact, held"] == sorted(text.get_text() for text in axes.texts)
+
+
+def test_seeds_that_end_five_points_worse_are_counted() -> None:
+    """Of differences of −5, −5, 0 and −4 points, two."""
+    page = pages.documents(dosed(mpl_held_30=[75, 77, 84, 82]))["feedback.md"]
+    row = next(line for line in page.splitlines() if line.startswith(f"| {DOSE.title('mpl_held_30')} |"))
+
+    assert "2" == row.split(" | ")[-2]
+
+
+def test_every_arm_that_feeds_back_in_a_setting_of_doses_has_a_form() -> None:
+    """Or the figure would leave it out."""
+    fed = {arm for one in comparisons().values() if one.setting.endswith("_dose") for arm in one.arms}
+    fed = {arm for arm in fed if not arm.endswith("no_feedback")}
+
+    assert fed == {arm for arms in FORMS.values() for arm in arms}
 
 
 def test_the_figure_of_noise_and_direction_names_its_lines() -> None:
