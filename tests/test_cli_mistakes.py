@@ -173,3 +173,25 @@ def test_git_is_out_of_reach_of_signals_to_the_group(tmp_path: Path, monkeypatch
     assert group == session
     assert group != os.getpgid(0)
     assert session != os.getsid(0)
+
+
+def test_the_revision_is_that_of_the_code_not_of_the_repository_around_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An environment often lies inside somebody's own repository, whose commit says nothing about ours."""
+    code = tmp_path / "repro/train/job.py"
+    code.parent.mkdir(parents=True)
+    code.touch()
+    monkeypatch.setattr(job, "CODE_AT", tmp_path)
+
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.check_output(["git", "-C", tmp_path, *who, *words], text=True).strip()  # noqa: S603, S607
+
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "theirs")
+    assert "unknown" == job.revision()
+
+    git("add", ".")
+    git("commit", "-q", "-m", "ours")
+    assert git("rev-parse", "HEAD") == job.revision()

@@ -185,6 +185,7 @@ def is_finished(job: Job, say: Say) -> bool:
     return finished is not None
 
 
+CODE_AT = Path(__file__).parents[2]
 CODE = ["repro", "experiments", "dvc.yaml", "requirements.lock"]
 """What decides a number; other uncommitted files do not make a run unclean."""
 
@@ -221,8 +222,8 @@ def environment(
 
 
 def revision() -> str:
-    """The project's commit: from git, or from the note that `git archive` writes."""
-    note = Path(".git_archival.txt")
+    """The code's commit: from git, or from the note that `git archive` writes; not that of the folder we stand in."""
+    note = CODE_AT / ".git_archival.txt"
     node = note.read_text().partition("node: ")[2].strip() if note.is_file() else ""
     return _git("rev-parse", "HEAD") or ("" if node.startswith("$") else node) or "unknown"
 
@@ -247,13 +248,19 @@ def hash_of(source: Mapping[str, str]) -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git prints, or None if it fails; its own session keeps signals to our process group from it."""
-    try:
-        return subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, check=True, start_new_session=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    """What git prints of the repository that holds this code, or None without one.
+
+    Installed in an environment, the code may lie inside another repository: it does not belong to that one. A session
+    of its own keeps signals to our process group from git.
+    """
+    said = None
+    for command in (["ls-files", "--error-unmatch", "repro/train/job.py"], arguments):
+        words = ["git", "-C", str(CODE_AT), *command]
+        try:
+            said = subprocess.run(words, capture_output=True, text=True, check=True, start_new_session=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+    return said.stdout.strip() if said else None
 
 
 def take_over(jobs: Sequence[Job], trained: Path) -> None:
