@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import pandas as pd
 
 from repro.config import lookup
 from repro.files import ROOT
-from repro.plan import Comparison, comparisons, read_plan, setting_and_arm
+from repro.plan import Comparison, Plan, comparisons, read_plan, setting_and_arm
 from repro.results import Run, read_run
 from repro.verify.claims import Absolute, Claim, Measure, Status, SuccessRate, Verdict, read_claims, read_verdicts
 from repro.verify.evidence import Scores, scores_of
@@ -194,8 +194,13 @@ class ClaimRow:
     network: str  # in words; empty while it has not run
     arms: dict[str, str]  # run -> arm
     holm: float  # the p-value, corrected for the claims of its family
-    power: SeedsNeeded | None
+    scores: Mapping[str, Scores]  # of all runs
     plan: str  # that has all its runs; empty: none has
+
+    @cached_property
+    def power(self) -> SeedsNeeded | None:
+        """The seeds that a verdict needs. That of a number rests on the paper's spread alone, and takes a while."""
+        return _of_number(self.claim) if self.number else needed(self.claim, self.scores)
 
     @property
     def ran(self) -> bool:
@@ -249,14 +254,13 @@ def _row(record: Record, claim: Claim, verdict: Verdict, corrected: float) -> Cl
         network=_networks(record, claim) if verdict.status is not Status.NOT_RUN else "",
         arms={run: setting_and_arm(run)[1] for run in claim.runs},
         holm=corrected,
-        power=_of_number(claim) if isinstance(claim.rule, Absolute) else needed(claim, record.scores),
+        scores=record.scores,
         plan=plan_of(claim.runs),
     )
 
 
 @cache
 def _of_number(claim: Claim) -> SeedsNeeded | None:
-    """That of a number rests on the paper's spread alone, and takes a while."""
     return needed(claim, {})
 
 
@@ -268,10 +272,13 @@ def page_of(claim: Claim) -> str:
 
 
 @cache
+def _plans() -> list[Plan]:
+    return [read_plan(path) for path in sorted((ROOT / "plan").glob("*.yaml"))]
+
+
 def plan_of(runs: tuple[str, ...]) -> str:
     """The plan with the fewest runs that has all of these; empty where there are none, or none has."""
-    plans = [read_plan(path) for path in sorted((ROOT / "plan").glob("*.yaml"))]
-    fitting = [plan for plan in plans if runs and set(runs) <= {run.name for run in plan.runs}]
+    fitting = [plan for plan in _plans() if runs and set(runs) <= {run.name for run in plan.runs}]
     return min(fitting, key=lambda plan: len(plan.runs)).name if fitting else ""
 
 
