@@ -133,6 +133,7 @@ def _part(record: Record, comparison: Comparison) -> dict[str, Any]:
         "planted": planted,
         "networks": tables.networks(record, comparison) if full and comparison.page != "two_moons" else [],
         "selections": tables.selections(record, comparison),
+        "last": tables.selections(record, comparison, "last_checkpoints"),
         "from": tables.provenance(record, comparison),
     }
 

@@ -64,6 +64,7 @@ CURVES: dict[str, tuple[str, Callable[[pd.DataFrame, Mapping[str, Any]], pd.Seri
     "calibration_error": ("calibration_error.{network}", _end),
     "final": ("accuracy.{network}", _end),
     "best": ("accuracy.{network}", lambda curve, _: curve.max(axis=1).where(_end(curve).notna())),
+    "last_checkpoints": ("late_accuracy", lambda curve, _: curve.median(axis=1)),  # of the network that counts
 }
 """Measures that are taken from a curve along training: which curve, and what of it for each seed."""
 
@@ -115,7 +116,8 @@ class Record:
         if found is None or f"curve.{name}" not in found.arrays:
             return pd.DataFrame()
         values = 100 * found.arrays[f"curve.{name}"].astype(float)
-        rows = pd.DataFrame(values, found.seeds.index, found.arrays["curve.step"])
+        steps = found.arrays["curve.late_step" if name == "late_accuracy" else "curve.step"]
+        rows = pd.DataFrame(values, found.seeds.index, steps)
         return rows[rows.index.isin(list(self.percent(self.counted(run))))]
 
     def counted(self, run: str, measure: str = "accuracy") -> Place:

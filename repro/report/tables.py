@@ -256,13 +256,16 @@ def feeds_back_beside_labels(record: Record, row: Row) -> bool:
     return bool(lookup(config, "method.teacher_supervised")) and lookup(config, "method.feedback") != "none"
 
 
-def selections(record: Record, comparison: Comparison) -> list[Row]:
-    """What choosing the checkpoint by test accuracy would add to the network that counts, of arms with snapshots."""
+def selections(record: Record, comparison: Comparison, measure: str = "best") -> list[Row]:
+    """What choosing the checkpoint by test accuracy would add to the network that counts, of arms with snapshots.
+
+    Or what the median of the `last_checkpoints` would.
+    """
     rows = []
     for arm in _ran(record, comparison):
-        best, final = (record.counted(comparison.run(arm), measure) for measure in ("best", "final"))
-        if record.percent(best):
-            rows.append(Row(arm, comparison.title(arm), record.number(best, final)))
+        chosen, final = (record.counted(comparison.run(arm), one) for one in (measure, "final"))
+        if record.percent(chosen):
+            rows.append(Row(arm, comparison.title(arm), record.number(chosen, final)))
     return rows
 
 

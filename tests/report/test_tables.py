@@ -164,6 +164,19 @@ def test_choosing_by_the_test_set_would_add_two_points() -> None:
     assert (85.0, about(2.0)) == (about(number.mean), number.gain.mean)
 
 
+def test_the_median_of_the_last_checkpoints_is_held_against_the_final_one() -> None:
+    """Four of them, one, two and three points above the end and nine below it: a point and a half above."""
+    found = record()
+    arm, run = next((arm, found.runs[DIGITS.run(arm)]) for arm in DIGITS.arms if found.has(DIGITS.run(arm)))
+    late = run.arrays["curve.accuracy.teacher"][:, -1:] + np.array([[0.03, 0.01, 0.02, -0.09]])
+    run.arrays.update({"curve.late_step": np.arange(17, 21), "curve.late_accuracy": late})
+
+    row = tables.selections(found, DIGITS, "last_checkpoints")[0]
+
+    assert (arm, about(1.5)) == (row.arm, row.number.gain.mean)
+    assert "the median of the last checkpoints, +1.50 to +1.50." in documents(found)["digits.md"]
+
+
 def test_seeds_trained_again_are_held_against_the_recorded_ones() -> None:
     """Accuracies of the seeds that both have, and the share of equal predictions."""
     quick = {"digits_quick_mpl": {"student": [89.0, 88.0]}, "digits_mpl": {"student": [89.0, 88.5, 90.0]}}
