@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from repro.config import as_mapping, departures, read_config
 from repro.plan import all_arms, comparisons, compose, compose_planned, plan_names, read_plan, run_names
@@ -104,3 +107,19 @@ def test_the_plan_in_use_is_a_plan() -> None:
 
     assert not chosen.is_symlink()
     assert chosen.read_text() in [path.read_text() for path in PLANS]
+
+
+def test_digits_in_the_street_are_files_in_class_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pixel as it is, the first ones to train on and the next to test on; what comes after is left out."""
+    monkeypatch.syspath_prepend(ROOT)
+    module = importlib.import_module("street_digits")
+    monkeypatch.setattr(module, "TRAIN", 2)
+    monkeypatch.setattr(module, "ALL", 3)
+    images = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), np.uint8)
+
+    module.write(images, np.array([5, 0, 5, 1]), tmp_path)
+
+    found = {path.relative_to(tmp_path).as_posix(): path for path in tmp_path.rglob("*.bmp")}
+    assert ["test/5/0002.bmp", "train/0/0001.bmp", "train/5/0000.bmp"] == sorted(found)
+    for name, path in found.items():
+        assert (np.asarray(Image.open(path)).transpose(2, 0, 1) == images[int(name[-8:-4])]).all()
