@@ -6,7 +6,7 @@ caption stand in templates/captions.j2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +54,8 @@ BRIEF = {"uda": "UDA", "mpl_no_feedback": "h = 0", "no_feedback": "h = 0", "mpl"
 """Arms where room is short."""
 COMPARED = ("mpl", "mpl_held", "mpl_cosine", "mpl_reversed", "exact", "per_example")
 """Forms of feedback whose pseudo labels are held against those without; at most four are drawn."""
-FOLLOWED = ("consistency_alone", "feedback_alone", "exact_alone", "exact_alone_reversed", "mpl_no_feedback", "mpl",
-            "mpl_weight_100", "mpl_held", "exact_held", "mixup_no_feedback")  # fmt: skip
+BESIDE_LABELS = ("mpl", "mpl_held", "exact_held", "mixup_no_feedback")
+WITHOUT_LABELS = ("feedback_alone", "exact_alone", "exact_alone_reversed")
 """Arms whose planted labels are followed; the others would hide each other, and stand in the table."""
 DATA = tuple(page for page in PAGES if page != "feedback")
 """Pages of one data set each."""
@@ -402,18 +402,14 @@ def sweep(record: Record, shown: list[Comparison]) -> Figure | None:
 FORMS = {
     "old − new, fixed\n     weight": ("mpl", "mpl_weight_10", "mpl_weight_100", "mpl_weight_300"),
     "old − new, held": ("mpl_held", "mpl_held_30"),
-    "old − new, held,\n     reversed": ("mpl_held_reversed",),
-    "cosine, held": ("cosine_held",),
-    "one h for each\n     label, held": ("per_example_held",),
     "exact, held": ("exact_held", "exact_held_30"),
-    "exact, held,\n     reversed": ("exact_held_reversed",),
 }
-"""Arms that are doses of the same form of feedback, by what the form is called."""
+"""Forms of feedback in several doses, by what they are called."""
 
 
 def _with_dose(record: Record, comparison: Comparison) -> list[Dose]:
-    rows = [row for row in tables.doses(record, comparison) if np.isfinite(row.share) and row.number.gain]
-    return sorted(rows, key=lambda row: row.share)
+    drawn = [arm for arms in FORMS.values() for arm in arms]
+    return [row for row in tables.doses(record, comparison) if row.arm in drawn and row.number.gain]
 
 
 def _one_frame(panels: Sequence[Axes]) -> None:
@@ -430,17 +426,18 @@ def _one_frame(panels: Sequence[Axes]) -> None:
         xlabel="norm of the feedback's gradient\n(% of the teacher's other gradients)")  # fmt: skip
 def dose_and_response(axes: Axes, _: Record, __: Comparison, rows: list[Dose]) -> None:
     """Accuracy minus h = 0 over the size of feedback's gradient; a line joins the doses of a form."""
-    for place, ((form, arms), mark) in enumerate(zip(FORMS.items(), MARKS, strict=False)):
-        gains = [row.number.gain for row in rows if row.arm in arms and row.number.gain]
+    for (form, arms), mark in zip(FORMS.items(), MARKS, strict=False):
+        gains = [(row.share, row.number.gain) for row in rows if row.arm in arms and row.number.gain]
         if gains:
-            colour = all_arms()[arms[0]].colour
-            x = 1.07 ** (place - len(FORMS) // 2) * np.array([row.share for row in rows if row.arm in arms])  # apart
-            axes.plot(x, [gain.mean for gain in gains], mark, color=colour, linestyle="-", linewidth=1.2, label=form,
+            colour, x = all_arms()[arms[0]].colour, [share for share, _ in gains]
+            axes.plot(x, [gain.mean for _, gain in gains], mark, color=colour, linestyle="-", linewidth=1.2, label=form,
                       markeredgecolor="white", markersize=7, markerfacecolor=colour)  # fmt: skip
-            axes.vlines(x, [gain.low for gain in gains], [gain.high for gain in gains], color=colour, linewidth=1.4)
-            for at, gain in zip(1.06 * x, gains, strict=True):
+            axes.vlines(
+                x, [gain.low for _, gain in gains], [gain.high for _, gain in gains], color=colour, linewidth=1.4
+            )
+            for share, gain in gains:
                 single = gain.differences if gain.n <= FEW else []
-                axes.scatter([at] * len(single), single, s=6, color=colour, alpha=0.6, linewidth=0)
+                axes.scatter([1.09 * share] * len(single), single, s=6, color=colour, alpha=0.6, linewidth=0)
     axes.axhline(0, color=GREY, linewidth=1, zorder=0)
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=1, linscale=0.5)
@@ -451,8 +448,8 @@ def dose_and_response(axes: Axes, _: Record, __: Comparison, rows: list[Dose]) -
 
 
 QUALITIES = (
-    ("signal / noise", {"signal_to_noise": "as it is", "signal_to_noise_baseline": "best baseline"}),
-    ("cosine with the oracle's", {"oracle_cosine": "expected", "oracle_cosine_drawn": "one draw"}),
+    ("signal / noise", {"signal_to_noise": "h as it is", "signal_to_noise_baseline": "h less its\n     mean"}),
+    ("cosine with\nthe oracle's", {"oracle_cosine": "expected", "oracle_cosine_drawn": "of one draw"}),
 )
 
 
@@ -466,10 +463,11 @@ def quality_of_feedback(record: Record, shown: list[Comparison]) -> Figure | Non
     drawing, grid = new_figure(0.4 + 2.0 * len(panels), len(panels), squeeze=False)
     for axes, (comparison, (label, names)) in zip(grid[:, 0], panels, strict=True):
         curves = [tables.measurable(record.curve(comparison.run("mpl"), key)) for key in names]
-        for curve, style, mark in zip(curves, ("-", "--"), ("o", "s "), strict=True):
-            band(axes, curve.columns, curve.to_numpy(), BLACK, style, mark)
+        for curve, colour, style, mark in zip(curves, (BLACK, BLUE), ("-", "--"), ("o", "s "), strict=True):
+            band(axes, curve.columns, curve.to_numpy(), colour, style, mark)
         axes.axhline(0, color=GREY, linewidth=1)
         name_lines(axes, [*names.values()])
+        _steps_along(axes)
         axes.set_ylabel(label)
         if label == QUALITIES[0][0]:
             axes.set_title(wrapped(comparison.heading, COLUMNS))
@@ -477,20 +475,35 @@ def quality_of_feedback(record: Record, shown: list[Comparison]) -> Figure | Non
     return drawing
 
 
-def _followed(record: Record, comparison: Comparison) -> list[str]:
-    ran = {row.arm for row in tables.planted(record, comparison)}
-    return [arm for arm in FOLLOWED if arm in ran]
+def _followed(arms: Sequence[str]) -> Callable[[Record, Comparison], list[str]]:
+    def found(record: Record, comparison: Comparison) -> list[str]:
+        gained = {row.arm for row in tables.planted(record, comparison) if row.number.gain}
+        return [arm for arm in arms if arm in gained]
+
+    return found
 
 
-@panels("planted", "feedback", of=_followed, height=lambda _: 4.0, xlabel="training step")
-def planted_labels(axes: Axes, record: Record, comparison: Comparison, arms: list[str]) -> None:
-    """Of the pseudo labels that were wrong when planting ended, the share that is right, along training."""
+def _since_planting(axes: Axes, record: Record, comparison: Comparison, arms: list[str], name: str) -> None:
+    """A curve of each arm minus that of its own reference, paired by seed, from the end of planting on."""
     for arm, mark in zip(arms, MARKS, strict=False):
         run, look = comparison.run(arm), all_arms()[arm]
-        curve = record.curve(run, "put_right").loc[:, lookup(record.runs[run].config, "plant.steps") :]
-        mean = np.nanmean(curve.to_numpy(), axis=0)
-        along(axes, curve.columns, mean, look.colour, look.line, mark)
-    axes.set_ylim(-2, 102)
+        curve = record.curve(run, name).loc[:, lookup(record.runs[run].config, "plant.steps") :]
+        difference = curve - record.curve(tables.own_reference(record, comparison, arm), name)
+        band(axes, curve.columns, difference.loc[curve.index, curve.columns].to_numpy(), look.colour, look.line, mark)
+    axes.axhline(0, color=GREY, linewidth=1)
     name_lines(axes, [wrapped(comparison.title(arm), 24).replace("\n", "\n     ") for arm in arms])
     _steps_along(axes)
-    axes.set_ylabel("planted wrong labels\nput right (%)")
+
+
+@panels("planted", "feedback", of=_followed(BESIDE_LABELS), height=lambda _: 2.2, xlabel="training step")
+def planted_labels(axes: Axes, record: Record, comparison: Comparison, arms: list[str]) -> None:
+    """Of the pseudo labels that were wrong when planting ended, the share that is right; the teacher sees labels."""
+    _since_planting(axes, record, comparison, arms, "put_right")
+    axes.set_ylabel("put right\n− h = 0 (points)")
+
+
+@panels("planted_alone", "feedback", of=_followed(WITHOUT_LABELS), height=lambda _: 2.2, xlabel="training step")
+def planted_labels_alone(axes: Axes, record: Record, comparison: Comparison, arms: list[str]) -> None:
+    """All wrong pseudo labels, where the teacher sees no labels any more."""
+    _since_planting(axes, record, comparison, arms, "pseudo_label_wrong")
+    axes.set_ylabel("wrong labels\n− consistency alone (points)")

@@ -95,6 +95,7 @@ def documents(record: Record, drawn: Sequence[Drawn] = ()) -> dict[str, str]:
             ran=ran,
             exploratory=exploratory,
             chance=chance_of_false_pass(exploratory),
+            own=[row for row in rows if not row.number and row.claim.by is not Origin.paper],
             confirmatory=sum(claim.id.startswith(CONFIRMATORY) for claim in record.claims),
             waiting=waiting(rows),
             figures=[one for one in drawn if not one.page],
@@ -112,6 +113,7 @@ def documents(record: Record, drawn: Sequence[Drawn] = ()) -> dict[str, str]:
             not_run=[row for row in mine if not row.ran],
             numbers=[row for row in mine if row.number],
             one=next(iter(waiting(mine)), None),
+            signs=tables.signs(record) if page == "feedback" else [],
             parts=[_part(record, comparison) for comparison in record.of_page(page)],
             figures=[one for one in drawn if one.page == page],
         )
@@ -182,8 +184,8 @@ PLANTED = {
     "cifar10_planted_pair": "CIFAR-10, a pair",
     "cifar10_planted_random": "CIFAR-10, random",
 }
-PLANTED_ARMS = ("mpl", "exact_held", "feedback_alone", "exact_alone")
-"""Of which it is said in how many settings they clearly put more right; the first two beside labels."""
+PLANTED_ARMS = ("mpl", "mpl_held", "exact_held", "feedback_alone", "exact_alone")
+"""Of which it is said in how many settings they clearly put more right; the first three beside labels."""
 
 
 def answers(record: Record, rows: Sequence[ClaimRow]) -> dict[str, Any]:
@@ -213,21 +215,36 @@ def answers(record: Record, rows: Sequence[ClaimRow]) -> dict[str, Any]:
         "held_size": tables.feedback_size(record, known, "mpl_held") if known else None,
         "whole": record.paired(steps[-1].place, steps[0].place) if steps else None,  # MPL minus supervised learning
         "finetuned": record.paired(*(Place(one.run, "student_finetuned") for one in (mpl, without))) if known else None,
-        "both": _both(record),
+        "both": [
+            found
+            for network in ("student_average", "student_finetuned", "teacher_average")
+            if (found := _both(record, network))
+        ],
+        "signs": _signs(record),
         "alone": next((row for row in rows if row.claim.id == ALONE and row.verdict.estimate is not None), None),
         "planted": _planted(record),
     }
 
 
-def _both(record: Record) -> PairedDifference | None:
+def _both(record: Record, network: str) -> PairedDifference | None:
     """MPL minus h = 0 in studies 1 and 2 on CIFAR-10, whose settings are the same and whose seeds are not."""
     every: list[float] = []
     for setting in ("cifar10_small", "cifar10_dose"):
-        pair = record.paired(*(record.counted(f"{setting}_{arm}") for arm in ("mpl", "mpl_no_feedback")))
+        pair = record.paired(*(Place(f"{setting}_{arm}", network) for arm in ("mpl", "mpl_no_feedback")))
         if not pair:
             return None
         every += pair.differences
     return paired_difference(dict(enumerate(every)), dict.fromkeys(range(len(every)), 0.0))
+
+
+def _signs(record: Record) -> dict[str, str]:
+    """In how many settings feedback is clearly better than with the other sign: `1 of 5`, by form; empty for none."""
+    rows = tables.signs(record)
+    found = {}
+    for arm in dict.fromkeys(row.arm for row in rows):
+        mine = [row for row in rows if row.arm == arm]
+        found[arm] = f"{sum(row.holm < LEVEL and _gain(row) > 0 for row in mine)} of {len(mine)}"
+    return found if found.keys() == tables.SIGNS.keys() else {}
 
 
 def _planted(record: Record) -> dict[str, Any]:
@@ -270,6 +287,9 @@ def needed_runs(verdicts: Mapping[str, Verdict]) -> list[str]:
     setting = best_setting(verdicts)
     wanted = ("supervised", "uda", "mpl_no_feedback", "mpl", "mpl_held")
     found = [run for arm, run in setting.runs.items() if arm in wanted] if setting else []
+    signs = {*tables.SIGNS, *tables.SIGNS.values()}
+    dosed = [one for one in comparisons().values() if one.setting.endswith("_dose")]
+    found += [run for one in dosed for arm, run in one.runs.items() if arm in signs]
     return found + [run for setting in PLANTED for run in comparisons()[setting].runs.values()]
 
 

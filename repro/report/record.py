@@ -220,6 +220,11 @@ class ClaimRow:
         return self.claim.id.startswith(CONFIRMATORY)
 
     @property
+    def against_no_feedback(self) -> bool:
+        """Whether it says that something is better than the same without feedback."""
+        return any(arm.endswith("no_feedback") for arm in [*self.arms.values()][1:])
+
+    @property
     def short(self) -> str:
         """What it says, without its first clause where that names the data set."""
         rest = re.sub(r"^(On|In) .+?, ", "", self.claim.says)

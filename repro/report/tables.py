@@ -153,6 +153,7 @@ class FeedbackSize:
     median: float
     high: float  # 95 %
     first: float  # median over the first tenth of training
+    last: float  # over the last tenth
 
 
 def feedback_size(record: Record, comparison: Comparison, arm: str) -> FeedbackSize | None:
@@ -168,8 +169,9 @@ def feedback_size(record: Record, comparison: Comparison, arm: str) -> FeedbackS
     if size.empty:
         return None
     low, median, high = np.percentile(size, [5, 50, 95]).tolist()
-    first = float(size[log["step"] <= log["step"].max() / 10].median())
-    return FeedbackSize(arm, comparison.title(arm), relative, low, median, high, first)
+    steps, end = log["step"][size.index], log["step"].max()
+    first, last = (float(size[some].median()) for some in (steps <= end / 10, steps > 0.9 * end))
+    return FeedbackSize(arm, comparison.title(arm), relative, low, median, high, first, last)
 
 
 def own_reference(record: Record, comparison: Comparison, arm: str) -> str:
@@ -194,7 +196,9 @@ class Dose(Row):
 
     share: float = math.nan  # median norm of the feedback's gradient, % of that of the teacher's other terms
     first: float = math.nan  # the same over the first tenth of training
+    last: float = math.nan  # and over the last one
     signal_to_noise: float = math.nan  # of one batch's feedback gradient; median over seeds, snapshots after the first
+    left_out: float = math.nan  # share of these ratios that no draw could tell, %
     oracle_cosine: float = math.nan  # of the expected feedback gradient with an oracle's; the same median
 
 
@@ -206,6 +210,7 @@ def doses(record: Record, comparison: Comparison) -> list[Dose]:
         if record.curve(run, "signal_to_noise").empty:
             continue
         size = feedback_size(record, comparison, arm)
+        ratios = measurable(record.curve(run, "signal_to_noise")).iloc[:, 1:]
         place, base = record.counted(run), record.counted(own_reference(record, comparison, arm))
         rows.append(
             Dose(
@@ -215,7 +220,9 @@ def doses(record: Record, comparison: Comparison) -> list[Dose]:
                 {"teacher": record.number(teacher_of(place), teacher_of(base))},
                 share=size.median if size and size.relative else math.nan,
                 first=size.first if size and size.relative else math.nan,
+                last=size.last if size and size.relative else math.nan,
                 signal_to_noise=_after_start(record, run, "signal_to_noise"),
+                left_out=100 * float(ratios.isna().to_numpy().mean()),
                 oracle_cosine=_after_start(record, run, "oracle_cosine"),
             )
         )
@@ -247,6 +254,31 @@ def planted(record: Record, comparison: Comparison) -> list[Row]:
                 "accuracy": record.number(record.counted(place.run)),
             }
             rows.append(Row(arm, comparison.title(arm), record.number(place, base), others))
+    return _corrected(rows)
+
+
+SIGNS = {"mpl_held": "mpl_held_reversed", "exact_held": "exact_held_reversed"}
+"""Forms of feedback at one dose, and the same with the other sign."""
+
+
+@dataclass(frozen=True)
+class Sign(Row):
+    """A form of feedback in a setting: the student's accuracy minus that with the other sign."""
+
+    setting: str = ""  # its heading
+
+
+def signs(record: Record) -> list[Sign]:
+    """Of every setting of studies 2 and 3 in which both signs of a form have run; p is corrected for all of them."""
+    rows = []
+    for comparison in record.of_page("feedback"):
+        for arm, other in SIGNS.items():
+            place, reversed_ = (record.counted(comparison.runs.get(one, "")) for one in (arm, other))
+            number = record.number(place, reversed_) if record.percent(place) else None
+            if number and number.gain:
+                put_right = (replace(one, measure="put_right") for one in (place, reversed_))
+                others = {"put_right": record.number(*put_right)}
+                rows.append(Sign(arm, all_arms()[arm].title, number, others, setting=comparison.heading))
     return _corrected(rows)
 
 

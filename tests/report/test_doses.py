@@ -9,10 +9,10 @@ import pytest
 
 from repro.plan import comparisons
 from repro.report import pages
-from repro.report.figures import FORMS, all_figures
+from repro.report.figures import all_figures
 from repro.report.pages import readme_rows, verdict_lines
 from repro.report.record import Place, Record
-from repro.report.tables import doses, own_reference
+from repro.report.tables import doses, own_reference, signs
 from repro.report.tables import planted as planted_rows
 from tests.report.cases import record
 
@@ -97,6 +97,23 @@ def test_dose_rows_by_hand() -> None:
     assert held.holm == pytest.approx(min(1, 2 * min(gain.p_value for gain in gains.values())))
 
 
+def test_the_sign_is_compared_at_one_dose() -> None:
+    """The student's accuracy minus that with h reversed: 4 4 2 5 points exact, 1 -1 1 0 sampled, p for both."""
+    reversed_ = {"mpl_held_reversed": [80, 84, 83, 90], "exact_held_reversed": [67, 68, 74, 71]}
+    found = dosed(**reversed_)
+
+    held, exact = signs(found)
+
+    assert [DOSE.heading] * 2 == [held.setting, exact.setting]
+    assert (1, -1, 1, 0) == pytest.approx(held.number.gain.differences)
+    assert (4, 4, 2, 5) == pytest.approx(exact.number.gain.differences)
+    p = held.number.gain.p_value, exact.number.gain.p_value
+    assert (p[0], min(2 * p[1], p[0])) == pytest.approx((held.holm, exact.holm))
+    told = "At the same dose, it is clearly better than with the wrong sign in 0 of 1 settings, exact in 1 of 1."
+    assert told in readme_rows(found)
+    assert f"| {DOSE.heading} | Exact, held at a tenth | 4 |" in pages.documents(found)["feedback.md"]
+
+
 def test_ratios_that_no_draw_could_tell_are_left_out() -> None:
     """Two of four seeds drew the same labels each time, so signal over noise is 1,001 and more; others count alone."""
     found = dosed()
@@ -120,7 +137,11 @@ def test_the_figures_show_arms_by_name() -> None:
     keys = {one.name: one.figure for one in [*all_figures(planted()), *all_figures(dosed())]}
 
     assert {"planted", "dose"} <= keys.keys()
-    assert 4 == len(keys["planted"].axes[0].lines)
+    assert [1 + 1, 1 + 1] == [len(keys[name].axes[0].lines) for name in ("planted", "planted_alone")]  # and zero
+    held, _ = keys["planted"].axes[0].lines
+    alone, _ = keys["planted_alone"].axes[0].lines
+    assert [0, 6] == pytest.approx(held.get_ydata())  # 10 2 4 8 points more than h = 0
+    assert [0, 0] == pytest.approx(alone.get_ydata())  # as many wrong ones as with consistency alone
 
 
 def test_the_figure_of_doses_joins_those_of_a_form() -> None:
@@ -131,11 +152,10 @@ def test_the_figure_of_doses_joins_those_of_a_form() -> None:
     x, y = held.get_data()
 
     assert [1.5, -3.5] == pytest.approx(y)
-    assert 5 == pytest.approx(x[1] / x[0])
-    assert 2 == pytest.approx(x[0], rel=0.25)  # forms are moved apart
+    assert [2, 10] == pytest.approx(x)
     assert [0.75] == pytest.approx(exact.get_ydata())
     assert [0, 0] == list(zero.get_ydata())
-    assert ["■ old − new, held", "✚ exact, held"] == sorted(text.get_text() for text in axes.texts)
+    assert ["■ old − new, held", "▲ exact, held"] == sorted(text.get_text() for text in axes.texts)
 
 
 def test_seeds_that_end_five_points_worse_are_counted() -> None:
@@ -143,19 +163,11 @@ def test_seeds_that_end_five_points_worse_are_counted() -> None:
     page = pages.documents(dosed(mpl_held_30=[75, 77, 84, 82]))["feedback.md"]
     row = next(line for line in page.splitlines() if line.startswith(f"| {DOSE.title('mpl_held_30')} |"))
 
-    assert "2" == row.split(" | ")[-2]
-
-
-def test_every_arm_that_feeds_back_in_a_setting_of_doses_has_a_form() -> None:
-    """Or the figure would leave it out."""
-    fed = {arm for one in comparisons().values() if one.setting.endswith("_dose") for arm in one.arms}
-    fed = {arm for arm in fed if not arm.endswith("no_feedback")}
-
-    assert fed == {arm for arms in FORMS.values() for arm in arms}
+    assert "2 / 0" == row.split(" | ")[-2]
 
 
 def test_the_figure_of_noise_and_direction_names_its_lines() -> None:
-    """Solid: h as it is, and the expected direction; dashed: h less the best baseline, and that of one draw."""
+    """Solid: h as it is, and the expected direction; dashed: h less its mean, and the direction of one draw."""
     found = record({DOSE.run("mpl"): {"student": [80, 82, 84, 86]}}, {})
     curves = {"signal_to_noise": 0.1, "signal_to_noise_baseline": 0.2, "oracle_cosine": 0.5, "oracle_cosine_drawn": 0.3}
     for name, value in curves.items():
@@ -167,9 +179,9 @@ def test_the_figure_of_noise_and_direction_names_its_lines() -> None:
     said = [[text.get_text().split(" ", 1)[-1] for text in axes.texts] for axes in figure.axes]
 
     assert [{"-": 0.1, "--": 0.2}, {"-": 0.5, "--": 0.3}] == drawn
-    assert [{"as it is", "best baseline"}, {"expected", "one draw"}] == [set(one) for one in said]
+    assert [{"h as it is", "h less its\n     mean"}, {"expected", "of one draw"}] == [set(one) for one in said]
     marks = [dict(one.get_text().split(" ", 1)[::-1] for one in axes.texts) for axes in figure.axes]
-    assert "●●" == marks[0]["as it is"] + marks[1]["expected"]  # the mark of the solid line
+    assert "●●" == marks[0]["h as it is"] + marks[1]["expected"]  # the mark of the solid line
 
 
 def test_the_third_answer_is_of_planted_labels() -> None:
@@ -181,16 +193,15 @@ def test_the_third_answer_is_of_planted_labels() -> None:
 
     answer, told = pages.answers(found, [])["planted"], " ".join(verdict_lines(found))
 
-    assert {"mpl": "0 of 1", "exact_held": "1 of 1", "feedback_alone": "1 of 1", "exact_alone": "0 of 1"} == (
-        answer["clearly"]
-    )
+    assert {"mpl": "0 of 1", "mpl_held": "0 of 1", "exact_held": "1 of 1", "feedback_alone": "1 of 1",
+            "exact_alone": "0 of 1"} == answer["clearly"]  # fmt: skip
     assert ("digits, random", "exact_held", "mixup_no_feedback") == (
         answer["name"], answer["most"].arm, answer["mixup"].arm
     )  # fmt: skip
-    said = ("right in 0 of 1 settings where the teacher sees labels (exact feedback: 1 of 1), in 1 of 1 where it sees "
-            "none (exact: 0 of 1).")  # fmt: skip
-    assert f"Feedback clearly puts more planted wrong labels {said}" in told
-    assert f"Feedback clearly puts more [planted wrong labels](results/feedback.md) {said}" in readme_rows(found)
+    said = "right in 0 of 1 settings (held at a tenth: 0; exact: 1)."
+    assert f"Beside labels, feedback clearly puts more planted wrong labels {said}" in told
+    assert "Where it sees none: 1 of 1 (exact: 0 of 1)" in told
+    assert f"feedback clearly puts more [planted wrong labels](results/feedback.md) {said}" in readme_rows(found)
     report = pages.documents(found)["REPORT.md"]
     assert "feedback puts +20.25 [+18.73, +21.77] points more right (Exact, held at a tenth; digits, random" in report
     assert "without feedback puts +3.50 [+2.58, +4.42] more right there (p = " in report

@@ -63,7 +63,7 @@ def test_the_answers_are_those_of_the_numbers() -> None:
     assert "| + UDA's consistency loss | teacher | [91.50](runs/digits_uda) | +8.50 [+6.45, +10.55] | 4 |" in text
     assert "Not settled: MPL minus h = 0 is +1.00 [−1.25, +3.25] points of accuracy in the same setting" in text
     assert "The teacher's wrong pseudo labels at the end: −1.00 [−2.30, +0.30] points, so no cure is shown." in text
-    assert "The norm of feedback's gradient was 4 % of that of the teacher's other gradients (median)." in text
+    assert "Feedback's gradient had 4 % of the norm of the teacher's other gradients (median)." in text
     assert "Held at 10 %" not in text
 
 
@@ -129,7 +129,7 @@ def test_the_readme_has_three_rows_with_an_interval_seeds_and_evidence() -> None
     """A row for each question, short enough for a table; links lead into results/."""
     header, _, *rows = pages.readme_rows(made_up()).split("\n\n")[0].splitlines()
 
-    assert ("| question | answer | gain [95 % interval] (points) | seeds | evidence |", 3) == (header, len(rows))
+    assert ("| question | answer | change [95 % interval] (points) | seeds | evidence |", 3) == (header, len(rows))
     assert "| +8.50 [+6.45, +10.55] | 4 | [digits_uda](results/runs/digits_uda) |" in rows[1]
     assert "| −1.00 [−2.30, +0.30] | 4 | [digits_mpl](results/runs/digits_mpl) |" in rows[2]
     assert "| No cure is shown: the teacher's wrong pseudo labels, MPL minus h = 0 (same setting) |" in rows[2]
