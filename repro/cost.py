@@ -55,9 +55,10 @@ def measured(arguments: argparse.Namespace) -> None:
     print(f"{plan.name}: {len(plan.runs)} runs, some steps of each, on {device}")
     print(_row("run", "seeds", "steps", "s a step", "training", "memory", "disk"), flush=True)
     costs: list[Cost] = []
+    prepared: set[tuple[str, ...]] = set()
     for one, config in zip(plan.runs, configs, strict=True):
         try:
-            (ready,) = with_prepared_data([config])
+            (ready,) = with_prepared_data([config], prepared)
             cost = cost_of(ready, list(one.seeds), arguments.seconds)
         except (ValueError, OSError, RuntimeError) as error:  # no data, no memory, a worker that was killed
             print(f"{one.name:42} cannot be measured: {error}", flush=True)

@@ -14,8 +14,10 @@ import yaml
 
 from repro import cost
 from repro.cost import Cost, cost_of, cost_of_all, phases, planned, seconds_of_phase
+from repro.data.toys import Digits
 from repro.engine import device as engine_device
 from repro.plan import compose
+from repro.train.prepare import with_prepared_data
 from tests.entry_points import trained
 from tests.tiny import CPU
 
@@ -123,3 +125,14 @@ def test_disk_is_what_a_run_takes(workplace: Path) -> None:
     on_disk = sum(path.stat().st_size for path in (workplace / "artifacts/runs/digits_mpl").rglob("*.pt"))
 
     assert 0.7 * on_disk < kept < on_disk
+
+
+def test_runs_of_a_plan_prepare_their_data_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a folder of images is looked through, and told of, before each row."""
+    seen, prepared = [], set[tuple[str, ...]]()
+    monkeypatch.setattr(Digits, "prepare", lambda self: seen.append(self.key))
+
+    for _ in range(2):
+        with_prepared_data([compose("digits_mpl"), compose("digits_uda")], prepared)
+
+    assert 1 == len(seen)

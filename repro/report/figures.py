@@ -114,7 +114,7 @@ def _gain(axes: Axes, place: float, gain: PairedDifference, colour: str, limit: 
     """A difference with its interval in a row; an arrow at the edge where they lie outside."""
     if abs(gain.mean) > limit:
         side = np.sign(gain.mean)
-        axes.plot([0.97 * side * limit], [place], ">" if side > 0 else "<", color=colour, markersize=7)
+        axes.plot([0.97 * side * limit], [place], ">" if side > 0 else "<", color=colour, markersize=7, clip_on=False)
         return
     low, high = (gain.low, gain.high) if np.isfinite(gain.low) else (gain.mean, gain.mean)
     interval(axes, place, max(low, -limit), gain.mean, min(high, limit), colour)
@@ -380,8 +380,8 @@ def sweep(record: Record, shown: list[Comparison]) -> Figure | None:
         mine = {(arm, value): place for (one, arm, value), place in swept.items() if one == key}
         values, arms = sorted({value for _, value in mine}), list(dict.fromkeys(arm for arm, _ in mine))
         names = []
-        for place, (arm, mark) in enumerate(zip(arms, MARKS, strict=False)):
-            look = all_arms()[arm]
+        for place, arm in enumerate(arms):
+            look, mark = all_arms()[arm], MAIN_MARKS[MAIN.index(arm)]
             numbers = {value: record.number(place) for (one, value), place in mine.items() if one == arm}
             x = np.array([values.index(value) for value in numbers]) + 0.1 * (place - (len(arms) - 1) / 2)
             middle = np.array([number.mean for number in numbers.values()])

@@ -119,10 +119,11 @@ def made_of(*modules: str) -> list[str]:
     return sorted(found)
 
 
-def with_prepared_data(configs: Sequence[Config]) -> list[Config]:
-    """The settings, completed by what only the data can tell; each source is prepared once."""
-    sources = [source_of(config.data) for config in configs]
-    first = {source.key: source for source in reversed(sources)}
-    for key in dict.fromkeys(source.key for source in sources):
-        first[key].prepare()
+def with_prepared_data(configs: Sequence[Config], prepared: set[tuple[str, ...]] | None = None) -> list[Config]:
+    """The settings, completed by what only the data can tell; each source is prepared once, if not in `prepared`."""
+    sources, prepared = [source_of(config.data) for config in configs], set() if prepared is None else prepared
+    for source in sources:
+        if source.key not in prepared:
+            source.prepare()
+            prepared.add(source.key)
     return [checked(replace(config, data=source.settled())) for config, source in zip(configs, sources, strict=True)]

@@ -109,7 +109,7 @@ def test_the_sign_is_compared_at_one_dose() -> None:
     assert (4, 4, 2, 5) == pytest.approx(exact.number.gain.differences)
     p = held.number.gain.p_value, exact.number.gain.p_value
     assert (p[0], min(2 * p[1], p[0])) == pytest.approx((held.holm, exact.holm))
-    told = "At the same dose, it is clearly better than with the wrong sign in 0 of 1 settings, exact in 1 of 1."
+    told = "At one dose, it clearly beats the wrong sign in 0 of 1 settings, exact in 1 of 1."
     assert told in readme_rows(found)
     assert f"| {DOSE.heading} | Exact, held at a tenth | 4 |" in pages.documents(found)["feedback.md"]
 
