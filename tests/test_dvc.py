@@ -54,7 +54,7 @@ elif verb == "verify":
     write("results/verdicts.json", "[]")
 else:
     for name in ("REPORT.md", "two_moons.md", "digits.md", "cifar10_4k.md", "svhn_1k.md", "imagenet_10pct.md",
-                 "feedback.md", "index.html", "figures/all"):
+                 "feedback.md", "bias.md", "index.html", "figures/all"):
         write(f"results/{name}")
     write("results/metrics.json", json.dumps({f"seeds/{run}": 1 + entry["seeds"] for run, entry in runs.items()}))
 """

@@ -37,7 +37,7 @@ from repro.report.drawing import (
     panels,
     wrapped,
 )
-from repro.report.record import NETWORKS, PAGES, Place, Record, points, signed
+from repro.report.record import NETWORKS, PAGES, STUDIES, Place, Record, points, signed
 from repro.report.tables import NOTHING, Dose, FeedbackSize, Row
 from repro.results import Run
 from repro.verify.statistics import PairedDifference
@@ -57,7 +57,7 @@ COMPARED = ("mpl", "mpl_held", "mpl_cosine", "mpl_reversed", "exact", "per_examp
 BESIDE_LABELS = ("mpl", "mpl_held", "exact_held", "mixup_no_feedback")
 WITHOUT_LABELS = ("feedback_alone", "exact_alone", "exact_alone_reversed")
 """Arms whose planted labels are followed; the others would hide each other, and stand in the table."""
-DATA = tuple(page for page in PAGES if page != "feedback")
+DATA = tuple(page for page in PAGES if page not in STUDIES)
 """Pages of one data set each."""
 IMAGES = DATA[1:]
 
@@ -495,14 +495,14 @@ def _since_planting(axes: Axes, record: Record, comparison: Comparison, arms: li
     _steps_along(axes)
 
 
-@panels("planted", "feedback", of=_followed(BESIDE_LABELS), height=lambda _: 2.2, xlabel="training step")
+@panels("planted", "bias", of=_followed(BESIDE_LABELS), height=lambda _: 2.2, xlabel="training step")
 def planted_labels(axes: Axes, record: Record, comparison: Comparison, arms: list[str]) -> None:
     """Of the pseudo labels that were wrong when planting ended, the share that is right; the teacher sees labels."""
     _since_planting(axes, record, comparison, arms, "put_right")
     axes.set_ylabel("put right\n− h = 0 (points)")
 
 
-@panels("planted_alone", "feedback", of=_followed(WITHOUT_LABELS), height=lambda _: 2.2, xlabel="training step")
+@panels("planted_alone", "bias", of=_followed(WITHOUT_LABELS), height=lambda _: 2.2, xlabel="training step")
 def planted_labels_alone(axes: Axes, record: Record, comparison: Comparison, arms: list[str]) -> None:
     """All wrong pseudo labels, where the teacher sees no labels any more."""
     _since_planting(axes, record, comparison, arms, "pseudo_label_wrong")

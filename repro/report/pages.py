@@ -30,6 +30,7 @@ from repro.report.record import (
     NETWORKS,
     PAGES,
     RESULTS,
+    STUDIES,
     ClaimRow,
     Place,
     Record,
@@ -387,7 +388,13 @@ def _environment() -> Environment:
         loader=PackageLoader("repro.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, autoescape=False,  # noqa: S701 - Markdown; what goes into HTML is escaped there
     )  # fmt: skip
-    environment.globals |= {"pages": PAGES, "networks": NETWORKS, "contents": _CONTENTS, "holds": HOLDS}
+    environment.globals |= {
+        "pages": PAGES,
+        "networks": NETWORKS,
+        "studies": STUDIES,
+        "contents": _CONTENTS,
+        "holds": HOLDS,
+    }
     environment.filters |= {
         "points": points,
         "signed": signed,

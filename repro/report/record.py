@@ -34,8 +34,11 @@ PAGES = {
     "cifar10_4k": "CIFAR-10 with 4,000 labels",
     "svhn_1k": "SVHN with 1,000 labels",
     "imagenet_10pct": "ImageNet with 10 % of the labels",
-    "feedback": "Does feedback matter? Three studies",
+    "feedback": "Does feedback matter? Studies 1 and 2",
+    "bias": "Does feedback cure confirmation bias? Study 3",
 }
+STUDIES = ("feedback", "bias")
+"""Pages that are of no one data set."""
 FIRST = ("moons_stated", "moons_tuned", "moons_feedback_only", "digits", "digits_long", "digits_quick", "cifar10_small")
 """Settings in the order in which a page shows them; all others follow by name."""
 NETWORKS = {

@@ -12,7 +12,7 @@ import pandas as pd
 
 from repro.config import lookup
 from repro.plan import Comparison, all_arms
-from repro.report.record import NETWORKS, Number, Place, Record
+from repro.report.record import NETWORKS, STUDIES, Number, Place, Record
 from repro.results import settings_of
 from repro.verify.evidence import LEFT_OPEN
 from repro.verify.statistics import holm, rate_interval
@@ -271,7 +271,7 @@ class Sign(Row):
 def signs(record: Record) -> list[Sign]:
     """Of every setting of studies 2 and 3 in which both signs of a form have run; p is corrected for all of them."""
     rows = []
-    for comparison in record.of_page("feedback"):
+    for comparison in (one for page in STUDIES for one in record.of_page(page)):
         for arm, other in SIGNS.items():
             place, reversed_ = (record.counted(comparison.runs.get(one, "")) for one in (arm, other))
             number = record.number(place, reversed_) if record.percent(place) else None
