@@ -104,7 +104,6 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 
     add = verb("verify", verify, "recompute every recorded accuracy and judge all claims: results/verdicts.json")
     add.add_argument("results", nargs="?", type=Path, help="a results folder elsewhere: nothing is written")
-    add.add_argument("--check", action="store_true", help="write nothing; status 1 where what is written differs")
     add.add_argument("--retrain", nargs="+", metavar="N|run:seed",
                      help="instead, train N recorded seeds again, drawn at random, or those that are named, and hold "
                      "them against their records")  # fmt: skip
@@ -312,7 +311,7 @@ def verify(arguments: argparse.Namespace) -> int:
         return retrain(arguments.retrain)
     from repro.verify import rules
 
-    return rules.verify_elsewhere(arguments.results) if arguments.results else rules.verify(check=arguments.check)
+    return rules.verify_elsewhere(arguments.results) if arguments.results else rules.verify()
 
 
 def report(_: argparse.Namespace) -> None:

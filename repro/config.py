@@ -148,8 +148,7 @@ def unrecordable(config: Config) -> str:
     """Why no step of a run can be recorded once and replayed; empty where they can."""
     if config.data.in_files:
         return f"data.name = {config.data.name} reads each step's images from files"
-    why = config.method.unrecordable()
-    return f"method.name = {config.method.name} {why}" if why else ""
+    return f"method.name = {config.method.name} has steps of two kinds" if config.method.fixed_teacher_steps else ""
 
 
 def schedules(config: Config) -> Iterator[str]:

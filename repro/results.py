@@ -27,7 +27,7 @@ import pandas as pd
 import yaml
 
 from repro.config import decisive, read_config
-from repro.files import left_behind, partly, read_whole, replace_folder, write_whole
+from repro.files import partly, read_whole, replace_folder, write_whole
 from repro.settings import ConfigError, parse_yaml
 
 RUNS = Path("results/runs")
@@ -96,11 +96,6 @@ def has_top5(classes: int) -> bool:
 def accuracies(classes: np.ndarray, labels: np.ndarray) -> list[float]:
     """Share of correct predictions for each row of uint8 or uint16 [R, N] against int64 [R, N]."""
     return [float(share) for share in (classes == labels).mean(axis=1)]
-
-
-def top5_accuracies(likeliest: np.ndarray, labels: np.ndarray) -> list[float]:
-    """For each row, the share of labels int64 [R, N] among the classes [R, N, 5] of their example."""
-    return [float(share) for share in in_top5(likeliest, labels).mean(axis=1)]
 
 
 def in_top5(likeliest: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -246,9 +241,10 @@ def _misshapen(run: Run) -> Iterator[str]:
 
 def read_runs(root: Path = RUNS) -> dict[str, Run]:
     """All recorded runs by name; RecordError for one that is damaged, no folder, or missing since a kill."""
-    for place, aside in left_behind(root).items():
-        raise RecordError(f"{place} is missing: its writer was killed; evaluate it again: repro evaluate {place.name}; "
-                          f"or put back what is left, if it is whole: mv {aside} {place}")  # fmt: skip
+    for aside in root.glob(".[pr]*-*"):  # `partly` and `replace_folder` of a writer that was killed
+        if not (place := aside.with_name(aside.name.partition("-")[2])).exists():
+            raise RecordError(f"{place} is missing: its writer was killed; evaluate it again: repro evaluate "
+                              f"{place.name}; or put back what is left, if whole: mv {aside} {place}")  # fmt: skip
     places = sorted(root.glob("[!.]*"))
     for place in places:
         if not place.is_dir():

@@ -40,7 +40,7 @@ def one(drawn: Strong, index: int) -> Strong:
     """What was drawn for one image alone."""
     part = slice(index, index + 1)
     layers = tuple(Layer(*(getattr(layer, f.name)[part] for f in fields(Layer))) for layer in drawn.layers)
-    return Strong(drawn.rate[part], layers, drawn.cutout[part], Crop(drawn.crop.flip[part], drawn.crop.offset[part]))
+    return Strong(layers, drawn.cutout[part], Crop(drawn.crop.flip[part], drawn.crop.offset[part]))
 
 
 def assert_uniform(drawn: Tensor, values: int) -> None:
@@ -96,11 +96,12 @@ def test_layers_share_the_rate_and_decide_alone() -> None:
     """
     drawn = draw_strong(Streams(0), 0, MANY, VIEWS)
     first, second = (layer.applied.long() for layer in drawn.layers)
+    rate = 0.2 + 0.6 * Streams(0).uniform("strong view rate", 0, (MANY,))
     observed = torch.bincount(first + second).numpy()
 
     assert LEAST_P < stats.chisquare(observed, MANY * np.array([0.28, 0.44, 0.28])).pvalue
     for low, high in ((0.2, 0.4), (0.6, 0.8)):  # a high rate applies more
-        share = float(first[(drawn.rate >= low) & (drawn.rate < high)].double().mean())
+        share = float(first[(rate >= low) & (rate < high)].double().mean())
         assert share == pytest.approx((low + high) / 2, abs=4 * 0.5 / np.sqrt(MANY / 3))  # 4 standard errors
 
 
@@ -126,7 +127,7 @@ def test_draws_are_independent() -> None:
     """No two of the strong view's numbers are correlated, nor with the weak view's."""
     drawn = draw_strong(Streams(0), 0, MANY, VIEWS)
     weak = draw_crop(Streams(0), "weak view", 0, MANY, VIEWS)
-    columns = [drawn.rate, *drawn.cutout.unbind(-1)]
+    columns = [Streams(0).uniform("strong view rate", 0, (MANY,)), *drawn.cutout.unbind(-1)]
     for crop in (drawn.crop, weak):
         columns += [crop.flip, *crop.offset.unbind(-1)]
     for layer in drawn.layers:
@@ -183,7 +184,7 @@ def test_constants_reach_the_operations() -> None:
     no, yes = torch.zeros(2, dtype=torch.bool), torch.ones(2, dtype=torch.bool)
     operations = torch.tensor([Operation.cutout, Operation.translate_x])
     layer = Layer(operations, negative=no, centre=torch.full((2, 2), 0.5), partner=torch.arange(2), applied=yes)
-    drawn = Strong(torch.ones(2), (layer,), torch.zeros(2, 2), PLAIN)
+    drawn = Strong((layer,), torch.zeros(2, 2), PLAIN)
     black = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
     for cutout, translate in ((4, 4), (10, 25)):
         out = apply_strong(black, drawn, views, cutout_const=cutout, translate_const=translate)

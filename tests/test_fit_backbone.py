@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import importlib.util
 import json
@@ -36,7 +35,7 @@ from repro.fit import command, outcome
 from repro.fit.command import compare, fit, planned
 from repro.fit.outcome import _better
 from repro.fit.probe import STRENGTHS, probe
-from repro.fit.saved import Classifier, _output, export_onnx
+from repro.fit.saved import Classifier, export_onnx
 from repro.models import Pretrained
 from repro.models.networks import build_model
 from repro.models.pretrained import IMAGENET_DEVIATION, IMAGENET_MEAN, PretrainedNet, head_of, named
@@ -423,15 +422,6 @@ def test_damaged_features_are_computed_again(place: Path) -> None:
         cache.write_bytes(content)
 
     assert Path("one/model.safetensors").read_bytes() == Path("two/model.safetensors").read_bytes()
-
-
-def test_a_disk_that_fills_up_is_named_by_the_file(tmp_path: Path) -> None:
-    """The table of predictions takes its name when it is whole."""
-    path = tmp_path / "predictions.csv"
-    with pytest.raises(OSError, match="No space left on device") as caught, _output(path):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    assert (str(path), False) == (caught.value.filename, path.exists())
 
 
 @pytest.mark.parametrize(("right", "kept"), [(3, "uda"), (2, "probe"), (1, "probe")])

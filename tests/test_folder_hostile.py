@@ -224,7 +224,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "nan.tif": (lambda p: Image.fromarray(np.full((9, 9), np.nan, np.float32)).save(p), "no finite numbers"),
     "nowhere.png": (lambda p: p.symlink_to("/nowhere/x.png"), "No such file"),
     "itself.png": (lambda p: p.symlink_to(p), "symbolic links"),
-    "giant.png": (lambda p: os.truncate(os.open(p, os.O_CREAT | os.O_RDWR), 2**33), "8,589,934,592 bytes, more than"),
+    "giant.png": (lambda p: os.truncate(os.open(p, os.O_CREAT | os.O_RDWR), 2**33), "Is larger than 2,147"),
 }  # fmt: skip
 
 
@@ -273,7 +273,7 @@ def test_predict_waits_for_no_pipe(name: str, tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="is neither a folder nor a file; name the images"):
         _names([str(tmp_path / name)])
-    with pytest.raises(ValueError, match="no regular file"):
+    with pytest.raises(ValueError, match="Is a pipe or a device, not a file"):
         read_file(tmp_path / name, FolderData(), None)
 
 

@@ -142,30 +142,6 @@ def test_damaged_verdicts_are_refused(tmp_path: Path) -> None:
         read_verdicts(path)
 
 
-def test_check_writes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """`verify --check` gives 1 and names the claims that are judged otherwise, else 0; it leaves every file."""
-    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
-    write_run(run_of("mpl", HIGH, config(MPL)), tmp_path / "results/runs")
-    monkeypatch.chdir(tmp_path)
-    today: list[Verdict] = VERDICTS
-    nothing: dict[str, Scores] = {}
-    monkeypatch.setattr(rules, "judged", lambda *_: (today, nothing))
-
-    def contents() -> dict[Path, tuple[bytes, int]]:
-        return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.rglob("*") if path.is_file()}
-
-    assert 0 == rules.verify()
-    before = contents()
-    assert VERDICTS == read_verdicts()
-    assert 0 == rules.verify(check=True)
-    today = [VERDICTS[0], replace(VERDICTS[1], estimate=1.6)]
-    assert 1 == rules.verify(check=True)
-    assert before == contents()
-    assert "1 other than results/verdicts.json says: b" in capsys.readouterr().out
-
-
 @pytest.fixture
 def another(tmp_path: Path) -> Path:
     """A results folder of somebody else: one run on the digits, whose data are everywhere."""
@@ -220,7 +196,7 @@ def test_verdicts_of_another_folder_are_compared(
 def test_data_that_are_not_here_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The hash of training data cannot be compared without them. A changed record gives 1, with or without `check`."""
+    """The hash of training data cannot be compared without them. A changed record gives 1."""
     recorded = {name: run_of(name, HIGH, config(MPL)) for name in ("mpl", "base")}
 
     def scores_of(runs: dict[str, Run], _: Path) -> dict[str, Scores]:
@@ -235,5 +211,4 @@ def test_data_that_are_not_here_are_named(
     assert "not checked: the training data of digits, which are not here, of mpl, base\n" in capsys.readouterr().out
     recorded["mpl"] = cell(recorded["mpl"], "seconds", 3.0)
     assert 1 == rules.verify()
-    assert 1 == rules.verify(check=True)
     assert "refused: mpl, seed 0: its record was changed" in capsys.readouterr().out

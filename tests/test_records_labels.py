@@ -96,7 +96,6 @@ def test_labels_are_stored_once_and_small(elsewhere: Path) -> None:
     assert [f"folder-{held_out_hash(the_run())[:12]}.npz"] == [path.name for path in LABELS.iterdir()]
     assert np.uint8 == stored.labels.dtype
     assert [label for label in range(CLASSES) for _ in range(TEST_IMAGES)] == stored.labels.tolist()
-    assert [f"c{label:03d}" for label in range(CLASSES)] == stored.class_names.tolist()
 
 
 def flattering() -> StoredLabels:
@@ -112,7 +111,7 @@ DAMAGED = r"is not what was recorded \(.*\); "
 @pytest.mark.parametrize(("spoil", "said"), [
     (lambda path: path.unlink(), "is missing; "),
     (lambda path: path.write_bytes(path.read_bytes()[:-30]), DAMAGED),
-    (lambda path: np.savez(path, labels=np.zeros((3, 3)), class_names=np.array(["a"]), examples=np.array(0)), DAMAGED),
+    (lambda path: np.savez(path, labels=np.zeros((3, 3)), examples=np.array(0)), DAMAGED),
     (lambda path: store_labels(flattering(), LABELS).rename(path),
      r"holds labels of other test data than were evaluated on \(hash differs\); "),
 ])  # fmt: skip

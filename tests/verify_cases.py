@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from repro.config import as_mapping, expected_networks, read_config
-from repro.results import Run, accuracies, predictions_hash, seeds_table, top5_accuracies, with_record_hashes
+from repro.results import Run, accuracies, in_top5, predictions_hash, seeds_table, with_record_hashes
 from repro.verify.claims import Absolute, Claim, Ordering, SuccessRate, Verdict
 from repro.verify.evidence import Scores, rebuild
 from repro.verify.rules import judge
@@ -60,7 +60,7 @@ def recorded(
     columns |= {f"accuracy.{network}": accuracies(classes, labels[None]) for network in networks}
     arrays = {f"predictions.{network}": classes for network in networks}
     if top5 is not None:
-        columns |= {f"top5.{network}": top5_accuracies(top5, labels[None]) for network in networks}
+        columns |= {f"top5.{network}": in_top5(top5, labels[None]).mean(axis=1) for network in networks}
         arrays |= {f"top5.{network}": top5 for network in networks}
     columns |= {"seconds": 1.5, "training_hash": [training_hash_of({}, [seed]) for seed in seeds],
                 "held_out_hash": "test"}  # fmt: skip

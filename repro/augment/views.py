@@ -51,7 +51,6 @@ class Crop(Drawn):
 class Strong(Drawn):
     """All that is drawn for the strong views of N images."""
 
-    rate: Tensor  # float32 [N]: with what probability each layer was applied; one draw for all layers of an image
     layers: tuple[Layer, ...]
     cutout: Tensor  # float32 [N, 2] in [0, 1): centre of the last Cutout, as a share of height and width
     crop: Crop
@@ -73,12 +72,6 @@ def apply_crop(images: Tensor, crop: Crop, views: ImageViews) -> Tensor:
     return randaugment.read_pixels(images, rows[:, :, None], columns[:, None, :], views.fill)
 
 
-def draw_rate(streams: Streams, step: Step, count: int, views: Views, name: str = "strong view") -> Tensor:
-    """With what probability each layer of an image is applied, float32 [N]: one draw for all its layers."""
-    rate = streams.uniform(f"{name} rate", step, (count,))
-    return views.lowest_rate + (views.highest_rate - views.lowest_rate) * rate
-
-
 def draw_layers(streams: Streams, step: Step, count: int, views: Views, name: str = "strong view") -> tuple[Layer, ...]:
     """RandAugment's draws for N images, from streams called `name` and a word more.
 
@@ -93,7 +86,8 @@ def draw_layers(streams: Streams, step: Step, count: int, views: Views, name: st
     centre = streams.uniform(f"{name} centre", step, (*shape, 2))
     ahead = 1 + streams.integers(f"{name} partner", step, max(1, count - 1), shape)
     partner = (torch.arange(count, device=streams.device) + ahead) % count
-    rate = draw_rate(streams, step, count, views, name)
+    rate = streams.uniform(f"{name} rate", step, (count,))  # one draw for all layers of an image
+    rate = views.lowest_rate + (views.highest_rate - views.lowest_rate) * rate
     applied = streams.uniform(f"{name} application", step, shape) < rate
     layers = zip(operation, negative, centre, partner, applied, strict=True)
     return tuple(Layer(*drawn) for drawn in layers)
@@ -102,7 +96,6 @@ def draw_layers(streams: Streams, step: Step, count: int, views: Views, name: st
 def draw_strong(streams: Streams, step: Step, count: int, views: ImageViews, name: str = "strong view") -> Strong:
     """RandAugment's draws, the last Cutout's and those of a second crop, from streams called `name` and a word more."""
     return Strong(
-        rate=draw_rate(streams, step, count, views, name),
         layers=draw_layers(streams, step, count, views, name),
         cutout=streams.uniform(f"{name} cutout", step, (count, 2)),
         crop=draw_crop(streams, name, step, count, views),
@@ -133,7 +126,7 @@ def apply_strong(
 
     For `others` see `apply_layers`, for the constants `randaugment.arguments`; their defaults suit 32x32 pixels.
     """
-    _require(weak, len(strong.rate), channels=3)
+    _require(weak, len(strong.cutout), channels=3)
     images = apply_layers(weak, strong.layers, randaugment.arguments(views, cutout_const, translate_const), others)
     if views.cutout:
         erased = randaugment.square(strong.cutout, views.cutout // 2, *images.shape[-2:])

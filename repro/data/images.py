@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import os
-import stat
 import time
 import warnings
 import zlib
@@ -27,9 +26,7 @@ from PIL.ImageFile import ImageFile
 from torch import Tensor
 
 from repro.augment import CropViews
-from repro.augment.views import draw_boxes
-from repro.files import write_whole
-from repro.seeding import Streams
+from repro.files import read_whole, write_whole
 
 warnings.filterwarnings("ignore", module=r"PIL\b")  # what matters is said of each file, once
 SMALLEST = 8
@@ -58,7 +55,6 @@ _ORIENTATION = 0x0112  # EXIF's tag; 5 to 8 swap width and height
 _TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
           5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
           8: Image.Transpose.ROTATE_90}  # fmt: skip
-_LARGEST = 2**31  # bytes of a file that is read
 _JPEG = {"JPEG", "MPO"}
 _WRITE_EVERY = 60.0  # seconds after which what was looked at is kept, so that a kill costs no more
 _SAY_EVERY = 5.0
@@ -100,10 +96,6 @@ class ImageFiles:
     def path(self, number: int) -> Path:
         """Of one image."""
         return self.root / os.fsdecode(self.paths[number])
-
-    def draw_boxes(self, streams: Streams, name: str, step: int) -> np.ndarray:
-        """A random box for each image, float64 [N, 4]."""
-        return draw_boxes(streams, name, step, self.sides, self.views)
 
     def centre(self, readers: int = 1) -> Tensor:
         """The centre squares that evaluation looks at, resized: uint8 [N, 3, size, size]."""
@@ -156,8 +148,7 @@ def read_image(path: Path, size: int, where: Box | float, levels: Levels | None 
     file is no whole image, in a few words without the path.
     """
     try:
-        _status(path)
-        with opened(path) as image:
+        with opened(io.BytesIO(read_whole(path))) as image:
             return resized(image, size, where, levels)
     except Exception as error:  # Pillow has an error of its own for each kind of damage
         raise ValueError(_in_words(error, path)) from error
@@ -191,15 +182,6 @@ def is_image(path: Path) -> bool:
             return True
     except Exception:  # noqa: BLE001 - Pillow has an error of its own for each kind of damage
         return False
-
-
-def _status(path: Path) -> os.stat_result:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError("no regular file")  # a pipe would be waited for without end
-    if status.st_size > _LARGEST:
-        raise ValueError(f"{status.st_size:,} bytes, more than {_LARGEST:,}")
-    return status
 
 
 def _box(sides: tuple[int, int], where: Box | float) -> Box:
@@ -295,9 +277,9 @@ def look(path: Path) -> Seen:
     """Reads a file to its end and decodes it; a JPEG at an eighth of its size, which finds the same damage sooner."""
     content, size, changed = b"", 0, 0
     try:
-        status = _status(path)
+        status = path.stat()
         size, changed = status.st_size, status.st_mtime_ns
-        content = path.read_bytes()
+        content = read_whole(path)
         with opened(io.BytesIO(content)) as image:
             header = _header_sides(image) if image.format in _JPEG else None
             image.draft(None, (1, 1))  # does nothing to other formats

@@ -33,7 +33,7 @@ from repro.engine.device import set_up_process, worker_pool
 from repro.evaluate.feedback import FeedbackProbe
 from repro.evaluate.labels import label_rows, labels_to_store, store_labels
 from repro.evaluate.predict import Predictor, weights_hash
-from repro.files import only_writer, plan_path, refuse_path, remove_folder, restore_folder, sweep
+from repro.files import TRAINED, only_writer, plan_path, refuse_path, remove_folder, restore_folder, sweep
 from repro.plan import read_plan
 from repro.results import (
     LABELS,
@@ -43,20 +43,18 @@ from repro.results import (
     Run,
     accuracies,
     has_top5,
+    in_top5,
     joined,
     predictions_hash,
     read_run,
     seeds_table,
     settings_of,
-    top5_accuracies,
     with_record_hashes,
     write_run,
 )
 from repro.seeding import seeds_label, seeds_listed
 from repro.train.checkpoint import Damaged, OtherFormat, Result, load_results
 from repro.train.stopping import die_with_parent
-
-TRAINED = Path("artifacts/runs")
 
 
 def evaluate_runs(arguments: argparse.Namespace) -> None:
@@ -150,7 +148,7 @@ def evaluate(name: str, result: Result) -> Run:
     group = seeds_label(result.seeds).partition("-")[2]
     columns: dict[str, Any] = {"group": group}
     columns |= {f"accuracy.{network}": accuracies(classes, labels) for network, classes in predictions.items()}
-    columns |= {f"top5.{network}": top5_accuracies(c, labels) for network, c in (ranked if many else {}).items()}
+    columns |= {f"top5.{network}": in_top5(c, labels).mean(axis=1) for network, c in (ranked if many else {}).items()}
     columns |= told(result.environment, len(result.seeds))
     columns["training_hash"] = source.training_hash(result.seeds)
     columns["held_out_hash"] = source.held_out_hash(result.seeds)
@@ -186,11 +184,6 @@ def told(environment: Mapping[str, Any], together: int) -> dict[str, Any]:
     if environment.get("warnings"):
         found["warnings"] = "; ".join(environment["warnings"])
     return found
-
-
-def counted_network(role: str, networks: dict[str, Any]) -> str:
-    """The averaged weights if there are any, never finetuned ones: those are an arm of their own."""
-    return f"{role}_average" if f"{role}_average" in networks else role
 
 
 def _boundary(

@@ -19,18 +19,16 @@ import torch
 from torch import Tensor
 
 from repro.config import Config
-from repro.data import source_of
 from repro.data.sets import Seeds
-from repro.engine.device import choose_device, place
+from repro.engine.device import choose_device
 from repro.losses import cross_entropy, probabilities, soft_cross_entropy
 from repro.methods import Mpl, mpl
 from repro.methods.feedback import labelled_loss, slope_of_log_probabilities
-from repro.methods.state import Batch, State, logits_of
+from repro.methods.state import Batch, logits_of
 from repro.models.layers import frozen_statistics
-from repro.models.networks import build_model
 from repro.optim import Learner, cosine, norm
-from repro.seeding import Streams
 from repro.train.batches import Batches
+from repro.train.loop import initial_state
 
 BATCHES, DRAWS, ORACLE = 4, 8, 512
 """Batches looked at; draws of the pseudo labels of each; unlabelled examples with their labels that an oracle learns
@@ -45,15 +43,7 @@ class FeedbackProbe:
         self._config = config.method
         device = choose_device()
         self._batches = Batches(config, config.method.views, seeds, device)
-        classes, streams = source_of(config.data).classes, Streams(seeds)
-        self._streams = self._batches.streams
-        self._state: State = mpl.init(
-            lambda role: place(build_model(config.model, classes, streams, role), config.engine, device),
-            self._config,
-            config.optim,
-            config.budget.steps,
-            self._streams.lead,
-        )
+        self._streams, self._state = self._batches.streams, initial_state(config, seeds, device)
 
     def at(self, step: int, networks: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
         """Means over `BATCHES` batches of this step and the next ones, each [*lead]; NaN where none can be measured.

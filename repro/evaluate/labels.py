@@ -25,7 +25,6 @@ class StoredLabels:
 
     data: str  # name of the data set
     labels: np.ndarray  # [N], of the smallest unsigned type that holds every class
-    class_names: np.ndarray  # text [K]; [0] where classes are numbers
     examples_hash: str  # of the test examples
 
     @property
@@ -48,17 +47,14 @@ def labels_to_store(config: dict[str, Any]) -> StoredLabels | None:
         return None
     labels = source.held_out_labels([0])[0].numpy()
     small = labels.astype(np.min_scalar_type(int(labels.max())))
-    return StoredLabels(
-        data.name, small, np.array(source.class_names(), dtype=np.str_), source.held_out_examples_hash()
-    )
+    return StoredLabels(data.name, small, source.held_out_examples_hash())
 
 
 def store_labels(stored: StoredLabels, root: Path = LABELS) -> Path:
     """Writes the labels under the hash of their test data, whole or not at all."""
     path = _path(root, stored.data, stored.held_out_hash)
-    content = {"labels": stored.labels, "class_names": stored.class_names, "examples": np.array(stored.examples_hash)}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **content)
+    np.savez_compressed(buffer, allow_pickle=False, labels=stored.labels, examples=np.array(stored.examples_hash))
     write_whole(path, buffer.getvalue())
     return path
 
@@ -68,10 +64,10 @@ def read_labels(data: str, held_out_hash: str, root: Path = LABELS) -> StoredLab
 
     def parse(content: bytes) -> StoredLabels:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            labels, names, examples = arrays["labels"], arrays["class_names"], str(arrays["examples"])
-        if labels.ndim != 1 or labels.dtype.kind != "u" or names.ndim != 1:
+            labels, examples = arrays["labels"], str(arrays["examples"])
+        if labels.ndim != 1 or labels.dtype.kind != "u":
             raise ValueError("no labels")
-        return StoredLabels(data, labels, names, examples)
+        return StoredLabels(data, labels, examples)
 
     path = _path(root, data, held_out_hash)
     remedy = f"take it back: git checkout -- {path}, or evaluate a run of {data} where its images are"

@@ -16,10 +16,10 @@ from safetensors import safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
-from repro.config import read_config
+from repro.config import expected_networks, read_config
 from repro.data import source_of
 from repro.engine.device import free_processors, set_up_process
-from repro.evaluate.evaluate import counted_network, trained
+from repro.evaluate.evaluate import trained
 from repro.evaluate.predict import Score, halved, score, weights_hash
 from repro.files import write_whole
 from repro.results import RUNS, Run, read_record, read_run
@@ -112,7 +112,7 @@ def _kept(name: str, results: list[Result], seed: int, network: str | None) -> K
     if result.stacked:
         raise ValueError(f"{name}: its seeds are one stacked model; only networks trained one by one can be kept")
     networks = result.networks()
-    wanted = network or counted_network(result.counted, networks)
+    wanted = network or expected_networks(read_config(result.config))[1]
     if wanted not in networks:
         raise ValueError(f"{name} has no network {wanted}; --network takes one of {', '.join(sorted(networks))}")
     revision = str(result.environment["revision"])

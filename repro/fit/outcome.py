@@ -18,13 +18,12 @@ import numpy as np
 from safetensors.torch import save
 from torch import Tensor
 
-from repro.config import Config, read_config
+from repro.config import Config, expected_networks, read_config
 from repro.data import FolderData, source_of
 from repro.data.folder import Folder
 from repro.data.images import ImageFiles
 from repro.data.layout import printable
 from repro.data.sets import HeldOutSet
-from repro.evaluate.evaluate import counted_network
 from repro.evaluate.predict import Score, score, scored
 from repro.files import write_whole
 from repro.fit.saved import DESCRIPTION, WEIGHTS, Classifier
@@ -111,8 +110,7 @@ def _crossed(found: Probe, labels: Tensor) -> Score | None:
 
 def weights_that_count(result: Result) -> dict[str, Tensor]:
     """Of a trained network: the finetuned ones where there are any, else the averaged ones, else the last."""
-    networks = result.networks()
-    return dict(result.finetuned or networks[counted_network(result.counted, networks)])
+    return dict(result.finetuned or result.networks()[expected_networks(read_config(result.config))[1]])
 
 
 def finish(out: Path, asked: Config, seed: int, result: Result | None, begun: float, keep: str = "") -> dict[str, Any]:

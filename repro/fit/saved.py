@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import csv
 import hashlib
+import io
 import json
 import sys
 import time
@@ -275,8 +276,13 @@ def predict(arguments: argparse.Namespace) -> None:
     model, names = Classifier.load(arguments.model), _names(arguments.images)
     counts: Counter[str] = Counter()
     begun = time.monotonic()
-    with _output(path) as file:
-        _write(file, model, names, counts, arguments.probabilities)
+    if path:
+        text = io.StringIO(newline="")
+        _write(text, model, names, counts, arguments.probabilities)
+        write_whole(path, text.getvalue().encode(errors="surrogateescape"))
+    else:
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+        _write(sys.stdout, model, names, counts, arguments.probabilities)
     seconds = time.monotonic() - begun
     parts = [f"{name} {counts[name]:,}" for name in model.class_names if counts[name]]
     print(f"{len(names):,} images in {seconds:.0f} s: {', '.join(parts) or 'none could be read'}", file=sys.stderr)
@@ -336,24 +342,3 @@ def _to_write(option: str, path: Path) -> Path:
         why = getattr(error, "strerror", error)
         raise ValueError(f"{option} = {short(str(path))}: cannot be written ({why}); name another file") from None
     return place
-
-
-@contextlib.contextmanager
-def _output(path: Path | None) -> Iterator[TextIO]:
-    """The screen, or a file that takes its name when it is whole; until then it grows as `<name>.part`."""
-    if path is None:
-        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
-        yield sys.stdout
-        return
-    part = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = part.open("w", encoding="utf-8", errors="surrogateescape", newline="")
-    except OSError as error:
-        raise ValueError(f"--csv = {path}: cannot be written ({error.strerror}); name another file") from None
-    try:
-        with file:
-            yield file
-        part.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None

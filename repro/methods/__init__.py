@@ -67,10 +67,6 @@ class MethodSettings:
         """Settings that exclude each other or others of a `Config`, each as key, value, remedy."""
         return iter(())
 
-    def unrecordable(self) -> str:
-        """Why a step cannot be recorded once and replayed; empty where it can."""
-        return ""
-
     def measures(self, step: int) -> bool:
         """Whether this step takes additional measurements; such a step is not recorded."""
         return False
@@ -180,10 +176,6 @@ class PseudoLabelMethod(MethodSettings):
         if self.teacher_steps >= config.budget.steps:
             yield (f"method.teacher_steps = {self.teacher_steps}: leaves the student none of "
                    f"budget.steps = {config.budget.steps}")  # fmt: skip
-
-    def unrecordable(self) -> str:
-        """Its two phases are two kinds of step."""
-        return "has steps of two kinds"
 
 
 @settings

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -121,35 +122,6 @@ def _gain(axes: Axes, place: float, gain: PairedDifference, colour: str, limit: 
     for bound, marker in ((low, "<"), (high, ">")):
         if abs(bound) > limit:
             axes.plot([0.98 * np.sign(bound) * limit], [place], marker, color=colour, markersize=5)
-
-
-@figure("selection")
-def selection(record: Record, shown: list[Comparison]) -> Figure | None:
-    """What choosing the checkpoint by test accuracy would add, by setting and arm."""
-    places: list[Row | Comparison] = []  # a heading, then its arms
-    for comparison in shown:
-        rows = [row for row in tables.selections(record, comparison) if row.arm in MAIN]
-        places += [comparison, *rows] if rows else []
-    if not places:
-        return None
-    drawing, axes = new_figure(0.6 + 0.22 * len(places))
-    for place, one in enumerate(places):
-        if isinstance(one, Comparison):
-            axes.annotate(one.heading, (0, place), xycoords=("figure fraction", "data"), va="center", weight="bold",
-                          bbox=BEHIND, zorder=3)  # fmt: skip
-        elif one.number.gain:
-            _gain(axes, place, one.number.gain, all_arms()[one.arm].colour, np.inf)
-    ticks = {
-        place: f"{brief(one.arm)}, {NETWORKS[one.place.network]}"
-        for place, one in enumerate(places)
-        if isinstance(one, Row)
-    }
-    axes.set_yticks([*ticks], [*ticks.values()])
-    axes.set_ylim(len(places) - 0.4, -0.7)
-    axes.set_xlabel("best on the test set minus final (points)", loc="right")
-    axes.grid(visible=False, axis="y")
-    axes.spines.left.set_visible(False)
-    return drawing
 
 
 @panels("attribution", *DATA, of=tables.attribution, height=lambda n: 0.44 * n, xlabel="test accuracy (%)")
@@ -483,27 +455,25 @@ def _followed(arms: Sequence[str]) -> Callable[[Record, Comparison], list[str]]:
     return found
 
 
-def _since_planting(axes: Axes, record: Record, comparison: Comparison, arms: list[str], name: str) -> None:
+def _since_planting(
+    axes: Axes, record: Record, comparison: Comparison, arms: list[str], curve: str, label: str
+) -> None:
     """A curve of each arm minus that of its own reference, paired by seed, from the end of planting on."""
     for arm, mark in zip(arms, MARKS, strict=False):
         run, look = comparison.run(arm), all_arms()[arm]
-        curve = record.curve(run, name).loc[:, lookup(record.runs[run].config, "plant.steps") :]
-        difference = curve - record.curve(tables.own_reference(record, comparison, arm), name)
-        band(axes, curve.columns, difference.loc[curve.index, curve.columns].to_numpy(), look.colour, look.line, mark)
+        mine = record.curve(run, curve).loc[:, lookup(record.runs[run].config, "plant.steps") :]
+        difference = mine - record.curve(tables.own_reference(record, comparison, arm), curve)
+        band(axes, mine.columns, difference.loc[mine.index, mine.columns].to_numpy(), look.colour, look.line, mark)
     axes.axhline(0, color=GREY, linewidth=1)
     name_lines(axes, [wrapped(comparison.title(arm), 24).replace("\n", "\n     ") for arm in arms])
     _steps_along(axes)
+    axes.set_ylabel(label)
 
 
-@panels("planted", "bias", of=_followed(BESIDE_LABELS), height=lambda _: 2.2, xlabel="training step")
-def planted_labels(axes: Axes, record: Record, comparison: Comparison, arms: list[str]) -> None:
-    """Of the pseudo labels that were wrong when planting ended, the share that is right; the teacher sees labels."""
-    _since_planting(axes, record, comparison, arms, "put_right")
-    axes.set_ylabel("put right\n− h = 0 (points)")
-
-
-@panels("planted_alone", "bias", of=_followed(WITHOUT_LABELS), height=lambda _: 2.2, xlabel="training step")
-def planted_labels_alone(axes: Axes, record: Record, comparison: Comparison, arms: list[str]) -> None:
-    """All wrong pseudo labels, where the teacher sees no labels any more."""
-    _since_planting(axes, record, comparison, arms, "pseudo_label_wrong")
-    axes.set_ylabel("wrong labels\n− consistency alone (points)")
+for _name, _arms, _curve, _label in (
+    ("planted", BESIDE_LABELS, "put_right", "put right\n− h = 0 (points)"),
+    ("planted_alone", WITHOUT_LABELS, "pseudo_label_wrong", "wrong labels\n− consistency alone (points)"),
+):
+    panels(_name, "bias", of=_followed(_arms), height=lambda _: 2.2, xlabel="training step")(
+        partial(_since_planting, curve=_curve, label=_label)
+    )

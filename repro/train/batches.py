@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from repro.augment.views import Part
+from repro.augment.views import Part, draw_boxes
 from repro.config import Config
 from repro.data import source_of
 from repro.data.images import ImageFiles
@@ -110,7 +110,8 @@ class Batches:
         self, files: ImageFiles, index: Tensor, view: str, step: int, shard: Shard
     ) -> Callable[[], Tensor]:
         """Draws boxes for the whole batch, and starts reading this process's part of it."""
-        boxes = torch.from_numpy(files[index].draw_boxes(self._host, view, step))
+        some = files[index]
+        boxes = torch.from_numpy(draw_boxes(self._host, view, step, some.sides, some.views))
         part = files[shard.rows(index)]
         return part.start_reading(shard.rows(boxes).numpy(), self._config.engine.readers)
 

@@ -143,6 +143,14 @@ class Stopped(Exception):
     """Someone asked for an end, or the time is over; the state is saved, and the same command goes on from it."""
 
 
+def initial_state(config: Config, seeds: int | Sequence[int], device: torch.device) -> State:
+    """The networks of a run, or of R stacked ones, as training begins with them."""
+    classes, streams = source_of(config.data).classes, Streams(seeds)
+    build = lambda role: place(build_model(config.model, classes, streams, role), config.engine, device)  # noqa: E731
+    found: State = method_of(config.method).init(build, config.method, config.optim, config.budget.steps, streams.lead)
+    return found
+
+
 class Trainer:
     """One run, or R runs stacked.
 
@@ -161,14 +169,7 @@ class Trainer:
         self.method = method_of(config.method)
         self.batches = Batches(config, config.method.views, seeds, device, world)
         self.batch, self.streams, self.data = self.batches.at, self.batches.streams, self.batches.data
-        classes, init_streams = source_of(config.data).classes, Streams(seeds)
-        self.state: State = self.method.init(
-            lambda role: place(build_model(config.model, classes, init_streams, role), config.engine, device),
-            config.method,
-            config.optim,
-            config.budget.steps,
-            self.streams.lead,
-        )
+        self.state = initial_state(config, seeds, device)
         share(self.state.learners.values(), world, config.engine.batch_norm_processes)
         self.steps = Steps(config, self.method, self.state, self.batches, world, record)
         self.window = Window()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from repro.files import write_whole
@@ -101,7 +100,7 @@ class Claim:
     recipe: str = ""  # that the runs must name; empty: any
     alpha: Annotated[float, Range(0.001, 0.1, why="larger passes too easily")] = 0.05  # of every test and interval
     cost: str = ""  # what it would take, shown while it has not run
-    registered: str = ""  # when it was committed, before any of its runs: ISO 8601 with its zone; empty: unsaid
+    registered: AwareDatetime | None = None  # when it was committed, before any of its runs; None: unsaid
     known_discrepancy: str = ""  # explains an expected failure; never changes the verdict
 
     @property
@@ -135,8 +134,6 @@ def read_claims(path: Path) -> list[Claim]:
 def _impossible(claim: Claim, values: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with several values together."""
     rule = claim.rule
-    if claim.registered and not _is_time(claim.registered):
-        yield f".registered = {claim.registered!r}: wants a time with its zone, such as 2026-11-29T11:52:51+00:00"
     if isinstance(rule, Absolute):
         if rule.experiment and not claim.recipe:
             yield ".recipe is missing: a number holds for one recipe only; name it"
@@ -150,13 +147,6 @@ def _impossible(claim: Claim, values: Mapping[str, Any]) -> Iterator[str]:
         yield ".rule.differ_in = []: would allow any difference; leave it out, or name settings"
     if rule.at_least > rule.meaningful:
         yield f".rule.at_least = {rule.at_least}: must be at most meaningful, {rule.meaningful}"
-
-
-def _is_time(text: str) -> bool:
-    try:
-        return datetime.fromisoformat(text).tzinfo is not None
-    except ValueError:
-        return False
 
 
 def seeds(n: int) -> str:

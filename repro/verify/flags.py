@@ -105,18 +105,18 @@ def _seconds(run: Run, config: Config) -> Iterator[str]:
                f"took less than {usual[seed]:g}")  # fmt: skip
 
 
-def before_registration(finished: Mapping[int, str], registered: str) -> str:
+def before_registration(finished: Mapping[int, str], registered: datetime | None) -> str:
     """That a seed was finished before its claim was registered, or does not say when; empty where all came after.
 
-    Times are as ISO 8601 has them, with their zone; `registered` is empty where the claim does not say that it was.
+    Times are as ISO 8601 has them, with their zone; `registered` is None where the claim does not say that it was.
     """
-    if not registered:
+    if registered is None:
         return ""
     for seed, when in finished.items():
         try:
-            before = datetime.fromisoformat(when) < datetime.fromisoformat(registered)
+            before = datetime.fromisoformat(when) < registered
         except (ValueError, TypeError):
             return f"seed {seed} does not say when it was finished, so not whether its claim came first"
         if before:
-            return f"seed {seed} was finished at {when}, before its claim was registered at {registered}"
+            return f"seed {seed} was finished at {when}, before its claim was registered at {registered.isoformat()}"
     return ""

@@ -6,15 +6,12 @@ the run the claim speaks of, gives INCONCLUSIVE, whatever the remaining numbers 
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from scipy import stats
 
 from repro.config import EXECUTION, as_mapping, lookup, read_config
 from repro.results import LABELS, RUNS, Run, read_runs
@@ -40,18 +37,16 @@ from repro.verify.power import needed
 from repro.verify.statistics import (
     FEWEST_SEEDS,
     Gap,
-    PairedRates,
     gap_of,
     paired_difference,
     paired_rates,
-    rate_difference_interval,
     rate_interval,
-    seeds_needed,
     spread,
 )
 
 _DECIDES_NOTHING = ("title", "data_hash", "planned_seeds", "recipe", *EXECUTION)
 """Settings that describe a run or its execution, and leave its result alone."""
+MORE = "more seeds"  # how many, `seeds_needed` says
 
 
 def judge(claim: Claim, scores: Mapping[str, Scores]) -> Verdict:
@@ -153,7 +148,7 @@ def judge_absolute(claim: Claim, rule: Absolute, scores: Scores) -> Verdict:
     level = f"{100 * (1 - 2 * claim.alpha):g} %"
     reason = f"{numbers}: {found.mean:+z.2f} points [{low:+z.2f}, {high:+z.2f}] ({level}){assumes}; {why}"
     p_value = float(2 * min(found.p_above(0), found.p_below(0)))
-    missing = _more_for_number(found, rule, m, spread(ours), claim.alpha) if status is Status.INCONCLUSIVE else ""
+    missing = MORE if status is Status.INCONCLUSIVE else ""
     return Verdict(claim.id, status, reason, float(found.mean), low, high, m, p_value, missing)
 
 
@@ -169,19 +164,6 @@ def _status_of_number(found: Gap, margin: float, m: int, alpha: float) -> tuple[
     if p_same < alpha:
         return Status.REPRODUCED, f"the same within {margin:g} points (p = {p_same:.2g})"
     return Status.INCONCLUSIVE, f"neither within {margin:g} points nor outside (p = {p_same:.2g} for within)"
-
-
-def _more_for_number(found: Gap, rule: Absolute, m: int, ours_spread: float, alpha: float) -> str:
-    """Seeds until the gap is told from the nearer margin with 80 % power, normal approximation."""
-    deviation = ours_spread if ours_spread > 0 else (rule.spread or 0.0)
-    paper = deviation if rule.spread is None else rule.spread
-    quantiles = float(stats.norm.ppf(1 - alpha) + stats.norm.ppf(0.8))
-    distance = abs(abs(found.mean) - rule.margin)
-    left_for_ours = (distance / quantiles) ** 2 - paper**2 / rule.runs
-    if left_for_ours <= 0:
-        return "no number of our seeds would settle it: the paper's own runs leave its mean too uncertain"
-    total = max(FEWEST_SEEDS, math.ceil(deviation**2 / left_for_ours))
-    return _more(total, m, "mean and spread", "; 80 % power")
 
 
 _WORST_FIRST = (Status.NOT_REPRODUCED, Status.INCONCLUSIVE, Status.REPRODUCED, Status.EXCEEDED)
@@ -229,11 +211,7 @@ def _ordering(claim: Claim, rule: Ordering, better: Scores, other: Scores) -> Ve
     status = status_of(pair.low, pair.high, rule)
     reason = (f"{who}: {pair.mean:+z.2f} points [{pair.low:+z.2f}, {pair.high:+z.2f}], p = {pair.p_value:.2g}, "
               f"{seeds(pair.n)}{_unpaired(first, second)}{_bound(status, rule, pair.low)}")  # fmt: skip
-    missing = ""
-    if status is Status.INCONCLUSIVE:
-        target = max(rule.at_least, rule.meaningful, key=lambda bound: abs(pair.mean - bound))
-        total = seeds_needed(pair.mean, spread(pair.differences), target, claim.alpha)
-        missing = _more(total, pair.n, "mean and spread", "; 80 % power")
+    missing = MORE if status is Status.INCONCLUSIVE else ""
     return Verdict(claim.id, status, reason, pair.mean, pair.low, pair.high, pair.n, pair.p_value, missing)
 
 
@@ -252,20 +230,8 @@ def _success(claim: Claim, rule: SuccessRate, better: Scores, other: Scores) -> 
         f"{100 * pair.difference:+z.1f} points [{low:+z.1f}, {high:+z.1f}], "
         f"p = {pair.p_value:.2g}, {seeds(pair.n)}{_unpaired(first, second)}{_bound(status, rule, low)}"
     )
-    missing = ""
-    if status is Status.INCONCLUSIVE:
-        missing = _more(_data_sets_needed(pair, rule, claim.alpha), pair.n, "the shares")
+    missing = MORE if status is Status.INCONCLUSIVE else ""
     return Verdict(claim.id, status, reason, 100 * pair.difference, low, high, pair.n, pair.p_value, missing)
-
-
-def _data_sets_needed(pair: PairedRates, rule: SuccessRate, alpha: float) -> int | None:
-    """The smallest number of data sets that settles it if the shares stay as observed; None up to 10,000."""
-    for n in np.unique(np.geomspace(pair.n, 10_000, 200).astype(int)):
-        wins, losses = round(pair.only_first * n / pair.n), round(pair.only_second * n / pair.n)
-        low, high = rate_difference_interval(wins, losses, int(n), 1 - alpha)
-        if status_of(100 * low, 100 * high, rule) is not Status.INCONCLUSIVE:
-            return int(n)
-    return None
 
 
 def _bound(status: Status, rule: Ordering | SuccessRate, low: float) -> str:
@@ -276,12 +242,6 @@ def _bound(status: Status, rule: Ordering | SuccessRate, low: float) -> str:
     if status is Status.EXCEEDED:
         return f"; more than the claimed {getattr(rule, 'claimed', 0):g} points"
     return f"; {'above' if status is Status.REPRODUCED else 'not clearly above'} {rule.at_least:g} points"
-
-
-def _more(total: int | None, n: int, assumed: str, power: str = "") -> str:
-    if total is None:
-        return "no affordable number of seeds would settle it: the result lies too near a bound"
-    return f"about {seeds(max(total - n, 1))} more (should {assumed} stay as observed{power})"
 
 
 def _rate(rate: float, n: int, alpha: float) -> str:
@@ -302,17 +262,15 @@ def judged(
     return [judge(claim, scores) for claim in read_claims(claims)], scores
 
 
-def verify(*, check: bool = False) -> int:
-    """Judges every claim on the recorded runs and writes results/verdicts.json; with `check` only compares.
+def verify() -> int:
+    """Judges every claim on the recorded runs and writes results/verdicts.json.
 
-    Gives 1 where a record or a kept network is not what was written, or `check` finds other verdicts than are written.
+    Gives 1 where a record or a kept network is not what was written.
     """
     torch.set_num_threads(1)  # the tensors are small: more threads wait for each other
     runs = read_runs()
     verdicts, scores = judged(runs)
     changed = _said(scores, RUNS.parent, runs)
-    if check:
-        return int(bool(_other(verdicts, scores, VERDICTS)) or changed)
     write_verdicts(verdicts)
     print(f"{len(verdicts)} claims judged on {len(scores)} runs")
     return int(changed)
@@ -343,7 +301,11 @@ def verify_elsewhere(place: Path) -> int:
     if not written.exists():
         print(f"{written} is not there to compare with")
         return int(changed)
-    return int(bool(_other(verdicts, scores, written)) or changed)
+    recorded = {verdict.claim: verdict for verdict in read_verdicts(written)}
+    other = [verdict.claim for verdict in verdicts if recorded.get(verdict.claim) != verdict]
+    other += sorted(recorded.keys() - {verdict.claim for verdict in verdicts})  # of claims that are gone
+    print(f"{len(other)} other than {written} says{': ' + ', '.join(other[:5]) if other else ''}")
+    return int(bool(other) or changed)
 
 
 _PROJECT = Path(__file__).parents[2]
@@ -364,13 +326,3 @@ def _said(scores: Mapping[str, Scores], root: Path, runs: Mapping[str, Run]) -> 
     wrong, unchecked = held_against_records(root / WEIGHTS.name, runs)
     print("".join(f"refused: {one}\n" for one in wrong) + "".join(f"not checked: {one}\n" for one in unchecked), end="")
     return any(score.changed for score in scores.values()) or bool(wrong)
-
-
-def _other(verdicts: Sequence[Verdict], scores: Mapping[str, Scores], path: Path) -> list[str]:
-    """Prints which claims are judged otherwise than a file says, and names them."""
-    written = {verdict.claim: verdict for verdict in read_verdicts(path)}
-    other = [verdict.claim for verdict in verdicts if written.get(verdict.claim) != verdict]
-    other += sorted(written.keys() - {verdict.claim for verdict in verdicts})  # of claims that are gone
-    print(f"{len(verdicts)} claims judged on {len(scores)} runs; {len(other)} other than {path} says"
-          f"{': ' + ', '.join(other[:5]) if other else ''}")  # fmt: skip
-    return other

@@ -1,9 +1,8 @@
-"""Intervals and tests, thin over SciPy and statsmodels. Unit-free: shares in, shares out; points in, points out."""
+"""Intervals and tests, thin over SciPy. Unit-free: shares in, shares out; points in, points out."""
 
 from __future__ import annotations
 
 import bisect
-import gc
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -134,13 +133,12 @@ def seeds_needed(mean: float, deviation: float, bound: float, alpha: float = 0.0
         return None
     if deviation == 0:
         return FEWEST_SEEDS
-    from statsmodels.stats.power import TTestPower
 
     def reached(n: int) -> bool:
         # On the right side: a difference of the wrong sign settles nothing. Beyond 30 standard errors the power is 1,
         # and the noncentral t distribution overflows.
-        effect = min(distance / deviation, 30 / math.sqrt(n))
-        return bool(TTestPower().power(effect, n, alpha / 2, alternative="larger") >= power)
+        errors = min(distance / deviation * math.sqrt(n), 30)
+        return bool(stats.nct.sf(stats.t.isf(alpha / 2, n - 1), n - 1, errors) >= power)
 
     found = bisect.bisect_left(range(_MOST_SEEDS + 1), True, lo=FEWEST_SEEDS, key=reached)
     return found if found <= _MOST_SEEDS else None
@@ -148,14 +146,9 @@ def seeds_needed(mean: float, deviation: float, bound: float, alpha: float = 0.0
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted for their number (Holm 1979), in the order given; NaN stays NaN and is not counted."""
-    from statsmodels.stats.multitest import multipletests
-
     adjusted = np.array(p_values, float)
-    known = ~np.isnan(adjusted)
-    if known.any():
-        gc.freeze()  # multipletests collects garbage each time, which takes seconds where all runs are in memory
-        adjusted[known] = multipletests(adjusted[known], method="holm")[1]
-        gc.unfreeze()
+    order = np.argsort(adjusted, kind="stable")[: np.count_nonzero(~np.isnan(adjusted))]  # NaN come last
+    adjusted[order] = np.maximum.accumulate(adjusted[order] * np.arange(len(order), 0, -1)).clip(max=1)
     return [float(p) for p in adjusted]
 
 

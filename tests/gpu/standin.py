@@ -145,7 +145,7 @@ def _asked(config: Any, watch: Any) -> dict[str, Any]:
     found["elsewhere"] = sorted(seen.elsewhere)
     found["search for NaN"] = counted(lambda: not_finite(trainer.state.state_dict()))[0]
     del trainer
-    if not config.method.unrecordable():
+    if not config.method.fixed_teacher_steps:
         trainer = begun(replace(config.engine, cuda_graph=True))
         found["beside"], found["recorded"] = counted(trainer.advance)
         found["faults"] = watch.standin_faults().decode().splitlines()

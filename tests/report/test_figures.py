@@ -71,7 +71,7 @@ def ticks(axes: Axes) -> list[str]:
 def test_each_figure_stands_on_its_page() -> None:
     """Digits give five figures, two moons three with their regions; two stand over all data sets."""
     assert {
-        "feedback_everywhere", "selection", "digits_attribution", "digits_differences", "digits_curves",
+        "feedback_everywhere", "digits_attribution", "digits_differences", "digits_curves",
         "digits_wrong_labels", "digits_feedback", "two_moons_curves", "two_moons_success", "two_moons_regions_tuned",
     } == set(drawn())  # fmt: skip
     assert ["", "digits", "two_moons"] == sorted({one.page for one in drawn().values()})
