@@ -178,6 +178,8 @@ ANSWERING = {
 In `digits` the student is still behind its teacher when training ends; five times as long, it has caught up.
 """
 ALONE = "moons_paper_feedback_teaches"
+SOFT = ("cifar10_dose_soft_no_feedback", "cifar10_dose_mpl_no_feedback")
+"""Runs without feedback that differ in the student's pseudo labels: soft, and drawn."""
 PLANTED = {
     "moons_planted": "two moons",
     "digits_planted_pair": "digits, a pair",
@@ -221,6 +223,7 @@ def answers(record: Record, rows: Sequence[ClaimRow]) -> dict[str, Any]:
             for network in ("student_average", "student_finetuned", "teacher_average")
             if (found := _both(record, network))
         ],
+        "soft": record.paired(*map(record.counted, SOFT)),
         "signs": _signs(record),
         "alone": next((row for row in rows if row.claim.id == ALONE and row.verdict.estimate is not None), None),
         "planted": _planted(record),
@@ -290,7 +293,7 @@ def needed_runs(verdicts: Mapping[str, Verdict]) -> list[str]:
     found = [run for arm, run in setting.runs.items() if arm in wanted] if setting else []
     signs = {*tables.SIGNS, *tables.SIGNS.values()}
     dosed = [one for one in comparisons().values() if one.setting.endswith("_dose")]
-    found += [run for one in dosed for arm, run in one.runs.items() if arm in signs]
+    found += [*SOFT, *(run for one in dosed for arm, run in one.runs.items() if arm in signs)]
     return found + [run for setting in PLANTED for run in comparisons()[setting].runs.values()]
 
 

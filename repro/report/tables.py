@@ -177,12 +177,13 @@ def feedback_size(record: Record, comparison: Comparison, arm: str) -> FeedbackS
 def own_reference(record: Record, comparison: Comparison, arm: str) -> str:
     """The run that differs in feedback alone, of the same pseudo labels, hard or soft; empty where there is none.
 
-    An arm whose teacher no longer sees labels is compared with consistency alone.
+    An arm whose teacher no longer sees labels is compared with consistency alone, soft labels without feedback with
+    hard ones.
     """
     config = record.runs[comparison.run(arm)].config
     if not lookup(config, "method.teacher_supervised"):
         found = "consistency_alone"
-    elif lookup(config, "method.pseudo_label") == "soft":
+    elif lookup(config, "method.pseudo_label") == "soft" and arm != "soft_no_feedback":
         found = "soft_no_feedback"
     else:
         found = "mpl_no_feedback"

@@ -82,19 +82,23 @@ def dosed(**more: list[float]) -> Record:
 
 
 def test_dose_rows_by_hand() -> None:
-    """The first snapshot is left out; soft labels are compared with soft labels; the teacher with the teacher."""
+    """The first snapshot is left out; soft labels with feedback minus soft ones without, and these minus hard ones."""
     rows = {row.arm: row for row in doses(dosed(), DOSE)}
     held, gains = rows["mpl_held"], {arm: row.number.gain for arm, row in rows.items() if row.number.gain}
     teacher = held.others["teacher"].gain
 
     assert (2.0, 0.2, 0.2) == pytest.approx((held.share, held.signal_to_noise, held.oracle_cosine))
-    assert ["mpl_held", "exact_held"] == list(gains)
+    assert ["mpl_held", "soft_no_feedback", "exact_held"] == list(gains)
+    assert (-10, -10, -10, -10) == pytest.approx(gains["soft_no_feedback"].differences)
     assert [pytest.approx((1, 1, 0, 4))] * 2 == [gains["mpl_held"].differences, teacher.differences]
     assert (1, 0, 2, 0) == pytest.approx(gains["exact_held"].differences)
     assert np.isnan(rows["mpl_no_feedback"].share)
     page = pages.documents(dosed())["feedback.md"]
     assert f"Not complete: {len(DOSE.arms) - 4} of {len(DOSE.arms)} arms have not run." in page
-    assert held.holm == pytest.approx(min(1, 2 * min(gain.p_value for gain in gains.values())))
+    assert held.holm == pytest.approx(2 * held.number.gain.p_value)  # the larger p is that of exact feedback
+    short = page[page.index("## Study 2 in short") : page.index("## Handwritten digits")]
+    assert "| held at a tenth, minus h = 0 | +1.50 [−1.26, +4.26] |" in short
+    assert "| soft labels minus hard ones, both h = 0 | −10.00 |" in short
 
 
 def test_the_sign_is_compared_at_one_dose() -> None:
