@@ -2,9 +2,9 @@
 
     python experiments/street_digits.py [DATASETS]
 
-DATASETS (default: datasets) holds test_32x32.mat, which torchvision downloads where it is missing. The first 7,000 images
-go to street-digits/train/<digit>/<number>.bmp, the next 3,000 to test; BMP holds each pixel as it is, so all copies are
-alike.
+DATASETS (default: datasets) holds test_32x32.mat, which torchvision downloads where it is missing. The first 7,000
+images go to street-digits/train/<digit>/<number>.bmp, the next 3,000 to test; BMP holds each pixel as it is, so all
+copies are alike.
 """
 
 from __future__ import annotations
