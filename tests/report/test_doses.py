@@ -116,6 +116,10 @@ def test_the_sign_is_compared_at_one_dose() -> None:
     told = "At one dose, it clearly beats the wrong sign in 0 of 1 settings, exact in 1 of 1."
     assert told in readme_rows(found)
     assert f"| {DOSE.heading} | Exact, held at a tenth | 4 |" in pages.documents(found)["feedback.md"]
+    worse = dosed(
+        mpl_held_reversed=[85, 88, 87, 95], exact_held_reversed=[75, 76, 80, 81]
+    )  # clearly worse
+    assert "beats the wrong sign in 0 of 1 settings, exact in 0 of 1." in readme_rows(worse)
 
 
 def test_ratios_that_no_draw_could_tell_are_left_out() -> None:
@@ -125,7 +129,9 @@ def test_ratios_that_no_draw_could_tell_are_left_out() -> None:
         [[9, 0.1, 0.3], [9, 1001, 2e6], [9, 1001, 1e9], [9, 0.3, 0.5]]
     )
 
-    assert pytest.approx(0.3) == next(row for row in doses(found, DOSE) if row.arm == "mpl_held").signal_to_noise
+    row = next(row for row in doses(found, DOSE) if row.arm == "mpl_held")
+    assert (0.3, 50) == pytest.approx((row.signal_to_noise, row.left_out))
+    assert "are left out (up to 50 % of them here)" in pages.documents(found)["feedback.md"]
 
 
 def test_a_reference_that_has_not_run_is_none() -> None:

@@ -340,6 +340,29 @@ def test_studies_1_and_2_are_put_together_where_both_have_run() -> None:
     assert sorted(both.differences) == pytest.approx([0, 0, 0, 1, 2, 3])
 
 
+def test_finetuned_students_are_compared_too() -> None:
+    """MPL's finetuned student is 1 and 3 points above that of h = 0, whatever the averaged ones do."""
+    accuracy = {
+        "cifar10_small_supervised": {"teacher_average": [70.0, 71]},
+        "cifar10_small_mpl_no_feedback": {"teacher_average": [73.0, 75], "student_average": [67.0, 68],
+                                          "student_finetuned": [68.0, 69]},
+        "cifar10_small_mpl": {"student_average": [67.0, 67], "student_finetuned": [69.0, 72]},
+    }  # fmt: skip
+    found = record(accuracy, {}, {}, judged(cifar10_small_uda_over_supervised=0.5, cifar10_small_feedback=0.5))
+
+    assert "Finetuned, the student of MPL minus that of h = 0: +2.00 [" in documents(found)["feedback.md"]
+
+
+def test_what_holds_without_feedback_is_said() -> None:
+    """Of the orderings of the paper that hold, none compares with h = 0, until one does."""
+    none = "None of those that hold compares with h = 0."
+
+    said = [none in documents(record(verdicts=judged(**{claim: 0.01})))["REPORT.md"]
+            for claim in ("digits_over_supervised", "digits_feedback")]  # fmt: skip
+
+    assert [True, False] == said
+
+
 def test_soft_labels_alone_are_told_of() -> None:
     """Without feedback, 3 and 4 points above labels that are drawn: 3.5."""
     accuracy = {"cifar10_dose_mpl_no_feedback": {"student_average": [60.0, 61]},
