@@ -124,7 +124,8 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add.add_argument("images", type=Path, help="the folder of images: in it a folder for each class; images beside "
                      "these, or in `unlabelled`, have no class")  # fmt: skip
     add.add_argument("settings", nargs="*", metavar="key=value",
-                     help="any other setting that `repro show folder_uda` prints")  # fmt: skip
+                     help="any other setting that `repro show folder_uda` prints: data.views.flip=false for "
+                          "digits, writing or whatever else is not the same mirrored")  # fmt: skip
     add.add_argument("--out", type=Path, help="the folder to leave the model in (default: models/<images>)")
     add.add_argument("--minutes", type=float, help="in all, from start to end (default: 30)")
     add.add_argument("--steps", type=int, default=0, help="train so many steps, in place of minutes")

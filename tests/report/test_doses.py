@@ -122,6 +122,15 @@ def test_the_sign_is_compared_at_one_dose() -> None:
     assert "beats the wrong sign in 0 of 1 settings, exact in 0 of 1." in readme_rows(worse)
 
 
+def test_the_sign_is_compared_where_labels_were_planted() -> None:
+    """Put right with the right sign 60 62 44 58 %, with the other 50 60 40 54 %; students are equal."""
+    (row,) = signs(planted(RIGHT | {"mpl_held_reversed": [50, 60, 40, 54]}))
+
+    assert (PLANTED.heading, "mpl_held") == (row.setting, row.arm)
+    assert (10, 2, 4, 4) == pytest.approx(row.others["put_right"].gain.differences)
+    assert (0, 0, 0, 0) == pytest.approx(row.number.gain.differences)
+
+
 def test_ratios_that_no_draw_could_tell_are_left_out() -> None:
     """Two of four seeds drew the same labels each time, so signal over noise is 1,001 and more; others count alone."""
     found = dosed()
