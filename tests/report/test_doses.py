@@ -220,7 +220,7 @@ def test_the_third_answer_is_of_planted_labels() -> None:
     )  # fmt: skip
     said = "right in 0 of 1 settings (held at a tenth: 0; exact: 1)."
     assert f"Beside labels, feedback clearly puts more planted wrong labels {said}" in told
-    assert "Where it sees none: 1 of 1 (exact: 0 of 1)" in told
+    assert "Where the teacher sees no labels: 1 of 1 (exact: 0 of 1)" in told
     assert f"feedback clearly puts more [planted wrong labels](results/bias.md) {said}" in readme_rows(found)
     report = pages.documents(found)["REPORT.md"]
     assert "feedback puts +20.25 [+18.73, +21.77] points more right (Exact, held at a tenth; digits, random" in report
