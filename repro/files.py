@@ -124,6 +124,17 @@ def sweep(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+def left_behind(folder: Path) -> dict[Path, Path]:
+    """Folders that are missing since their writer was killed -> where what is left of each lies; the old one first."""
+    found: dict[Path, Path] = {}
+    for prefix in (_REPLACED, _PARTLY):
+        for aside in sorted(path for path in folder.glob(f"{prefix}*") if path.is_dir()):
+            place = aside.with_name(aside.name.removeprefix(prefix))
+            if not place.exists():
+                found.setdefault(place, aside)
+    return found
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """A hard link, which takes no room; a copy, whole or not at all, where there can be none."""
     target.unlink(missing_ok=True)

@@ -27,7 +27,7 @@ import pandas as pd
 import yaml
 
 from repro.config import decisive, read_config
-from repro.files import partly, read_whole, replace_folder, write_whole
+from repro.files import left_behind, partly, read_whole, replace_folder, write_whole
 from repro.settings import ConfigError, parse_yaml
 
 RUNS = Path("results/runs")
@@ -219,6 +219,11 @@ def read_run(folder: Path) -> Run:
     return run
 
 
+def steps_of(curve: str) -> str:
+    """The array with the steps of a curve."""
+    return "curve.late_step" if curve == "curve.late_accuracy" else "curve.step"
+
+
 def _misshapen(run: Run) -> Iterator[str]:
     """Arrays that are not of the form that the module names at its head."""
     steps = {name: array for name, array in run.arrays.items() if name in {"curve.step", "curve.late_step"}}
@@ -234,17 +239,16 @@ def _misshapen(run: Run) -> Iterator[str]:
         elif name.startswith("predictions.") and (array.ndim != 2 or array.dtype.kind != "u"):
             yield f"{name} {array.dtype} {list(array.shape)} holds no classes of test examples"
         elif name.startswith("curve."):
-            axis = steps.get("curve.late_step" if name == "curve.late_accuracy" else "curve.step", np.empty(0))
+            axis = steps.get(steps_of(name), np.empty(0))
             if array.shape[1:] != axis.shape:
                 yield f"{name} has shape {list(array.shape)}, but there are {len(axis)} steps"
 
 
 def read_runs(root: Path = RUNS) -> dict[str, Run]:
     """All recorded runs by name; RecordError for one that is damaged, no folder, or missing since a kill."""
-    for aside in root.glob(".[pr]*-*"):  # `partly` and `replace_folder` of a writer that was killed
-        if not (place := aside.with_name(aside.name.partition("-")[2])).exists():
-            raise RecordError(f"{place} is missing: its writer was killed; evaluate it again: repro evaluate "
-                              f"{place.name}; or put back what is left, if whole: mv {aside} {place}")  # fmt: skip
+    for place, aside in left_behind(root).items():
+        raise RecordError(f"{place} is missing: its writer was killed; evaluate it again: repro evaluate {place.name}; "
+                          f"or put back what is left, if it is whole: mv {aside} {place}")  # fmt: skip
     places = sorted(root.glob("[!.]*"))
     for place in places:
         if not place.is_dir():

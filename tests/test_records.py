@@ -67,6 +67,16 @@ def test_a_record_whose_writer_was_killed_is_named(left: str, tmp_path: Path) ->
         read_runs(tmp_path)
 
 
+def test_of_two_that_a_killed_writer_left_the_old_one_is_named(tmp_path: Path) -> None:
+    """What it was writing may be cut off, what it was to replace is whole; a file is neither."""
+    for left in (".partly-other", ".replaced-other"):
+        (tmp_path / left).mkdir()
+    (tmp_path / ".partly-file").touch()
+
+    with pytest.raises(RecordError, match=r"other is missing: .* mv .*\.replaced-other "):
+        read_runs(tmp_path)
+
+
 def test_seeds_recorded_apart_are_joined_in_order() -> None:
     """Rows, logs and arrays stay together; what all seeds share is there once."""
     apart, whole = [a_run(seed) for seed in (5, 1, 3)], a_run(1, 3, 5)

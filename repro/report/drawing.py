@@ -196,7 +196,7 @@ def name_lines(axes: Axes, names: Sequence[str]) -> None:
         data = np.column_stack(line.get_data())
         drawn = to_panel.transform(data[np.isfinite(data[:, 1])])
         mark = MARKS[f"{line.get_marker()}{' ' if line.get_markerfacecolor() == 'white' else ''}"]
-        ends.append((drawn[-1, 1], f"{mark} {name}", line.get_color()))
+        ends.append((drawn[-1, 1], f"{mark} {name}".replace("\n", "\n     "), line.get_color()))
     ends.sort()
     heights = [line_height * (1 + name.count("\n")) for _, name, _ in ends]
     gaps = [0.0, *((one + other) / 2 for one, other in itertools.pairwise(heights))]

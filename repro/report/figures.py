@@ -372,7 +372,7 @@ def sweep(record: Record, shown: list[Comparison]) -> Figure | None:
 
 
 FORMS = {
-    "old − new, fixed\n     weight": ("mpl", "mpl_weight_10", "mpl_weight_100", "mpl_weight_300"),
+    "old − new, fixed\nweight": ("mpl", "mpl_weight_10", "mpl_weight_100", "mpl_weight_300"),
     "old − new, held": ("mpl_held", "mpl_held_30"),
     "exact, held": ("exact_held", "exact_held_30"),
 }
@@ -420,7 +420,7 @@ def dose_and_response(axes: Axes, _: Record, __: Comparison, rows: list[Dose]) -
 
 
 QUALITIES = (
-    ("signal / noise", {"signal_to_noise": "h as it is", "signal_to_noise_baseline": "h less its\n     mean"}),
+    ("signal / noise", {"signal_to_noise": "h as it is", "signal_to_noise_baseline": "h less its\nmean"}),
     ("cosine with\nthe oracle's", {"oracle_cosine": "expected", "oracle_cosine_drawn": "of one draw"}),
 )
 
@@ -465,7 +465,7 @@ def _since_planting(
         difference = mine - record.curve(tables.own_reference(record, comparison, arm), curve)
         band(axes, mine.columns, difference.loc[mine.index, mine.columns].to_numpy(), look.colour, look.line, mark)
     axes.axhline(0, color=GREY, linewidth=1)
-    name_lines(axes, [wrapped(comparison.title(arm), 24).replace("\n", "\n     ") for arm in arms])
+    name_lines(axes, [wrapped(comparison.title(arm), 24) for arm in arms])
     _steps_along(axes)
     axes.set_ylabel(label)
 

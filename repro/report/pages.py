@@ -114,7 +114,6 @@ def documents(record: Record, drawn: Sequence[Drawn] = ()) -> dict[str, str]:
             not_run=[row for row in mine if not row.ran],
             numbers=[row for row in mine if row.number],
             one=next(iter(waiting(mine)), None),
-            signs=tables.signs(record) if page == "feedback" else [],
             parts=[_part(record, comparison) for comparison in record.of_page(page)],
             figures=[one for one in drawn if one.page == page],
         )
@@ -178,6 +177,8 @@ ANSWERING = {
 In `digits` the student is still behind its teacher when training ends; five times as long, it has caught up.
 """
 ALONE = "moons_paper_feedback_teaches"
+BOTH = ("student_average", "student_finetuned", "teacher_average")
+"""Networks of which studies 1 and 2 are put together; the first one counts."""
 SOFT = ("cifar10_dose_soft_no_feedback", "cifar10_dose_mpl_no_feedback")
 """Runs without feedback that differ in the student's pseudo labels: soft, and drawn."""
 PLANTED = {
@@ -218,13 +219,10 @@ def answers(record: Record, rows: Sequence[ClaimRow]) -> dict[str, Any]:
         "held_size": tables.feedback_size(record, known, "mpl_held") if known else None,
         "whole": record.paired(steps[-1].place, steps[0].place) if steps else None,  # MPL minus supervised learning
         "finetuned": record.paired(*(Place(one.run, "student_finetuned") for one in (mpl, without))) if known else None,
-        "both": [
-            found
-            for network in ("student_average", "student_finetuned", "teacher_average")
-            if (found := _both(record, network))
-        ],
+        "both": {network: gain for network in BOTH if (gain := _both(record, network))},
         "soft": record.paired(*map(record.counted, SOFT)),
-        "signs": _signs(record),
+        "sign_rows": (rows_of_signs := tables.signs(record)),
+        "signs": _signs(rows_of_signs),
         "alone": next((row for row in rows if row.claim.id == ALONE and row.verdict.estimate is not None), None),
         "planted": _planted(record),
     }
@@ -241,9 +239,8 @@ def _both(record: Record, network: str) -> PairedDifference | None:
     return paired_difference(dict(enumerate(every)), dict.fromkeys(range(len(every)), 0.0))
 
 
-def _signs(record: Record) -> dict[str, str]:
+def _signs(rows: Sequence[tables.Sign]) -> dict[str, str]:
     """In how many settings feedback is clearly better than with the other sign: `1 of 5`, by form; empty for none."""
-    rows = tables.signs(record)
     found = {}
     for arm in dict.fromkeys(row.arm for row in rows):
         mine = [row for row in rows if row.arm == arm]

@@ -21,7 +21,7 @@ import pandas as pd
 from repro.config import lookup
 from repro.files import ROOT
 from repro.plan import Comparison, Plan, comparisons, read_plan, setting_and_arm
-from repro.results import Run, read_run
+from repro.results import Run, read_run, steps_of
 from repro.verify.claims import Absolute, Claim, Measure, Status, SuccessRate, Verdict, read_claims, read_verdicts
 from repro.verify.evidence import Scores, scores_of
 from repro.verify.power import SeedsNeeded, needed
@@ -119,8 +119,7 @@ class Record:
         if found is None or f"curve.{name}" not in found.arrays:
             return pd.DataFrame()
         values = 100 * found.arrays[f"curve.{name}"].astype(float)
-        steps = found.arrays["curve.late_step" if name == "late_accuracy" else "curve.step"]
-        rows = pd.DataFrame(values, found.seeds.index, steps)
+        rows = pd.DataFrame(values, found.seeds.index, found.arrays[steps_of(f"curve.{name}")])
         return rows[rows.index.isin(list(self.percent(self.counted(run))))]
 
     def counted(self, run: str, measure: str = "accuracy") -> Place:
